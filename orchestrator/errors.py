@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Every exception this project raises on purpose, its exit code and its hint.
+
+    KlpError
+    ├── UsageError        2    the caller asked for something that cannot be
+    ├── BuildError        3    kernel, modules or guest image could not be built
+    │   ├── PatchError    3    a patch does not apply
+    │   └── ConfigError   3    the kernel dropped a requested option
+    └── HarnessError      4    the machine we run on, or our own harness
+        ├── MissingTool   4    a host program is not installed
+        ├── GuestLost     4    QEMU died, or the guest stopped answering
+        └── OutOfTime     4    a deadline passed
+
+What the *kernel* does wrong is never an exception: it is a `Check` that failed (exit code 1).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Process exit codes, documented in README.md."""
+
+    GOOD = 0
+    KERNEL_WRONG = 1
+    USAGE = 2
+    BUILD = 3
+    HARNESS = 4
+    INTERRUPTED = 130
+
+
+class KlpError(Exception):
+    """One clear message and, in `hint`, what to do about it."""
+
+    exit_code = Exit.HARNESS
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(KlpError):
+    """Wrong input from the person at the terminal."""
+
+    exit_code = Exit.USAGE
+
+
+class BuildError(KlpError):
+    """Something could not be built; `log` names the file with the compiler's output, if any."""
+
+    exit_code = Exit.BUILD
+
+    def __init__(self, message: str, hint: str = "", log: str = "") -> None:
+        super().__init__(message, hint)
+        self.log = log
+
+
+class PatchError(BuildError):
+    """A patch of a series does not apply; the message names patch, file and hunk."""
+
+
+class ConfigError(BuildError):
+    """The final `.config` lacks what was requested; the message names option and dependency."""
+
+
+class HarnessError(KlpError):
+    """The machine, or our own code; never the kernel under test."""
+
+    exit_code = Exit.HARNESS
+
+
+class MissingTool(HarnessError):
+    """A host program is missing; the hint is the line that installs it."""
+
+
+class GuestLost(HarnessError):
+    """QEMU ended, or guest or channel went silent; `console` holds the last lines.
+
+    Whether a lost guest is the kernel's fault is decided by `judge`, from console and QMP events.
+    """
+
+    def __init__(self, message: str, hint: str = "", console: str = "") -> None:
+        super().__init__(message, hint)
+        self.console = console
+
+
+class OutOfTime(HarnessError):
+    """A deadline passed while waiting for what the message names."""
