@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An ordinary module -> a livepatch module with deferred relocations, and its relocations.
+
+Conversion comes last, after modpost and before signing: the linker would keep neither the special
+section index nor the flag, nor two SHT_RELA sections for one section.
+
+Indices never change: klp sections are put behind all others, klp symbols stay where the undefined
+symbols were, and a .rela section that loses all its entries stays, empty. The loader and
+apply_relocate_add() walk an empty one without effect (kernel/module/main.c, apply_relocations()).
+`__versions` stays as it is: check_version() is asked only about symbols that the loader itself
+resolves, and SHN_LIVEPATCH ones are not (simplify_symbols()).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.elf.inspection import Inspection, Violation, inspect
+from orchestrator.elf.klpformat import (
+    SIGNATURE,
+    SYMBOL_PREFIX,
+    VMLINUX,
+    checked,
+    is_klp_section,
+    is_livepatch,
+    object_name,
+    parse_section_name,
+    parse_symbol_name,
+    section_name,
+    symbol_name,
+    why_never,
+    why_not_late,
+)
+from orchestrator.elf.reader import definitions, expect_machine, read
+from orchestrator.elf.records import (
+    SHF_ALLOC,
+    SHF_INFO_LINK,
+    SHF_RELA_LIVEPATCH,
+    SHN_COMMON,
+    SHN_LIVEPATCH,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_REL,
+    SHT_RELA,
+    Elf,
+    Rela,
+    Section,
+    Size,
+)
+from orchestrator.elf.relocation import FieldBytes
+from orchestrator.elf.writer import write
+from orchestrator.errors import UsageError
+from orchestrator.nouns import KlpRelocation, KlpSymbol
+
+__all__ = [
+    "Inspection",
+    "Violation",
+    "auto_symbols",
+    "convert",
+    "inspect",
+    "klp_relocations",
+]
+
+_SEE = "klp-e2e inspect names each rule it breaks"
+_ADD = "add it to the table of relocations in the architecture's file"
+
+
+def convert(
+    data: bytes,
+    symbols: Sequence[KlpSymbol],
+    *,
+    field_bytes: FieldBytes | None = None,
+    name: str = "the livepatch",
+) -> bytes:
+    """The module with every relocation against `symbols` deferred until their object is loaded.
+
+    Each of `symbols` is undefined in the module under its plain name. Their objects are taken out
+    of `depends=`, which would have them loaded first. May be applied again, for further objects.
+    With `field_bytes` the fields are zeroed, as some architectures want them, and relocation
+    types that the architecture's table lacks are refused.
+
+    Raises UsageError, naming symbol and section, for what cannot be converted.
+    """
+    elf = read(data, name)
+    _check_module(elf, name)
+    wanted = _wanted(elf, symbols, name)
+    if not wanted:
+        return data
+    sections = list(elf.sections)
+    moved: dict[tuple[str, int], list[Rela]] = {}  # (object, section they apply to)
+    for index, section in enumerate(elf.sections):
+        moving = [rela for rela in section.relas if rela.symbol in wanted]
+        if not moving:
+            continue
+        _check_section(elf, section, moving, wanted)
+        sections[index] = replace(
+            section, relas=tuple(rela for rela in section.relas if rela.symbol not in wanted)
+        )
+        if field_bytes is not None:
+            sections[section.info] = _zeroed(sections[section.info], moving, field_bytes)
+        for rela in moving:
+            moved.setdefault((wanted[rela.symbol].object, section.info), []).append(rela)
+    _check_all_used(wanted, moved.values(), name)
+    _add_klp_sections(elf, sections, moved)
+    _strip_depends(sections, {symbol.object for symbol in wanted.values()})
+    renamed = tuple(
+        replace(symbol, name=symbol_name(wanted[index]), shndx=SHN_LIVEPATCH)
+        if index in wanted
+        else symbol
+        for index, symbol in enumerate(elf.symbols)
+    )
+    return write(replace(elf, sections=tuple(sections), symbols=renamed))
+
+
+def auto_symbols(
+    livepatch: bytes, target: bytes, object: str, *, given: Collection[str] = ()
+) -> tuple[KlpSymbol, ...]:
+    """Every undefined symbol of the livepatch that the target module defines, except `given`.
+
+    sympos is 0, "must be unique". Raises UsageError, listing the candidates, for a name the target
+    has more than once: which of them the livepatch means is for the caller to say.
+    """
+    patch, module = read(livepatch, "the livepatch"), read(target, object)
+    expect_machine(module, patch.machine, patch.byte_order, object)
+    defined = definitions(module)
+    object = object_name(object)
+    found = []
+    for name in dict.fromkeys(s.name for s in patch.symbols if s.shndx == SHN_UNDEF):
+        places = defined.get(name, ())
+        if name in given or not places:
+            continue
+        if len(places) > 1:
+            candidates = (f"{name},{n} in {s or '*ABS*'}+{at:#x}" for n, (s, at) in _count(places))
+            raise UsageError(
+                f"{object} defines {name} {len(places)} times: {'; '.join(candidates)}",
+                f"say which one is meant, as in {name},1",
+            )
+        found.append(checked(KlpSymbol(object, name, 0)))
+    return tuple(found)
+
+
+def klp_relocations(
+    elf: Elf, field_bytes: FieldBytes, name: str = "the livepatch"
+) -> tuple[KlpRelocation, ...]:
+    """Every entry of every klp section, in file order, whoever built the module.
+
+    Raises UsageError for what the kernel would refuse or misread, and for a relocation type that
+    `field_bytes` does not know; `inspect` says it in full.
+    """
+    found = []
+    for section in elf.sections:
+        if not is_klp_section(section):
+            continue
+        parsed = parse_section_name(section.name)
+        if parsed is None or section.type != SHT_RELA or not section.info < len(elf.sections):
+            raise UsageError(f"{name}: {section.name} is not a livepatch relocation section", _SEE)
+        target = elf.sections[section.info]
+        for rela in section.relas:
+            width = field_bytes(rela.type)
+            where = f"{name}: {section.name} at {rela.offset:#x}"
+            if width is None:
+                raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
+            known = rela.symbol < len(elf.symbols)
+            symbol = parse_symbol_name(elf.symbols[rela.symbol].name) if known else None
+            if symbol is None:
+                raise UsageError(f"{where}: {elf.symbol_name(rela.symbol)} is no klp symbol", _SEE)
+            found.append(
+                KlpRelocation(
+                    object=parsed[0],
+                    section=target.name,
+                    offset=rela.offset,
+                    type=rela.type,
+                    symbol=symbol,
+                    addend=rela.addend,
+                    initial=_field(target, rela.offset, width, where),
+                )
+            )
+    return tuple(found)
+
+
+def _count(places: Iterable[tuple[str, int]]) -> Iterable[tuple[int, tuple[str, int]]]:
+    return enumerate(places, start=1)  # sympos counts from 1
+
+
+def _field(section: Section, offset: int, width: int, where: str) -> bytes:
+    """The bytes of a field as they stand in the file."""
+    if offset + width > section.size:
+        raise UsageError(f"{where}: the field lies beyond the end of {section.name}")
+    return section.data[offset : offset + width] if section.has_bytes else bytes(width)
+
+
+def _check_module(elf: Elf, name: str) -> None:
+    """Refuses what cannot become a livepatch module at all."""
+    if not is_livepatch(elf):
+        raise UsageError(
+            f'{name} has no MODULE_INFO(livepatch, "Y"): the kernel would not apply its klp '
+            "relocations",
+            'add MODULE_INFO(livepatch, "Y"); to its source',
+        )
+    if elf.trailing.endswith(SIGNATURE):
+        raise UsageError(f"{name} is signed", "convert first, sign afterwards")
+    if elf.symbol_table is None:
+        raise UsageError(f"{name} has no symbol table", "do not strip it")
+    if rel := next((s for s in elf.sections if s.type == SHT_REL and s.data), None):
+        raise UsageError(f"{name}: {rel.name} is a SHT_REL section; only SHT_RELA is supported")
+
+
+def _wanted(elf: Elf, symbols: Sequence[KlpSymbol], name: str) -> Mapping[int, KlpSymbol]:
+    """Symbol-table index -> klp symbol it shall become."""
+    by_name: dict[str, KlpSymbol] = {}
+    for symbol in map(checked, symbols):
+        if (first := by_name.setdefault(symbol.name, symbol)) != symbol:
+            raise UsageError(f"{symbol.name} cannot be both {first} and {symbol}")
+    found = {
+        index: by_name[symbol.name]
+        for index, symbol in enumerate(elf.symbols)
+        if symbol.shndx == SHN_UNDEF and symbol.name in by_name
+    }
+    missing = by_name.keys() - {symbol.name for symbol in found.values()}
+    for symbol in by_name.values():
+        if symbol.name in missing:
+            raise UsageError(f"{name}: {symbol.name} {_why_not_undefined(elf, symbol)}")
+    return found
+
+
+def _why_not_undefined(elf: Elf, wanted: KlpSymbol) -> str:
+    for symbol in elf.symbols:
+        if symbol.name == wanted.name:
+            if symbol.shndx == SHN_COMMON:
+                return "is a COMMON symbol; compile with -fno-common and declare it extern"
+            return "is defined in the module itself; declare it extern"
+        klp = parse_symbol_name(symbol.name)
+        if symbol.name.startswith(SYMBOL_PREFIX) and klp and klp.name == wanted.name:
+            return f"is already the klp symbol {klp}"
+    return "does not occur in the module"
+
+
+def _check_section(
+    elf: Elf, section: Section, moving: Sequence[Rela], wanted: Mapping[int, KlpSymbol]
+) -> None:
+    """Refuses relocations of `section` that cannot be deferred."""
+    first = wanted[moving[0].symbol].name
+    if is_klp_section(section):
+        raise UsageError(f"{section.name} uses {first}, which is not a klp symbol yet", _SEE)
+    if not 0 < section.info < len(elf.sections):
+        raise UsageError(f"{section.name} applies to section {section.info}, which does not exist")
+    target = elf.sections[section.info]
+    if not target.allocated:
+        raise UsageError(
+            f"{target.name} uses {first}, but is not loaded into memory",
+            "build without debugging information, or objcopy --strip-debug first",
+        )
+    kept = {rela.offset for rela in section.relas if rela.symbol not in wanted}
+    for rela in moving:
+        symbol = wanted[rela.symbol]
+        late = symbol.object != VMLINUX
+        if why := (why_not_late if late else why_never)(target.name):
+            raise UsageError(f"{target.name} uses {symbol}, which cannot be deferred: {why}")
+        if rela.offset in kept:
+            raise UsageError(
+                f"{target.name}+{rela.offset:#x} has relocations against {symbol} and against "
+                "another symbol; they cannot be applied at different times"
+            )
+        if target.type == SHT_NOBITS or rela.offset >= target.size:
+            raise UsageError(f"{section.name}: {rela.offset:#x} is beyond the end of {target.name}")
+
+
+def _zeroed(section: Section, relas: Sequence[Rela], field_bytes: FieldBytes) -> Section:
+    """The section with the fields of `relas` zeroed (arch/x86/kernel/module.c checks that)."""
+    data = bytearray(section.data)
+    for rela in relas:
+        width = field_bytes(rela.type)
+        where = f"{section.name}+{rela.offset:#x}"
+        if width is None:
+            raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
+        _field(section, rela.offset, width, where)
+        data[rela.offset : rela.offset + width] = bytes(width)
+    return replace(section, data=bytes(data))
+
+
+def _check_all_used(
+    wanted: Mapping[int, KlpSymbol], moved: Iterable[Sequence[Rela]], name: str
+) -> None:
+    used = {rela.symbol for relas in moved for rela in relas}
+    for index, symbol in wanted.items():
+        if index not in used:
+            raise UsageError(f"no relocation of {name} refers to {symbol.name}")
+
+
+def _add_klp_sections(
+    elf: Elf, sections: list[Section], moved: Mapping[tuple[str, int], Sequence[Rela]]
+) -> None:
+    """Appends one klp section for each object and section, or extends the one there is."""
+    for (object, info), relas in moved.items():
+        name = section_name(object, sections[info].name)
+        for index, section in enumerate(sections):
+            if is_klp_section(section) and (section.name, section.info) == (name, info):
+                sections[index] = replace(section, relas=(*section.relas, *relas))
+                break
+        else:
+            sections.append(
+                Section(
+                    name=name,
+                    type=SHT_RELA,
+                    flags=SHF_ALLOC | SHF_INFO_LINK | SHF_RELA_LIVEPATCH,
+                    link=elf.symbol_table or 0,
+                    info=info,
+                    align=8,
+                    entsize=Size.RELA,
+                    relas=tuple(relas),
+                )
+            )
+
+
+def _strip_depends(sections: list[Section], objects: Collection[str]) -> None:
+    """Takes `objects` out of depends= in .modinfo, padding with NULs: nothing else moves.
+
+    next_string() in kernel/module/main.c skips such padding, as kmod does.
+    """
+    for index, section in enumerate(sections):
+        if section.name != ".modinfo":
+            continue
+        lines = section.data.split(b"\0")
+        for number, line in enumerate(lines):
+            if line.startswith(b"depends="):
+                names = line.removeprefix(b"depends=").split(b",")
+                kept = [n for n in names if _module(n) not in objects]
+                lines[number] = (b"depends=" + b",".join(kept)).ljust(len(line), b"\0")
+        sections[index] = replace(section, data=b"\0".join(lines))
+
+
+def _module(raw: bytes) -> str:
+    return object_name(raw.decode("utf-8", "surrogateescape"))

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Ordinary module -> livepatch module, and what is refused on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from elf_samples import (
+    CALL,
+    DATA,
+    FN,
+    HIDDEN,
+    INIT,
+    MODINFO,
+    PRINTK,
+    RELA_DATA,
+    RELA_TEXT,
+    SYMTAB,
+    TEXT,
+    VAR,
+    WORD,
+    append,
+    field_bytes,
+    livepatch,
+    symbol,
+    target,
+    with_section,
+    with_symbol,
+)
+
+from orchestrator.elf.klp import auto_symbols, convert, inspect, klp_relocations
+from orchestrator.elf.reader import read
+from orchestrator.elf.records import (
+    SHF_ALLOC,
+    SHF_INFO_LINK,
+    SHN_COMMON,
+    SHT_REL,
+    SHT_RELA,
+    ByteOrder,
+    Elf,
+    Rela,
+    Section,
+)
+from orchestrator.elf.writer import write
+from orchestrator.errors import UsageError
+from orchestrator.nouns import KlpRelocation, KlpSymbol
+
+ORDERS: tuple[ByteOrder, ...] = ("little", "big")
+CALLED = KlpSymbol("the_target", "target_fn", 0)
+READ = KlpSymbol("the_target", "target_var", 2)
+CORE = KlpSymbol("vmlinux", "hidden", 0)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_entries_move_and_everything_else_stays(order: ByteOrder) -> None:
+    before = read(write(livepatch(order)))
+    after = read(convert(write(before), [CALLED, READ], field_bytes=field_bytes))
+    moved = {
+        s.name: (s.info, s.link, s.flags, s.entsize, s.align, s.relas) for s in after.sections[12:]
+    }
+    header = (SYMTAB, 0x100042, 24, 8)
+    text, data = before.sections[RELA_TEXT].relas, before.sections[RELA_DATA].relas
+    assert moved == {
+        ".klp.rela.the_target..text": (TEXT, *header, (text[1], text[3])),
+        ".klp.rela.the_target..data": (DATA, *header, (data[0],)),
+    }
+    assert after.sections[RELA_TEXT].relas == (text[0], text[2], text[4])
+    assert after.sections[RELA_DATA].relas == (data[1],)
+    klp = {FN: ".klp.sym.the_target.target_fn,0", VAR: ".klp.sym.the_target.target_var,2"}
+    for index, (old, new) in enumerate(zip(before.symbols, after.symbols, strict=True)):
+        if index in klp:
+            assert new == replace(old, name=klp[index], shndx=0xFF20)
+        else:
+            assert new == old
+    changed = {
+        i
+        for i, (old, new) in enumerate(zip(before.sections, after.sections, strict=False))
+        if old != new and old.type != 3
+    }
+    assert changed == {RELA_TEXT, RELA_DATA, MODINFO}
+
+
+def test_the_object_need_no_longer_be_loaded_first() -> None:
+    after = read(convert(write(livepatch()), [CALLED]))
+    assert after.sections[MODINFO].data == (
+        b"livepatch=Y\0license=GPL\0depends=other" + bytes(12) + b"name=my_patch\0"
+    )
+
+
+def test_a_section_that_loses_every_entry_stays_empty() -> None:
+    elf = with_section(livepatch(), RELA_DATA, lambda s: replace(s, relas=s.relas[:1]))
+    after = read(convert(write(elf), [READ]))
+    assert (after.sections[RELA_DATA].name, after.sections[RELA_DATA].size) == (".rela.data", 0)
+
+
+def test_converting_again_adds_an_object_and_extends_a_section() -> None:
+    at_once = convert(write(livepatch()), [CALLED, READ, CORE], field_bytes=field_bytes)
+    first = convert(write(livepatch()), [CALLED])
+    elf = read(convert(convert(first, [CORE]), [READ]))
+    assert {s.name: s.relas for s in elf.sections} == {
+        s.name: s.relas for s in read(at_once).sections
+    }
+    assert inspect(at_once, field_bytes=field_bytes).violations == ()
+    more = with_section(
+        livepatch(), RELA_DATA, lambda s: replace(s, relas=(*s.relas, Rela(0, WORD, FN, 0)))
+    )
+    extended = read(convert(convert(write(more), [READ]), [CALLED]))
+    section = extended.section(".klp.rela.the_target..data")
+    assert section and [r.symbol for r in section.relas] == [VAR, FN]
+    assert convert(first, []) == first
+
+
+def test_fields_are_zeroed() -> None:
+    elf = with_section(livepatch(), TEXT, lambda s: replace(s, data=b"\xaa" * 64))
+    after = read(convert(write(elf), [CALLED], field_bytes=field_bytes))
+    expected = bytearray(b"\xaa" * 64)
+    expected[0x0C:0x10] = expected[0x1C:0x20] = bytes(4)
+    assert after.sections[TEXT].data == expected
+
+
+def test_a_dash_in_the_objects_name_becomes_what_the_kernel_calls_it() -> None:
+    after = read(convert(write(livepatch()), [KlpSymbol("the-target", "target_fn", 0)]))
+    assert after.symbols[FN].name == ".klp.sym.the_target.target_fn,0"
+    assert after.section(".klp.rela.the_target..text")
+
+
+def with_relas(target_name: str, flags: int, *relas: Rela) -> Callable[[Elf], Elf]:
+    """Adds a section and, behind it, relocations that apply to it."""
+
+    def change(elf: Elf) -> Elf:
+        info = len(elf.sections)
+        elf = append(elf, Section(target_name, 1, flags, data=bytes(32)))
+        name = f".rela{target_name}"
+        rela = Section(name, SHT_RELA, SHF_INFO_LINK, 0, SYMTAB, info, 8, 24, relas=relas)
+        return append(elf, rela)
+
+    return change
+
+
+def same(elf: Elf) -> Elf:
+    return elf
+
+
+def unused(elf: Elf) -> Elf:
+    return replace(elf, symbols=(*elf.symbols, symbol("idle")))
+
+
+def called(**change: object) -> KlpSymbol:
+    return KlpSymbol(**{"object": "t", "name": "target_fn", "sympos": 0, **change})  # type: ignore[arg-type] # values of the right types, given by name
+
+
+def late(section: str) -> tuple[Callable[[Elf], Elf], list[KlpSymbol], str]:
+    change = with_relas(section, SHF_ALLOC, Rela(0, WORD, FN, 0))
+    return change, [CALLED], f"{section} uses the_target:target_fn,0, which cannot be deferred"
+
+
+REFUSALS: list[tuple[Callable[[Elf], Elf], list[KlpSymbol], str]] = [
+    (
+        lambda e: with_section(e, MODINFO, lambda s: replace(s, data=s.data[12:])),
+        [CALLED],
+        r"no MODULE_INFO\(livepatch",
+    ),
+    (lambda e: replace(e, trailing=b"~Module signature appended~\n"), [CALLED], "is signed"),
+    (same, [called(name="nowhere")], "nowhere does not occur"),
+    (same, [called(name="live_fn")], "live_fn is defined in the module itself"),
+    (
+        lambda e: with_symbol(e, FN, lambda s: replace(s, shndx=SHN_COMMON)),
+        [CALLED],
+        "target_fn is a COMMON symbol",
+    ),
+    (
+        lambda e: with_symbol(
+            e, FN, lambda s: replace(s, name=".klp.sym.a.target_fn,1", shndx=0xFF20)
+        ),
+        [CALLED],
+        "target_fn is already the klp symbol a:target_fn,1",
+    ),
+    (unused, [called(name="idle")], "no relocation of the livepatch refers to idle"),
+    (same, [CALLED, called(object="u")], "target_fn cannot be both"),
+    (with_relas(".debug_loc", 0, Rela(0, WORD, FN, 0)), [CALLED], ".debug_loc uses target_fn"),
+    (
+        lambda e: append(e, Section(".rel.text", SHT_REL, info=TEXT, data=bytes(16))),
+        [CALLED],
+        ".rel.text is a SHT_REL section",
+    ),
+    late("__jump_table"),
+    late(".altinstructions"),
+    late(".init.data"),
+    late(".data..percpu"),
+    (
+        with_relas(".data..percpu", SHF_ALLOC, Rela(0, WORD, HIDDEN, 0)),
+        [CORE],
+        "per-CPU data is copied",
+    ),
+    (
+        lambda e: with_section(
+            e, RELA_TEXT, lambda s: replace(s, relas=(*s.relas, Rela(0x0C, CALL, PRINTK, 0)))
+        ),
+        [CALLED],
+        "cannot be applied at different times",
+    ),
+    (
+        lambda e: with_section(
+            e, RELA_TEXT, lambda s: replace(s, relas=(*s.relas, Rela(0x40, CALL, FN, 0)))
+        ),
+        [CALLED],
+        "beyond the end of .text",
+    ),
+    (
+        lambda e: with_section(
+            e, RELA_TEXT, lambda s: replace(s, relas=(*s.relas, Rela(0x3E, CALL, FN, 0)))
+        ),
+        [CALLED],
+        "field lies beyond the end of .text",
+    ),
+    (
+        lambda e: with_section(
+            e, RELA_TEXT, lambda s: replace(s, relas=(*s.relas, Rela(0x30, 99, FN, 0)))
+        ),
+        [CALLED],
+        "relocation type 99 is not in the table",
+    ),
+    (same, [called(object="o" * 56)], "object's name has 56 bytes; the kernel reads 55"),
+    (same, [called(name="n" * 512)], "symbol's name has 512 bytes"),
+    (same, [called(name="a,b")], "must not contain ','"),
+    (same, [called(object="a.b")], "must not contain '.'"),
+    (same, [called(object="")], "the object has no name"),
+    (same, [called(sympos=-1)], "sympos -1 is out of range"),
+]
+
+
+@pytest.mark.parametrize(("change", "symbols", "message"), REFUSALS, ids=[r[2] for r in REFUSALS])
+def test_what_cannot_be_converted_is_refused_by_name(
+    change: Callable[[Elf], Elf], symbols: list[KlpSymbol], message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        convert(write(change(livepatch())), symbols, field_bytes=field_bytes)
+
+
+def test_vmlinux_may_be_used_from_what_the_loader_reads() -> None:
+    change = with_relas("__jump_table", SHF_ALLOC, Rela(0, WORD, HIDDEN, 0))
+    data = convert(write(change(livepatch())), [CORE], field_bytes=field_bytes)
+    assert inspect(data, field_bytes=field_bytes).violations == ()
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_auto_takes_what_the_target_defines(order: ByteOrder) -> None:
+    found = auto_symbols(write(livepatch(order)), write(target(order)), "the-target")
+    assert found == (CALLED, replace(READ, sympos=0))
+
+
+def test_auto_leaves_an_ambiguous_name_to_the_caller() -> None:
+    patch, twice = write(livepatch()), write(target(twice="target_fn"))
+    with pytest.raises(UsageError, match=r"target_fn,1 in .text\+0x10; target_fn,2 in .text\+0x30"):
+        auto_symbols(patch, twice, "t")
+    assert auto_symbols(patch, twice, "t", given={"target_fn"}) == (
+        KlpSymbol("t", "target_var", 0),
+    )
+
+
+def test_auto_refuses_a_target_of_another_architecture() -> None:
+    with pytest.raises(UsageError, match="t is for EM_S390"):
+        auto_symbols(write(livepatch()), write(target("big")), "t")
+
+
+def test_relocations_of_a_module_that_others_built() -> None:
+    """Sections per function, two for one object, another object's symbol, sympos above 0."""
+    elf = livepatch()
+    for index, name in ((FN, ".klp.sym.t.fn.isra.0,3"), (VAR, ".klp.sym.dep.var,0")):
+        elf = with_symbol(elf, index, lambda s, n=name: replace(s, name=n, shndx=0xFF20))  # type: ignore[misc] # mypy cannot infer a lambda with a default
+    for name, info, rela in (
+        (".klp.rela.t..text.live_fn", TEXT, Rela(8, CALL, FN, -4)),
+        (".klp.rela.t.data", DATA, Rela(24, WORD, VAR, 5)),
+    ):
+        elf = append(elf, Section(name, SHT_RELA, 0x100042, 0, SYMTAB, info, 8, 24, relas=(rela,)))
+    assert klp_relocations(read(write(elf)), field_bytes) == (
+        KlpRelocation("t", ".text", 8, CALL, KlpSymbol("t", "fn.isra.0", 3), -4, bytes(4)),
+        KlpRelocation("t", ".data", 24, WORD, KlpSymbol("dep", "var", 0), 5, b"\x11" * 8),
+    )
+    for bad, message in (
+        (Rela(8, 99, FN, 0), "type 99 is not in the table"),
+        (Rela(8, CALL, INIT, 0), "init_module is no klp symbol"),
+        (Rela(8, CALL, 4000, 0), "symbol 4000, which does not exist"),
+        (Rela(0x3D, CALL, FN, 0), "beyond the end of .text"),
+    ):
+        broken = with_section(elf, 12, lambda s, r=bad: replace(s, relas=(r,)))  # type: ignore[misc] # as above
+        with pytest.raises(UsageError, match=message):
+            klp_relocations(broken, field_bytes)
