@@ -39,6 +39,11 @@ class KlpError(Exception):
         super().__init__(message)
         self.hint = hint
 
+    @property
+    def whole(self) -> str:
+        """Message and hint, for where only one text goes."""
+        return f"{self}; {self.hint}" if self.hint else str(self)
+
 
 class UsageError(KlpError):
     """Wrong input from the person at the terminal."""
@@ -75,14 +80,18 @@ class MissingTool(HarnessError):
 
 
 class GuestLost(HarnessError):
-    """QEMU ended, or guest or channel went silent; `console` holds the last lines.
+    """QEMU ended, or guest or channel went silent. `console`: its last lines; `crash`: the title of
+    what the kernel reported there, if anything.
 
     Whether a lost guest is the kernel's fault is decided by `judge`, from console and QMP events.
     """
 
-    def __init__(self, message: str, hint: str = "", console: str = "") -> None:
+    def __init__(
+        self, message: str, hint: str = "", console: str = "", crash: str | None = None
+    ) -> None:
         super().__init__(message, hint)
         self.console = console
+        self.crash = crash
 
 
 class OutOfTime(HarnessError):

@@ -121,6 +121,7 @@ class Probe:
     function: str  # the patched function whose version it shows
     original: str
     patched: Mapping[str, str] = field(default_factory=dict)
+    at: Literal["now", "init"] = "now"  # init: what the object's own init saw, not what is now
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +255,9 @@ class RelocationState(StrEnum):
 
     PRISTINE = "pristine"  # as in the .ko file: never applied, or cleared again
     APPLIED = "applied"  # leads to the symbol at its present address
-    LEFT = "left"  # object gone, this kernel leaves what it wrote: unchanged since last read
+    LEFT = "left"  # object gone, this kernel may leave what it wrote: as last read, or as PRISTINE
+    WRITTEN = "written"  # applied and given up again within this event, and this kernel leaves it:
+    # nobody read those bytes while the object was there, so any are right, and LEFT from now on
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,7 +306,9 @@ class Observation:
     relocations: tuple[RelocationReading, ...]
     taint: int  # /proc/sys/kernel/tainted
     console: str  # what the console printed during the event
-    qmp_events: tuple[str, ...] = ()
+    qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
+    complaints: tuple[str, ...] = ()  # console.complaints() of that text
+    crash: str | None = None  # console.crash_title() of that text
     seconds: float = 0.0  # the event itself
     readback_seconds: float = 0.0
 
@@ -388,3 +393,34 @@ class CaseResult:
                 if not check.good:
                     return index, step, check
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecord:
+    """One guest's life, in seconds."""
+
+    arch: str
+    accel: str  # kvm or tcg
+    ready_seconds: float  # from the start of QEMU until the guest answered
+    alive_seconds: float  # until QEMU had ended
+    ended_by: str  # the rung of the shutdown ladder
+    started: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one `klp-e2e run` was asked for and what it ran on; its results are CaseResults."""
+
+    command: tuple[str, ...]  # argv as typed, [0] the program's path
+    started: float  # seconds since the epoch
+    source: str  # kernel source as asked for: debian:6.1
+    series: tuple[str, ...]  # as asked for; empty: the bare kernel
+    planned: int  # cases planned over all architectures
+    finished: float | None = None  # None: still running, or killed
+    kernels: tuple[Kernel, ...] = ()
+    host: str = ""  # one line: system, machine, cores, memory
+    qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line
+    options: Mapping[str, str] = field(default_factory=dict)  # further options that mattered
+    strict: bool = False  # KNOWN counts as FAIL
+    guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
+    trouble: str = ""  # why the run ended before all planned cases had run

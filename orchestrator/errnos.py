@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Errnos as kernel people read them, and the ones livepatch and the module loader answer with.
+
+The numbers are those of include/uapi/asm-generic/errno*.h, which every architecture with livepatch
+uses; the host's own `errno` module agrees wherever this program runs.
+"""
+
+from __future__ import annotations
+
+import errno
+
+MAX_ERRNO = 4095  # include/linux/err.h
+
+
+def describe(number: int) -> str:
+    """`success`, `ENOEXEC (8)`, or the bare number where it has no name."""
+    if number == 0:
+        return "success"
+    name = errno.errorcode.get(number)
+    return f"{name} ({number})" if name else str(number)
+
+
+def of_parameter(value: str) -> int | None:
+    """The errno, positive, that a failure parameter's value asks for, and 0 for "do not fail".
+
+    A sign is dropped: our modules take 19, samples/livepatch takes -19, and both fail with ENODEV.
+    None when the value is no errno.
+    """
+    try:
+        number = abs(int(value, 0))
+    except ValueError:
+        return None
+    return number if number <= MAX_ERRNO else None

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Suites of cases: orchestrator/suites/NAME.toml -> cases.
+
+`SuiteFile` is the file's content, for `catalog.load_toml`. An order is either written out
+([[case]]) or made: [[interleave]] gives every order in which its sequences can run into one
+another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator import orders
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Case, Event, Load, ModuleSet, Order, SetEnabled, SetParameter, Unload
+
+# A case's name becomes a directory's name, and stands in globs of known-issues.toml.
+_NAME = re.compile(r"[a-z0-9][A-Za-z0-9+=.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEntry:
+    """[[case]]: one order."""
+
+    name: str
+    modules: str  # module set
+    order: str
+    why: str  # what this order is there to catch
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """[[interleave]]: all interleavings of `sequences`, each followed by `then`.
+
+    A case is named `name` and its interleaved events in short: `any-order` with letters
+    {klp_both = "L", klp_target_a = "A"} gives any-order+L+A-A.
+    """
+
+    name: str
+    modules: str
+    sequences: tuple[str, ...]
+    letters: Mapping[str, str]  # module -> its short name
+    why: str
+    then: str = ""  # events at the end of each order
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteFile:
+    description: str
+    case: tuple[CaseEntry, ...] = ()
+    interleave: tuple[Interleave, ...] = ()
+
+
+def expand(suite: SuiteFile, sets: Mapping[str, ModuleSet]) -> tuple[Case, ...]:
+    """The cases of a suite: those written out first, then the made ones.
+
+    Raises UsageError, naming the entry, for a module set that does not exist, for an order that
+    makes no sense with it, for a name that is no file name, and for a name or an order that is
+    there twice.
+    """
+    cases = [case for entry in suite.case for case in _written(entry, sets)]
+    cases += [case for entry in suite.interleave for case in _made(entry, sets)]
+    by_order: dict[tuple[str, Order], str] = {}
+    names = set()
+    for case in cases:
+        if _NAME.fullmatch(case.name) is None:
+            raise UsageError(
+                f"suite: '{case.name}' is no name for a case",
+                hint="letters, digits and +=.- make one, a small letter or digit first",
+            )
+        if case.name in names:
+            raise UsageError(f"suite: two cases are named '{case.name}'", hint="rename one")
+        same = by_order.setdefault((case.module_set, case.order), case.name)
+        if same != case.name:
+            raise UsageError(
+                f"suite: '{same}' and '{case.name}' are the same order", hint="drop one of them"
+            )
+        names.add(case.name)
+    return tuple(cases)
+
+
+def _written(entry: CaseEntry, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
+    order = _parse(entry.order, _set(entry.name, entry.modules, sets), entry.name)
+    yield Case(entry.name, entry.modules, order, entry.why)
+
+
+def _made(entry: Interleave, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
+    module_set = _set(entry.name, entry.modules, sets)
+    sequences = [_parse(text, module_set, entry.name).events for text in entry.sequences]
+    then = _parse(entry.then, module_set, entry.name).events if entry.then else ()
+    for order in orders.interleavings(sequences):
+        name = entry.name + "".join(_short(event, entry) for event in order.events)
+        yield Case(name, entry.modules, Order((*order.events, *then)), entry.why)
+
+
+def _short(event: Event, entry: Interleave) -> str:
+    if event.module not in entry.letters:
+        raise UsageError(
+            f"suite: '{entry.name}' has no letter for module '{event.module}'",
+            hint=f'add `{event.module} = "X"` to its `letters`',
+        )
+    letter = entry.letters[event.module]
+    match event:
+        case Load():
+            return f"+{letter}"
+        case Unload():
+            return f"-{letter}"
+        case SetEnabled(_, enabled):
+            return f"{letter}={int(enabled)}"
+        case SetParameter(_, parameter, value):
+            return f"{letter}.{parameter}={value}"
+
+
+def _set(name: str, modules: str, sets: Mapping[str, ModuleSet]) -> ModuleSet:
+    if modules not in sets:
+        raise UsageError(
+            f"suite: '{name}' wants module set '{modules}', which does not exist",
+            hint=f"known module sets: {', '.join(sorted(sets)) or 'none'}",
+        )
+    return sets[modules]
+
+
+def _parse(text: str, module_set: ModuleSet, name: str) -> Order:
+    try:
+        return orders.parse(text, module_set)
+    except UsageError as error:
+        raise UsageError(f"suite: '{name}': {error}", hint=error.hint) from error

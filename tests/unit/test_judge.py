@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A good observation passes every check; each single wrong in it turns exactly one check bad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import HarnessError
+from orchestrator.judge import ALLOWED_TAINT, crash_of, judge, with_cmdline
+from orchestrator.nouns import (
+    BuiltModule,
+    BuiltSet,
+    CheckKind,
+    Expectation,
+    KlpRelocation,
+    KlpSymbol,
+    ModuleSet,
+    ModuleSpec,
+    Observation,
+    PatchState,
+    RelocationReading,
+    RelocationState,
+)
+
+VALUE = KlpSymbol("klp_target", "klp_value", 0)
+CALL = KlpSymbol("klp_target", "klp_call", 1)
+OTHER = KlpSymbol("other", "x", 0)
+RELOCATIONS = (
+    KlpRelocation("klp_target", ".text", 0x1C, 26, VALUE, 2, bytes(4)),
+    KlpRelocation("klp_target", ".text", 0x20, 20, CALL, 2, bytes(4)),
+    KlpRelocation("other", ".data", 8, 22, OTHER, 0, bytes(8)),
+)
+
+
+def a_set(*relocations: KlpRelocation) -> BuiltSet:
+    specs = (ModuleSpec("klp_target", "target"), ModuleSpec("klp_patch", "livepatch"))
+    path = Path("nowhere.ko")
+    return BuiltSet(
+        ModuleSet("basic", "", specs, (), Path("nowhere")),
+        {
+            "klp_target": BuiltModule(specs[0], path, (), {}),
+            "klp_patch": BuiltModule(specs[1], path, relocations, {}),
+        },
+    )
+
+
+BUILT = a_set(*RELOCATIONS)
+
+
+def reading(index: int, raw: str, leads_to: int | None, symbol: int | None) -> RelocationReading:
+    relocation = RELOCATIONS[index]
+    return RelocationReading(
+        livepatch="klp_patch",
+        relocation=relocation,
+        type_name=("R_390_GOTENT", "R_390_PLT32DBL", "R_390_64")[index],
+        address=0x1000 + relocation.offset,
+        raw=bytes.fromhex(raw),
+        leads_to=leads_to,
+        via="got 0x2000" if index == 0 else "",
+        symbol_address=symbol,
+    )
+
+
+EXPECTATION = Expectation(
+    errno=0,
+    modules=frozenset({"klp_patch", "klp_target"}),
+    patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
+    probes={"target": "version=klp_patch read=42", "gone": None},
+    relocations={
+        ("klp_patch", "klp_target"): RelocationState.APPLIED,
+        ("klp_patch", "other"): RelocationState.PRISTINE,
+    },
+)
+GOOD = Observation(
+    errno=0,
+    modules=frozenset({"klp_patch", "klp_target"}),
+    patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
+    probes={"target": "version=klp_patch read=42 \n", "gone": None},
+    relocations=(
+        reading(0, "00000800", 0x5000, 0x5000),
+        reading(1, "00001800", 0x6000, 0x6000),
+        reading(2, "0000000000000000", 0, None),
+    ),
+    taint=ALLOWED_TAINT,
+    console="klp_patch: loading out-of-tree module taints kernel.",
+    qmp_events=("RESUME",),
+)
+
+
+def with_reading(index: int, changed: RelocationReading) -> Observation:
+    readings = list(GOOD.relocations)
+    readings[index] = changed
+    return replace(GOOD, relocations=tuple(readings))
+
+
+def test_every_promised_thing_is_checked() -> None:
+    checks = judge(EXPECTATION, GOOD, None, BUILT)
+    assert all(check.good for check in checks)
+    assert [check.kind for check in checks] == [
+        CheckKind.ANSWER,
+        *[CheckKind.RELOCATION] * 3,
+        *[CheckKind.VALUE] * 2,
+        *[CheckKind.SYSFS] * 2,
+        *[CheckKind.HEALTH] * 3,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seen", "kind", "says"),
+    [
+        (replace(GOOD, errno=8), CheckKind.ANSWER, "ENOEXEC (8)"),
+        (
+            with_reading(0, reading(0, "00000800", 0x4000, 0x5000)),
+            CheckKind.RELOCATION,
+            "bytes 00 00 08 00 lead through got 0x2000 to 0x4000, 0x1000 below the symbol",
+        ),
+        (
+            with_reading(0, reading(0, "00000800", None, 0x5000)),
+            CheckKind.RELOCATION,
+            "bytes 00 00 08 00 lead through got 0x2000 to no readable memory",
+        ),
+        (
+            with_reading(1, reading(1, "00000000", 0x1020, 0x6000)),
+            CheckKind.RELOCATION,
+            "lead to 0x1020, 0x4fe0 below the symbol, as in the .ko: never applied",
+        ),
+        (
+            with_reading(2, reading(2, "0000000000005000", 0x5000, None)),
+            CheckKind.RELOCATION,
+            "bytes 00 00 00 00 00 00 50 00 lead to 0x5000",
+        ),
+        (
+            replace(GOOD, probes={"target": "version=klp_patch read=0", "gone": None}),
+            CheckKind.VALUE,
+            "version=klp_patch read=0",
+        ),
+        (
+            replace(GOOD, probes={"target": None, "gone": None}),
+            CheckKind.VALUE,
+            "no file",
+        ),
+        (
+            replace(GOOD, probes={**GOOD.probes, "gone": "still here"}),
+            CheckKind.VALUE,
+            "still here",
+        ),
+        (
+            replace(GOOD, modules=GOOD.modules | {"filler"}),
+            CheckKind.SYSFS,
+            "filler klp_patch klp_target",
+        ),
+        (
+            replace(GOOD, patches={"klp_patch": PatchState(True, True, {"klp_target": True})}),
+            CheckKind.SYSFS,
+            "enabled=1 transition=1 klp_target/patched=1",
+        ),
+        (
+            replace(GOOD, patches={"klp_patch": PatchState(True, False, {"klp_target": False})}),
+            CheckKind.SYSFS,
+            "klp_target/patched=0",
+        ),
+        (replace(GOOD, patches={}), CheckKind.SYSFS, "not there"),
+        (
+            replace(GOOD, patches={**GOOD.patches, "stray": PatchState(True, False, {})}),
+            CheckKind.SYSFS,
+            "enabled=1 transition=0",
+        ),
+        (replace(GOOD, taint=ALLOWED_TAINT | 1 << 9), CheckKind.HEALTH, "(W O E K)"),
+        (replace(GOOD, complaints=("WARNING: at x",)), CheckKind.HEALTH, "WARNING: at x"),
+        (replace(GOOD, crash="BUG: y"), CheckKind.HEALTH, "BUG: y"),
+        (replace(GOOD, qmp_events=("GUEST_PANICKED",)), CheckKind.HEALTH, "GUEST_PANICKED"),
+        (
+            replace(GOOD, qmp_events=("SHUTDOWN guest-reset",)),
+            CheckKind.HEALTH,
+            "SHUTDOWN guest-reset",
+        ),
+    ],
+)
+def test_one_wrong_thing_is_one_bad_check(seen: Observation, kind: CheckKind, says: str) -> None:
+    bad = [check for check in judge(EXPECTATION, seen, None, BUILT) if not check.good]
+    assert [check.kind for check in bad] == [kind]
+    assert says in bad[0].seen
+
+
+def test_an_applied_relocation_says_what_a_kernel_developer_asks() -> None:
+    check = judge(EXPECTATION, GOOD, None, BUILT)[1]
+    assert check.subject == "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_value,0"
+    assert check.expected == "leads to klp_target:klp_value,0 at 0x5000"
+    assert check.seen == "bytes 00 00 08 00 lead through got 0x2000 to 0x5000"
+
+
+GONE = replace(
+    EXPECTATION,
+    relocations={**EXPECTATION.relocations, ("klp_patch", "klp_target"): RelocationState.LEFT},
+)
+AWAY = replace(GOOD, relocations=tuple(replace(r, symbol_address=None) for r in GOOD.relocations))
+
+
+def test_what_is_left_must_be_as_last_read() -> None:
+    assert all(check.good for check in judge(GONE, AWAY, GOOD, BUILT))
+    before = with_reading(1, reading(1, "00001801", 0x6002, 0x6000))
+    bad = [check for check in judge(GONE, AWAY, before, BUILT) if not check.good]
+    assert [check.expected for check in bad] == ["bytes 00 00 18 01 left as they were, or cleared"]
+
+
+def test_what_may_be_left_may_be_cleared_too() -> None:
+    """A series under another name than the declared one can clear as well."""
+    cleared = with_reading(1, reading(1, "00000000", 0, None))
+    assert all(check.good for check in judge(GONE, cleared, GOOD, BUILT))
+
+
+def test_what_was_written_and_given_up_may_be_anything_but_is_checked() -> None:
+    written = {**EXPECTATION.relocations, ("klp_patch", "klp_target"): RelocationState.WRITTEN}
+    checks = judge(replace(EXPECTATION, relocations=written), AWAY, None, BUILT)
+    assert all(check.good for check in checks)
+    assert sum(check.kind is CheckKind.RELOCATION for check in checks) == 3
+
+
+def test_a_target_that_the_kernel_refused_is_the_kernels_fault() -> None:
+    """Its relocations cannot lead to symbols that are nowhere; the harness did its part."""
+    refused = replace(AWAY, errno=8, modules=frozenset({"klp_patch"}))
+    bad = [check for check in judge(EXPECTATION, refused, GOOD, BUILT) if not check.good]
+    assert (bad[0].kind, bad[0].seen) == (CheckKind.ANSWER, "ENOEXEC (8)")
+    assert [c.seen.endswith("klp_target is not loaded") for c in bad[1:3]] == [True, True]
+
+
+def test_a_livepatch_that_the_kernel_refused_is_the_kernels_fault() -> None:
+    refused = replace(GOOD, errno=8, modules=frozenset({"klp_target"}), relocations=())
+    bad = [check for check in judge(EXPECTATION, refused, None, BUILT) if not check.good]
+    assert [c.seen for c in bad if c.kind is CheckKind.RELOCATION] == [
+        "klp_patch is not loaded"
+    ] * 2
+
+
+def without_reading(observation: Observation) -> Observation:
+    return replace(observation, relocations=observation.relocations[1:])
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: judge(EXPECTATION, without_reading(GOOD), None, BUILT), "was not read"),
+        (lambda: judge(GONE, AWAY, None, BUILT), "after the event before"),
+        (lambda: judge(GONE, AWAY, without_reading(GOOD), BUILT), "after the event before"),
+        (lambda: judge(EXPECTATION, AWAY, None, BUILT), "no address to compare with"),
+        (
+            lambda: judge(EXPECTATION, with_reading(0, reading(0, "0000", 1, 0x5000)), None, BUILT),
+            "2 bytes instead of 4",
+        ),
+        (
+            lambda: judge(EXPECTATION, GOOD, None, a_set(*RELOCATIONS[:2])),
+            "no klp relocation of klp_patch for other",
+        ),
+        (
+            lambda: judge(replace(EXPECTATION, relocations={}), GOOD, None, BUILT),
+            "not in the model's expectation",
+        ),
+        (lambda: judge(EXPECTATION, replace(GOOD, probes={}), None, BUILT), "'target' was not"),
+    ],
+)
+def test_what_the_harness_did_not_do_is_no_verdict(call: Callable[[], object], says: str) -> None:
+    with pytest.raises(HarnessError) as raised:
+        call()
+    assert says in str(raised.value)
+
+
+def test_a_crash_is_known_by_console_or_qmp() -> None:
+    assert crash_of("Oops: 0004", ("GUEST_PANICKED",)) == "Oops: 0004"
+    assert crash_of(None, ("RESUME", "GUEST_PANICKED run")) == "QEMU: GUEST_PANICKED run"
+    assert (
+        crash_of(None, ("RESUME", "SHUTDOWN host-qmp-quit", "RESET host-qmp-system-reset")) is None
+    )
+
+
+def test_the_command_line_stands_where_a_text_asks_for_it() -> None:
+    asking = replace(EXPECTATION, probes={"cmdline": "{cmdline} x", "gone": None})
+    assert with_cmdline(asking, "a={b}").probes == {"cmdline": "a={b} x", "gone": None}

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Each rule of livepatch that the model knows, one order each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import model, orders
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Expectation, Failure, ModuleSet, ModuleSpec, Probe
+
+BARE: frozenset[str] = frozenset()
+UPSTREAM = frozenset({"clears-on-unload"})
+SERIES = frozenset({"clears-on-unload", "clears-on-refusal"})
+
+
+def livepatch(name: str, *objects: str, replace: bool = False) -> ModuleSpec:
+    return ModuleSpec(
+        name,
+        "livepatch",
+        patches=dict.fromkeys(objects, ("show",)),
+        replace=replace,
+        klp_symbols=dict.fromkeys(objects, ("auto",)),
+        failures=(Failure("fail", "pre_patch"), Failure("fail_init", "init")),
+        parameters=("other",),
+    )
+
+
+SET = ModuleSet(
+    name="model",
+    description="t and u are targets, a and b patch t, r and s replace, ab patches t and u",
+    modules=(
+        ModuleSpec("t", "target", failures=(Failure("fail", "init"),)),
+        ModuleSpec("u", "target"),
+        ModuleSpec("filler", "plain"),
+        livepatch("a", "t"),
+        livepatch("b", "t"),
+        livepatch("both", "t", "u"),
+        livepatch("r", "t", replace=True),
+        livepatch("s", "t", replace=True),
+        livepatch("v", "vmlinux"),
+        ModuleSpec("x", "livepatch", patches={"t": ()}, klp_symbols={"vmlinux": ("f",)}),
+        ModuleSpec("y", "livepatch", patches={"u": ()}, klp_symbols={"t": ("f",)}),
+    ),
+    probes=(
+        Probe("t", "/t", "t", "show", "t", {n: n for n in ("a", "b", "both", "r", "s")}),
+        Probe("init", "/i", "t", "show", "t", {n: n for n in ("a", "b", "both", "r", "s")}, "init"),
+        Probe("cmdline", "/proc/cmdline", "vmlinux", "show", "v0", {"v": "v1"}),
+    ),
+    directory=Path("nowhere"),
+)
+
+
+def after(order: str, capabilities: frozenset[str] = BARE) -> Expectation:
+    return model.expectations(SET, orders.parse(order, SET), capabilities)[-1]
+
+
+@pytest.mark.parametrize(
+    ("order", "errno"),
+    [
+        ("+a", 0),
+        ("+a +a", 17),  # EEXIST
+        ("+t +t", 17),
+        ("+a a=0 +a", 17),  # disabled, the module still has its name
+        ("-t", 2),  # ENOENT
+        ("+a -a", 11),  # EWOULDBLOCK: enabled
+        ("+t +a -a", 11),
+        ("+a a=0 -a", 0),
+        ("a=0", 2),
+        ("+a a=0 a=0", 2),  # /sys/kernel/livepatch/a is gone
+        ("+a a=0 a=1", 2),
+        ("+a a=1", 22),  # EINVAL: already in the requested state
+        ("+a -t", 2),
+        ("+a +t -t", 0),  # no reference is held on a target
+        ("a.fail=1", 2),
+        ("+a a.fail=1", 0),
+        ("+a a.other=1", 0),
+        ("+a[fail=19] +t", 19),
+        ("+a[fail=-19] +t", 19),
+        ("+a[fail=19]", 0),  # nothing to patch yet, no callback
+        ("+t +a[fail=22]", 22),
+        ("+v[fail=22]", 22),  # vmlinux is always there
+        ("+t +v[fail=5,fail=0]", 0),
+        ("+a[fail_init=12]", 12),
+        ("+t[fail=5]", 5),
+        ("+a[fail=19] +t[fail=5]", 19),  # pre_patch comes before init
+        ("+a +t[fail=5]", 5),
+        ("+a[fail=19] a.fail=0 +t", 0),
+        ("+a[fail=19] a=0 +t", 0),  # a disabled livepatch is not asked
+        ("+a[fail=19] a=0 -a +a +t", 0),  # parameters are the defaults again
+        ("+a a.fail=19 +t", 19),
+        ("+t +a a.fail=19 a=0", 0),
+        ("+r +s -r", 0),  # replaced: its reference is given back
+        ("+r +s -s", 11),
+        ("+r +s r=0", 2),
+        ("+r +s +r", 17),
+        ("+r +s -r +r", 0),
+    ],
+)
+def test_errno(order: str, errno: int) -> None:
+    assert after(order).errno == errno
+
+
+@pytest.mark.parametrize(
+    ("order", "modules", "enabled"),
+    [
+        ("+t +a", "a t", "a"),
+        ("+t +a a=0", "a t", ""),
+        ("+t +a +b", "a b t", "a b"),
+        ("+t +a +b a=0", "a b t", "b"),  # in the middle of the stack
+        ("+a +b +r", "a b r", "r"),  # replace takes them all
+        ("+r +a", "a r", "r a"),  # without replace nothing is taken
+        ("+r +s", "r s", "s"),
+        ("+r +s -r", "s", "s"),
+        ("+r +s -r +r", "r s", "r"),
+        ("+a +t +r[fail=1]", "a t", "a"),  # a refused livepatch is gone and replaced nothing
+        ("+a[fail=1] +t", "a", "a"),  # a refused target is gone, the livepatch stays
+        ("+a +t[fail=1]", "a", "a"),
+        ("+a[fail_init=1]", "", ""),
+        ("+t +a -t", "a", "a"),
+    ],
+)
+def test_what_is_loaded_and_enabled(order: str, modules: str, enabled: str) -> None:
+    expectation = after(order)
+    assert expectation.modules == frozenset(modules.split())
+    assert list(expectation.patches) == enabled.split()
+    assert all(p.enabled and not p.transition for p in expectation.patches.values())
+
+
+@pytest.mark.parametrize(
+    ("order", "patched"),
+    [
+        ("+both", {"t": False, "u": False}),
+        ("+t +both", {"t": True, "u": False}),
+        ("+both +t +u -t", {"t": False, "u": True}),
+        ("+both[fail=1] +t", {"t": False, "u": False}),
+        ("+both +t[fail=1]", {"t": False, "u": False}),
+    ],
+)
+def test_patched_of_each_object(order: str, patched: dict[str, bool]) -> None:
+    assert after(order).patches["both"].objects == patched
+
+
+@pytest.mark.parametrize(
+    ("order", "text"),
+    [
+        ("+a", None),
+        ("+t", "t"),
+        ("+t +a", "a"),
+        ("+a +t", "a"),
+        ("+a +b +t", "b"),
+        ("+b +a +t", "a"),
+        ("+t +a +b b=0", "a"),
+        ("+t +a +b a=0", "b"),
+        ("+t +a +b a=0 -a +a", "a"),  # enabled last, on top
+        ("+a +b +t -t +t", "b"),
+        ("+t +a a=0", "t"),
+        ("+r +t +s s=0", "t"),  # r does not come back
+        ("+a a=0 +t", "t"),
+        ("+a[fail=1] +t a.fail=0 +t", "a"),
+    ],
+)
+def test_which_version_a_probe_shows(order: str, text: str | None) -> None:
+    assert after(order).probes["t"] == text
+
+
+def test_vmlinux_is_always_there() -> None:
+    assert after("+t").probes["cmdline"] == "v0"
+    expectation = after("+v")
+    assert expectation.probes["cmdline"] == "v1"
+    assert expectation.patches["v"].objects == {"vmlinux": True}
+
+
+@pytest.mark.parametrize(
+    ("order", "bare", "upstream", "series"),
+    [
+        ("+a", "pristine", "pristine", "pristine"),
+        ("+a +t", "applied", "applied", "applied"),
+        ("+t +a", "applied", "applied", "applied"),
+        ("+a +t -t", "left", "pristine", "pristine"),
+        ("+a +t -t +filler", "left", "pristine", "pristine"),
+        ("+a +t -t +t", "applied", "applied", "applied"),
+        ("+a +t +t", "applied", "applied", "applied"),
+        # A disabled or replaced livepatch is touched by nobody, on any kernel.
+        ("+a +t a=0", "applied", "applied", "applied"),
+        ("+a +t a=0 -t", "left", "left", "left"),
+        ("+a +t a=0 -t +t", "left", "left", "left"),
+        ("+a a=0 +t", "pristine", "pristine", "pristine"),
+        ("+a +t -t a=0", "left", "pristine", "pristine"),
+        ("+a +t +r -t", "left", "left", "left"),
+        ("+a +r +t", "pristine", "pristine", "pristine"),
+        # Refused by its own callback: written before the callback was asked.
+        ("+a[fail=1] +t", "written", "written", "pristine"),
+        ("+a[fail=1] +t +filler", "left", "left", "pristine"),
+        ("+a[fail=1] +t +t", "written", "written", "pristine"),
+        ("+a[fail=1] +t a.fail=0 +t", "applied", "applied", "applied"),
+        # Refused by a livepatch after it: taken back as if the target had gone.
+        ("+a +b[fail=1] +t", "written", "pristine", "pristine"),
+        # Refused by a livepatch before it: never heard of the target.
+        ("+b[fail=1] +a +t", "pristine", "pristine", "pristine"),
+        ("+b +a +t -t b.fail=1 +t", "left", "pristine", "pristine"),
+        # The target's init fails: klp_module_going().
+        ("+a +t[fail=1]", "written", "pristine", "pristine"),
+        ("+a +t[fail=1] +t", "applied", "applied", "applied"),
+        ("+a a=0 +t[fail=1]", "pristine", "pristine", "pristine"),
+    ],
+)
+def test_relocations(order: str, bare: str, upstream: str, series: str) -> None:
+    found = [after(order, c).relocations["a", "t"] for c in (BARE, UPSTREAM, SERIES)]
+    assert found == [bare, upstream, series]
+
+
+def test_each_object_and_each_livepatch_has_its_own_relocations() -> None:
+    assert after("+both +t +u -t").relocations == {("both", "t"): "left", ("both", "u"): "applied"}
+    assert after("+t +a -t +b +t").relocations == {("a", "t"): "applied", ("b", "t"): "applied"}
+    assert after("+a +t a=0 -a").relocations == {}
+    assert after("+t +a[fail=1]").relocations == {}
+
+
+def test_vmlinux_relocations_are_there_from_load_on() -> None:
+    assert after("+v v=0").relocations == {("v", "vmlinux"): "applied"}
+    # Written by the module loader, whether the livepatch patches vmlinux or not.
+    assert after("+x").relocations == {("x", "vmlinux"): "applied"}
+
+
+def test_relocations_of_an_object_that_is_not_patched_are_never_applied() -> None:
+    assert after("+t +y").relocations == {("y", "t"): "pristine"}
+    assert after("+y +t").relocations == {("y", "t"): "pristine"}
+
+
+def test_an_order_that_comes_back_comes_back_to_the_same_state() -> None:
+    """What exploration will rely on: states are hashable, and equal when nothing differs."""
+
+    def state(order: str) -> model.State:
+        now = model.State()
+        for event in orders.parse(order).events:
+            now, _ = model.step(SET, now, event, SERIES)
+        return now
+
+    assert {state("+a[fail=3] +t a=0 -a"), state("-t +v v=0 -v")} == {model.State()}
+    assert state("+a +t -t") == state("+a")
+    assert state("+a a.fail=0") == state("+a")
+    assert state("+a +b") != state("+b +a")
+
+
+def test_every_event_says_why() -> None:
+    texts = [e.why for e in model.expectations(SET, orders.parse("+a[fail=19] +t a=0 -t +r"), BARE)]
+    assert texts == [
+        "a loads, waits for t",
+        "t is refused: pre_patch of a fails: ENODEV (19)",
+        "a is disabled for good, its module stays",
+        "t is not loaded: ENOENT (2)",
+        "r loads, waits for t",
+    ]
+
+
+def test_a_probe_without_a_text_for_the_livepatch_is_the_sets_fault() -> None:
+    with pytest.raises(UsageError, match="does not say what it shows under x"):
+        model.expectations(
+            ModuleSet(
+                "broken",
+                "",
+                (ModuleSpec("x", "livepatch", patches={"vmlinux": ("f",)}),),
+                (Probe("p", "/p", "vmlinux", "f", "o"),),
+                Path("nowhere"),
+            ),
+            orders.parse("+x"),
+            BARE,
+        )
+
+
+@pytest.mark.parametrize(
+    ("order", "now", "at_init"),
+    [
+        ("+a", None, None),
+        ("+a +t", "a", "a"),
+        ("+t +a", "a", "t"),  # it came before
+        ("+a +t a=0", "t", "a"),  # what init saw does not change
+        ("+a +t +b", "b", "a"),
+        ("+a +b +t", "b", "b"),
+        ("+a +t -t", None, None),
+        ("+a +t -t a=0 +t", "t", "t"),
+        ("+a +t[fail=5]", None, None),
+    ],
+)
+def test_what_a_targets_own_init_sees(order: str, now: str | None, at_init: str | None) -> None:
+    probes = after(order).probes
+    assert (probes["t"], probes["init"]) == (now, at_init)

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Suites are data: what stands in the files makes sense, and nonsense is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog, model, orders, suite
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Case, ModuleSet, ModuleSpec
+from orchestrator.suite import CaseEntry, Interleave, SuiteFile
+
+FILES = Path(suite.__file__).parent / "suites"
+SETS = {
+    "two": ModuleSet(
+        "two",
+        "",
+        (
+            ModuleSpec("patch", "livepatch", parameters=("p",)),
+            ModuleSpec("a", "target"),
+            ModuleSpec("b", "target"),
+        ),
+        (),
+        Path("nowhere"),
+    )
+}
+CASE = CaseEntry("first", "two", "+patch +a", "why")
+ALL = Interleave(
+    "any", "two", ("+patch patch=0", "+a"), {"patch": "L", "a": "A"}, "why", then="-patch"
+)
+
+
+def test_cases_written_and_made() -> None:
+    made = suite.expand(SuiteFile("", (CASE,), (ALL,)), SETS)
+    assert [(case.name, orders.format(case.order)) for case in made] == [
+        ("first", "+patch +a"),
+        ("any+LL=0+A", "+patch patch=0 +a -patch"),
+        ("any+L+AL=0", "+patch +a patch=0 -patch"),
+        ("any+A+LL=0", "+a +patch patch=0 -patch"),
+    ]
+    assert {case.why for case in made} == {"why"}
+
+
+@pytest.mark.parametrize(
+    ("file", "says"),
+    [
+        (SuiteFile("", (replace(CASE, modules="tow"),)), "wants module set 'tow'"),
+        (
+            SuiteFile("", (replace(CASE, order="+patch +c"),)),
+            "'first': order '+patch +c', column 8",
+        ),
+        (SuiteFile("", (replace(CASE, name="a/b"),)), "'a/b' is no name"),
+        (SuiteFile("", (CASE, replace(CASE, order="+a"))), "two cases are named 'first'"),
+        (SuiteFile("", (CASE, replace(CASE, name="2nd"))), "'first' and '2nd' are the same order"),
+        (SuiteFile("", (), (replace(ALL, letters={"a": "A"}),)), "no letter for module 'patch'"),
+        (
+            SuiteFile(
+                "",
+                (),
+                (
+                    replace(
+                        ALL,
+                        then="=",
+                    ),
+                ),
+            ),
+            "'any': order '=', column 1",
+        ),
+    ],
+)
+def test_a_suite_that_makes_no_sense_is_refused(file: SuiteFile, says: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        suite.expand(file, SETS)
+    assert says in str(raised.value)
+
+
+def cases(name: str) -> tuple[Case, ...]:
+    file = catalog.load_toml(FILES / f"{name}.toml", suite.SuiteFile)
+    return suite.expand(file, catalog.module_sets())
+
+
+@pytest.mark.parametrize("path", sorted(FILES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_suite_of_ours_makes_sense_to_the_model(path: Path) -> None:
+    sets = catalog.module_sets()
+    for case in cases(path.stem):
+        assert case.why
+        expected = model.expectations(sets[case.module_set], case.order, frozenset())
+        assert all(expectation.why for expectation in expected)
+
+
+def test_the_core_suite_holds_what_it_must() -> None:
+    core = {case.name: case for case in cases("core")}
+    assert len(core) >= 40
+    assert {case.module_set for case in core.values()} == set(catalog.module_sets())
+    assert orders.format(core["reload-moved"].order) == (
+        "+klp_patch +klp_target -klp_target +filler +klp_target"
+    )
+    # All orders of one livepatch and two targets, of two livepatches and one target.
+    assert {f"two-targets{x}" for x in ("+L+A+B-A", "+L+B+A-A", "+A+L+B-A", "+B+L+A-A")} <= set(
+        core
+    )
+    assert {f"two-targets{x}" for x in ("+A+B+L-A", "+B+A+L-A")} <= set(core)
+    stacked = ("+L+U+T", "+U+L+T", "+L+T+U", "+U+T+L", "+T+L+U", "+T+U+L")
+    assert {f"stacked{x}" for x in stacked} <= set(core)
