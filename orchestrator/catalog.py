@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The only reader of TOML: architectures, module sets, and the directories that come with us.
+
+A file is checked field by field against the frozen dataclass it becomes: an unknown key, a missing
+one or a value of the wrong type is a UsageError that names file and key.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pydantic
+
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.nouns import Arch, ModuleSet
+
+T = TypeVar("T")
+
+_PACKAGE = Path(__file__).resolve().parent
+# In a checkout these lie at the top level; `pip install` puts them under the package (see
+# [tool.setuptools.package-dir] in pyproject.toml).
+_DATA = ("images/guest", "images/modules", "kernel-config")
+
+
+def data_dir(name: str) -> Path:
+    """A directory that comes with us: "images/guest", "images/modules" or "kernel-config"."""
+    if name not in _DATA:
+        raise ValueError(f"no such package data: {name}")
+    for base in (_PACKAGE / "_data", _PACKAGE.parent):
+        if (base / name).is_dir():
+            return base / name
+    raise HarnessError(
+        f"{name} is not there: the installation lacks its data",
+        hint="install again: pip install --force-reinstall .",
+    )
+
+
+def load_toml(path: Path, type_: type[T], **given: object) -> T:
+    """Read a TOML file into `type_`, a dataclass or any type pydantic knows.
+
+    given: fields that need not stand in the file (its own name, its directory); where one does, it
+    must say the same. Raises UsageError naming file and key.
+    """
+    try:
+        with path.open("rb") as file:
+            data: dict[str, Any] = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
+    for key, value in given.items():
+        if data.get(key, value) != value:
+            raise UsageError(f"{path}: {key}: must be {value!r}, after the file's place")
+    return check({**data, **given}, type_, str(path))
+
+
+def check(data: object, type_: type[T], name: str) -> T:
+    """`data` (tables, lists, plain values) as a `type_`; `name` is what messages call it.
+
+    Goes through JSON: pydantic's strict mode then takes a list for a tuple and a string for a
+    path, and still nothing for anything else ("3" is no number).
+    """
+    adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
+    try:
+        return adapter.validate_json(json.dumps(data, default=str), strict=True, extra="forbid")
+    except pydantic.ValidationError as error:
+        problems = [f"{_key(e['loc'])}: {_words(e)}" for e in error.errors(include_url=False)]
+        raise UsageError(f"{name}: {'; '.join(problems)}") from error
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """("relocations", 3, "bits") -> relocations[3].bits"""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    return text.removeprefix(".") or "the file"
+
+
+def _words(error: Mapping[str, Any]) -> str:
+    match error["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return "unknown key"
+        case "missing" | "missing_argument":
+            return "missing"
+    message: str = error["msg"]
+    return f"{message[:1].lower()}{message[1:]}, not {error['input']!r}"
+
+
+# --- architectures -----------------------------------------------------------------------------
+
+
+def arches(extra: Path | None = None) -> Mapping[str, Arch]:
+    """Every architecture by name, from our arches/NAME.toml and from `extra`, another directory of
+    such files (its files win). Raises UsageError for a file that is not right."""
+    files = {path.stem: path for path in sorted((_PACKAGE / "arches").glob("*.toml"))}
+    if extra is not None:
+        if not extra.is_dir():
+            raise UsageError(f"{extra} is not a directory of architecture files")
+        files.update((path.stem, path) for path in sorted(extra.glob("*.toml")))
+    return {name: load_toml(path, Arch, name=name) for name, path in sorted(files.items())}
+
+
+def arch(name: str, extra: Path | None = None) -> Arch:
+    """Raises UsageError, listing the known ones, for an unknown architecture."""
+    return _named(name, arches(extra), "architecture")
+
+
+# --- module sets -------------------------------------------------------------------------------
+
+
+def module_sets() -> Mapping[str, ModuleSet]:
+    """Every module set that comes with us, by name."""
+    files = sorted(data_dir("images/modules").glob("*/set.toml"))
+    return {path.parent.name: _module_set(path) for path in files}
+
+
+def module_set(name: str) -> ModuleSet:
+    """A module set by name, or from a directory with a set.toml, given as a path with a "/".
+
+    Raises UsageError, listing the known ones.
+    """
+    if "/" in name:
+        path = Path(name).absolute() / "set.toml"
+        if not path.is_file():
+            raise UsageError(f"{name} is not a module set: it holds no set.toml")
+        return _module_set(path)
+    return _named(name, module_sets(), "module set")
+
+
+def _module_set(path: Path) -> ModuleSet:
+    return load_toml(path, ModuleSet, name=path.parent.name, directory=path.parent)
+
+
+def _named(name: str, known: Mapping[str, T], what: str) -> T:
+    try:
+        return known[name]
+    except KeyError:
+        close = difflib.get_close_matches(name, known, n=1)
+        guess = f"did you mean {close[0]}? " if close else ""
+        raise UsageError(
+            f"unknown {what}: {name}", hint=f"{guess}known: {', '.join(known) or 'none'}"
+        ) from None

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Programs are run to their end, or ended with all their children. With real programs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from orchestrator import process
+from orchestrator.deadline import Deadline
+from orchestrator.errors import HarnessError, MissingTool, OutOfTime
+from orchestrator.process import CommandFailed
+
+# a shell whose child ignores SIGTERM, and a grandchild in a session of its own
+FAMILY = "(trap '' TERM; sleep 1000) & setsid sleep 1000 & echo started; wait"
+
+
+def gone(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
+def wait_gone(pids: list[int], seconds: float = 5.0) -> None:
+    deadline = time.monotonic() + seconds
+    while alive := [pid for pid in pids if not gone(pid)]:
+        assert time.monotonic() < deadline, f"still there: {alive}"
+        time.sleep(0.02)
+
+
+@pytest.fixture(autouse=True)
+def no_process_is_left() -> Iterator[None]:
+    yield
+    assert psutil.Process().children(recursive=True) == []
+
+
+def test_both_streams_code_and_cpu_time_come_back() -> None:
+    done = process.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
+    assert (done.code, done.output, done.errors) == (3, "out\n", "err\n")
+    busy = process.run(["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"])
+    assert 0.005 < busy.cpu_seconds < 60
+
+
+def test_a_full_second_pipe_does_not_block_the_first() -> None:
+    script = "head -c 3000000 /dev/zero >&2; head -c 3000000 /dev/zero; cat | wc -c"
+    done = process.run(["sh", "-c", script], input=b"x" * 2_000_000, deadline=Deadline.after(60))
+    assert len(done.errors) == 3_000_000 and done.output.endswith("2000000\n")
+
+
+def test_input_that_nobody_reads_is_no_error() -> None:
+    assert process.run(["true"], input=b"x" * 5_000_000).code == 0
+
+
+def test_with_a_log_only_the_tail_stays_in_memory(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    done = process.run(["sh", "-c", "seq 1 100000; echo last >&2"], log=log)
+    assert len(done.output) <= 64 * 1024 and done.output.endswith("\n100000\n")
+    assert log.read_text().startswith("1\n2\n") and "last\n" in log.read_text()
+
+
+def test_lines_come_while_the_program_runs() -> None:
+    lines: list[str] = []
+    process.run(["sh", "-c", "echo a; printf b"], on_line=lines.append)
+    assert lines == ["a", "b"]
+
+
+def test_a_failure_can_be_pasted(tmp_path: Path) -> None:
+    with pytest.raises(CommandFailed, match=r"sh ended with status 2\n    it's wrong") as caught:
+        process.run(["sh", "-c", 'echo "it\'s wrong" >&2; exit 2'], cwd=tmp_path)
+    line = caught.value.hint.removeprefix("to see it again: ")
+    again = process.run(["sh", "-c", line], check=False)
+    assert (again.code, again.errors) == (2, "it's wrong\n")
+    with pytest.raises(CommandFailed, match="was killed by SIGKILL"):
+        process.run(["sh", "-c", "kill -9 $$"])
+
+
+def test_a_missing_program_or_directory_is_ours_to_tell(tmp_path: Path) -> None:
+    with pytest.raises(MissingTool, match="nonesuch is not installed"):
+        process.run(["nonesuch"])
+    with pytest.raises(HarnessError, match="is not a directory"):
+        process.run(["true"], cwd=tmp_path / "gone")
+
+
+def test_the_environment_does_not_steer_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAKEFLAGS", "ARCH", "CROSS_COMPILE", "KBUILD_OUTPUT", "LC_ALL", "GIT_DIR"):
+        monkeypatch.setenv(name, "wrong")
+    monkeypatch.setenv("HOME", "/some/home")
+    seen = process.run(["env"], env={"KBUILD_BUILD_USER": "me"}).output.splitlines()
+    assert not [line for line in seen if "wrong" in line]
+    assert {"LC_ALL=C", "HOME=/some/home", "KBUILD_BUILD_USER=me"} <= set(seen)
+
+
+def test_a_deadline_ends_the_whole_family() -> None:
+    pids: list[int] = []
+
+    def on_line(_line: str) -> None:
+        pids.extend(p.pid for p in psutil.Process().children(recursive=True))
+
+    began = time.monotonic()
+    with pytest.raises(OutOfTime, match="sh"):
+        process.run(["sh", "-c", FAMILY], deadline=Deadline.after(0.5), on_line=on_line)
+    assert time.monotonic() - began < process.GRACE_S + 3
+    assert len(pids) >= 3
+    wait_gone(pids)
+
+
+def test_an_exception_in_on_line_ends_the_program() -> None:
+    def on_line(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        process.run(["sh", "-c", "echo x; exec sleep 1000"], on_line=on_line)
+
+
+def test_what_a_program_leaves_in_its_group_goes_with_it() -> None:
+    began = time.monotonic()
+    done = process.run(["sh", "-c", "sleep 1000 & echo $!"])
+    assert time.monotonic() - began < 10
+    wait_gone([int(done.output)])
+
+
+def test_a_started_program_writes_where_told_and_ends_with_the_context(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    script = "trap 'echo bye; exit 7' TERM; echo hi; while :; do sleep 0.01; done"
+    with process.start(["sh", "-c", script], stdout=log, stderr=log) as running:
+        while not log.exists() or not log.read_text():
+            time.sleep(0.01)
+        assert running.poll() is None
+        with pytest.raises(OutOfTime):
+            running.wait(Deadline.after(0.05))
+    assert running.poll() == 7
+    assert log.read_text().startswith("hi\n") and log.read_text().endswith("bye\n")
+
+
+def test_end_all_frees_a_thread_that_waits() -> None:
+    codes: list[int] = []
+    thread = threading.Thread(
+        target=lambda: codes.append(process.run(["sleep", "1000"], check=False).code)
+    )
+    thread.start()
+    while not psutil.Process().children():
+        time.sleep(0.01)
+    process.end_all()
+    thread.join(10)
+    assert codes == [-signal.SIGTERM]
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_everything_dies_with_us(number: signal.Signals) -> None:
+    code = (
+        "from orchestrator import process\n"
+        "process.run(['sh', '-c', 'sleep 1000 & echo $! $$; wait'],"
+        " on_line=lambda l: print(l, flush=True))"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, cwd=Path.cwd()
+    ) as harness:
+        assert harness.stdout is not None
+        pids = [int(word) for word in harness.stdout.readline().split()]
+        assert len(pids) == 2 and not any(map(gone, pids))
+        os.kill(harness.pid, number)
+    wait_gone(pids)
