@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kconfig fragments: merging them, and what the final `.config` lost of them. Pure.
+
+Why this is checked at all: `make olddefconfig` drops an option whose dependency is not met without
+a word, and the kernel then boots and simply lacks what the test is about.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+_SET = re.compile(r"^CONFIG_(\w+)=(.*)$")
+_UNSET = re.compile(r"^# CONFIG_(\w+) is not set$")
+_ENTRY = re.compile(r"^\s*(?:menu)?config\s+(\w+)\s*$")
+_DEPENDS = re.compile(r"^\s+depends\s+on\s+(.*)$")
+_BLOCK_END = re.compile(r"^\s*(?:(?:menu)?config|menu|endmenu|choice|endchoice|if|endif|source)\b")
+_NAME = re.compile(r"\b[A-Z0-9][A-Z0-9_a-z]*\b")
+
+
+@dataclass(frozen=True, slots=True)
+class LostOption:
+    """A requested option that came out otherwise. Values as in `.config`; "n" for "is not set"."""
+
+    name: str  # without CONFIG_
+    requested: str
+    final: str
+
+    def __str__(self) -> str:
+        return f"CONFIG_{self.name}={self.requested} became {self.final}"
+
+
+def parse(text: str) -> dict[str, str]:
+    """Option -> value of a fragment or a `.config`, a later line winning; "n" for "is not set".
+
+    Raises ValueError naming the line that is neither an option nor a comment nor blank.
+    """
+    values = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        line = line.strip()
+        if match := _SET.match(line):
+            values[match[1]] = match[2]
+        elif match := _UNSET.match(line):
+            values[match[1]] = "n"
+        elif line and not line.startswith("#"):
+            raise ValueError(f"line {number} is not a Kconfig option: {line}")
+    return values
+
+
+def merge(fragments: Sequence[str]) -> str:
+    """One fragment of all; where they disagree the later one wins, and its line stands once."""
+    values: dict[str, str] = {}
+    for fragment in fragments:
+        values.update(parse(fragment))
+    return "".join(_line(name, value) for name, value in values.items())
+
+
+def _line(name: str, value: str) -> str:
+    return f"# CONFIG_{name} is not set\n" if value == "n" else f"CONFIG_{name}={value}\n"
+
+
+def lost(requested: str, final: str) -> tuple[LostOption, ...]:
+    """Each option of `requested` that has another value in `final`.
+
+    An option asked to be off counts as lost when it is on; one that `final` does not know is off.
+    """
+    have = parse(final)
+    return tuple(
+        LostOption(name, value, have.get(name, "n"))
+        for name, value in parse(requested).items()
+        if have.get(name, "n") != value
+    )
+
+
+def unmet(
+    name: str, kconfig: Iterable[str], final: Mapping[str, str]
+) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Why an option may have been dropped: (a "depends on" expression, its symbols that are not
+    set), for each such line of the option's entries that has one.
+
+    kconfig: the texts of the source tree's Kconfig files. final: `parse` of the `.config`.
+    An expression is not evaluated: with `A || B` and A set, B is named though it does no harm.
+    """
+    found = []
+    for text in kconfig:
+        for expression in _depends(name, text):
+            missing = tuple(
+                s for s in dict.fromkeys(_NAME.findall(expression)) if final.get(s, "n") == "n"
+            )
+            if missing:
+                found.append((expression, missing))
+    return tuple(dict.fromkeys(found))
+
+
+def _depends(name: str, text: str) -> list[str]:
+    """The "depends on" expressions of an option's entries in one Kconfig file."""
+    if name not in text:
+        return []
+    expressions, inside = [], False
+    for line in text.replace("\\\n", " ").splitlines():
+        if match := _ENTRY.match(line):
+            inside = match[1] == name
+        elif _BLOCK_END.match(line):
+            inside = False
+        elif inside and (match := _DEPENDS.match(line)):
+            expressions.append(" ".join(match[1].split()))
+    return expressions
+
+
+def explain(options: Sequence[LostOption], kconfig: Callable[[], Sequence[str]], final: str) -> str:
+    """One line for each lost option, with its unmet dependencies or that it does not exist."""
+    texts, have, lines = kconfig(), parse(final), []
+    for option in options:
+        entry = re.compile(rf"^\s*(?:menu)?config\s+{re.escape(option.name)}\s*$", re.MULTILINE)
+        reasons = [
+            f"depends on {expression}; not set: {', '.join(missing)}"
+            for expression, missing in unmet(option.name, texts, have)
+        ]
+        if not any(entry.search(text) for text in texts):
+            reasons = ["this kernel has no such option"]
+        elif option.requested == "n":
+            reasons = ["another option selects it, or it cannot be turned off"]
+        lines.append(f"{option}: {' | '.join(reasons) or 'no dependency of its own is unmet'}")
+    return "\n".join(lines)

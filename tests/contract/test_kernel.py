@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Building and keeping kernels: the real tuxmake, make and gcc on a kernel of two C files.
+
+The little kernel answers the targets that tuxmake uses. What a real kernel's build does with the
+same calls is seen in tests/vm.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from orchestrator import kernel, workdir
+from orchestrator.catalog import arches
+from orchestrator.errors import BuildError, ConfigError, PatchError
+from orchestrator.nouns import Arch, Kernel
+
+HOST = next(arch for arch in arches().values() if not arch.cross_compile)
+
+MAKEFILE = """VERSION = 6
+PATCHLEVEL = 1
+SUBLEVEL = 9
+EXTRAVERSION =
+OBJECTS := $(O)/kernel/one.o $(O)/kernel/two.o
+all: $(O)/vmlinux
+tinyconfig:
+\t@mkdir -p $(O) && echo CONFIG_MODULES=y > $(O)/.config
+olddefconfig:
+\t@if [ -e drop ]; then sed -i /$$(cat drop)/d $(O)/.config; fi
+$(O)/kernel/%.o: kernel/%.c include/head.h
+\t@mkdir -p $(@D) && echo "  CC      kernel/$*.o"
+\t@if [ -e slow ]; then sleep 1000; fi
+\t@$(CC) -Iinclude -c -o $@ $<
+\t@echo "source_kernel/$*.o := $(CURDIR)/$< include/head.h" > $(@D)/.$*.o.cmd
+$(O)/vmlinux: $(OBJECTS)
+\t@$(LD) -r -o $@ $^ && touch $(O)/System.map
+\t@mkdir -p $(O)/include/config && echo 6.1.9 > $(O)/include/config/kernel.release
+IMAGE_TARGET: all
+\t@mkdir -p $(O)/$(dir IMAGE_PATH) && cp $(O)/vmlinux $(O)/IMAGE_PATH
+.PHONY: all tinyconfig olddefconfig IMAGE_TARGET
+.DELETE_ON_ERROR:
+"""
+KCONFIG = "config LIVEPATCH\n\tdepends on NO_SUCH_THING && MODULES\n"
+MERGE = '#!/bin/sh\n# -m -O DIR CONFIG FRAGMENTS...\nshift 3; c=$1; shift; cat "$@" >> $c\n'
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "tree"
+    makefile = MAKEFILE.replace("IMAGE_TARGET", HOST.image_target)
+    for name, text in {
+        "Makefile": makefile.replace("IMAGE_PATH", HOST.image_path),
+        "Kconfig": KCONFIG,
+        "Kbuild": "",
+        "kernel/one.c": '#include "head.h"\nint one = ONE;\n',
+        "kernel/two.c": '#include "head.h"\nint two = 2;\n',
+        "include/head.h": "#define ONE 1\n",
+        "scripts/kconfig/merge_config.sh": MERGE,
+    }.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tree / "scripts/kconfig/merge_config.sh").chmod(0o755)
+    return tree
+
+
+def patch(tmp_path: Path, name: str, file: str, old: str, new: str) -> str:
+    before, after = f"-{old}\n" if old else "", f"+{new}\n"
+    head = f"--- {'a/' + file if old else '/dev/null'}\n+++ b/{file}\n"
+    hunk = "@@ -1,1 +1,1 @@\n" if old else "@@ -0,0 +1,1 @@\n"
+    (tmp_path / name).write_text(head + hunk + before + after)
+    return str(tmp_path / name)
+
+
+def build(tree: Path, *series: str, arch: Arch = HOST) -> tuple[Kernel, list[str]]:
+    """The kernel, and what was compiled for it."""
+    files: list[str] = []
+    built = kernel.build(
+        arch,
+        f"dir:{tree}",
+        series,
+        jobs=1,
+        progress=lambda done, _total, text: files.append(text) if done else None,
+    )
+    return built, files
+
+
+def test_only_what_a_series_touches_is_compiled_again(tree: Path, tmp_path: Path) -> None:
+    bare, files = build(tree)
+    assert sorted(files) == ["kernel/one.o", "kernel/two.o"] and bare.objects == 2
+    assert (bare.release, bare.version, bare.series) == ("6.1.9", (6, 1), ())
+    assert build(tree) == (bare, [])
+
+    header = patch(tmp_path, "header", "include/head.h", "#define ONE 1", "#define ONE 11")
+    with_header, files = build(tree, header)
+    assert sorted(files) == ["kernel/one.o", "kernel/two.o"]
+    assert with_header.objects == 2 and with_header.series == (header,)
+    both = (header, patch(tmp_path, "two", "kernel/two.c", '#include "head.h"', "char x;"))
+    assert build(tree, *both)[1] == ["kernel/two.o"]
+    assert build(tree, header) == (with_header, [])
+    assert build(tree, "none") == (bare, [])  # its directory never changed meanwhile
+    assert workdir.verify(bare.directory) == ""
+
+
+def test_what_is_kept_suffices_for_modules_and_tells_how_it_was_made(tree: Path) -> None:
+    built, _ = build(tree)
+    assert built.image.read_bytes()[:4] == b"\x7fELF" and built.system_map.exists()
+    assert (built.build_tree / "include/config/kernel.release").exists()
+    assert (built.source_tree / "Makefile").exists()
+    record = json.loads((built.directory / "metadata.json").read_text())
+    assert "--kconfig=tinyconfig" in record["build"]["reproducer_cmdline"]
+    assert (built.directory / "reproducer.sh").stat().st_mode & 0o100
+
+
+def test_a_damaged_kernel_is_noticed_and_built_again(tree: Path) -> None:
+    built, _ = build(tree)
+    built.image.write_bytes(b"damaged")
+    said: list[str] = []
+    again = kernel.build(HOST, f"dir:{tree}", [], jobs=1, say=said.append)
+    assert any("image is damaged" in line for line in said)
+    assert again == built and again.image.read_bytes()[:4] == b"\x7fELF"
+
+
+def test_a_dropped_option_stops_the_build_with_its_dependency(tree: Path) -> None:
+    (tree / "drop").write_text("CONFIG_LIVEPATCH=y\n")
+    with pytest.raises(ConfigError) as caught:
+        build(tree)
+    assert "CONFIG_LIVEPATCH=y became n: depends on NO_SUCH_THING && MODULES" in str(caught.value)
+    assert "not set: NO_SUCH_THING" in str(caught.value)
+    (tree / "drop").unlink()
+    assert len(build(tree)[1]) == 2
+
+
+def test_a_compile_error_names_the_line_and_the_log(tree: Path, tmp_path: Path) -> None:
+    build(tree)
+    bad = patch(tmp_path, "bad", "kernel/two.c", '#include "head.h"', "int;;; nonsense")
+    with pytest.raises(BuildError, match=r"kernel/two\.c:\d+:\d+: error: ") as caught:
+        build(tree, bad)
+    assert "nonsense" in Path(caught.value.log).read_text()
+    assert build(tree)[1] == []
+
+
+def test_a_patch_that_does_not_apply_stops_before_anything(tree: Path, tmp_path: Path) -> None:
+    with pytest.raises(PatchError, match=r"bad: bad does not apply: kernel/two\.c: hunk #1"):
+        build(tree, patch(tmp_path, "bad", "kernel/two.c", "something", "else"))
+
+
+def test_an_architecture_file_with_a_wrong_image_is_told(tree: Path) -> None:
+    wrong = dataclasses.replace(HOST, image_path="arch/x/boot/none")
+    with pytest.raises(BuildError, match="arch/x/boot/none"):
+        build(tree, arch=wrong)
+
+
+RUN = """
+import sys
+from orchestrator import catalog, kernel
+kernel.build(catalog.arch(sys.argv[1]), "dir:" + sys.argv[2], [], jobs=1,
+             progress=lambda done, total, text: print(done, text, flush=True))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_killed_build_leaves_nothing_that_looks_finished(
+    tree: Path, cache: Path, number: signal.Signals
+) -> None:
+    (tree / "slow").touch()
+    # pytest itself may have been started with SIGINT ignored, and would hand that down
+    command = ["env", "--default-signal", sys.executable, "-c", RUN, HOST.name, str(tree)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as run:
+        assert run.stdout is not None
+        while run.stdout.readline() != "1 kernel/one.o\n":
+            assert run.poll() is None
+        os.kill(run.pid, number)
+    assert not [p for p in (cache / "kernels").iterdir() if p.suffix != ".lock"]
+    for attempt in range(100):  # the watchdog works after us
+        if not any(str(cache) in line for line in _commands()):
+            break
+        time.sleep(0.05 * (attempt < 99))
+    else:
+        pytest.fail("a compiler goes on")
+    (tree / "slow").unlink()
+    assert len(build(tree)[1]) == 2
+
+
+def _commands() -> list[str]:
+    """The command lines of all processes."""
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return lines
+
+
+def test_two_runs_at_once_share_one_build(tree: Path) -> None:
+    command = [sys.executable, "-c", RUN, HOST.name, str(tree)]
+    runs = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    outputs = [run.communicate()[0] for run in runs]
+    assert [run.returncode for run in runs] == [0, 0]
+    assert sorted(text.count("kernel/") for text in outputs) == [0, 2]

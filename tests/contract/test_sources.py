@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel sources, with real tar, git and dpkg-deb, and a stand-in for apt.
+
+The stand-in gives the answers that apt gives, and a tiny package, so that every way to fail can be
+had without the network. The real apt is used wherever a real kernel is built.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from orchestrator import process, sources
+from orchestrator.errors import HarnessError, UsageError
+
+MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
+PACKAGE = "linux-source-6.1"
+
+APT_CACHE = """#!/bin/sh
+[ "$3" = linux-source-6.1 ] || { echo "E: No packages found" >&2; exit 100; }
+printf 'Package: %s\\nVersion: %s\\nSHA256: %s\\n' "$3" "$(cat {repo}/version)" abc
+"""
+APT_GET = """#!/bin/sh
+[ -e {repo}/offline ] && { echo "E: Failed to fetch x  Could not resolve" >&2; exit 100; }
+echo "$@" >> {repo}/downloads
+cp {repo}/package.deb ./$(basename {repo}).deb
+"""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    tree = tmp_path / "linux-6.1"
+    (tree / "kernel").mkdir(parents=True)
+    for name, text in {
+        "Makefile": MAKEFILE,
+        "Kconfig": "",
+        "Kbuild": "",
+        "kernel/a.c": "1",
+    }.items():
+        (tree / name).write_text(text)
+    (tree / "link").symlink_to("kernel")
+    return tree
+
+
+@pytest.fixture
+def apt(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory that plays the mirror; `apt-cache` and `apt-get` on PATH answer from it."""
+    repo = tmp_path / "repo"
+    root = repo / "root"
+    (root / "usr/src").mkdir(parents=True)
+    (root / "DEBIAN").mkdir()
+    tarball = root / f"usr/src/{PACKAGE}.tar.xz"
+    process.run(["tar", "-C", str(tree.parent), "-cJf", str(tarball), tree.name])
+    control = f"Package: {PACKAGE}\nVersion: 6.1.192-2\nArchitecture: all\n"
+    (root / "DEBIAN/control").write_text(control + "Maintainer: a <a@b>\nDescription: x\n")
+    process.run(["dpkg-deb", "--root-owner-group", "-b", str(root), str(repo / "package.deb")])
+    (repo / "version").write_text("6.1.192-2")
+    (repo / "downloads").write_text("")
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name, script in (("apt-cache", APT_CACHE), ("apt-get", APT_GET)):
+        (bin_ / name).write_text(script.replace("{repo}", str(repo)))
+        (bin_ / name).chmod(0o755)
+    (tmp_path / "lists").mkdir()
+    monkeypatch.setattr(sources, "APT_LISTS", tmp_path / "lists")
+    monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
+    return repo
+
+
+def test_a_debian_package_is_fetched_once(apt: Path) -> None:
+    said: list[str] = []
+    found = sources.fetch("debian:6.1", say=said.append)
+    assert (found.version, found.kernel, found.digest) == ("6.1.192-2", (6, 1), "abc")
+    assert (found.directory / "kernel/a.c").read_text() == "1"
+    assert set(sources.listing(found)) == {"Makefile", "Kconfig", "Kbuild", "kernel/a.c", "link"}
+    assert sources.fetch("debian:6.1") == found
+    assert (apt / "downloads").read_text().count("\n") == 1
+    assert said == ["unpacking debian:6.1", "downloading linux-source-6.1 6.1.192-2"]
+
+
+def test_without_network_the_cached_package_serves(apt: Path) -> None:
+    found = sources.fetch("debian:6.1")
+    (apt / "offline").touch()
+    assert sources.fetch("debian:6.1") == found
+    (apt / "version").write_text("6.1.200-1")
+    os.utime(sources.APT_LISTS, (1, 1))  # as apt-get update would
+    said: list[str] = []
+    assert sources.fetch("debian:6.1", say=said.append) == found
+    assert "cannot be downloaded" in said[-1] and "using the cached" in said[-1]
+
+
+def test_what_apt_cannot_give_has_a_hint(apt: Path) -> None:
+    with pytest.raises(HarnessError, match=r"knows no package linux-source-6\.7") as caught:
+        sources.fetch("debian:6.7")
+    assert "apt-get update" in caught.value.hint
+    (apt / "offline").touch()
+    with pytest.raises(HarnessError, match="Could not resolve") as caught:
+        sources.fetch("debian:6.1")
+    assert "network" in caught.value.hint
+
+
+def test_a_damaged_tree_is_noticed_and_fetched_again(apt: Path) -> None:
+    found = sources.fetch("debian:6.1")
+    said: list[str] = []
+    assert sources.repair(found, said.append) and said == []
+    (found.directory / "kernel/a.c").write_text("damage")
+    assert not sources.repair(found, said.append)
+    assert "kernel/a.c is damaged" in said[0]
+    again = sources.fetch("debian:6.1")
+    assert (again.directory / "kernel/a.c").read_text() == "1"
+
+
+@pytest.mark.parametrize(("letter", "suffix"), [("z", "tar.gz"), ("J", "tar.xz")])
+def test_a_tarball(tree: Path, tmp_path: Path, letter: str, suffix: str) -> None:
+    tarball = tmp_path / f"v6.1.{suffix}"
+    process.run(["tar", "-C", str(tree.parent), f"-c{letter}f", str(tarball), tree.name])
+    found = sources.fetch(f"tar:{tarball}")
+    assert (found.version, found.kernel) == ("6.1.192", (6, 1))
+    assert (found.directory / "link").is_symlink()
+
+
+def test_a_file_that_is_no_kernel_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "x.tar.xz").write_text("no tarball")
+    with pytest.raises(UsageError, match=r"x\.tar\.xz cannot be unpacked"):
+        sources.fetch(f"tar:{tmp_path / 'x.tar.xz'}")
+    process.run(["tar", "-C", str(tmp_path), "-czf", str(tmp_path / "y.tar.gz"), "x.tar.xz"])
+    with pytest.raises(UsageError, match=r"y\.tar\.gz holds no kernel tree"):
+        sources.fetch(f"tar:{tmp_path / 'y.tar.gz'}")
+    assert [path.suffix for path in (cache / "sources").iterdir()] == [".lock", ".lock"]
+
+
+def git(tree: Path, *words: str) -> str:
+    who = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "init.defaultBranch=main"]
+    return process.run(["git", "-C", str(tree), *who, *words]).output.strip()
+
+
+def test_a_commit_of_a_repository(tree: Path) -> None:
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message=one")
+    commit = git(tree, "rev-parse", "HEAD")
+    (tree / "kernel/a.c").write_text("2")
+    found = sources.fetch(f"git:{tree}#main")
+    assert (found.digest, found.version) == (commit, f"6.1.192 ({commit[:12]})")
+    assert (found.directory / "kernel/a.c").read_text() == "1"
+    assert git(tree, "status", "--porcelain") == "M kernel/a.c"  # the index was left alone
+
+    url = f"file://{tree}"
+    assert sources.fetch(f"git:{url}#main").digest == commit
+    git(tree, "commit", "--quiet", "--all", "--message=two")
+    newer = sources.fetch(f"git:{url}#main")
+    assert newer.digest != commit and (newer.directory / "kernel/a.c").read_text() == "2"
+    tree.rename(tree.with_name("moved"))
+    said: list[str] = []
+    assert sources.fetch(f"git:{url}#main", say=said.append) == newer
+    assert "cannot be reached" in said[-1]
+    with pytest.raises(HarnessError, match="other of file://"):
+        sources.fetch(f"git:{url}#other")
+
+
+def test_a_directory_is_taken_as_it_lies(tree: Path) -> None:
+    git(tree, "init", "--quiet")
+    (tree / ".gitignore").write_text("*.o\n")
+    (tree / "kernel/a.o").write_text("")
+    found = sources.fetch(f"dir:{tree}")
+    assert found.directory == tree and "kernel/a.o" not in set(sources.listing(found))
+    assert sources.fetch(f"dir:{tree}").digest == found.digest
+    (tree / "kernel/a.c").write_text("other")
+    assert sources.fetch(f"dir:{tree}").digest != found.digest
+    (tree / ".config").write_text("")
+    with pytest.raises(UsageError, match="has been built in") as caught:
+        sources.fetch(f"dir:{tree}")
+    assert "mrproper" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        ("6.1", "is no kernel source"),
+        ("deb:6.1", "is no kernel source"),
+        ("debian:six", "is to look like 6.1"),
+        ("tar:/nonesuch.tar", "no such file"),
+        ("dir:/nonesuch", "is not a kernel tree"),
+        ("git:nonesuch#main", "neither a directory nor a URL"),
+        ("git:/#--output=x", "no git reference"),
+    ],
+)
+def test_a_spec_that_is_none_is_refused(spec: str, told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        sources.fetch(spec)
