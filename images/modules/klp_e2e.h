@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the modules of every set share. Sets include it as "../klp_e2e.h". */
+#ifndef KLP_E2E_H
+#define KLP_E2E_H
+
+#include <linux/errno.h>
+#include <linux/kernel.h>
+#include <linux/mm.h>
+#include <linux/module.h>
+#include <linux/moduleparam.h>
+
+/*
+ * A function that a livepatch replaces or calls: it keeps its name and its calling convention, is
+ * never inlined, and no caller may know anything of what it does. noinline alone is not enough:
+ * gcc still derives from the body what it returns and which memory it leaves alone.
+ */
+#define klp_e2e_opaque __attribute__((__noipa__))
+
+static inline int klp_e2e_refuse_set(const char *value, const struct kernel_param *kp)
+{
+	return -EPERM;
+}
+
+/*
+ * The probe: /sys/module/<this module>/parameters/<name> shows what function(buffer) prints. It is
+ * called the ordinary way, so ftrace leads the call to whichever livepatch is on top. The buffer
+ * holds PAGE_SIZE bytes.
+ */
+#define KLP_E2E_PROBE(name, function)						\
+	static int name##_get(char *buffer, const struct kernel_param *kp)	\
+	{									\
+		return function(buffer);					\
+	}									\
+	static const struct kernel_param_ops name##_ops = {			\
+		.set = klp_e2e_refuse_set,					\
+		.get = name##_get,						\
+	};									\
+	module_param_cb(name, &name##_ops, NULL, 0444)
+
+/*
+ * What function(buffer) printed when the module's own init called it: /sys/module/<this module>/
+ * parameters/<name>_at_init. Livepatch must have finished with the module by then.
+ */
+#define KLP_E2E_INIT_PROBE(name, function)					\
+	static char name##_at_init_text[PAGE_SIZE];				\
+	static void __init name##_at_init_record(void)				\
+	{									\
+		function(name##_at_init_text);					\
+	}									\
+	static int name##_at_init_get(char *buffer, const struct kernel_param *kp) \
+	{									\
+		return scnprintf(buffer, PAGE_SIZE, "%s", name##_at_init_text);	\
+	}									\
+	static const struct kernel_param_ops name##_at_init_ops = {		\
+		.set = klp_e2e_refuse_set,					\
+		.get = name##_at_init_get,					\
+	};									\
+	module_param_cb(name##_at_init, &name##_at_init_ops, NULL, 0444)
+
+#endif

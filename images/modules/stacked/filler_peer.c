@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define KLP_STACKED_SALT 100000
+#include "target_peer.c"

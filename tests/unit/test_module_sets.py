@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The module sets: set.toml and C sources say the same, and modules.py's pure parts."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog, modules
+from orchestrator.nouns import (
+    BuiltModule,
+    BuiltSet,
+    KlpRelocation,
+    KlpSymbol,
+    ModuleSet,
+    ModuleSpec,
+)
+
+SETS = catalog.module_sets()
+OWN = [s for s in SETS.values() if not s.in_tree]
+VMLINUX = "vmlinux"
+
+each_set = pytest.mark.parametrize("module_set", SETS.values(), ids=list(SETS))
+own_sets = pytest.mark.parametrize("module_set", OWN, ids=[s.name for s in OWN])
+
+
+def kbuild(module_set: ModuleSet) -> dict[str, list[str]]:
+    """Left side of each `:=` in the set's Kbuild -> its words, ".o" taken off."""
+    text = (module_set.directory / "Kbuild").read_text()
+    lines = re.findall(r"^(\S+) := (.+)$", text, re.MULTILINE)
+    return {name: [w.removesuffix(".o") for w in words.split()] for name, words in lines}
+
+
+def parts(module_set: ModuleSet, module: str) -> list[str]:
+    """Text of each C file of a module, in the order in which it is linked."""
+    names = kbuild(module_set).get(f"{module}-y", [module])
+    return [(module_set.directory / f"{name}.c").read_text() for name in names]
+
+
+def source(module_set: ModuleSet, module: str) -> str:
+    return "\n".join(parts(module_set, module))
+
+
+def definitions(text: str, name: str) -> int:
+    """How many functions or variables of this name a C file defines, declarations left out."""
+    pattern = (
+        rf"^(?!extern)\w[\w\s*]*\b{name}(?:\([^;]*\)\n\{{|(?:\[\w*\])?(?: __used)?(?: =.*|;)$)"
+    )
+    return len(re.findall(pattern, text, re.MULTILINE))
+
+
+def test_all_sets_are_there() -> None:
+    issue = "basic two-targets stacked replace vmlinux callbacks init-fails samples"
+    assert set(SETS) == set(issue.split())
+    basic = SETS["basic"]
+    kinds = {"klp_target": "target", "klp_patch": "livepatch", "filler": "plain"}
+    assert {m.name: m.kind for m in basic.modules} == kinds
+
+
+def test_a_module_name_belongs_to_one_set() -> None:
+    names = Counter(m.name for s in SETS.values() for m in s.modules)
+    assert [name for name, count in names.items() if count > 1] == []
+    assert all(re.fullmatch(r"[a-z0-9_]{1,55}", name) for name in names)
+
+
+@each_set
+def test_livepatches_know_their_objects(module_set: ModuleSet) -> None:
+    objects = {m.name for m in module_set.modules if m.kind == "target"} | {VMLINUX}
+    for spec in module_set.modules:
+        assert bool(spec.patches) == (spec.kind == "livepatch"), spec.name
+        assert spec.patches.keys() <= objects
+        assert spec.klp_symbols.keys() <= spec.patches.keys()
+        assert {f.parameter for f in spec.failures} <= set(spec.parameters)
+
+
+@each_set
+def test_probes_cover_every_livepatch(module_set: ModuleSet) -> None:
+    """A probe knows the text of exactly those livepatches that replace its function."""
+    for probe in module_set.probes:
+        patching = {
+            m.name for m in module_set.modules if probe.function in m.patches.get(probe.object, ())
+        }
+        assert set(probe.patched) == patching and patching, probe.name
+        texts = [probe.original, *probe.patched.values()]
+        assert len(set(texts)) == len(texts)
+        assert all(text == text.rstrip() and "\n" not in text for text in texts)
+        if not module_set.in_tree:
+            assert all(f"version={m} " in text for m, text in probe.patched.items())
+
+
+@own_sets
+def test_targets_define_what_is_patched(module_set: ModuleSet) -> None:
+    for spec in module_set.modules:
+        for target, functions in spec.patches.items():
+            for function in functions:
+                assert f'.old_name = "{function}"' in source(module_set, spec.name)
+                if target != VMLINUX:
+                    assert definitions(source(module_set, target), function) == 1
+                    assert f'.name = "{target}"' in source(module_set, spec.name)
+    for probe in module_set.probes:
+        assert probe.at == "now" or probe.object != VMLINUX  # the kernel has no init to look from
+        if probe.object != VMLINUX:
+            parameter = probe.file.removeprefix(f"/sys/module/{probe.object}/parameters/")
+            text = source(module_set, probe.object)
+            macro = "KLP_E2E_INIT_PROBE" if probe.at == "init" else "KLP_E2E_PROBE"
+            name = parameter.removesuffix("_at_init") if probe.at == "init" else parameter
+            assert f"{macro}({name}, {probe.function});" in text
+
+
+@own_sets
+def test_sympos_counts_definitions(module_set: ModuleSet) -> None:
+    """A position is given where the name is ambiguous, and only there."""
+    for spec in module_set.modules:
+        for target, entries in spec.klp_symbols.items():
+            if target == VMLINUX:
+                continue
+            for entry in set(entries) - {modules.AUTO}:
+                name, _, sympos = entry.partition(",")
+                found = definitions(source(module_set, target), name)
+                assert found > 1 and 1 <= int(sympos) <= found, entry
+
+
+@own_sets
+def test_livepatches_declare_what_set_toml_says(module_set: ModuleSet) -> None:
+    for spec in module_set.modules:
+        text = source(module_set, spec.name)
+        assert ('MODULE_INFO(livepatch, "Y")' in text) == (spec.kind == "livepatch")
+        assert (".replace = true" in text) == spec.replace
+        for failure in spec.failures:
+            assert f"module_param({failure.parameter}, int, " in text
+            assert f"return -{failure.parameter};" in text
+
+
+@own_sets
+def test_kbuild_builds_every_module_and_no_other(module_set: ModuleSet) -> None:
+    assert set(kbuild(module_set)["obj-m"]) == {m.name for m in module_set.modules}
+    for path in module_set.directory.glob("*.[ch]"):
+        assert "SPDX-License-Identifier: GPL-2.0-only" in path.read_text().splitlines()[0], path
+
+
+@own_sets
+def test_fillers_are_the_target_with_other_values(module_set: ModuleSet) -> None:
+    """Same sections, same size, so that it lands where the target was; see klp_target.h."""
+    for spec in (m for m in module_set.modules if m.kind == "plain"):
+        [target] = (m.name for m in module_set.modules if m.kind == "target")
+        names = kbuild(module_set).get(f"{target}-y", [target])
+        for text, name in zip(parts(module_set, spec.name), names, strict=True):
+            assert re.search(r"^#define \w+_SALT [1-9]\d+$", text, re.MULTILINE)
+            assert f'#include "{name}.c"' in text
+
+
+def test_missing_types_are_named() -> None:
+    arch = next(iter(catalog.arches().values()))
+    wanted = [row for row in arch.relocations if row.emitted_for]
+    spec = ModuleSpec("klp_patch", "livepatch")
+
+    def built(numbers: list[int]) -> BuiltSet:
+        symbol = KlpSymbol("klp_target", "x", 0)
+        entries = tuple(
+            KlpRelocation("klp_target", ".text", 8 * n, n, symbol, 0, b"") for n in numbers
+        )
+        module = BuiltModule(spec, Path("klp_patch.ko"), entries, {})
+        return BuiltSet(SETS["basic"], {"klp_patch": module})
+
+    numbers = [row.number for row in wanted]
+    assert modules.missing_types(arch, [built(numbers[:1]), built(numbers[1:])]) == ()
+    [missing] = modules.missing_types(arch, [built(numbers[1:])])
+    assert wanted[0].name in missing and wanted[0].emitted_for[0] in missing
+
+
+def test_first_error_is_the_compilers() -> None:
+    root = Path("/scratch/set")
+    log = (
+        "  CC [M]  /scratch/set/patch.o\n"
+        "/scratch/set/patch.c:9:2: warning: unused variable 'x' [-Wunused-variable]\n"
+        "/scratch/set/patch.c:12:5: error: 'y' undeclared (first use in this function)\n"
+        "/scratch/set/patch.c:13:5: error: 'z' undeclared (first use in this function)\n"
+        "make[2]: *** [scripts/Makefile.build:250: /scratch/set/patch.o] Error 1\n"
+    )
+    expected = "patch.c:12:5: error: 'y' undeclared (first use in this function)"
+    assert modules.first_error(log, root) == expected
+    only_make = "make[1]: *** No rule to make target '/scratch/set/gone.o'.  Stop.\n"
+    assert modules.first_error(only_make, root).endswith("No rule to make target 'gone.o'.  Stop.")
+    assert modules.first_error("  CC [M]  patch.o\n", root) == ""
