@@ -1,0 +1,816 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * klp-agent: what the harness does inside a guest, one request per line, one JSON object per answer.
+ *
+ *	klp-agent			requests on stdin, answers on stdout
+ *	klp-agent --port NAME		both on the virtio-serial port of that name
+ *
+ * Arguments are separated by blanks; within an argument a blank, a newline and '%' are written
+ * %XX. Addresses and section addresses are hex strings. A request that cannot be understood is
+ * answered by {"error":"..."}. The requests are described above each do_*() function.
+ *
+ * A module is loaded by exactly one finit_module() and unloaded by exactly one delete_module():
+ * busybox' insmod tries a second time on failure, and the second errno hides the first.
+ */
+#define _GNU_SOURCE
+#include <dirent.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/utsname.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define MAX_LINE	(256 * 1024)	/* bytes of one request */
+#define MAX_FILE	(64 * 1024)	/* bytes shown of one file */
+#define MAX_OUTPUT	(256 * 1024)	/* bytes shown of a command's output */
+#define MAX_ARGS	8192
+#define MAX_PEEK	4096		/* bytes of one range */
+#define MAX_PHDRS	256
+#define MAX_AREAS	4096
+#define SETTLE_POLL_MS	3
+
+#define KLP_DIR		"/sys/kernel/livepatch"
+
+static char *args[MAX_ARGS];
+static int nargs;
+
+/* --- the answer ----------------------------------------------------------------------------- */
+
+static struct {
+	char *data;
+	size_t len, size;
+} answer;
+
+static void put(const char *data, size_t len)
+{
+	if (answer.len + len > answer.size) {
+		answer.size = 2 * (answer.len + len) + 4096;
+		answer.data = realloc(answer.data, answer.size);
+		if (!answer.data)
+			abort();
+	}
+	memcpy(answer.data + answer.len, data, len);
+	answer.len += len;
+}
+
+static void puts_(const char *text)
+{
+	put(text, strlen(text));
+}
+
+static void __attribute__((format(printf, 1, 2))) putf(const char *format, ...)
+{
+	char text[256];
+	va_list list;
+	int len;
+
+	va_start(list, format);
+	len = vsnprintf(text, sizeof(text), format, list);
+	va_end(list);
+	put(text, len < (int)sizeof(text) ? len : (int)sizeof(text) - 1);
+}
+
+/* A JSON string; bytes beyond ASCII come out as the code point of the same number. */
+static void put_json(const char *text, size_t len)
+{
+	puts_("\"");
+	for (size_t i = 0; i < len; i++) {
+		unsigned char c = text[i];
+
+		if (c == '"' || c == '\\')
+			putf("\\%c", c);
+		else if (c < 0x20 || c >= 0x7f)
+			putf("\\u%04x", c);
+		else
+			put(text + i, 1);
+	}
+	puts_("\"");
+}
+
+static void put_name(const char *text)
+{
+	put_json(text, strlen(text));
+}
+
+static void fail(const char *why)
+{
+	answer.len = 0;
+	puts_("{\"error\":");
+	put_name(why);
+	puts_("}");
+}
+
+/* --- small helpers -------------------------------------------------------------------------- */
+
+static uint64_t now_us(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (uint64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void put_errno(long result, int error, uint64_t began)
+{
+	putf("{\"errno\":%d,\"usec\":%llu}", result < 0 ? error : 0,
+	     (unsigned long long)(now_us() - began));
+}
+
+/* Up to size - 1 bytes of a file, terminated; -1 and errno. */
+static ssize_t read_file(const char *path, char *buffer, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	size_t len = 0;
+
+	if (fd < 0)
+		return -1;
+	while (len < size - 1) {
+		ssize_t got = read(fd, buffer + len, size - 1 - len);
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got < 0) {
+			int error = errno;
+
+			close(fd);
+			errno = error;
+			return -1;
+		}
+		if (!got)
+			break;
+		len += got;
+	}
+	close(fd);
+	buffer[len] = 0;
+	return len;
+}
+
+/* The number in a sysfs file, `missing` when the file has gone. */
+static long long read_number(const char *path, long long missing)
+{
+	char text[64];
+
+	if (read_file(path, text, sizeof(text)) < 0)
+		return missing;
+	return strtoll(text, NULL, 10);
+}
+
+/* Each name in a directory but those with a leading dot; a missing directory is an empty one. */
+static struct dirent *next_entry(DIR *dir)
+{
+	struct dirent *entry;
+
+	while (dir && (entry = readdir(dir)))
+		if (entry->d_name[0] != '.')
+			return entry;
+	return NULL;
+}
+
+static bool is_directory(const char *path)
+{
+	DIR *dir = opendir(path);
+
+	if (dir)
+		closedir(dir);
+	return dir;
+}
+
+/* --- requests that change something --------------------------------------------------------- */
+
+/* load PATH [PARAMS] -> {"errno":N,"usec":T} */
+static void do_load(void)
+{
+	const char *parameters = nargs > 2 ? args[2] : "";
+	uint64_t began;
+	long result;
+	int fd, error;
+
+	if (nargs < 2 || nargs > 3)
+		return fail("load PATH [PARAMS]");
+	fd = open(args[1], O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail("load: the file cannot be opened");
+	began = now_us();
+	result = syscall(SYS_finit_module, fd, parameters, 0);
+	error = errno;
+	put_errno(result, error, began);
+	close(fd);
+}
+
+/* unload NAME -> {"errno":N,"usec":T} */
+static void do_unload(void)
+{
+	uint64_t began = now_us();
+	long result;
+
+	if (nargs != 2)
+		return fail("unload NAME");
+	result = syscall(SYS_delete_module, args[1], O_NONBLOCK);
+	put_errno(result, errno, began);
+}
+
+/* write PATH VALUE -> {"errno":N,"usec":T} */
+static void do_write(void)
+{
+	uint64_t began = now_us();
+	int fd, error;
+	ssize_t result;
+
+	if (nargs != 3)
+		return fail("write PATH VALUE");
+	fd = open(args[1], O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return put_errno(fd, errno, began);
+	result = write(fd, args[2], strlen(args[2]));
+	error = errno;
+	put_errno(result, error, began);
+	close(fd);
+}
+
+/* True while a patch is in transition or being taken away, or a module on its way in or out. */
+static bool unsettled(void)
+{
+	static char modules[MAX_FILE];
+	DIR *dir = opendir(KLP_DIR);
+	struct dirent *entry;
+	bool busy = false;
+	char path[600];
+
+	while (!busy && (entry = next_entry(dir))) {
+		snprintf(path, sizeof(path), KLP_DIR "/%s/transition", entry->d_name);
+		busy = read_number(path, 0) != 0;
+		/* a disabled patch's directory goes once its transition is done */
+		snprintf(path, sizeof(path), KLP_DIR "/%s/enabled", entry->d_name);
+		busy = busy || read_number(path, 1) == 0;
+	}
+	if (dir)
+		closedir(dir);
+	if (!busy && read_file("/proc/modules", modules, sizeof(modules)) >= 0)
+		busy = strstr(modules, " Loading 0x") || strstr(modules, " Unloading 0x");
+	return busy;
+}
+
+/*
+ * settle MSEC -> {"errno":0 or ETIMEDOUT,"usec":T}
+ *
+ * Quiet twice in a row: klp_free_patch_finish() gives its module reference back only after the
+ * sysfs directory has gone (kernel/livepatch/core.c), and the worker runs while we sleep.
+ */
+static void do_settle(void)
+{
+	uint64_t began = now_us(), limit;
+	int quiet = 0;
+
+	if (nargs != 2)
+		return fail("settle MSEC");
+	limit = began + 1000 * strtoull(args[1], NULL, 10);
+	for (;;) {
+		quiet = unsettled() ? 0 : quiet + 1;
+		if (quiet == 2)
+			return put_errno(0, 0, began);
+		if (!quiet && now_us() >= limit)
+			return put_errno(-1, ETIMEDOUT, began);
+		poll(NULL, 0, SETTLE_POLL_MS);
+	}
+}
+
+/* run MSEC COMMAND -> {"status":N,"expired":true|false,"output":"..."}
+ * status: the exit status, 128 + N after signal N. Output: both streams, the first 256 KiB.
+ */
+static void do_run(void)
+{
+	static char output[MAX_OUTPUT], rest[4096];
+	size_t len = 0;
+	bool expired = false;
+	uint64_t limit;
+	int pipes[2], status = 0;
+	pid_t pid;
+
+	if (nargs != 3)
+		return fail("run MSEC COMMAND");
+	limit = now_us() + 1000 * strtoull(args[1], NULL, 10);
+	if (pipe2(pipes, O_CLOEXEC))
+		return fail("run: no pipe");
+	pid = fork();
+	if (pid < 0)
+		return fail("run: no fork");
+	if (!pid) {
+		int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+		setsid();
+		dup2(null, 0);
+		dup2(pipes[1], 1);
+		dup2(pipes[1], 2);
+		execl("/bin/sh", "sh", "-c", args[2], NULL);
+		_exit(127);
+	}
+	close(pipes[1]);
+	for (;;) {
+		struct pollfd end = { .fd = pipes[0], .events = POLLIN };
+		uint64_t now = now_us();
+		bool full = len == sizeof(output);
+		ssize_t got;
+
+		if (now >= limit || poll(&end, 1, (limit - now + 999) / 1000) == 0) {
+			expired = true;
+			kill(-pid, SIGKILL);
+			break;
+		}
+		got = read(pipes[0], full ? rest : output + len,
+			   full ? sizeof(rest) : sizeof(output) - len);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			break;
+		if (!full)
+			len += got;
+	}
+	close(pipes[0]);
+	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+		;
+	status = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+	putf("{\"status\":%d,\"expired\":%s,\"output\":", status, expired ? "true" : "false");
+	put_json(output, len);
+	puts_("}");
+}
+
+/* --- requests that look --------------------------------------------------------------------- */
+
+/* hello [TOKEN] -> {"agent":1,"token":"...","release":"...","cmdline":"..."} */
+static void do_hello(void)
+{
+	struct utsname name;
+	char cmdline[4096] = "";
+
+	uname(&name);
+	read_file("/proc/cmdline", cmdline, sizeof(cmdline));
+	cmdline[strcspn(cmdline, "\n")] = 0;
+	puts_("{\"agent\":1,\"token\":");
+	put_name(nargs > 1 ? args[1] : "");
+	puts_(",\"release\":");
+	put_name(name.release);
+	puts_(",\"cmdline\":");
+	put_name(cmdline);
+	puts_("}");
+}
+
+static void observe_modules(void)
+{
+	char *line = NULL, name[128], state[32], address[32];
+	FILE *file = fopen("/proc/modules", "re");
+	unsigned long size;
+	const char *comma = "";
+	size_t room = 0;
+	int refs;
+
+	puts_(",\"modules\":[");
+	while (file && getline(&line, &room, file) > 0) {
+		if (sscanf(line, "%127s %lu %d %*s %31s %31s", name, &size, &refs, state,
+			   address) != 5)
+			continue;
+		putf("%s[\"%s\",%lu,%d,\"%s\",\"%s\"]", comma, name, size, refs, state, address);
+		comma = ",";
+	}
+	if (file)
+		fclose(file);
+	free(line);
+	puts_("]");
+}
+
+static void observe_patches(void)
+{
+	DIR *dir = opendir(KLP_DIR);
+	const char *comma = "";
+	struct dirent *entry;
+	char path[1200];
+
+	puts_(",\"patches\":{");
+	while ((entry = next_entry(dir))) {
+		const char *patch = entry->d_name, *object_comma = "";
+		long long enabled, transition;
+		struct dirent *object;
+		DIR *objects;
+
+		snprintf(path, sizeof(path), KLP_DIR "/%s/enabled", patch);
+		enabled = read_number(path, -1);
+		snprintf(path, sizeof(path), KLP_DIR "/%s/transition", patch);
+		transition = read_number(path, -1);
+		if (enabled < 0 || transition < 0)
+			continue;	/* it went while we looked */
+		puts_(comma);
+		put_name(patch);
+		putf(":{\"enabled\":%lld,\"transition\":%lld,\"objects\":{", enabled, transition);
+		snprintf(path, sizeof(path), KLP_DIR "/%s", patch);
+		objects = opendir(path);
+		while ((object = next_entry(objects))) {
+			long long patched;
+
+			snprintf(path, sizeof(path), KLP_DIR "/%s/%s/patched", patch,
+				 object->d_name);
+			patched = read_number(path, -1);
+			if (patched < 0)
+				continue;	/* not an object, or a kernel before 6.1 */
+			puts_(object_comma);
+			put_name(object->d_name);
+			putf(":%lld", patched);
+			object_comma = ",";
+		}
+		if (objects)
+			closedir(objects);
+		puts_("}}");
+		comma = ",";
+	}
+	if (dir)
+		closedir(dir);
+	puts_("}");
+}
+
+static void observe_sections(char *modules)
+{
+	const char *comma = "";
+	char path[1200], text[64], *save = NULL;
+
+	puts_(",\"sections\":{");
+	if (!strcmp(modules, "-"))
+		modules = "";
+	for (char *name = strtok_r(modules, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+		const char *section_comma = "";
+		struct dirent *entry;
+		DIR *dir;
+
+		snprintf(path, sizeof(path), "/sys/module/%s", name);
+		if (!is_directory(path))
+			continue;
+		puts_(comma);
+		put_name(name);
+		puts_(":{");
+		snprintf(path, sizeof(path), "/sys/module/%s/sections", name);
+		dir = opendir(path);
+		/* section names begin with a dot: this is no job for next_entry() */
+		while (dir && (entry = readdir(dir))) {
+			if (!strcmp(entry->d_name, ".") || !strcmp(entry->d_name, ".."))
+				continue;
+			snprintf(path, sizeof(path), "/sys/module/%s/sections/%s", name,
+				 entry->d_name);
+			if (read_file(path, text, sizeof(text)) < 0)
+				continue;
+			text[strcspn(text, "\n")] = 0;
+			puts_(section_comma);
+			put_name(entry->d_name);
+			puts_(":");
+			put_name(text);
+			section_comma = ",";
+		}
+		if (dir)
+			closedir(dir);
+		puts_("}");
+		comma = ",";
+	}
+	puts_("}");
+}
+
+static void observe_files(void)
+{
+	static char text[MAX_FILE];
+
+	puts_(",\"files\":{");
+	for (int i = 2; i < nargs; i++) {
+		ssize_t len = read_file(args[i], text, sizeof(text));
+		int error = errno;
+
+		if (i > 2)
+			puts_(",");
+		put_name(args[i]);
+		putf(":{\"errno\":%d,\"text\":", len < 0 ? error : 0);
+		put_json(text, len < 0 ? 0 : len);
+		puts_("}");
+	}
+	puts_("}");
+}
+
+/* observe MODULES FILES... -> taint, modules, patches, sections, files
+ * MODULES: separated by commas, or "-"
+ */
+static void do_observe(void)
+{
+	if (nargs < 2)
+		return fail("observe MODULES FILES...");
+	putf("{\"taint\":%lld", read_number("/proc/sys/kernel/tainted", -1));
+	observe_modules();
+	observe_patches();
+	observe_sections(args[1]);
+	observe_files();
+	puts_("}");
+}
+
+static struct {
+	uint64_t start, end;
+} areas[MAX_AREAS];
+static int nareas;
+
+/* The mapped areas of vmalloc and module space. Needs kernel.kptr_restrict=1 (see /init): with 0
+ * the addresses are hashed (Documentation/admin-guide/sysctl/kernel.rst). */
+static void read_areas(void)
+{
+	FILE *file = fopen("/proc/vmallocinfo", "re");
+	char *line = NULL;
+	size_t room = 0;
+
+	nareas = 0;
+	while (file && nareas < MAX_AREAS && getline(&line, &room, file) > 0) {
+		unsigned long long start, end;
+
+		/* "unpurged" areas are unmapped already (mm/vmalloc.c, show_purge_info()) */
+		if (strstr(line, "unpurged") || sscanf(line, "0x%llx-0x%llx", &start, &end) != 2)
+			continue;
+		areas[nareas].start = start;
+		areas[nareas++].end = end - sysconf(_SC_PAGESIZE);	/* the guard page */
+	}
+	if (file)
+		fclose(file);
+	free(line);
+}
+
+static bool in_area(uint64_t address, uint64_t len)
+{
+	for (int i = 0; i < nareas; i++)
+		if (address >= areas[i].start && address < areas[i].end &&
+		    len <= areas[i].end - address)
+			return true;
+	return false;
+}
+
+/* peek ADDR:LEN ... -> {"data":["hex" or null,...]}
+ *
+ * Kernel memory by virtual address through /proc/kcore: its program headers say which file offset
+ * holds which address. A read there does not depend on what the CPU is doing.
+ *
+ * Where vmalloc or module space is not mapped, kcore of 6.1 "reads" whatever the last read left in
+ * its buffer (fs/proc/kcore.c, read_kcore(); mm/vmalloc.c, vread()), so such a range is looked up
+ * first. Segments of that space are those without a physical address.
+ */
+static void do_peek(void)
+{
+	static Elf64_Phdr headers[MAX_PHDRS];
+	static unsigned char bytes[MAX_PEEK];
+	Elf64_Ehdr elf;
+	int fd = open("/proc/kcore", O_RDONLY | O_CLOEXEC), count = 0;
+
+	if (fd < 0)
+		return fail("peek: /proc/kcore cannot be opened");
+	if (pread(fd, &elf, sizeof(elf), 0) == sizeof(elf) && elf.e_phnum <= MAX_PHDRS) {
+		ssize_t size = elf.e_phnum * sizeof(headers[0]);
+
+		if (pread(fd, headers, size, elf.e_phoff) == size)
+			count = elf.e_phnum;
+	}
+	read_areas();
+	puts_("{\"data\":[");
+	for (int i = 1; i < nargs; i++) {
+		char *end;
+		uint64_t address = strtoull(args[i], &end, 16);
+		uint64_t len = *end == ':' ? strtoull(end + 1, &end, 10) : 0;
+		bool found = false;
+
+		if (*end || !len || len > MAX_PEEK) {
+			close(fd);
+			return fail("peek: a range is 0xADDRESS:LENGTH, at most 4096 bytes");
+		}
+		for (int j = 0; j < count && !found; j++) {
+			const Elf64_Phdr *h = &headers[j];
+
+			if (h->p_type != PT_LOAD || address < h->p_vaddr ||
+			    address - h->p_vaddr >= h->p_memsz ||
+			    len > h->p_memsz - (address - h->p_vaddr))
+				continue;
+			if (h->p_paddr == (uint64_t)-1 && !in_area(address, len))
+				continue;
+			found = pread(fd, bytes, len, h->p_offset + (address - h->p_vaddr)) ==
+				(ssize_t)len;
+		}
+		puts_(i > 1 ? "," : "");
+		if (!found) {
+			puts_("null");
+			continue;
+		}
+		puts_("\"");
+		for (uint64_t j = 0; j < len; j++)
+			putf("%02x", bytes[j]);
+		puts_("\"");
+	}
+	puts_("]}");
+	close(fd);
+}
+
+/* symbol NAME... -> {"symbols":{"NAME":"0x...",...}}
+ *
+ * Symbols of the kernel itself, the first of each name; one pass that stops when all are found.
+ */
+static void do_symbol(void)
+{
+	char *line = NULL, address[32], name[512], module[8];
+	FILE *file = fopen("/proc/kallsyms", "re");
+	static bool found[MAX_ARGS];
+	const char *comma = "";
+	int left = nargs - 1;
+	size_t room = 0;
+
+	memset(found, 0, sizeof(found));
+	puts_("{\"symbols\":{");
+	while (left > 0 && file && getline(&line, &room, file) > 0) {
+		/* modules' symbols come after the kernel's and carry a third column */
+		if (sscanf(line, "%31s %*c %511s %7s", address, name, module) != 2)
+			break;
+		for (int i = 1; i < nargs; i++) {
+			if (found[i] || strcmp(args[i], name))
+				continue;
+			putf("%s\"%s\":\"0x%s\"", comma, name, address);
+			comma = ",";
+			found[i] = true;
+			left--;
+		}
+	}
+	if (file)
+		fclose(file);
+	free(line);
+	puts_("}}");
+}
+
+/* --- the line loop -------------------------------------------------------------------------- */
+
+static int hex_digit(char c)
+{
+	if (c >= '0' && c <= '9')
+		return c - '0';
+	c |= 0x20;
+	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* Undo %XX in place; false on a garbled one. */
+static bool decode(char *text)
+{
+	char *out = text;
+
+	for (; *text; text++) {
+		int high, low;
+
+		if (*text != '%') {
+			*out++ = *text;
+			continue;
+		}
+		high = hex_digit(text[1]);
+		low = high < 0 ? -1 : hex_digit(text[2]);
+		if (low < 0 || !(high | low))
+			return false;
+		*out++ = high << 4 | low;
+		text += 2;
+	}
+	*out = 0;
+	return true;
+}
+
+static void handle(char *line)
+{
+	static const struct {
+		const char *name;
+		void (*call)(void);
+	} requests[] = {
+		{ "hello", do_hello },	   { "load", do_load },	  { "unload", do_unload },
+		{ "write", do_write },	   { "settle", do_settle }, { "observe", do_observe },
+		{ "peek", do_peek },	   { "symbol", do_symbol }, { "run", do_run },
+	};
+	char *save = NULL;
+
+	nargs = 0;
+	for (char *arg = strtok_r(line, " ", &save); arg; arg = strtok_r(NULL, " ", &save)) {
+		if (nargs == MAX_ARGS)
+			return fail("too many arguments");
+		if (!decode(arg))
+			return fail("bad % code");
+		args[nargs++] = arg;
+	}
+	for (size_t i = 0; nargs && i < sizeof(requests) / sizeof(requests[0]); i++)
+		if (!strcmp(args[0], requests[i].name))
+			return requests[i].call();
+	fail("unknown request");
+}
+
+static bool send_answer(void)
+{
+	size_t done = 0;
+
+	put("\n", 1);
+	while (done < answer.len) {
+		ssize_t put = write(1, answer.data + done, answer.len - done);
+
+		if (put < 0 && errno == EINTR)
+			continue;
+		if (put < 0)
+			return false;
+		done += put;
+	}
+	answer.len = 0;
+	return true;
+}
+
+/* Serve until the input ends. A virtio port reads 0 bytes while nobody holds the other end, which
+ * is not the end: `port` says to wait for the next caller. */
+static int serve(bool port)
+{
+	static char line[MAX_LINE];
+	bool skipping = false;	/* the rest of a line that was too long */
+	size_t len = 0;
+
+	for (;;) {
+		ssize_t got = read(0, line + len, sizeof(line) - len);
+		char *start = line, *end;
+
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0 && !port)
+			return got < 0;
+		if (got <= 0) {
+			len = 0;
+			skipping = false;
+			poll(NULL, 0, 20);
+			continue;
+		}
+		len += got;
+		while ((end = memchr(start, '\n', line + len - start))) {
+			*end = 0;
+			if (skipping)
+				skipping = false;
+			else if (end > start) {
+				handle(start);
+				if (!send_answer() && !port)
+					return 1;
+				answer.len = 0;
+			}
+			start = end + 1;
+		}
+		len = line + len - start;
+		memmove(line, start, len);
+		if (len == sizeof(line)) {
+			if (!skipping) {
+				fail("the request is too long");
+				send_answer();
+			}
+			skipping = true;
+			len = 0;
+		}
+	}
+}
+
+/* Make stdin and stdout the virtio-serial port of that name; there is no udev to ask. */
+static int open_port(const char *wanted)
+{
+	DIR *dir = opendir("/sys/class/virtio-ports");
+	struct dirent *entry;
+	char path[600], name[128];
+	int fd = -1;
+
+	while (fd < 0 && (entry = next_entry(dir))) {
+		snprintf(path, sizeof(path), "/sys/class/virtio-ports/%s/name", entry->d_name);
+		if (read_file(path, name, sizeof(name)) < 0)
+			continue;
+		name[strcspn(name, "\n")] = 0;
+		if (strcmp(name, wanted))
+			continue;
+		snprintf(path, sizeof(path), "/dev/%s", entry->d_name);
+		fd = open(path, O_RDWR);
+	}
+	if (dir)
+		closedir(dir);
+	if (fd < 0 || dup2(fd, 0) < 0 || dup2(fd, 1) < 0)
+		return -1;
+	if (fd > 1)
+		close(fd);
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	signal(SIGPIPE, SIG_IGN);
+	if (argc == 1)
+		return serve(false);
+	if (argc != 3 || strcmp(argv[1], "--port")) {
+		fprintf(stderr, "usage: klp-agent [--port NAME]\n");
+		return 2;
+	}
+	if (open_port(argv[2])) {
+		fprintf(stderr, "klp-agent: no virtio-serial port named %s\n", argv[2]);
+		return 1;
+	}
+	return serve(true);
+}

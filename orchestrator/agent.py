@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The agent's protocol: requests to lines, lines to answers (images/guest/agent.c). Pure.
+
+Answers are parsed strictly: one that is not as agreed is HarnessError.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from orchestrator.errors import HarnessError
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Hello(Answer):
+    agent: int
+    token: str
+    release: str
+    cmdline: str
+
+
+class Done(Answer):
+    errno: int
+    usec: int
+
+
+class Patch(Answer):
+    enabled: int
+    transition: int
+    objects: dict[str, int]
+
+
+class File(Answer):
+    errno: int
+    text: str
+
+
+class Observed(Answer):
+    taint: int
+    modules: list[tuple[str, int, int, str, str]]
+    patches: dict[str, Patch]
+    sections: dict[str, dict[str, str]]
+    files: dict[str, File]
+
+
+class Peeked(Answer):
+    data: list[str | None]
+
+
+class Symbols(Answer):
+    symbols: dict[str, str]
+
+
+class Ran(Answer):
+    status: int
+    expired: bool
+    output: str
+
+
+A = TypeVar("A", bound=Answer)
+
+
+def encode(*words: str) -> str:
+    """A request: words separated by blanks, with blanks, newlines and "%" in them as %XX."""
+
+    def coded(word: str) -> str:
+        if not word:
+            raise ValueError("the agent's protocol has no empty arguments")
+        out = word.replace("%", "%25")
+        for character in " \n\r\t":
+            out = out.replace(character, f"%{ord(character):02x}")
+        return out
+
+    return " ".join(coded(word) for word in words)
+
+
+def decode(line: str, shape: type[A], request: str) -> A:
+    """The answer to a request. Raises HarnessError when it is an error or not as agreed."""
+    verb = request.partition(" ")[0]
+    try:
+        answer = json.loads(line)
+    except ValueError as error:
+        raise HarnessError(f"the agent's answer to `{verb}` is no JSON: {line[:200]!r}") from error
+    if isinstance(answer, dict) and set(answer) == {"error"}:
+        raise HarnessError(f"the agent refuses `{request[:200]}`: {answer['error']}")
+    try:
+        return shape.model_validate_json(line)
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise HarnessError(
+            f"the agent's answer to `{verb}` is not as agreed: {where}: {detail['msg']}"
+        ) from error
+
+
+def token(line: str) -> str | None:
+    """The token of an answer to `hello`, None when the line is no such answer."""
+    try:
+        answer = json.loads(line)
+    except ValueError:
+        return None
+    return answer.get("token") if isinstance(answer, dict) else None
+
+
+def number(shown: str, what: str) -> int:
+    """An address as the agent writes it. Raises HarnessError."""
+    try:
+        return int(shown, 16)
+    except ValueError as error:
+        raise HarnessError(f"the agent shows no number for {what}: {shown!r}") from error
+
+
+def memory(shown: str, length: int, address: int) -> bytes:
+    """Bytes as the agent writes them. Raises HarnessError, also for another length."""
+    try:
+        found = bytes.fromhex(shown)
+    except ValueError as error:
+        raise HarnessError(f"the agent shows no bytes at {address:#x}: {shown!r}") from error
+    if len(found) != length:
+        raise HarnessError(
+            f"the agent shows {len(found)} bytes at {address:#x}, another length than {length}"
+        )
+    return found
+
+
+def text(shown: str) -> str:
+    """The agent writes each byte beyond ASCII as the code point of its number."""
+    return shown.encode("latin-1", errors="replace").decode(errors="replace")

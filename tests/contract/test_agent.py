@@ -1,0 +1,298 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The agent's protocol: one suite against a fake agent and against the program itself, compiled
+for this host, and what `Guest` makes of answers that are not as agreed.
+
+Nothing here loads a module or writes to this host's kernel: only requests that look are sent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+from urllib.parse import unquote
+
+import pytest
+
+from orchestrator import catalog
+from orchestrator.agent import encode
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.guest import Channel, Guest
+from orchestrator.lines import UnixLines
+from orchestrator.machine import Machine
+from orchestrator.nouns import PatchState
+
+FAKE_FILES = {"/proc/version": "Linux version\n"}
+
+
+def answer(request: str) -> dict[str, Any]:
+    """What an agent says in a guest without modules."""
+    verb, *arguments = (unquote(word) for word in request.split(" "))
+    match verb, arguments:
+        case "hello", [token]:
+            return {"agent": 1, "token": token, "release": "6.1.0", "cmdline": "console=x"}
+        case "settle", [_]:
+            return {"errno": 0, "usec": 5}
+        case "observe", [_, *paths]:
+            files = {
+                path: {"errno": 0 if path in FAKE_FILES else 2, "text": FAKE_FILES.get(path, "")}
+                for path in paths
+            }
+            empty: dict[str, Any] = {"taint": 0, "modules": [], "patches": {}, "sections": {}}
+            return {**empty, "files": files}
+        case "run", [_, command]:
+            status, text = {"exit 3": (3, ""), "printf 'a%%\\303\\251 \\n'": (0, "a%Ã© \n")}[
+                command
+            ]
+            return {"status": status, "expired": False, "output": text}
+        case "write", _:
+            return {"errno": 2, "usec": 1}
+    return {"error": "unknown request"}
+
+
+@dataclass
+class Stub:
+    """As much of a machine as a guest needs."""
+
+    agent: UnixLines
+    reasons: list[str] = field(default_factory=list)
+
+    def lost(self, why: str) -> GuestLost:
+        self.reasons.append(why)
+        return GuestLost(why, console="last words")
+
+
+@contextlib.contextmanager
+def _ends() -> Iterator[tuple[Stub, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    with theirs, contextlib.closing(UnixLines(ours)) as lines:
+        yield Stub(lines), theirs
+
+
+def _guest(stub: Stub) -> Guest:
+    return Guest(cast(Machine, stub), Channel.AGENT, Deadline.after(5))
+
+
+def _serve(end: socket.socket, reply: Callable[[str], list[str]]) -> None:
+    with end, end.makefile("r") as stream:
+        for line in stream:
+            for text in reply(line.rstrip("\n")):
+                end.sendall(text.encode() + b"\n")
+
+
+@contextlib.contextmanager
+def guest_of(reply: Callable[[str], list[str]]) -> Iterator[Guest]:
+    """A guest whose agent answers each request with the lines that `reply` returns."""
+    with _ends() as (stub, end):
+        thread = threading.Thread(target=_serve, args=(end.dup(), reply), daemon=True)
+        thread.start()
+        end.close()
+        yield _guest(stub)
+        stub.agent.close()
+        thread.join(5)
+        assert not thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def agent_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("agent") / "klp-agent"
+    source = catalog.data_dir("images/guest") / "agent.c"
+    flags = ["-std=gnu11", "-Wall", "-Wextra", "-Wno-unused-result", "-Werror"]
+    subprocess.run(["gcc", *flags, "-o", program, source], check=True)
+    return program
+
+
+@pytest.fixture(params=["fake", "real"])
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    if request.param == "fake":
+        with guest_of(lambda line: [json.dumps(answer(line))]) as made:
+            yield made
+        return
+    program = str(request.getfixturevalue("agent_program"))
+    with _ends() as (stub, end):
+        running = subprocess.Popen([program], stdin=end.fileno(), stdout=end.fileno())
+        end.close()
+        yield _guest(stub)
+        stub.agent.close()  # the end of its input is the agent's end
+        assert running.wait(5) == 0
+
+
+def soon() -> Deadline:
+    return Deadline.after(5)
+
+
+def test_hello_tells_kernel_and_command_line(guest: Guest) -> None:
+    assert guest.release
+    assert guest.cmdline
+    assert not guest.cmdline.endswith("\n")
+
+
+def test_files_and_their_absence_are_observed(guest: Guest) -> None:
+    look = guest.observe(["no_such_module"], ["/proc/version", "/no such%file"], soon())
+    assert str(look.files["/proc/version"]).startswith("Linux version")
+    assert look.files["/no such%file"] is None
+    assert look.sections == {}
+
+
+def test_command_output_survives_blanks_percent_and_bytes_beyond_ascii(guest: Guest) -> None:
+    assert guest.run(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
+    with pytest.raises(HarnessError, match="status 3"):
+        guest.run("exit 3", soon())
+
+
+def test_settle_and_errno_of_a_write(guest: Guest) -> None:
+    guest.settle(soon())
+    assert guest.write("/no/such/file", "1", soon()) == 2
+
+
+def test_garbled_requests_are_refused_and_the_next_one_is_served(guest: Guest) -> None:
+    lines = guest.machine.agent
+    for request in ("bogus", "%zz", "sing along"):
+        lines.send(request, soon())
+        assert set(json.loads(lines.receive(soon()))) == {"error"}
+    guest.settle(soon())
+
+
+# --- the program only --------------------------------------------------------------------------
+
+
+def test_agent_ends_a_command_in_time_with_all_it_started(agent_program: Path) -> None:
+    request = encode("run", "100", "sleep 60 & sleep 60") + "\n"
+    done = subprocess.run([agent_program], input=request, capture_output=True, text=True, timeout=5)
+    assert json.loads(done.stdout) == {"status": 137, "expired": True, "output": ""}
+
+
+def test_agent_answers_a_request_that_is_too_long_and_goes_on(agent_program: Path) -> None:
+    text = "x" * 600_000 + "\nhello t\n"
+    done = subprocess.run([agent_program], input=text, capture_output=True, text=True, timeout=5)
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first == {"error": "the request is too long"}
+    assert second["token"] == "t"
+
+
+def test_agent_says_which_port_it_misses(agent_program: Path) -> None:
+    argv = [str(agent_program), "--port", "no.such.port"]
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=5)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no.such.port" in done.stderr
+
+
+# --- answers that are not as agreed ------------------------------------------------------------
+
+FULL = {
+    "taint": 4096,
+    "modules": [["klp_patch", 16384, 1, "Live", "0xffffffffc0000000"]],
+    "patches": {"klp_patch": {"enabled": 1, "transition": 0, "objects": {"klp_target": 1}}},
+    "sections": {"klp_patch": {".text": "0xffffffffc0000000"}},
+    "files": {"/f": {"errno": 19, "text": ""}},
+}
+
+
+def _answering(text: str) -> contextlib.AbstractContextManager[Guest]:
+    def reply(line: str) -> list[str]:
+        return [json.dumps(answer(line)) if line.startswith("hello") else text]
+
+    return guest_of(reply)
+
+
+def test_a_full_look() -> None:
+    with _answering(json.dumps(FULL)) as guest:
+        look = guest.observe(["klp_patch"], ["/f"], soon())
+    assert look.taint == 4096
+    assert look.modules["klp_patch"].address == look.sections["klp_patch"][".text"]
+    assert look.patches == {"klp_patch": PatchState(True, False, {"klp_target": True})}
+    assert look.files == {"/f": "error: ENODEV"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "no json",
+        "[]",
+        '{"errno": "0", "usec": 1}',
+        '{"errno": 0}',
+        '{"errno": 0, "usec": 1, "more": 2}',
+        '{"error": "unknown request"}',
+    ],
+)
+def test_a_malformed_answer_is_harness_error(text: str) -> None:
+    with _answering(text) as guest, pytest.raises(HarnessError, match="unload"):
+        guest.unload("klp_patch", soon())
+
+
+def test_an_address_that_is_no_number_is_harness_error() -> None:
+    broken = {**FULL, "sections": {"klp_patch": {".text": "(null)"}}}
+    with _answering(json.dumps(broken)) as guest, pytest.raises(HarnessError, match="no number"):
+        guest.observe(["klp_patch"], [], soon())
+
+
+def test_peek_is_exact_about_lengths() -> None:
+    with _answering('{"data": ["0011", null]}') as guest:
+        assert guest.peek([(0x1000, 2), (0x2000, 8)], soon()) == [b"\x00\x11", None]
+        with pytest.raises(HarnessError, match="length"):
+            guest.peek([(0x1000, 4), (0x2000, 8)], soon())
+        with pytest.raises(HarnessError, match="1 ranges gave 2"):
+            guest.peek([(0x1000, 2)], soon())
+
+
+def test_a_transition_that_does_not_end_is_out_of_time_and_leaves_the_guest_usable() -> None:
+    with _answering('{"errno": 110, "usec": 900000}') as guest:
+        with pytest.raises(OutOfTime, match="transition"):
+            guest.settle(Deadline.after(1))
+        assert cast(Stub, guest.machine).reasons == []
+
+
+def test_silence_is_guest_lost_with_the_console() -> None:
+    def reply(line: str) -> list[str]:
+        return [json.dumps(answer(line))] if line.startswith("hello") else []
+
+    with guest_of(reply) as guest, pytest.raises(GuestLost, match="load") as caught:
+        guest.load("/modules/basic/klp_patch.ko", "", Deadline.after(0.2))
+    assert caught.value.console == "last words"
+
+
+def test_the_end_of_the_channel_is_guest_lost_at_once() -> None:
+    with _ends() as (stub, end):
+        thread = threading.Thread(target=_serve_once, args=(end,))
+        thread.start()
+        guest = _guest(stub)
+        with pytest.raises(GuestLost, match="QEMU has ended"):
+            guest.unload("klp_patch", Deadline.after(60))
+        thread.join(5)
+
+
+def _serve_once(end: socket.socket) -> None:
+    end.sendall(json.dumps(answer(end.recv(1000).decode().strip())).encode() + b"\n")
+    end.recv(1000)
+    end.shutdown(socket.SHUT_RDWR)
+
+
+def test_answers_of_an_earlier_life_are_dropped_by_the_next_hello() -> None:
+    """As after a restore from amid a request."""
+
+    def reply(line: str) -> list[str]:
+        stale = ['{"errno":0,"usec":1}', '{"agent":1,"token":"t0","release":"","cmdline":""}']
+        return [*stale, json.dumps(answer(line))]
+
+    with guest_of(reply) as guest:
+        assert guest.release == "6.1.0"
+
+
+def test_requests_are_encoded_word_by_word() -> None:
+    assert encode("load", "/a b", "p=1%\n") == "load /a%20b p=1%25%0a"
+    with pytest.raises(ValueError, match="empty"):
+        encode("write", "/f", "")
+
+
+def test_fds_do_not_leak(agent_program: Path) -> None:
+    request = encode("run", "1000", "ls /proc/self/fd") + "\n"
+    done = subprocess.run([agent_program], input=request, capture_output=True, text=True, timeout=5)
+    shown = json.loads(done.stdout)["output"].split()
+    assert len(shown) <= 4, f"0, 1, 2 and the directory itself; got {shown}"

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Crash titles and complaints from console texts as the two architectures print them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.console import Console, complaints, crash_title
+
+X86_NULL = """\
+[    9.018337] klp_target: loading out-of-tree module taints kernel.
+[   12.301220] BUG: kernel NULL pointer dereference, address: 0000000000000008
+[   12.301231] #PF: supervisor read access in kernel mode
+[   12.301236] #PF: error_code(0x0000) - not-present page
+[   12.301240] PGD 0 P4D 0
+[   12.301251] Oops: 0000 [#1] PREEMPT SMP NOPTI
+[   12.301258] CPU: 0 PID: 77 Comm: klp-agent Tainted: G           OE K    6.1.192 #1
+[   12.301263] RIP: 0010:klp_patch_show.constprop.0+0x1f/0x40 [klp_patch]
+[   12.301270] Code: c0 e8 f3 27 00 00 48 8b 05 6c 1f 00 00 <48> 8b 40 08 c3
+[   12.301290] Call Trace:
+[   12.301293]  <TASK>
+[   12.301296]  seq_read_iter+0x11a/0x450
+[   12.301330] ---[ end trace 0000000000000000 ]---
+[   12.301340] Kernel panic - not syncing: Fatal exception
+[   12.301350] Kernel Offset: 0x9a00000 from 0xffffffff81000000
+"""
+
+X86_WILD_CALL = """\
+[   30.5] not a stamp
+[   30.111111] BUG: unable to handle page fault for address: ffffffffc0a4b000
+[   30.111120] Oops: 0010 [#1] SMP PTI
+[   30.111130] RIP: 0010:0xffffffffc0a4b000
+[   30.111140] Code: Unable to access opcode bytes at 0xffffffffc0a4afd6.
+[   30.111150] Call Trace:
+[   30.111151]  <TASK>
+[   30.111152]  ? __die+0x1f/0x70
+[   30.111153]  patched_caller+0x12/0x30 [klp_patch]
+[   30.111154]  vfs_read+0x9c/0x2f0
+[   30.111160] ---[ end trace 0000000000000000 ]---
+"""
+
+S390_OOPS = """\
+[   14.226010] Unable to handle kernel pointer dereference in virtual kernel address space\r
+[   14.226015] Failing address: 0000000000000000 TEID: 0000000000000483\r
+[   14.226019] Fault in home space mode while using kernel ASCE.\r
+[   14.226030] AS:0000000000c84007 R3:0000000000000024 \r
+[   14.226050] Oops: 0004 ilc:2 [#1] SMP \r
+[   14.226060] Modules linked in: klp_target(O) klp_patch(OK)\r
+[   14.226070] CPU: 0 PID: 61 Comm: klp-agent Tainted: G           O  K    6.1.192 #1\r
+[   14.226080] Hardware name: QEMU 8561 QEMU (KVM/Linux)\r
+[   14.226090] Krnl PSW : 0704c00180000000 000003ff7ff020a6 (target_show+0x26/0x60 [klp_patch])\r
+[   14.226100]            R:0 T:1 IO:1 EX:1 Key:0 M:1 W:0 P:0 AS:3 CC:0 PM:0 RI:0 EA:3\r
+[   14.226110] Call Trace:\r
+[   14.226120]  [<000003ff7ff020a6>] target_show+0x26/0x60 [klp_patch] \r
+[   14.226130]  [<00000000002d6f4e>] seq_read_iter+0x1b6/0x4c8 \r
+[   14.226140] Kernel panic - not syncing: Fatal exception: panic_on_oops\r
+"""
+
+S390_PROGRAM_CHECK = """\
+[    3.111000] illegal operation: 0001 ilc:1 [#1] SMP
+[    3.111001] Krnl PSW : 0704c00180000000 0000000000000002 (0x2)
+[    3.111002] Krnl Code:#0000000000000000: 0000                illegal
+[    3.111003] Call Trace:
+[    3.111004]  [<0000000000000002>] 0x2
+[    3.111005] ([<000003ff7ff02100>] call_original+0x28/0x58 [klp_patch])
+[    3.111006] Last Breaking-Event-Address:
+"""
+
+S390_MONITOR_BUG = """\
+[    3.200000] ------------[ cut here ]------------
+[    3.200001] kernel BUG at kernel/livepatch/core.c:321!
+[    3.200002] monitor event: 0040 ilc:2 [#1] SMP
+[    3.200003] Krnl PSW : 0704c00180000000 00000000001d3c50 (klp_apply_section_relocs+0x118/0x280)
+"""
+
+WARN = """\
+[    5.400000] ------------[ cut here ]------------
+[    5.400001] WARNING: CPU: 0 PID: 52 at kernel/livepatch/core.c:1167 klp_module_coming+0x2a4/0x2d0
+[    5.400002] Modules linked in: klp_patch(OK)
+[    5.400003] ---[ end trace 0000000000000000 ]---
+"""
+
+LIST_CORRUPTION = """\
+[    8.000000] list_del corruption. next->prev should be ffff9c1c81a3e008, but was dead000000000122
+[    8.000001] ------------[ cut here ]------------
+[    8.000002] kernel BUG at lib/list_debug.c:62!
+[    8.000003] invalid opcode: 0000 [#1] SMP NOPTI
+[    8.000004] RIP: 0010:__list_del_entry_valid.cold+0x4f/0x6f
+"""
+
+LOCKDEP = """\
+[    6.100000] ======================================================
+[    6.100001] WARNING: possible circular locking dependency detected
+[    6.100002] 6.1.192 #1 Tainted: G              K
+[    6.100003] ------------------------------------------------------
+[    6.100004] klp-agent/55 is trying to acquire lock:
+"""
+
+RCU_STALL = """\
+[   66.000000] rcu: INFO: rcu_sched self-detected stall on CPU
+[   66.000001] rcu: \t0-....: (5249 ticks this GP) idle=f34c/1/0x4000000000000000 softirq=88/88
+[   66.000002] CPU: 0 PID: 60 Comm: klp-agent
+[   66.000003] RIP: 0010:spin_here+0x5/0x10 [klp_target]
+"""
+
+SAMPLES = {
+    X86_NULL: "BUG: kernel NULL pointer dereference in klp_patch_show",
+    X86_WILD_CALL: "BUG: unable to handle page fault in patched_caller",
+    S390_OOPS: "Unable to handle kernel pointer dereference in target_show",
+    S390_PROGRAM_CHECK: "illegal operation in call_original",
+    S390_MONITOR_BUG: "kernel BUG in klp_apply_section_relocs",
+    WARN: "WARNING in klp_module_coming",
+    LIST_CORRUPTION: "list_del corruption in __list_del_entry_valid",
+    LOCKDEP: "WARNING: possible circular locking dependency detected",
+    RCU_STALL: "INFO: RCU stall in spin_here",
+    "[  1.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b": (
+        "Kernel panic - not syncing: Attempted to kill init"
+    ),
+    "[  1.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)": (
+        "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block"
+    ),
+    "[  1.000000] Kernel panic - not syncing: No working init found.  Try passing init= option": (
+        "Kernel panic - not syncing: No working init found"
+    ),
+    "[242.000000] INFO: task klp-agent:55 blocked for more than 120 seconds.": (
+        "INFO: task hung: klp-agent"
+    ),
+    "[ 30.000000] watchdog: BUG: soft lockup - CPU#0 stuck for 22s! [kworker/0:1:9]": (
+        "BUG: soft lockup"
+    ),
+    "[  9.000000] BUG: KASAN: slab-out-of-bounds in klp_find_func+0x30/0x80": (
+        "KASAN: slab-out-of-bounds in klp_find_func"
+    ),
+    "[  9.000000] general protection fault, probably for non-canonical address 0xdead0000: 0000": (
+        "general protection fault"
+    ),
+    "[  9.000000] BUG: sleeping function called from invalid context at kernel/mutex.c:5": (
+        "BUG: sleeping function called from invalid context"
+    ),
+    "[  9.000000] BUG: scheduling while atomic: klp-agent/55/0x00000002": (
+        "BUG: scheduling while atomic"
+    ),
+    "[  9.000000] refcount_t: underflow; use-after-free.": "refcount_t: underflow",
+}
+
+
+@pytest.mark.parametrize(("text", "title"), SAMPLES.items(), ids=list(SAMPLES.values()))
+def test_crash_has_a_title(text: str, title: str) -> None:
+    assert crash_title(text) == title
+
+
+# What guests print while all is well, on either architecture.
+WELL = """\
+[    0.000000] Command line: console=ttyS0 panic=-1 reboot=t tsc=reliable
+[    0.004000] debug: unmapping init memory, WARNING level 4
+[    0.020000] rcu: Hierarchical RCU implementation.
+[    0.020000] rcu: RCU calculated value of scheduler-enlistment delay is 25 jiffies.
+[    0.060000] Spectre V2 : WARNING: Unprivileged eBPF is enabled with eIBRS on
+[    0.120000] KASLR disabled: CPU has no PRNG
+[    1.017578] sclp_sd: Store Data request failed (eq=2, di=3, response=0x40f0, flags=0x00)
+[    1.766604] clocksource: timekeeping watchdog on CPU0: Marking clocksource 'tsc' as unstable
+[    2.300099] klp_patch: tainting kernel with TAINT_LIVEPATCH
+[    2.336101] livepatch: enabling patch 'klp_patch'
+[    2.348102] livepatch: 'klp_patch': starting patching transition
+[    2.352102] livepatch: 'klp_patch': patching complete
+[    3.000000] livepatch: pre-patch callback failed for object 'klp_target'
+[    3.000001] livepatch: patch 'klp_patch' failed for module 'klp_target', refusing to load it
+[    3.100000] x86/modules: Skipping invalid relocation target, existing value is nonzero for type 4
+[    4.000000] callback: module klp_bug loaded, NOTE: no bug here
+klp-e2e: guest is up
+"""
+
+
+def test_no_complaint_about_a_healthy_guest() -> None:
+    assert complaints(WELL) == ()
+    assert crash_title(WELL) is None
+
+
+def test_complaints_are_all_lines_that_open_a_report_without_stamps() -> None:
+    assert complaints(WELL + S390_OOPS) == (
+        "Unable to handle kernel pointer dereference in virtual kernel address space",
+        "Oops: 0004 ilc:2 [#1] SMP",
+        "Kernel panic - not syncing: Fatal exception: panic_on_oops",
+    )
+
+
+def test_title_of_a_report_that_was_cut_off() -> None:
+    assert crash_title("\n".join(X86_NULL.splitlines()[:3])) == (
+        "BUG: kernel NULL pointer dereference"
+    )
+
+
+def test_console_is_read_piece_by_piece(tmp_path: Path) -> None:
+    console = Console(tmp_path / "console.log")
+    assert (console.mark(), console.since(0), console.last_lines()) == (0, "", "")
+    console.path.write_bytes(b"one\r\ntwo\r\n")
+    mark = console.mark()
+    with console.path.open("ab") as file:
+        file.write(b"thr\xffee\r\n")
+    assert console.since(mark) == "thr\N{REPLACEMENT CHARACTER}ee\n"
+    assert console.last_lines(2) == "two\nthr\N{REPLACEMENT CHARACTER}ee"
