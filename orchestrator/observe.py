@@ -1,0 +1,246 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest shows after an event, every klp relocation included.
+
+Addresses of relocations are never taken from livepatch's own bookkeeping: a field's address is its
+section's address (/sys/module/M/sections) plus the entry's offset in the .ko file, a symbol's
+address is its section's address plus its offset in the target's .ko file. Livepatch must have come
+to the same result by its own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator import console
+from orchestrator.deadline import Deadline
+from orchestrator.elf import relocation
+from orchestrator.errors import HarnessError, OutOfTime
+from orchestrator.guest import Guest, Look
+from orchestrator.judge import ALLOWED_TAINT
+from orchestrator.nouns import (
+    Arch,
+    BuiltModule,
+    BuiltSet,
+    Event,
+    KlpRelocation,
+    KlpSymbol,
+    Load,
+    Observation,
+    RelocationReading,
+    RelocationType,
+    SetEnabled,
+    SetParameter,
+    Unload,
+)
+
+VMLINUX = "vmlinux"
+SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
+REPORT_SECONDS = 1.0
+SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass; times time_scale
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is needed to look at one module set in one guest."""
+
+    arch: Arch
+    built: BuiltSet
+    vmlinux_symbols: Mapping[str, tuple[int, ...]]  # present addresses, in kallsyms order
+
+
+def module_path(set_name: str, module: str) -> str:
+    """Where the guest finds a module (see `image.overlay`)."""
+    return f"/modules/{set_name}/{module}.ko"
+
+
+def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> int:
+    """Do one event and wait until livepatch has settled; returns the event's errno.
+
+    Raises GuestLost when the guest goes away.
+    """
+    match event:
+        case Load(module, parameters):
+            arguments = " ".join(f"{name}={value}" for name, value in parameters)
+            errno = guest.load(module_path(sight.built.set.name, module), arguments, deadline)
+        case Unload(module):
+            errno = guest.unload(module, deadline)
+        case SetEnabled(module, enabled):
+            path = f"/sys/kernel/livepatch/{module}/enabled"
+            errno = guest.write(path, str(int(enabled)), deadline)
+        case SetParameter(module, parameter, value):
+            path = f"/sys/module/{module}/parameters/{parameter}"
+            errno = guest.write(path, value, deadline)
+    with contextlib.suppress(OutOfTime):
+        # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
+        guest.settle(deadline.sooner(SETTLE_SECONDS * sight.arch.time_scale))
+    return errno
+
+
+def observe_memory(
+    guest: Guest, sight: Sight, errno: int, seconds: float, deadline: Deadline
+) -> Observation:
+    """State and relocations as they are now; no patched function is called.
+
+    `seconds`: how long the event took. `observe_rest` fills in what is still missing.
+    """
+    built = sight.built
+    look = guest.observe(tuple(built.modules), (), deadline)
+    began = time.monotonic()
+    readings = _read_relocations(guest, sight, look, deadline)
+    return Observation(
+        errno=errno,
+        modules=frozenset(look.modules) & frozenset(built.modules),
+        patches=look.patches,
+        probes={},
+        relocations=readings,
+        taint=look.taint,
+        console="",
+        seconds=seconds,
+        readback_seconds=time.monotonic() - began,
+    )
+
+
+def observe_rest(
+    guest: Guest, sight: Sight, memory: Observation, console_mark: int, deadline: Deadline
+) -> Observation:
+    """Call every patched function, then see what that and the event did to the guest's health."""
+    probes = sight.built.set.probes
+    look = guest.observe((), tuple(probe.file for probe in probes), deadline)
+    printed = _printed(guest, console_mark, look.taint, deadline)
+    return replace(
+        memory,
+        probes={p.name: look.files[p.file] for p in probes},
+        taint=look.taint,
+        console=printed,
+        qmp_events=guest.qmp_events(),
+        complaints=console.complaints(printed),
+        crash=console.crash_title(printed),
+    )
+
+
+def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
+    """What the console printed since `mark`.
+
+    A report may come to the console later than its taint to us: s390x's writes by interrupts, up to
+    50 ms later (drivers/s390/char/sclp_con.c). So where the taint speaks of one, wait for it.
+    """
+    until = deadline.sooner(REPORT_SECONDS)
+    while True:
+        printed = guest.console_since(mark)
+        if not taint & ~ALLOWED_TAINT or console.complaints(printed) or until.passed:
+            return printed
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    livepatch: str
+    relocation: KlpRelocation
+    row: RelocationType
+    address: int
+
+
+def _read_relocations(
+    guest: Guest, sight: Sight, look: Look, deadline: Deadline
+) -> tuple[RelocationReading, ...]:
+    """Two passes over guest memory: the fields, then the slots and stubs they lead to."""
+    fields = [
+        _Field(name, rela, row_of(sight.arch, rela), _field_address(look, name, rela))
+        for name, module in sorted(sight.built.modules.items())
+        if name in look.modules
+        for rela in module.klp_relocations
+    ]
+    raws = guest.peek([(f.address, f.row.bits // 8) for f in fields], deadline)
+    decoded: list[int | None] = []
+    for found, raw in zip(fields, raws, strict=True):
+        if raw is None:
+            decoded.append(None)
+            continue
+        addend = found.relocation.addend
+        order = sight.arch.byte_order
+        decoded.append(relocation.decode(found.row, order, found.address, raw, addend))
+    hops = [
+        _hop_address(sight.arch, f.row, target, _symbol_address(sight, look, f.relocation.symbol))
+        for f, target in zip(fields, decoded, strict=True)
+    ]
+    slots = iter(guest.peek([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
+    readings = []
+    for found, raw, target, hop in zip(fields, raws, decoded, hops, strict=True):
+        leads_to, via = target, ""
+        if hop is not None:
+            content = next(slots)
+            leads_to = int.from_bytes(content, sight.arch.byte_order) if content else None
+            via = f"{found.row.leads_to} {hop:#x}"
+        if raw is None:
+            raise HarnessError(
+                f"cannot read guest memory at {found.address:#x}, where {found.livepatch} has "
+                f"a {found.row.name} in {found.relocation.section}",
+                hint="the guest kernel needs CONFIG_PROC_KCORE, see kernel-config/base.config",
+            )
+        readings.append(
+            RelocationReading(
+                livepatch=found.livepatch,
+                relocation=found.relocation,
+                type_name=found.row.name,
+                address=found.address,
+                raw=raw,
+                leads_to=leads_to,
+                via=via,
+                symbol_address=_symbol_address(sight, look, found.relocation.symbol),
+            )
+        )
+    return tuple(readings)
+
+
+def row_of(arch: Arch, rela: KlpRelocation) -> RelocationType:
+    """The table row for an entry; HarnessError when the architecture file lacks its type."""
+    row = arch.relocation(rela.type)
+    if row is None:
+        raise HarnessError(
+            f"{arch.name}: relocation type {rela.type} (on {rela.symbol}) is not in the table",
+            hint=f"add a [[relocations]] row to orchestrator/arches/{arch.name}.toml",
+        )
+    return row
+
+
+def _field_address(look: Look, livepatch: str, rela: KlpRelocation) -> int:
+    sections = look.sections[livepatch]
+    if rela.section not in sections:
+        raise HarnessError(
+            f"the guest does not show section {rela.section} of {livepatch}",
+            hint="/sys/module/*/sections needs CONFIG_KALLSYMS and root",
+        )
+    return sections[rela.section] + rela.offset
+
+
+def _hop_address(
+    arch: Arch, row: RelocationType, target: int | None, symbol: int | None
+) -> int | None:
+    """Where a GOT slot or a PLT stub keeps its address; None when the field leads straight."""
+    if target is None or row.leads_to == "symbol":
+        return None
+    if row.leads_to == "got":
+        return target
+    if arch.stub is None or target == symbol:
+        return None
+    return (target + arch.stub.address_offset) % 2**64
+
+
+def _symbol_address(sight: Sight, look: Look, symbol: KlpSymbol) -> int | None:
+    """Where the symbol stands now, None while its object is not loaded.
+
+    sympos 0 means "unique", n the n-th of that name (kernel/livepatch/core.c,
+    klp_find_object_symbol()).
+    """
+    index = max(symbol.sympos, 1) - 1
+    if symbol.object == VMLINUX:
+        return sight.vmlinux_symbols[symbol.name][index]
+    module: BuiltModule | None = sight.built.modules.get(symbol.object)
+    sections = look.sections.get(symbol.object)
+    if module is None or sections is None:
+        return None
+    section, offset = module.symbols[symbol.name][index]
+    return sections[section] + offset
