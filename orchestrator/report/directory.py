@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The results directory, written as the run goes.
+
+    DIR/results.json  junit.xml  results.ktap     rewritten after every case
+    DIR/ARCH/SET.NAME/result.json                 this case's entry of results.json
+                      console.log                 what the guest printed on its console
+                      dmesg                       the guest's kernel log, empty when it was lost
+                      qemu-command                one line for a shell
+                      reproduce.sh                runs this case alone
+
+Every file appears whole or not at all, so that a killed run leaves what it knew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shlex
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.nouns import CaseResult, Run
+from orchestrator.report import json, reproduce
+from orchestrator.report.junit import junit
+from orchestrator.report.ktap import ktap
+
+RESULTS = "results.json"
+_WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
+_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
+
+
+class ResultsDirectory:
+    """A context manager made with the run as it begins: `add` each result, `update` the run when
+    more of it is known. At the end `finished` is written, and in `trouble` what ended it early.
+
+    Raises UsageError when the directory has something in it or cannot be made, HarnessError when a
+    file cannot be written (a full disk).
+    """
+
+    def __init__(self, path: Path, run: Run) -> None:
+        self.path = path.absolute()
+        self.run = run
+        self.results: tuple[CaseResult, ...] = ()
+        self._fragments: tuple[str, ...] = ()
+        self._names: set[str] = set()
+        _prepare(self.path)
+        self._write_documents()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        why = "" if kind is None else str(trouble) or _WHY.get(kind, kind.__name__)
+        self.update(replace(self.run, finished=time.time(), trouble=why))
+
+    def add(self, result: CaseResult) -> CaseResult:
+        """Write one case and the documents; returns the result with its `reproduce` line."""
+        if not result.reproduce:
+            result = replace(result, reproduce=reproduce.line(self.run, result))
+        name = self._case_name(result)
+        fragment = json.case_text(json.record(result, name))
+        place = self.path / name
+        with _told(place):
+            place.mkdir(parents=True)
+        write(place / "console.log", result.console)
+        write(place / "dmesg", result.dmesg)
+        write(place / "qemu-command", f"{shlex.join(result.qemu_argv)}\n")
+        write(place / "reproduce.sh", reproduce.script(self.run, result), mode=0o755)
+        write(place / "result.json", f"{fragment}\n")
+        self.results += (result,)
+        self._fragments += (fragment,)
+        self._write_documents()
+        return result
+
+    def update(self, run: Run) -> None:
+        """What is known of the run has changed: kernels are built, it has finished."""
+        self.run = run
+        self._write_documents()
+
+    def _write_documents(self) -> None:
+        write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
+        write(self.path / "junit.xml", junit(self.run, self.results))
+        write(self.path / "results.ktap", ktap(self.run, self.results))
+
+    def _case_name(self, result: CaseResult) -> str:
+        case = _NOT_IN_NAMES.sub("_", f"{result.case.module_set}.{result.case.name}").strip("_")
+        first = name = f"{result.arch}/{case[:100]}"
+        number = 1
+        while name in self._names:
+            number += 1
+            name = f"{first}-{number}"
+        self._names.add(name)
+        return name
+
+
+def write(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file atomically; characters that UTF-8 cannot carry are escaped."""
+    partial = path.with_name(f".{path.name}.partial")
+    with _told(path):
+        try:
+            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+            partial.chmod(mode)
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+
+def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
+    """A results directory, or a results.json, as values; consoles and kernel logs are not read."""
+    file = path / RESULTS if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as trouble:
+        why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
+        raise UsageError(
+            f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
+        ) from trouble
+    return json.load(text, str(file))
+
+
+def _prepare(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        occupied = any(path.iterdir())
+        writable = os.access(path, os.W_OK | os.X_OK)
+    except OSError as trouble:
+        raise UsageError(
+            f"cannot write results to {path}: {trouble.strerror}", hint="choose another with -o DIR"
+        ) from trouble
+    if occupied:
+        raise UsageError(
+            f"the results directory {path} is not empty",
+            hint="choose another with -o DIR, or remove it",
+        )
+    if not writable:
+        raise UsageError(f"no permission to write to {path}", hint="choose another with -o DIR")
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as trouble:
+        raise HarnessError(
+            f"cannot write {path}: {trouble.strerror}",
+            hint="is the disk full? what was written before is still valid",
+        ) from trouble

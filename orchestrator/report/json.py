@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""results.json: everything a run found out, for machines. Schema version 1.
+
+The shape is that of the dataclasses below; `schema()` publishes it as JSON Schema (2020-12), and
+the copy beside this file, `results.schema.json`, is what other programs may rely on: a change that
+breaks them raises SCHEMA. Orders are written in their notation. What is long and has a file of its
+own in the results directory (console, dmesg) is not in here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from orchestrator import orders
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Case, CaseResult, Run, Status, Step
+from orchestrator.report import verdict
+
+SCHEMA: Literal[1] = 1
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class CaseRecord:
+    """One case on one architecture."""
+
+    name: str
+    arch: str
+    module_set: str
+    order: str  # in order notation
+    why: str  # what this order is there to catch
+    status: Status
+    reason: str
+    steps: tuple[Step, ...]  # one for each event that was done
+    known_issue: str  # id in known-issues.toml, or empty
+    reproduce: str  # one line for a shell
+    qemu_argv: tuple[str, ...]
+    seconds: float
+    cold: bool  # booted for this case, not restored from a snapshot
+    directory: str  # the case's files, relative to results.json; empty: none were written
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class Document:
+    """results.json as a whole."""
+
+    schema: Literal[1]
+    exit_code: int  # 0 good, 1 kernel wrong, 4 harness; of what is known so far
+    counts: Mapping[Status, int]
+    run: Run
+    cases: tuple[CaseRecord, ...]
+
+
+_DOCUMENT = TypeAdapter(Document)
+_CASE = TypeAdapter(CaseRecord)
+_RUN = TypeAdapter(Run)
+
+
+def record(result: CaseResult, directory: str = "") -> CaseRecord:
+    """What of a result goes into results.json."""
+    return CaseRecord(
+        name=result.case.name,
+        arch=result.arch,
+        module_set=result.case.module_set,
+        order=orders.format(result.case.order),
+        why=result.case.why,
+        status=result.status,
+        reason=result.reason,
+        steps=result.steps,
+        known_issue=result.known_issue,
+        reproduce=result.reproduce,
+        qemu_argv=result.qemu_argv,
+        seconds=result.seconds,
+        cold=result.cold,
+        directory=directory,
+    )
+
+
+def case_text(case: CaseRecord) -> str:
+    """result.json of one case; also a fragment for `document_text`."""
+    return _CASE.dump_json(case, indent=2).decode()
+
+
+def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[str]) -> str:
+    """results.json. `fragments`: `case_text` of each result, in their order.
+
+    A run writes this file after every case; fragments keep that from costing the square of cases.
+    """
+    counts = {str(status): number for status, number in verdict.counts(results).items()}
+    head = {"schema": SCHEMA, "exit_code": int(verdict.exit_code(run, results)), "counts": counts}
+    opened = json.dumps(head, indent=2).removesuffix("\n}")
+    body = ",\n".join(fragments)
+    return (
+        f'{opened},\n"run": {_RUN.dump_json(run, indent=2).decode()},\n"cases": [\n{body}\n]\n}}\n'
+    )
+
+
+def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
+    """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
+    try:
+        head = json.loads(text)
+    except ValueError as trouble:
+        raise UsageError(f"{name} is not JSON: {trouble}", hint="was it cut short?") from trouble
+    found = head.get("schema") if isinstance(head, dict) else None
+    if found != SCHEMA:
+        raise UsageError(
+            f"{name} has schema {found!r}, this klp-e2e reads {SCHEMA}",
+            hint="read it with the klp-e2e that wrote it",
+        )
+    try:
+        document = _DOCUMENT.validate_json(text)
+    except ValidationError as trouble:
+        first = trouble.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{name} is malformed at {place or 'its top'}: {first['msg']}",
+            hint="orchestrator/report/results.schema.json describes the file",
+        ) from trouble
+    return document.run, tuple(_result(case) for case in document.cases)
+
+
+def _result(case: CaseRecord) -> CaseResult:
+    return CaseResult(
+        case=Case(case.name, case.module_set, orders.parse(case.order, None), case.why),
+        arch=case.arch,
+        status=case.status,
+        reason=case.reason,
+        steps=case.steps,
+        known_issue=case.known_issue,
+        reproduce=case.reproduce,
+        qemu_argv=case.qemu_argv,
+        seconds=case.seconds,
+        cold=case.cold,
+    )
+
+
+def schema() -> Mapping[str, Any]:
+    """JSON Schema of results.json."""
+    described = _DOCUMENT.json_schema(mode="serialization")
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"klp-e2e results, schema {SCHEMA}",
+        **{key: value for key, value in described.items() if key != "title"},
+    }
+
+
+def schema_text() -> str:
+    """results.schema.json"""
+    return json.dumps(schema(), indent=2, sort_keys=True) + "\n"

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What many case results mean together: counts, exit code, one summary line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orchestrator.errors import Exit
+from orchestrator.nouns import CaseResult, Run, Status
+
+# Worst first: the order in which statuses are listed and in which failures are shown.
+WORST_FIRST = (Status.FAIL, Status.FIXED, Status.ERROR, Status.KNOWN, Status.SKIP, Status.PASS)
+
+
+def counts(results: Sequence[CaseResult]) -> Mapping[Status, int]:
+    """Status -> number of results; statuses that do not occur are left out; worst first."""
+    found = {status: sum(r.status is status for r in results) for status in WORST_FIRST}
+    return {status: number for status, number in found.items() if number}
+
+
+def counts_as_failure(status: Status, strict: bool) -> bool:
+    """Does this status say that the kernel, or the list of known issues, is wrong?"""
+    return status in (Status.FAIL, Status.FIXED) or (strict and status is Status.KNOWN)
+
+
+def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
+    """1 when the kernel is wrong anywhere, else 4 when anything did not get its verdict, else 0.
+
+    A run in which nothing ran (no results, or only skipped ones) proved nothing: it is not good.
+    """
+    if any(counts_as_failure(r.status, run.strict) for r in results):
+        return Exit.KERNEL_WRONG
+    nothing_ran = all(r.status is Status.SKIP for r in results)
+    unfinished = bool(run.trouble) or len(results) < run.planned
+    if nothing_ran or unfinished or any(r.status is Status.ERROR for r in results):
+        return Exit.HARNESS
+    return Exit.GOOD
+
+
+def duration(seconds: float) -> str:
+    """`3.2 s`, `4 min 07 s`, `1 h 02 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def summary(run: Run, results: Sequence[CaseResult]) -> str:
+    """One line: how many cases ended how, in what time; and what kept the rest from running."""
+    parts = [f"{number} {status}" for status, number in counts(results).items()]
+    line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"
+    if run.finished is not None:
+        line += f", in {duration(run.finished - run.started)}"
+    if run.trouble:
+        line += f"; stopped early: {run.trouble}"
+    return line

@@ -1,0 +1,346 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reports: what a machine reads must be valid, what a person reads must name the trouble."""
+
+from __future__ import annotations
+
+import errno
+import json as stdjson
+import os
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import jsonschema
+import junitparser
+import pytest
+
+from orchestrator import orders
+from orchestrator.errors import Exit, HarnessError, UsageError
+from orchestrator.nouns import Case, CaseResult, Check, CheckKind, Kernel, Run, Status, Step
+from orchestrator.report import directory, json, reproduce, text, verdict
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.junit import junit
+from orchestrator.report.ktap import ktap
+
+RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
+GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
+BAD = Check(
+    CheckKind.RELOCATION,
+    "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_target_value,0",
+    "leads to 0x3ff7fc1a010",
+    "leads to 0x3ff7fc0a010, got 0x3ff7fc02018",
+    False,
+)
+CONSOLE = "[    3.1] \x1b[1mBUG: unable to handle page fault\x00\ud800\n]]> & <"
+
+
+def a_case(name: str = "reload", order: str = RELOAD) -> Case:
+    return Case(name, "basic", orders.parse(order, None), "the GOT slot must be filled again")
+
+
+def a_step(event: str, *checks: Check) -> Step:
+    return Step(event, checks, seconds=0.1, readback_seconds=0.02, relocations_read=3)
+
+
+def a_result(status: Status, arch: str = "s390x", case: Case | None = None) -> CaseResult:
+    steps = tuple(a_step(event, GOOD) for event in RELOAD.split()[:4])
+    return CaseResult(
+        case=case or a_case(),
+        arch=arch,
+        status=status,
+        reason="wrong # relocation" if status is Status.FAIL else "as promised",
+        steps=(*steps, a_step("+klp_target", BAD if status is Status.FAIL else GOOD)),
+        known_issue="s390-reload" if status is Status.KNOWN else "",
+        console=CONSOLE if status is Status.FAIL else "",
+        dmesg="[0.0] Linux",
+        qemu_argv=("qemu-system-s390x", "-append", "console=ttysclp0 panic=-1"),
+        seconds=1.25,
+    )
+
+
+def a_kernel(arch: str) -> Kernel:
+    place = Path("/cache/kernel/0123")
+    return Kernel(
+        key="0123",
+        arch=arch,
+        source="debian:6.1",
+        source_version="6.1.192-2",
+        series=("livepatch-reload",),
+        release="6.1.192",
+        version=(6, 1),
+        compiler="gcc 12.2",
+        directory=place,
+        image=place / "bzImage",
+        system_map=place / "System.map",
+        config=place / ".config",
+        build_tree=place / "build",
+        source_tree=Path("/cache/tree"),
+        capabilities=frozenset({"clears-on-unload"}),
+    )
+
+
+def a_run(planned: int, **changed: object) -> Run:
+    made = Run(
+        command=("/opt/klp e2e/klp-e2e", "run"),
+        started=1_700_000_000.0,
+        finished=1_700_000_247.0,
+        source="debian:6.1",
+        series=("livepatch-reload",),
+        planned=planned,
+        kernels=(a_kernel("s390x"), a_kernel("x86_64")),
+        qemu={"s390x": "QEMU emulator version 7.2.22"},
+    )
+    return replace(made, **changed)  # type: ignore[arg-type]  # fields by name, from tests only
+
+
+EVERY = tuple(
+    a_result(status, arch, a_case(f"case {status}"))
+    for arch in ("s390x", "x86_64")
+    for status in Status
+)
+
+
+@pytest.mark.parametrize(
+    ("statuses", "strict", "code"),
+    [
+        ("PASS", False, Exit.GOOD),
+        ("PASS SKIP KNOWN", False, Exit.GOOD),
+        ("PASS KNOWN", True, Exit.KERNEL_WRONG),
+        ("PASS FIXED", False, Exit.KERNEL_WRONG),
+        ("ERROR FAIL PASS", False, Exit.KERNEL_WRONG),
+        ("ERROR PASS", False, Exit.HARNESS),
+        ("SKIP SKIP", False, Exit.HARNESS),
+        ("", False, Exit.HARNESS),
+    ],
+)
+def test_exit_code(statuses: str, strict: bool, code: Exit) -> None:
+    results = [a_result(Status(word)) for word in statuses.split()]
+    assert verdict.exit_code(a_run(len(results), strict=strict), results) is code
+
+
+def test_a_run_that_stopped_early_is_not_good() -> None:
+    results = [a_result(Status.PASS)]
+    assert verdict.exit_code(a_run(2), results) is Exit.HARNESS
+    assert verdict.exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(3.21, "3.2 s"), (247.4, "4 min 07 s"), (3725, "1 h 02 min")]
+)
+def test_duration(seconds: float, shown: str) -> None:
+    assert verdict.duration(seconds) == shown
+
+
+# --- results.json --------------------------------------------------------------------------------
+
+
+def document(run: Run, results: tuple[CaseResult, ...]) -> str:
+    return json.document_text(run, results, [json.case_text(json.record(r)) for r in results])
+
+
+@pytest.mark.parametrize("results", [(), EVERY])
+def test_results_json_follows_the_published_schema(results: tuple[CaseResult, ...]) -> None:
+    published = stdjson.loads(Path(json.__file__).with_name("results.schema.json").read_text())
+    assert published == json.schema(), "schema changed: write it anew, raise SCHEMA if it breaks"
+    checker = jsonschema.Draft202012Validator(published)
+    checker.check_schema(published)
+    made = stdjson.loads(document(a_run(len(results)), results))
+    checker.validate(made)
+    made["run"]["planned"] = "many"
+    assert not checker.is_valid(made)
+
+
+def test_results_json_loads_back() -> None:
+    run, results = json.load(document(a_run(len(EVERY)), EVERY))
+    assert run == a_run(len(EVERY))
+    assert results == tuple(replace(r, console="", dmesg="") for r in EVERY)
+
+
+@pytest.mark.parametrize(
+    ("broken", "complaint"),
+    [
+        (lambda text: text[:-20], "is not JSON"),
+        (lambda text: "[]", "has schema None, this klp-e2e reads 1"),
+        (lambda text: text.replace('"schema": 1', '"schema": 2'), "has schema 2"),
+        (lambda text: text.replace('"status":', '"state":', 1), r"malformed at cases\.0\.status"),
+        (lambda text: text.replace('"PASS",\n', '"MAYBE",\n', 1), r"cases\.0\.status: .*'PASS'"),
+        (lambda text: text.replace('"+klp_patch ', '"?klp_patch ', 1), "klp_patch"),
+    ],
+)
+def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -> None:
+    assert callable(broken)
+    with pytest.raises(UsageError, match=complaint) as told:
+        json.load(broken(document(a_run(1), EVERY[:1])), "night/results.json")
+    assert told.value.hint
+
+
+# --- KTAP and JUnit ------------------------------------------------------------------------------
+
+# Documentation/dev-tools/ktap.rst: version, plan, result and diagnostic lines, two spaces a level.
+LINE = re.compile(
+    r"(?P<indent>(?:  )*)(?:(?P<version>KTAP version 1)|1\.\.(?P<plan>\d+)|"
+    r"(?P<answer>ok|not ok) (?P<number>\d+) (?P<name>[^#\s][^#]*?)"
+    r"(?: # (?P<directive>SKIP|XFAIL|ERROR)?.*)?|#.*)"
+)
+
+
+def parse_ktap(written: str) -> Mapping[str, tuple[str, str | None]]:
+    """Subtest results by name, after checking structure, plans and numbering."""
+    plans: dict[int, int] = {}
+    seen: dict[int, int] = {}
+    found = {}
+    for line in written.splitlines():
+        match = LINE.fullmatch(line)
+        assert match, f"not a KTAP line: {line!r}"
+        level = len(match["indent"]) // 2
+        if match["version"]:
+            seen[level] = 0
+        elif match["plan"]:
+            plans[level] = int(match["plan"])
+        elif match["answer"]:
+            seen[level] += 1
+            assert int(match["number"]) == seen[level]
+            if level == 0:
+                assert seen[1] == plans[1]
+            found[f"{seen.get(0, 0)}:{match['name']}"] = (match["answer"], match["directive"])
+    assert seen[0] == plans[0]
+    return found
+
+
+def test_ktap_is_well_formed_and_says_what_happened() -> None:
+    found = parse_ktap(ktap(a_run(len(EVERY)), EVERY))
+    assert {name: v for name, v in found.items() if name.startswith("0:")} == {
+        "0:basic.case PASS": ("ok", None),
+        "0:basic.case FAIL": ("not ok", None),
+        "0:basic.case KNOWN": ("ok", "XFAIL"),
+        "0:basic.case FIXED": ("not ok", None),
+        "0:basic.case ERROR": ("not ok", "ERROR"),
+        "0:basic.case SKIP": ("ok", "SKIP"),
+    }
+    assert found["1:s390x"] == ("not ok", None)
+    assert found["2:x86_64"] == ("not ok", None)
+    assert f"  # seen: {BAD.seen}\n" in ktap(a_run(len(EVERY)), EVERY)
+
+
+def test_ktap_of_strict_empty_and_hostile_runs() -> None:
+    known = (a_result(Status.KNOWN),)
+    assert parse_ktap(ktap(a_run(1, strict=True), known))["1:s390x"] == ("not ok", None)
+    assert parse_ktap(ktap(a_run(0), ())) == {}
+    hostile = replace(a_result(Status.ERROR), reason="lost\nok 1 all good\x00", case=a_case("a#b"))
+    assert parse_ktap(ktap(a_run(1), (hostile,)))["0:basic.a_b"] == ("not ok", "ERROR")
+
+
+def test_junit_loads_and_counts() -> None:
+    loaded = junitparser.JUnitXml.fromstring(junit(a_run(len(EVERY)), EVERY).encode())
+    assert (loaded.tests, loaded.failures, loaded.errors, loaded.skipped) == (12, 4, 2, 4)
+    suites = {suite.name: suite for suite in loaded}
+    assert set(suites) == {"s390x", "x86_64"}
+    failed = next(case for case in suites["s390x"] if case.name == "case FAIL")
+    assert failed.classname == "s390x.basic"
+    assert BAD.seen in failed.result[0].text
+    assert "unable to handle page fault" in failed.system_err
+    strict = junitparser.JUnitXml.fromstring(junit(a_run(12, strict=True), EVERY).encode())
+    assert strict.failures == 6
+
+
+# --- for people ----------------------------------------------------------------------------------
+
+
+def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
+    failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
+    shown = text.plain(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
+    row = next(line for line in shown.splitlines() if line.lstrip().startswith("basic/reload"))
+    assert RELOAD in row
+    assert row.index("FAIL") < row.index("PASS"), "columns are sorted by architecture"
+    for wanted in (
+        "+klp_patch +klp_target -klp_target +filler >>+klp_target<<",
+        "event 5 of 5",
+        BAD.expected,
+        BAD.seen,
+        "BUG: unable to handle page fault",
+        "klp-e2e run --arch s390x",
+        "2 of 2 cases: 1 FAIL, 1 PASS, in 4 min 07 s",
+    ):
+        assert wanted in shown
+
+
+def test_a_lost_guest_is_marked_at_the_event_it_did_not_answer() -> None:
+    lost = replace(a_result(Status.ERROR), steps=(a_step("+klp_patch", GOOD),), reason="guest lost")
+    assert ">>+klp_target<< -klp_target" in text.marked_order(lost).plain
+    assert ">>" not in text.marked_order(a_result(Status.PASS)).plain
+
+
+def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
+    some = (a_result(Status.PASS), a_result(Status.SKIP, "x86_64", a_case("other")))
+    rows = [line.split() for line in text.plain(a_run(3), some).splitlines()]
+    assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
+
+
+def test_reproduce_line_can_be_pasted() -> None:
+    result = replace(a_result(Status.FAIL), cold=True)
+    said = shlex.split(reproduce.line(a_run(1, series=(), strict=True), result))
+    assert said == [
+        *("klp-e2e", "run", "--arch", "s390x", "--kernel", "debian:6.1", "--series", "none"),
+        *("--modules", "basic", "--order", RELOAD, "--cold", "--strict"),
+    ]
+    script = reproduce.script(a_run(1), replace(result, reason="two\nlines"))
+    assert script.startswith("#!/bin/sh\n")
+    assert "# two\n# lines\n" in script
+    assert "'/opt/klp e2e/klp-e2e'" in script
+
+
+# --- the directory -------------------------------------------------------------------------------
+
+
+def test_the_directory_is_valid_after_every_case(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "results"
+    writer = ResultsDirectory(place, a_run(3, finished=None))
+    assert directory.read(place) == (a_run(3, finished=None), ())
+    for number, status in enumerate((Status.FAIL, Status.FAIL, Status.PASS), 1):
+        told = writer.add(a_result(status, case=a_case("reload / again")))
+        assert told.reproduce.startswith("klp-e2e run --arch s390x")
+        _, known = directory.read(place)
+        assert len(known) == number
+        parse_ktap((place / "results.ktap").read_text())
+        junitparser.JUnitXml.fromfile(str(place / "junit.xml"))
+    writer.update(a_run(3))
+    assert directory.read(place / "results.json")[0].finished is not None
+    first = place / "s390x" / "basic.reload_again"
+    assert sorted(p.name for p in first.iterdir()) == [
+        *("console.log", "dmesg", "qemu-command", "reproduce.sh", "result.json"),
+    ]
+    assert (place / "s390x" / "basic.reload_again-3").is_dir()
+    assert os.access(first / "reproduce.sh", os.X_OK)
+    assert "'console=ttysclp0 panic=-1'" in (first / "qemu-command").read_text()
+    assert stdjson.loads((first / "result.json").read_text())["status"] == "FAIL"
+
+
+def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        ResultsDirectory(tmp_path, a_run(1))
+    with pytest.raises(UsageError, match="cannot write results"):
+        ResultsDirectory(tmp_path / "thesis.tex", a_run(1))
+    with pytest.raises(UsageError, match="cannot read"):
+        directory.read(tmp_path)
+
+
+def test_a_full_disk_leaves_the_last_valid_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ResultsDirectory(tmp_path / "r", a_run(1))
+    before = (tmp_path / "r" / "results.json").read_text()
+
+    def full(*_: object, **__: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", full)
+        with pytest.raises(HarnessError, match="No space left") as told:
+            writer.update(a_run(2))
+    assert "disk full" in told.value.hint
+    assert (tmp_path / "r" / "results.json").read_text() == before
+    assert not list((tmp_path / "r").glob(".*"))
