@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# `make help` says what there is. ARGS is handed to klp-e2e (run, bench) or to pytest (test, check):
+#     make run ARGS="--arch s390x"
+
+PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+# As root there may be no sudo, and none is needed.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
+APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
+ARGS :=
+
+# The Debian packages that are not installed, one a line, from the files that `klp-e2e doctor` reads.
+define MISSING_PACKAGES
+import pathlib, subprocess, tomllib
+read = lambda path: tomllib.loads(path.read_text())
+house = pathlib.Path("orchestrator")
+common = read(house / "host-packages.toml")
+wanted = {*common["programs"].values(), *common["files"]}
+for arch in (house / "arches").glob("*.toml"):
+    wanted.update(read(arch)["packages"])
+query = ["dpkg-query", "-W", "-f", "$${db:Status-Status} $${Package}\\n", *sorted(wanted)]
+told = subprocess.run(query, stdout=-1, stderr=-3, text=True).stdout.splitlines()
+print(*sorted(wanted - {line.split()[1] for line in told if line.startswith("installed ")}), sep="\n")
+endef
+export MISSING_PACKAGES
+
+.PHONY: help run test check bench venv host clean
+.DEFAULT_GOAL := help
+
+help: ## this text
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+run: venv ## build the kernels, boot the guests, run the core orders on every architecture
+	@$(BIN)/klp-e2e run $(ARGS)
+
+test: venv ## all tests, real guests included
+	@$(BIN)/pytest tests $(ARGS)
+
+check: venv ## format, lint, types, and the tests that need no guest
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/pytest -q tests/unit tests/contract $(ARGS)
+
+bench: venv ## performance, as ratios from one run
+	@$(BIN)/python -m orchestrator.bench $(ARGS)
+
+venv: $(STAMP) ## the environment in .venv, and what it needs on the host
+
+host: ## install the Debian packages that are missing; nothing happens when none is
+	@if ! command -v dpkg-query >/dev/null; then \
+		echo "not a Debian machine: 'klp-e2e doctor' says what is missing"; exit 0; fi; \
+	set -e; \
+	install() { \
+		ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || $(APT) update; \
+		$(APT) install -y --no-install-recommends "$$@" || \
+			{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }; \
+	command -v $(PYTHON) >/dev/null || install python3; \
+	missing=$$($(PYTHON) -c "$$MISSING_PACKAGES"); \
+	if [ -n "$$missing" ]; then echo "installing:" $$missing; install $$missing; fi
+
+$(STAMP): pyproject.toml | host
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@echo "installing into $(VENV) what pyproject.toml asks for"
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+clean: ## remove the environment and what tools left; results and the cache stay
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""argv -> options: what was typed becomes a frozen value in which everything exists and fits.
+
+Every function raises UsageError with what is known instead. Relative paths become absolute, so that
+the line that reproduces a case works from any directory.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import catalog, orders
+from orchestrator import suite as suites
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Arch, Case, KlpSymbol, Order
+
+SOURCE = "debian:6.1"
+SERIES = "livepatch-reload"
+BARE = "none"  # --series none: the bare kernel
+SUITE = "core"
+MODULE_SET = "basic"
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    arches: tuple[Arch, ...]
+    source: str
+    series: tuple[str, ...]  # empty: the bare kernel
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    build: BuildOptions
+    cases: tuple[Case, ...]
+    directory: Path
+    strict: bool
+    cold: bool
+
+
+def arches(names: Sequence[str]) -> tuple[Arch, ...]:
+    """The named architectures, each once; all of them when none is named."""
+    known = catalog.arches()
+    return tuple(catalog.arch(name) for name in dict.fromkeys(names or known))
+
+
+def build(
+    arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
+) -> BuildOptions:
+    """`jobs`: None for one each core this process may use."""
+    return BuildOptions(
+        arches=arches(arch),
+        source=source(kernel),
+        series=stack(series),
+        jobs=jobs or len(os.sched_getaffinity(0)),
+    )
+
+
+def source(spec: str) -> str:
+    """A kernel source, its path made absolute; `sources` says whether it exists."""
+    kind, colon, place = spec.partition(":")
+    if not colon or not place:
+        raise UsageError(
+            f"'{spec}' is no kernel source",
+            hint="debian:6.1, tar:PATH, dir:PATH or git:PATH_OR_URL#REF",
+        )
+    path, hash_sign, ref = place.partition("#")
+    if kind in ("tar", "dir", "git") and "://" not in path and Path(path).exists():
+        return f"{kind}:{Path(path).absolute()}{hash_sign}{ref}"
+    return spec
+
+
+def stack(names: Sequence[str]) -> tuple[str, ...]:
+    """The series in the order given: the default one when none is, none for `--series none`."""
+    if not names:
+        return (SERIES,)
+    if BARE in names:
+        if len(names) > 1:
+            raise UsageError(
+                f"--series {BARE} means the bare kernel and goes with no other series",
+                hint=f"leave out --series {BARE}, or the others",
+            )
+        return ()
+    ours = catalog.data_dir("kernel-config") / "series"
+    return tuple(
+        name if (ours / name).is_dir() or not Path(name).exists() else str(Path(name).absolute())
+        for name in names
+    )
+
+
+def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
+    """The given orders on a module set, else a suite's cases, those of the set if one is given."""
+    if order:
+        if suite is not None:
+            raise UsageError(
+                "--order and --suite exclude each other",
+                hint="--order runs the given orders, --suite those of a file",
+            )
+        module_set = catalog.module_set(modules or MODULE_SET)
+        name = modules or MODULE_SET
+        name = str(Path(name).absolute()) if "/" in name else name
+        return tuple(
+            Case(f"order-{number}", name, orders.parse(text, module_set))
+            for number, text in enumerate(dict.fromkeys(order), 1)
+        )
+    found = suite_cases(suite or SUITE)
+    if modules is None:
+        return found
+    catalog.module_set(modules)  # an unknown set is to be called unknown
+    mine = tuple(case for case in found if case.module_set == modules)
+    if not mine:
+        raise UsageError(
+            f"suite {suite or SUITE} has no order of module set {modules}",
+            hint="give orders with --order '+module ...'",
+        )
+    return mine
+
+
+def suite_cases(name: str) -> tuple[Case, ...]:
+    """A suite's cases, from suites/NAME.toml."""
+    files = {p.stem: p for p in (Path(__file__).parent / "suites").glob("*.toml")}
+    if name not in files:
+        raise UsageError(
+            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(files)) or 'none'}"
+        )
+    file = catalog.load_toml(files[name], suites.SuiteFile)
+    return suites.expand(file, catalog.module_sets())
+
+
+def order(modules: str, text: str) -> Order:
+    """One order, checked against its module set."""
+    return orders.parse(text, catalog.module_set(modules))
+
+
+def run(
+    build_options: BuildOptions,
+    chosen: tuple[Case, ...],
+    directory: Path | None,
+    strict: bool,
+    cold: bool,
+) -> RunOptions:
+    """`directory`: None for a new one under results/, named after the time."""
+    named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
+    return RunOptions(build_options, chosen, named.absolute(), strict, cold)
+
+
+def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:
+    """`NAME` or `NAME,SYMPOS` of one object, for the converter; sympos 0 means "unique"."""
+    made = []
+    for text in texts:
+        name, comma, position = text.partition(",")
+        if not name or (comma and not position.isdecimal()):
+            raise UsageError(
+                f"'{text}' is no symbol",
+                hint="NAME, or NAME,N for the N-th of that name in the symbol table",
+            )
+        made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
+    return tuple(made)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How far we are, for the person who waits: bars with an ETA on a terminal, plain lines elsewhere.
+
+Goes to stderr, so that stdout carries results only. May be called from several threads.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from orchestrator.nouns import CaseResult
+from orchestrator.report.text import STYLES
+from orchestrator.report.verdict import duration
+
+LINE_EVERY = 10.0  # seconds between plain lines of one task
+
+
+class Reporter:
+    """A context manager; `advance` moves a bar, `say` leaves a line behind."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._mutex = threading.Lock()
+        self._tasks: dict[str, TaskID] = {}
+        self._began: dict[str, float] = {}
+        self._told: dict[str, float] = {}
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def advance(self, task: str, done: int, total: int) -> None:
+        """`task` has done so many of so many steps."""
+        with self._mutex:
+            now = time.monotonic()
+            began = self._began.setdefault(task, now)
+            if self._console.is_terminal:
+                self._bar(task, done, total)
+            elif now - self._told.get(task, began) >= LINE_EVERY or done >= total > 0:
+                self._told[task] = now
+                self.say(plain_line(task, done, total, now - began))
+
+    def result(self, result: CaseResult, done: int, total: int) -> None:
+        """A case has its verdict."""
+        name = f"{result.case.module_set}/{result.case.name}"
+        style = STYLES[result.status]
+        self._console.print(
+            f"[{style}]{result.status:<5}[/] {escape(f'{result.arch} {name}')} "
+            f"{result.seconds:.1f} s",
+            highlight=False,
+            soft_wrap=True,
+        )
+        self.advance("cases", done, total)
+
+    def _bar(self, task: str, done: int, total: int) -> None:
+        if task not in self._tasks:
+            self._tasks[task] = self._bars.add_task(escape(task), total=total)
+        self._bars.update(self._tasks[task], completed=done, total=total)
+
+
+def plain_line(task: str, done: int, total: int, elapsed: float) -> str:
+    """`building s390x: 120 of 700, about 4 min 10 s left`; `elapsed` in seconds."""
+    line = f"{task}: {done} of {total}"
+    if done >= total:
+        return f"{line}, took {duration(elapsed)}"
+    if done > 0.03 * total and elapsed > 0:  # before that it would say more of luck than of time
+        line += f", about {duration(elapsed / done * (total - done))} left"
+    return line

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the commands that build and boot do, from options to results. Prints nothing itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from orchestrator import catalog, lanes, prepare, process
+from orchestrator import doctor as hosts
+from orchestrator import shell as shells
+from orchestrator.nouns import Arch, CaseResult, GuestRecord, Kernel, Order, Run
+from orchestrator.options import BuildOptions, RunOptions
+from orchestrator.prepare import Bench
+from orchestrator.progress import Reporter
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.tools import need
+
+
+def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
+    """What this host should have for these architectures, and whether it has it."""
+    file = Path(__file__).with_name("host-packages.toml")
+    return hosts.examine(catalog.load_toml(file, hosts.HostPackages), arches)
+
+
+def build(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
+    """The kernels, one an architecture, built where they are not."""
+    return prepare.kernels(
+        wanted.arches,
+        source=wanted.source,
+        series=wanted.series,
+        jobs=wanted.jobs,
+        say=reporter.say,
+        advance=reporter.advance,
+    )
+
+
+def benches(
+    wanted: BuildOptions, module_sets: Iterable[str], reporter: Reporter
+) -> tuple[Bench, ...]:
+    """Kernel, modules and guest image of every architecture."""
+    return prepare.benches(
+        wanted.arches,
+        source=wanted.source,
+        series=wanted.series,
+        module_sets=tuple(dict.fromkeys(module_sets)),
+        jobs=wanted.jobs,
+        say=reporter.say,
+        advance=reporter.advance,
+    )
+
+
+def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    program = Path(command[0]).absolute()
+    if program.name == "__main__.py":  # python -m: the command lies beside python
+        program = Path(sys.executable).with_name("klp-e2e")
+    begun = Run(
+        command=(str(program), *command[1:]),
+        started=time.time(),
+        source=wanted.build.source,
+        series=wanted.build.series,
+        planned=len(wanted.cases) * len(wanted.build.arches),
+        host=host_line(),
+        strict=wanted.strict,
+        options={"jobs": str(wanted.build.jobs), "cold": str(wanted.cold)},
+    )
+    return ResultsDirectory(wanted.directory, begun)
+
+
+def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+    """Every case on every architecture; each result is on disk before the next one begins."""
+    for arch in wanted.build.arches:  # before a build of ten minutes, not after it
+        need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
+    made = benches(wanted.build, (case.module_set for case in wanted.cases), reporter)
+    qemu = {bench.arch.name: qemu_version(bench.arch) for bench in made}
+    writer.update(replace(writer.run, kernels=tuple(b.kernel for b in made), qemu=qemu))
+
+    def on_result(result: CaseResult) -> None:
+        told = writer.add(result)
+        reporter.result(told, len(writer.results), writer.run.planned)
+
+    def on_guest(record: GuestRecord) -> None:
+        writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
+
+    lanes.run_cases(made, wanted.cases, lanes.Options(cold=wanted.cold), on_result, on_guest)
+
+
+def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter) -> None:
+    """Boot one guest, replay the order, hand the terminal over until Ctrl-D."""
+    with reporter:  # its bars must be gone when the terminal is handed over
+        (bench,) = benches(wanted, (module_set,), reporter)
+    shells.interactive(bench, module_set, order, say=reporter.say)
+
+
+def qemu_version(arch: Arch) -> str:
+    """`QEMU emulator version 7.2.22 (Debian ...)`"""
+    return process.run([arch.qemu, "--version"]).output.partition("\n")[0]
+
+
+def host_line() -> str:
+    """`Debian GNU/Linux 12 (bookworm), Linux 6.1.0-28-amd64, x86_64, 2 cores, 8 GB`"""
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    cores = len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory().total / 1e9
+    release, machine = platform.release(), platform.machine()
+    return f"{system}, Linux {release}, {machine}, {cores} cores, {memory:.0f} GB"

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command line: what is typed, what is printed, the exit code. Nothing is built or booted."""
+
+from __future__ import annotations
+
+import json as stdjson
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from elf_samples import target
+from typer.testing import CliRunner
+
+from orchestrator import catalog, cli, doctor, lanes, options, orders, progress, session
+from orchestrator.elf.writer import write
+from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
+from orchestrator.nouns import Case, CaseResult, Check, CheckKind, GuestRecord, Kernel, Status, Step
+from orchestrator.report import directory
+
+ORDER = "+klp_patch +klp_target"
+COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report"]
+GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
+
+
+@dataclass(frozen=True)
+class Told:
+    code: int
+    out: str
+    err: str
+
+
+def klp(*argv: str) -> Told:
+    done = CliRunner().invoke(cli.app, argv)
+    return Told(done.exit_code, done.stdout, done.stderr)
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "cache list", "cache size", "cache prune"])
+def test_help_has_an_example(command: str) -> None:
+    told = klp(*command.split(), "--help")
+    assert told.code == 0
+    assert f"  klp-e2e {command}" in told.out.partition("Example:")[2]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message", "hint"),
+    [
+        (["run", "--arch", "sparc"], "unknown architecture: sparc", "known:"),
+        (["shell", "sparc"], "unknown architecture: sparc", "known:"),
+        (["build", "--kernel", "6.1"], "'6.1' is no kernel source", "debian:6.1, tar:PATH"),
+        (["run", "--modules", "nosuch"], "unknown module set: nosuch", "basic"),
+        (["run", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
+        (["orders", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
+        (["run", "--order", "+nosuch"], "has no module 'nosuch'", "known modules: klp_target"),
+        (["run", "--order", "~klp_patch"], "column 1: expected an event", "+M, +M["),
+        (["run", "--order", " "], "the order is empty", "+M"),
+        (["run", "--order", ORDER, "--suite", "core"], "exclude each other", "--order"),
+        (["run", "--series", "none", "--series", "x"], "the bare kernel", "leave out"),
+        (["run", "--order", ORDER, "-o", "."], "is not empty", "-o DIR"),
+        (["run", "--jobs", "0"], "--jobs", ""),
+        (["run", "--bogus"], "--bogus", ""),
+        (["convert", "a.ko", "b.ko"], "which symbols", "--auto TARGET.ko"),
+        (["convert", "a.ko", "b.ko", "--auto", "t.ko"], "cannot read a.ko: No such file", ".ko"),
+        (["inspect", "none.ko"], "cannot read none.ko: No such file", ".ko"),
+        (["report", "."], "cannot read results.json: No such file", "-o"),
+        (["report"], "report of what?", "--schema"),
+    ],
+)
+def test_bad_input_is_one_message_and_2(
+    argv: list[str], message: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "occupied").touch()
+    monkeypatch.chdir(tmp_path)
+    told = klp(*argv)
+    assert told.code == Exit.USAGE
+    assert message in told.err
+    assert hint in told.err
+    assert "Traceback" not in told.err
+    assert told.out == ""
+    assert [p.name for p in tmp_path.iterdir()] == ["occupied"]
+
+
+def test_modules_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
+    whole = write(target("big"))
+    for name, data, complaint in (
+        ("text.ko", b"not a module", "is not an ELF file"),
+        ("cut.ko", whole[:200], "truncated"),
+        ("arm.ko", whole[:18] + b"\0\x28" + whole[20:], "for another architecture"),
+    ):
+        (tmp_path / name).write_bytes(data)
+        told = klp("inspect", str(tmp_path / name))
+        assert (told.code, complaint in told.err) == (Exit.USAGE, True), told.err
+        told = klp("convert", str(tmp_path / name), "out.ko", "--object", "m", "--symbol", "s")
+        assert (told.code, complaint in told.err) == (Exit.USAGE, True), told.err
+
+
+# --- what is raised -------------------------------------------------------------------------------
+
+
+def raising(trouble: BaseException) -> Callable[[], Exit]:
+    def body() -> NoReturn:
+        raise trouble
+
+    return body
+
+
+@pytest.mark.parametrize(
+    ("trouble", "code"),
+    [
+        (UsageError("no such thing", "take another"), 2),
+        (BuildError("gcc failed", "take another", log="/tmp/build.log"), 3),
+        (HarnessError("disk full", "take another"), 4),
+    ],
+)
+def test_our_errors_become_message_hint_and_code(
+    trouble: KlpError, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.outcome(raising(trouble)) == code
+    said = capsys.readouterr().err
+    assert said.startswith(f"klp-e2e: {trouble}\n    take another\n")
+    assert ("the whole output: /tmp/build.log" in said) == isinstance(trouble, BuildError)
+
+
+def test_a_mistake_of_ours_is_short_unless_asked(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(cli.DEBUG, raising=False)
+    assert cli.outcome(raising(KeyError("spam"))) is Exit.HARNESS
+    said = capsys.readouterr().err
+    assert "KeyError: 'spam' (test_cli.py:" in said
+    assert "KLP_E2E_DEBUG=1" in said
+    assert "Traceback" not in said
+    monkeypatch.setenv(cli.DEBUG, "1")
+    assert cli.outcome(raising(KeyError("spam"))) is Exit.HARNESS
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_interrupts_are_130_and_the_first_counts(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli.outcome(raising(KeyboardInterrupt())) is Exit.INTERRUPTED
+    assert capsys.readouterr().err == "klp-e2e: interrupted\n"
+    handlers: dict[int, object] = {}
+    monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    with pytest.raises(KeyboardInterrupt):
+        cli._interrupt(signal.SIGTERM, None)
+    assert handlers == dict.fromkeys(cli.INTERRUPTS, signal.SIG_IGN)
+
+
+# --- options --------------------------------------------------------------------------------------
+
+
+def test_series_stack_in_order_and_none_is_bare(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    assert options.stack([]) == (options.SERIES,)
+    assert options.stack(["none"]) == ()
+    assert options.stack(["git:x#a..b", "mine"]) == ("git:x#a..b", str(tmp_path / "mine"))
+
+
+def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "linux").mkdir()
+    assert options.source("dir:linux") == f"dir:{tmp_path}/linux"
+    assert options.source("git:linux#v6.1") == f"git:{tmp_path}/linux#v6.1"
+    for given in ("debian:6.1", "git:https://git.example/linux#v6.1", "tar:none.tar"):
+        assert options.source(given) == given
+
+
+def test_modules_without_an_order_choose_from_the_suite() -> None:
+    every = options.cases(None, (), None)
+    some = options.cases("replace", (), None)
+    assert some == tuple(case for case in every if case.module_set == "replace")
+    assert 0 < len(some) < len(every)
+
+
+# --- run, wired to guests that are not there ------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Bench:
+    arch: object
+    kernel: Kernel
+
+
+def a_kernel(arch: str) -> Kernel:
+    place = Path("/cache")
+    return Kernel(
+        key="0" * 8,
+        arch=arch,
+        source="debian:6.1",
+        source_version="6.1.192-2",
+        series=(),
+        release="6.1.192",
+        version=(6, 1),
+        compiler="gcc",
+        directory=place,
+        image=place / "image",
+        system_map=place / "System.map",
+        config=place / ".config",
+        build_tree=place / "build",
+        source_tree=place / "tree",
+    )
+
+
+def a_result(case: Case, arch: str, status: Status) -> CaseResult:
+    step = Step("+klp_patch", (GOOD,), 0.1, 0.1, 0)
+    return CaseResult(case, arch, status, "as promised", (step,), seconds=1.0)
+
+
+@pytest.fixture
+def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
+    """Set what happens for each case: a Status, or an exception that is raised."""
+
+    def plan(happening: object) -> None:
+        def run_cases(
+            benches: tuple[Bench, ...],
+            cases: tuple[Case, ...],
+            how: object,
+            on_result: Callable[[CaseResult], None],
+            on_guest: Callable[[GuestRecord], None],
+        ) -> None:
+            for bench in benches:
+                on_guest(GuestRecord(bench.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
+                on_result(a_result(cases[0], bench.kernel.arch, Status.PASS))
+                if isinstance(happening, BaseException):
+                    raise happening
+                assert isinstance(happening, Status)
+                for case in cases[1:]:
+                    on_result(a_result(case, bench.kernel.arch, happening))
+
+        monkeypatch.setattr(lanes, "run_cases", run_cases)
+
+    monkeypatch.setattr(
+        session,
+        "benches",
+        lambda wanted, sets, reporter: tuple(Bench(a, a_kernel(a.name)) for a in wanted.arches),
+    )
+    monkeypatch.setattr(session, "qemu_version", lambda arch: "QEMU 7.2")
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("status", "extra", "code"),
+    [
+        (Status.PASS, (), 0),
+        (Status.FAIL, (), 1),
+        (Status.KNOWN, (), 0),
+        (Status.KNOWN, ("--strict",), 1),
+        (Status.ERROR, (), 4),
+    ],
+)
+def test_run_prints_a_line_an_order_and_writes_results(
+    guests: Callable[[object], None],
+    tmp_path: Path,
+    status: Status,
+    extra: tuple[str, ...],
+    code: int,
+) -> None:
+    guests(status)
+    place = tmp_path / "r"
+    second = f"{ORDER} -klp_target"
+    told = klp("run", "-o", str(place), "--order", ORDER, "--order", second, *extra)
+    assert told.code == code, told.err
+    lines = [line for line in told.out.splitlines() if line.lstrip().startswith("basic/order-2")]
+    assert len(lines) == 1
+    assert second in lines[0]
+    assert lines[0].count(str(status)) == len(catalog.arches())
+    run, results = directory.read(place)
+    assert run.finished is not None
+    assert not run.trouble
+    assert [guest.arch for guest in run.guests] == list(catalog.arches())
+    assert len(results) == run.planned == 2 * len(catalog.arches())
+    again = klp("report", str(place))
+    assert (again.code, f"{again.out}results: {place}\n") == (code, told.out)
+
+
+@pytest.mark.parametrize(
+    ("happening", "code", "trouble"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (HarnessError("QEMU is gone"), 4, "QEMU is gone"),
+        (ZeroDivisionError(), 4, "ZeroDivisionError"),
+    ],
+)
+def test_a_run_that_ends_early_tells_what_it_knew(
+    guests: Callable[[object], None], tmp_path: Path, happening: object, code: int, trouble: str
+) -> None:
+    guests(happening)
+    told = klp("run", "-o", str(tmp_path / "r"), "--order", ORDER, "--order", "+klp_target")
+    assert told.code == code
+    assert "basic/order-1" in told.out
+    run, results = directory.read(tmp_path / "r")
+    assert run.trouble == trouble
+    assert len(results) == 1
+    assert klp("report", str(tmp_path / "r")).code == Exit.HARNESS
+
+
+def test_orders_lists_every_case_in_one_line() -> None:
+    told = klp("orders")
+    assert told.code == 0
+    assert len(told.out.splitlines()) == len(options.suite_cases("core"))
+
+
+def test_expected_names_the_errno() -> None:
+    module_set = catalog.module_set("basic")
+    case = Case("gone", "basic", orders.parse("-klp_target +klp_target", module_set))
+    assert cli.expected(case) == "-klp_target ENOENT (2), +klp_target ok"
+
+
+def test_report_publishes_the_schema() -> None:
+    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 1"
+
+
+# --- doctor ---------------------------------------------------------------------------------------
+
+COMMON = doctor.HostPackages({"make": "make", "xz": "xz-utils"}, {"libelf-dev": "/usr/libelf.h"})
+
+
+def host(*absent: str) -> doctor.Host:
+    def there(name: str) -> bool:
+        return name not in absent
+
+    return doctor.Host(program=there, file=there, package=there)
+
+
+def test_doctor_finds_nothing_missing() -> None:
+    needs = doctor.examine(COMMON, catalog.arches().values(), host())
+    assert doctor.missing(needs) == []
+    assert doctor.install_line(needs) == ""
+
+
+def test_doctor_names_each_package_once_in_one_line() -> None:
+    (arch,) = (a for a in catalog.arches().values() if a.cross_compile)
+    lost = host("xz", "/usr/libelf.h", arch.qemu, f"{arch.cross_compile}gcc", *arch.packages)
+    needs = doctor.examine(COMMON, [arch, arch], lost)
+    wanted = sorted({"xz-utils", "libelf-dev", *arch.packages})
+    assert doctor.install_line(needs) == (
+        f"sudo apt-get install --no-install-recommends {' '.join(wanted)}"
+    )
+    assert len(doctor.missing(needs)) == len(wanted)
+
+
+def test_doctor_wants_a_python_that_will_do() -> None:
+    old = replace(host(), python=(3, 9))
+    assert [n.what for n in doctor.missing(doctor.examine(COMMON, [], old))] == [
+        "Python 3.11 or later"
+    ]
+
+
+def test_doctor_command_prints_the_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    lacking = [doctor.Need("program quilt", "quilt", False)]
+    monkeypatch.setattr(session, "host_needs", lambda arches: lacking)
+    told = klp("doctor")
+    assert told.code == Exit.HARNESS
+    assert told.out.splitlines()[0] == "missing: program quilt (quilt)"
+    assert told.out.splitlines()[-1].startswith("sudo apt-get install")
+
+
+def test_host_needs_cover_common_and_architecture_packages() -> None:
+    needs = session.host_needs(catalog.arches().values())
+    assert len(needs) == len(set(needs))
+    wanted = {package for arch in catalog.arches().values() for package in arch.packages}
+    assert wanted | {"make", "libelf-dev", "mmdebstrap"} <= {need.package for need in needs}
+
+
+def test_plain_progress_has_an_eta() -> None:
+    line = progress.plain_line("cases", 10, 40, 60.0)
+    assert line == "cases: 10 of 40, about 3 min 00 s left"
+    assert progress.plain_line("cases", 40, 40, 61.0) == "cases: 40 of 40, took 1 min 01 s"
