@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Real kernels, real modules, real guests, from the default cache: built here when they are not
+there yet, which takes minutes; what is being done is printed meanwhile.
+
+No test leaves a process or a run directory behind, and each is looked at for that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from vmkit import FRESH, TROUBLE, Klp
+
+from orchestrator import catalog, lab, options, prepare
+from orchestrator.guest import Guest
+from orchestrator.prepare import Bench
+
+Say = Callable[[str], None]
+MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]  # series -> benches by architecture
+SAY_EVERY = 10.0  # seconds between lines of one build
+
+
+@pytest.fixture(scope="session")
+def say(pytestconfig: pytest.Config) -> Say:
+    """Print a line at once, whatever pytest captures."""
+    capture = pytestconfig.pluginmanager.getplugin("capturemanager")
+    assert capture is not None
+
+    def tell(text: str) -> None:
+        with capture.global_and_fixture_disabled():
+            print(f"\n    {text}", end="", flush=True)
+
+    return tell
+
+
+@pytest.fixture(scope="session")
+def make_benches(say: Say) -> MakeBenches:
+    """Every architecture with every module set and `trouble`, on a kernel with these series."""
+    told: dict[str, float] = {}
+
+    def advance(task: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - told.setdefault(task, now) > SAY_EVERY:
+            told[task] = now
+            say(f"{task}: {done} of {total}")
+
+    @functools.cache
+    def make(series: tuple[str, ...]) -> Mapping[str, Bench]:
+        made = prepare.benches(
+            tuple(catalog.arches().values()),
+            source=options.SOURCE,
+            series=series,
+            module_sets=(*catalog.module_sets(), TROUBLE),
+            jobs=len(os.sched_getaffinity(0)),
+            say=say,
+            advance=advance,
+        )
+        return {bench.arch.name: bench for bench in made}
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def benches(make_benches: MakeBenches) -> Mapping[str, Bench]:
+    """By architecture, with the default series."""
+    return make_benches((options.SERIES,))
+
+
+@pytest.fixture(scope="session", params=catalog.arches())
+def bench(request: pytest.FixtureRequest, benches: Mapping[str, Bench]) -> Bench:
+    """Each architecture in turn."""
+    name: str = request.param
+    return benches[name]
+
+
+@pytest.fixture(scope="session")
+def booted(bench: Bench) -> Iterator[Guest]:
+    """One guest for all tests of an architecture; see `guest`."""
+    with lab.booted(bench, want_ssh=True) as guest:
+        guest.save(FRESH, lab.deadline(bench.arch, 20))
+        yield guest
+
+
+@pytest.fixture
+def guest(bench: Bench, booted: Guest) -> Guest:
+    """That guest in its freshly booted state."""
+    booted.restore(FRESH, lab.deadline(bench.arch, 20))
+    return booted
+
+
+@pytest.fixture
+def klp(benches: Mapping[str, Bench]) -> Iterator[Klp]:
+    """The real `klp-e2e`; everything it would build is in the cache."""
+    with (
+        tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as directory,  # short, for sockets
+        Klp(Path(directory)) as made,
+    ):
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No process and no run directory of ours beyond those of fixtures that live on."""
+    before = {*_children(), *_run_directories()}
+    yield
+    left = {*_children(), *_run_directories()} - before
+    assert not left
+
+
+def _children() -> set[str]:
+    return {f"{p.pid} {p.name()}" for p in psutil.Process().children(recursive=True)}
+
+
+def _run_directories() -> set[str]:
+    return {str(p) for p in Path(tempfile.gettempdir()).glob(f"klp-*.{os.getpid()}-*")}

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests that do not start, do not get ready, hang, crash or are killed: what the case is then, and
+that the next case and the other architectures do not notice."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+import pytest
+from vmkit import TROUBLE, Ran, case, run_cases, wait_for
+
+from orchestrator import lab, machine, runner
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.nouns import CaseResult, CheckKind, Status
+from orchestrator.prepare import Bench
+
+GOOD = case("good", "+klp_patch +klp_target")
+HANG_SECONDS = 2.5  # an event takes a tenth of a second
+
+
+# --- guests that never are ------------------------------------------------------------------------
+
+
+def test_a_qemu_that_does_not_start_says_why(bench: Bench) -> None:
+    arch = dataclasses.replace(bench.arch, machine=f"{bench.arch.machine},no-such-option=on")
+    with (
+        pytest.raises(HarnessError, match=r"before the guest started: .*no-such-option") as caught,
+        lab.booted(dataclasses.replace(bench, arch=arch)),
+    ):
+        pytest.fail("it is up")
+    assert f"to see it again: {arch.qemu}" in caught.value.hint.replace("/usr/bin/", "")
+
+
+def test_an_emulator_that_does_not_start_is_error_and_the_others_run(
+    benches: Mapping[str, Bench],
+) -> None:
+    first, *others = benches.values()
+    broken = dataclasses.replace(first, arch=dataclasses.replace(first.arch, cpu="no-such-cpu"))
+    ran = run_cases([broken, *others], [GOOD, dataclasses.replace(GOOD, name="again")])
+    for name in ("good", "again"):
+        result = ran.result(first.arch.name, name)
+        assert (result.status, result.steps) == (Status.ERROR, ())
+        assert "no-such-cpu" in result.reason
+        assert {ran.result(b.arch.name, name).status for b in others} == {Status.PASS}
+
+
+@pytest.mark.parametrize(
+    ("cmdline", "why"),
+    [
+        # init ends
+        ("rdinit=/bin/ls", "it died while booting.*Kernel panic - not syncing: Attempted to kill"),
+        # no init
+        ("rdinit=/none init=/none", "it died while booting.*Kernel panic - not syncing: Requested"),
+        # init reads a console on which nobody types
+        ("rdinit=/bin/cat", "it never got ready"),
+    ],
+)
+def test_a_guest_that_never_gets_ready_is_lost_with_its_last_lines(
+    bench: Bench, cmdline: str, why: str
+) -> None:
+    seconds = 2.0 if "never" in why else 20.0
+    with (
+        pytest.raises(GuestLost, match=f"the {bench.arch.name} guest is lost: {why}") as caught,
+        machine.boot(
+            bench.arch,
+            bench.kernel.image,
+            bench.userland,
+            {},
+            lab.deadline(bench.arch, seconds),
+            cmdline=cmdline,
+        ),
+    ):
+        pytest.fail("it is up")
+    assert len(caught.value.console.splitlines()) > 5
+
+
+def test_a_kernel_that_crashes_while_booting_is_fail(bench: Bench) -> None:
+    cmdline = f"{bench.arch.cmdline} rdinit=/bin/ls"
+    broken = dataclasses.replace(bench, arch=dataclasses.replace(bench.arch, cmdline=cmdline))
+    (result,) = run_cases([broken], [GOOD]).results
+    assert (result.status, result.steps) == (Status.FAIL, ())
+    title = "Kernel panic - not syncing: Attempted to kill init, while booting"
+    assert result.reason == title
+    assert "Kernel panic" in result.console
+
+
+def test_two_guests_of_one_architecture_do_not_meet(bench: Bench) -> None:
+    """Each has a port of its own, chosen by QEMU."""
+    with contextlib.ExitStack() as stack:
+        guests = [stack.enter_context(lab.booted(bench, want_ssh=True)) for _ in range(2)]
+        assert len({guest.machine.ssh_port for guest in guests}) == 2
+        for number, guest in enumerate(guests):
+            until = lab.deadline(bench.arch, 20)
+            with guest.machine.open_ssh(until) as ssh:
+                ssh.put("/tmp/who", b"%d" % number, until)
+        for number, guest in enumerate(guests):
+            assert guest.run("cat /tmp/who", lab.deadline(bench.arch, 20)) == str(number)
+
+
+# --- guests that come to grief --------------------------------------------------------------------
+
+TROUBLES = {
+    # what: (order, title that the case must have)
+    "warn": ("+trouble[what=warn]", "WARNING in trouble_warn"),
+    "warn-by-write": ("+trouble trouble.what=warn", "WARNING in trouble_warn"),
+    "bug": ("+trouble[what=bug]", "kernel BUG in trouble_bug"),
+    "oops": ("+trouble trouble.what=oops", "in trouble_oops"),
+    "panic": ("+trouble[what=panic]", "Kernel panic - not syncing: trouble was asked for"),
+    "reboot": ("+trouble trouble.what=reboot", "QEMU: SHUTDOWN guest-reset"),
+    "taint": ("+trouble[what=taint]", "(U"),
+    "show": ("+trouble[what=show]", "in trouble_oops"),
+}
+CRASHES = {"bug", "oops", "panic", "reboot", "show"}
+
+
+@pytest.fixture(scope="session")
+def troubled(benches: Mapping[str, Bench]) -> Ran:
+    """Every trouble and a good case at the end, on all architectures side by side."""
+    cases = [case(name, order, TROUBLE) for name, (order, _) in TROUBLES.items()]
+    cases += [case("hang", "+trouble trouble.what=hang", TROUBLE), GOOD]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "EVENT_SECONDS", HANG_SECONDS)
+        return run_cases(list(benches.values()), cases)
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_what_the_kernel_complains_of_is_fail_with_its_title(
+    troubled: Ran, bench: Bench, name: str
+) -> None:
+    result = troubled.result(bench.arch.name, name)
+    title = TROUBLES[name][1]
+    assert result.status is Status.FAIL
+    assert title in result.reason
+    failure = result.first_failure()
+    assert failure is not None
+    index, step, check = failure
+    assert (index, step.event) == (len(result.case.order.events) - 1, last_event(result))
+    assert check.kind is CheckKind.HEALTH
+    assert title in check.seen
+    if name in CRASHES:
+        assert result.dmesg == ""  # there is nobody left to ask
+        assert f"trouble: {name} begins" in result.console or name == "show"
+
+
+def last_event(result: CaseResult) -> str:
+    return TROUBLES[result.case.name][0].split()[-1]
+
+
+def test_a_hang_is_error_with_the_last_console_lines(troubled: Ran, bench: Bench) -> None:
+    """Nothing shows that the kernel is to blame, and nothing that it is not."""
+    result = troubled.result(bench.arch.name, "hang")
+    assert result.status is Status.ERROR
+    assert "no answer to `write /sys/module/trouble/parameters/what hang` in time" in result.reason
+    assert result.console.splitlines()[-1].endswith("trouble: hang begins")
+    loaded, hung = result.steps
+    assert loaded.good and hung.checks == ()
+
+
+def test_after_a_lost_guest_the_next_case_has_a_new_one(troubled: Ran, bench: Bench) -> None:
+    mine = [result for result in troubled.results if result.arch == bench.arch.name]
+    assert all(result.cold for result in mine)  # every one before it was thrown away
+    assert mine[-1].case == GOOD and mine[-1].status is Status.PASS
+    records = [record for record in troubled.guests if record.arch == bench.arch.name]
+    assert len(records) == len(mine)
+    assert {record.ended_by for record in records} <= {"itself", "QMP quit", "power-off"}
+
+
+def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Bench]) -> None:
+    """SIGKILL while a module's init runs on the first architecture."""
+    victim = next(iter(benches.values()))
+    waits = case("waits", "+trouble[what=wait]", TROUBLE)
+    cases = [GOOD, waits, dataclasses.replace(GOOD, name="after")]
+
+    def kill() -> None:
+        def waiting() -> psutil.Process | None:
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    if process.name().startswith(victim.arch.qemu[:15]):
+                        for file in process.open_files():
+                            if "wait begins" in Path(file.path).read_text(errors="replace"):
+                                return process
+            return None
+
+        wait_for("a module that waits", waiting).kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    ran = run_cases(list(benches.values()), cases)
+    killer.join()
+    killed = ran.result(victim.arch.name, "waits")
+    assert killed.status is Status.ERROR
+    assert "QEMU ended with status -9" in killed.reason
+    assert killed.console.splitlines()[-1].endswith("trouble: wait begins")
+    others = [result for result in ran.results if result is not killed]
+    assert len(others) == len(benches) * len(cases) - 1
+    assert {result.status for result in others} == {Status.PASS}
+    assert ran.result(victim.arch.name, "after").cold
+    assert {r.arch: r.cold for r in others if r.case.name == "after"} == {
+        name: name == victim.arch.name for name in benches
+    }
+
+
+def test_time_that_runs_out_before_the_start_is_no_guest(bench: Bench) -> None:
+    with pytest.raises(HarnessError), contextlib.ExitStack() as stack:
+        at = machine.boot(bench.arch, bench.kernel.image, bench.userland, {}, Deadline.after(0.0))
+        stack.enter_context(at)

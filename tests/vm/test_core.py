@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `make run` does, whole: the core suite on every architecture, and what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jsonschema
+import junitparser
+import pytest
+from vmkit import ARCHES, klp_e2e
+
+from orchestrator import catalog, options, process
+from orchestrator.nouns import CaseResult, CheckKind, Run, Status
+from orchestrator.report import directory
+from orchestrator.report import json as documents
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results directory of a run with nothing but the defaults."""
+    path = tmp_path_factory.mktemp("core") / "results"
+    done = klp_e2e("run", "-o", path)
+    assert done.code == 0, done.output + done.errors
+    return path
+
+
+@pytest.fixture(scope="module")
+def results(place: Path) -> tuple[Run, Sequence[CaseResult]]:
+    return directory.read(place)
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_every_core_order_passes(results: tuple[Run, Sequence[CaseResult]], arch: str) -> None:
+    mine = [result for result in results[1] if result.arch == arch]
+    wrong = {r.case.name: (r.status, r.reason) for r in mine if r.status is not Status.PASS}
+    assert wrong == {}
+    assert len(mine) == len(options.suite_cases("core")) >= 40
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_pass_was_earned(results: tuple[Run, Sequence[CaseResult]], arch: str) -> None:
+    """Every event was done, and after each one all kinds of checks stand there."""
+    for result in results[1]:
+        if result.arch != arch:
+            continue
+        assert len(result.steps) == len(result.case.order.events)
+        for step in result.steps:
+            kinds = {check.kind for check in step.checks}
+            assert {CheckKind.ANSWER, CheckKind.SYSFS, CheckKind.HEALTH} <= kinds
+            relocations = [c for c in step.checks if c.kind is CheckKind.RELOCATION]
+            assert len(relocations) == step.relocations_read
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_every_relocation_type_was_seen_deferred_and_then_applied(
+    results: tuple[Run, Sequence[CaseResult]], arch: str
+) -> None:
+    """Read before the target came as in the .ko, and after it leading to the target's symbol."""
+    wanted = {row.name for row in catalog.arch(arch).relocations if row.emitted_for}
+    deferred, applied = set(), set()
+    for result in results[1]:
+        if result.arch != arch:
+            continue
+        for step in result.steps:
+            for check in step.checks:
+                if check.kind is CheckKind.RELOCATION:
+                    name = next(word for word in check.subject.split() if word.startswith("R_"))
+                    if check.expected.startswith("leads to"):
+                        applied.add(name)
+                    elif "as in the .ko" in check.expected:
+                        deferred.add(name)
+    assert wanted <= deferred
+    assert wanted <= applied
+
+
+def test_the_directory_holds_what_the_readme_says(place: Path) -> None:
+    document = json.loads((place / "results.json").read_text())
+    jsonschema.validate(document, json.loads(documents.schema_text()))
+    suites = junitparser.JUnitXml.fromfile(str(place / "junit.xml"))
+    cases = sum(suite.tests for suite in suites)
+    assert cases == len(options.suite_cases("core")) * len(ARCHES)
+    ktap = (place / "results.ktap").read_text()
+    assert ktap.startswith("KTAP version 1\n")
+    assert "not ok" not in ktap
+    for arch in ARCHES:
+        for case in (place / arch).iterdir():
+            names = {path.name for path in case.iterdir()}
+            assert names >= {"console.log", "dmesg", "qemu-command", "reproduce.sh", "result.json"}
+            assert "livepatch" in (case / "dmesg").read_text() + (case / "console.log").read_text()
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_reproduce_script_runs_its_case_alone(place: Path, arch: str, tmp_path: Path) -> None:
+    script = place / arch / "basic.reload-moved" / "reproduce.sh"
+    done = process.run(["/bin/sh", script], cwd=tmp_path, check=False)
+    assert done.code == 0, done.output + done.errors
+    assert "reload" in done.output or "+klp_patch" in done.output

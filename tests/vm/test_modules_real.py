@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The modules as they were really built: every relocation type is there, every livepatch is
+well-formed, reader and writer agree on every .ko, and the command does what the build does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+from vmkit import TROUBLE, Told
+
+from orchestrator import catalog, cli, modules, workdir
+from orchestrator.deadline import Deadline
+from orchestrator.elf import klp, reader, relocation, writer
+from orchestrator.errors import Exit, UsageError
+from orchestrator.nouns import KlpSymbol
+from orchestrator.prepare import Bench
+
+CUTS = 97  # a prime: cuts fall anywhere in a structure
+
+
+def klp_e2e(*argv: str | Path) -> Told:
+    done = CliRunner().invoke(cli.app, [str(word) for word in argv])
+    return Told(done.exit_code, done.stdout, done.stderr)
+
+
+def all_modules(bench: Bench) -> Iterator[Path]:
+    """Every .ko of the build: the kernel's own, and those of the sets."""
+    yield from sorted(bench.kernel.build_tree.rglob("*.ko"))
+    for built in bench.sets.values():
+        yield from (module.path for module in built.modules.values())
+
+
+def test_every_relocation_type_that_gcc_emits_is_in_some_livepatch(bench: Bench) -> None:
+    ours = [built for name, built in bench.sets.items() if name != TROUBLE]
+    assert len(ours) == len(catalog.module_sets())
+    assert modules.missing_types(bench.arch, ours) == ()
+
+
+def test_every_livepatch_is_well_formed(bench: Bench) -> None:
+    seen = 0
+    widths = relocation.field_bytes(bench.arch.relocations)
+    for built in bench.sets.values():
+        for module in built.modules.values():
+            if module.spec.kind != "livepatch":
+                continue
+            found = klp.inspect(module.path.read_bytes(), field_bytes=widths, name=module.path.name)
+            assert found.well_formed and found.violations == (), module.path
+            assert len(found.relocations) == len(module.klp_relocations)
+            assert bool(found.relocations) == bool(module.spec.klp_symbols)
+            seen += 1
+    assert seen >= 8
+
+
+def test_inspect_says_so_on_the_command_line(bench: Bench) -> None:
+    path = bench.sets["basic"].modules["klp_patch"].path
+    told = klp_e2e("inspect", path, "--json")
+    assert told.code == Exit.GOOD
+    document = json.loads(told.out)
+    assert document["well_formed"] and document["module"] == "klp_patch"
+    assert "klp_target" in klp_e2e("inspect", path).out
+
+
+def test_reader_and_writer_agree_on_every_module(bench: Bench) -> None:
+    paths = list(all_modules(bench))
+    assert len(paths) >= 25
+    for path in paths:
+        elf = reader.read(path.read_bytes(), path.name)
+        written = writer.write(elf)
+        again = reader.read(written, path.name)
+        assert again == elf, path
+        assert writer.write(again) == written, path
+
+
+def test_convert_gives_what_the_build_gives(bench: Bench, tmp_path: Path) -> None:
+    """By the command, from the modules as kbuild leaves them, byte by byte."""
+    module_set = catalog.module_set("basic")
+    until = Deadline.after(300)
+    with workdir.run_dir("test") as scratch:
+        files = modules._make(scratch, bench.kernel, bench.arch, module_set, 2, until)
+    for name, data in files.items():
+        (tmp_path / f"{name}.ko").write_bytes(data)
+    built = bench.sets["basic"].modules["klp_patch"]
+    (entries,) = built.spec.klp_symbols.values()
+    named = [word for entry in entries if entry != "auto" for word in ("--symbol", entry)]
+    goal = tmp_path / "out.ko"
+    target = tmp_path / "klp_target.ko"
+    told = klp_e2e("convert", tmp_path / "klp_patch.ko", goal, "--auto", target, *named)
+    assert told.code == Exit.GOOD, told.err
+    assert goal.read_bytes() == built.path.read_bytes()
+
+
+def test_a_module_of_another_architecture_is_refused(
+    benches: Mapping[str, Bench], tmp_path: Path
+) -> None:
+    one, other, *_ = (bench.sets["basic"].modules for bench in benches.values())
+    goal = tmp_path / "out.ko"
+    target = other["klp_target"].path
+    told = klp_e2e("convert", one["klp_target"].path, goal, "--auto", target)
+    assert told.code == Exit.USAGE
+    assert str(target) in told.err or "klp_target" in told.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_truncated_module_is_refused_wherever_it_ends(bench: Bench, tmp_path: Path) -> None:
+    data = bench.sets["basic"].modules["klp_patch"].path.read_bytes()
+    symbol = KlpSymbol("klp_target", "anything", 0)
+    for end in range(0, len(data), max(1, len(data) // CUTS)):
+        with pytest.raises(UsageError):
+            klp.inspect(data[:end], name="cut.ko")
+        with pytest.raises(UsageError):
+            klp.convert(data[:end], [symbol], name="cut.ko")
+    (tmp_path / "cut.ko").write_bytes(data[: len(data) // 2])
+    told = klp_e2e("inspect", tmp_path / "cut.ko")
+    assert (told.code, "truncated" in told.err) == (Exit.USAGE, True)
+
+
+def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) -> None:
+    """One byte of a header, of the section table or of the symbol table is wrong."""
+    data = bench.sets["basic"].modules["klp_patch"].path.read_bytes()
+    widths = relocation.field_bytes(bench.arch.relocations)
+    table = len(data) - 64 * len(reader.read(data).sections)
+    for at in (*range(64), *range(table, len(data), 7)):
+        for value in (0x00, 0x7F, 0xFF):
+            garbled = data[:at] + bytes([value]) + data[at + 1 :]
+            try:
+                klp.inspect(garbled, field_bytes=widths, name="garbled.ko")
+            except UsageError as refusal:
+                assert "garbled.ko" in str(refusal)
