@@ -61,9 +61,8 @@ def run_cases(
 
     lanes = [Lane(bench, options, stop, result, guest) for bench in benches]
     with ThreadPoolExecutor(max_workers=max(1, len(lanes))) as pool:
-        futures = [pool.submit(lane.run, cases) for lane in lanes]
         try:
-            for future in futures:
+            for future in [pool.submit(lane.run, cases) for lane in lanes]:
                 future.result()
         except BaseException:
             stop.set()

@@ -63,7 +63,10 @@ def test_ctrl_c_while_the_guests_boot(klp: Klp, benches: Mapping[str, Bench]) ->
     interrupted(klp.end(started))
     klp.assert_nothing_left()
     document = valid(klp.document())
-    assert document["run"]["trouble"] == "interrupted" and document["cases"] == []
+    assert document["run"]["trouble"] == "interrupted"
+    # on a busy machine one guest may have finished before the other began; none is half a result
+    assert len(document["cases"]) < document["run"]["planned"]
+    assert {case["status"] for case in document["cases"]} <= {"PASS"}
     assert len(document["run"]["kernels"]) == len(benches)
 
 
