@@ -153,13 +153,15 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
     ]
 
 
-def _ccache() -> Mapping[str, str]:
+def _environment() -> Mapping[str, str]:
     root = workdir.cache_root()
     return {
         "CCACHE_DIR": str(root / workdir.CCACHE),
         "CCACHE_BASEDIR": str(root),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_MAXSIZE": CCACHE_SIZE,
+        # tuxmake hands on make's lines as they come, not by blocks of them: they are our progress
+        "PYTHONUNBUFFERED": "1",
         # neither the user's tuxmake nor the user's ccache settings
         "XDG_CONFIG_HOME": str(root / "no-config"),
     }
@@ -177,7 +179,7 @@ def _run(
     log = site.root / "tuxmake.log"
     log.unlink(missing_ok=True)
     done = process.run(
-        command, env=_ccache(), log=log, check=False, on_line=on_line, deadline=deadline
+        command, env=_environment(), log=log, check=False, on_line=on_line, deadline=deadline
     )
     if done.code == 0:
         return done.cpu_seconds
