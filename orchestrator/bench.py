@@ -14,8 +14,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from orchestrator import catalog, kernel, options, process, series, workdir
-from orchestrator.nouns import Arch, CaseResult, Run
+from orchestrator.nouns import Arch
 from orchestrator.report import directory
+from orchestrator.verdicts import CaseResult, Run
 
 PROGRAM = [sys.executable, "-m", "orchestrator"]
 

@@ -21,9 +21,10 @@ from orchestrator import catalog, model, modfiles, options, orders, session, wor
 from orchestrator import doctor as hosts
 from orchestrator.errnos import describe
 from orchestrator.errors import Exit, KlpError, UsageError
-from orchestrator.nouns import Case, CaseResult, Order, Run
+from orchestrator.nouns import Case, Order
 from orchestrator.progress import Reporter
 from orchestrator.report import directory, json, text, verdict
+from orchestrator.verdicts import CaseResult, Run
 
 P = ParamSpec("P")
 DEBUG = "KLP_E2E_DEBUG"

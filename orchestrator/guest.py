@@ -19,8 +19,8 @@ from orchestrator import agent, lines
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.machine import Machine
-from orchestrator.nouns import PatchState
 from orchestrator.qemu import SNAPSHOT_NODE
+from orchestrator.verdicts import PatchState
 
 QUIET_SECONDS = (0.15, 0.05)  # before each try to save
 WAKE_SECONDS = 1.0  # times time_scale; an answer takes milliseconds

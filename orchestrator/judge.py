@@ -12,12 +12,11 @@ from dataclasses import replace
 
 from orchestrator import errnos
 from orchestrator.errors import HarnessError
-from orchestrator.nouns import (
-    BuiltSet,
+from orchestrator.nouns import BuiltSet, KlpRelocation
+from orchestrator.verdicts import (
     Check,
     CheckKind,
     Expectation,
-    KlpRelocation,
     Observation,
     PatchState,
     RelocationReading,

@@ -15,7 +15,8 @@ from dataclasses import dataclass, replace
 
 from orchestrator import orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Case, CaseResult, Check, CheckKind, Kernel, Status, Step
+from orchestrator.nouns import Case, Kernel
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
 
 Version = tuple[int, int]
 

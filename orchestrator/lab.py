@@ -12,9 +12,10 @@ from orchestrator import machine
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.guest import Channel, Guest
-from orchestrator.nouns import Arch, GuestRecord
+from orchestrator.nouns import Arch
 from orchestrator.observe import VMLINUX, Sight, module_path
 from orchestrator.prepare import Bench
+from orchestrator.verdicts import GuestRecord
 
 BOOT_SECONDS = 20.0  # times the architecture's time_scale
 ANCHOR = "_text"  # the kernel image's first symbol: its distance from System.map is KASLR's

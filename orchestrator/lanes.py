@@ -15,10 +15,11 @@ from orchestrator import known, lab, process
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.guest import Channel, Guest
 from orchestrator.lab import deadline
-from orchestrator.nouns import Case, CaseResult, CheckKind, GuestRecord, Status
+from orchestrator.nouns import Case
 from orchestrator.observe import Sight
 from orchestrator.prepare import Bench
 from orchestrator.runner import CaseRun
+from orchestrator.verdicts import CaseResult, CheckKind, GuestRecord, Status
 
 SNAPSHOT_SECONDS = 10.0  # to save or restore; times the architecture's time_scale
 BOOTS_IN_VAIN = 2  # after so many in a row nobody waits for another one

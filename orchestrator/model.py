@@ -24,18 +24,16 @@ from orchestrator import errnos
 from orchestrator.errors import UsageError
 from orchestrator.nouns import (
     Event,
-    Expectation,
     Load,
     ModuleSet,
     ModuleSpec,
     Order,
-    PatchState,
     Probe,
-    RelocationState,
     SetEnabled,
     SetParameter,
     Unload,
 )
+from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
 VMLINUX = "vmlinux"
 CLEARS_ON_UNLOAD = "clears-on-unload"

@@ -28,13 +28,12 @@ from orchestrator.nouns import (
     KlpRelocation,
     KlpSymbol,
     Load,
-    Observation,
-    RelocationReading,
     RelocationType,
     SetEnabled,
     SetParameter,
     Unload,
 )
+from orchestrator.verdicts import Observation, RelocationReading
 
 VMLINUX = "vmlinux"
 SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture

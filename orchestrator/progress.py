@@ -23,9 +23,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.nouns import CaseResult
 from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
+from orchestrator.verdicts import CaseResult
 
 LINE_EVERY = 10.0  # seconds between plain lines of one task
 

@@ -12,19 +12,18 @@ from orchestrator.guest import Guest
 from orchestrator.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.lab import deadline
 from orchestrator.model import expectations
-from orchestrator.nouns import (
+from orchestrator.nouns import Event, Kernel
+from orchestrator.observe import Sight, observe_memory, observe_rest, perform
+from orchestrator.orders import format_event
+from orchestrator.verdicts import (
     CaseResult,
     Check,
     CheckKind,
-    Event,
     Expectation,
-    Kernel,
     Observation,
     Status,
     Step,
 )
-from orchestrator.observe import Sight, observe_memory, observe_rest, perform
-from orchestrator.orders import format_event
 
 EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale
 

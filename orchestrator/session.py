@@ -16,12 +16,13 @@ import psutil
 from orchestrator import catalog, lanes, prepare, process
 from orchestrator import doctor as hosts
 from orchestrator import shell as shells
-from orchestrator.nouns import Arch, CaseResult, GuestRecord, Kernel, Order, Run
+from orchestrator.nouns import Arch, Kernel, Order
 from orchestrator.options import BuildOptions, RunOptions
 from orchestrator.prepare import Bench
 from orchestrator.progress import Reporter
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.tools import need
+from orchestrator.verdicts import CaseResult, GuestRecord, Run
 
 
 def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:

@@ -25,10 +25,10 @@ from types import TracebackType
 from typing import Self
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.nouns import CaseResult, Run
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
 _WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}

@@ -18,8 +18,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Case, CaseResult, Run, Status, Step
+from orchestrator.nouns import Case
 from orchestrator.report import verdict
+from orchestrator.verdicts import CaseResult, Run, Status, Step
 
 SCHEMA: Literal[1] = 1
 

@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 import junitparser
 
 from orchestrator import orders
-from orchestrator.nouns import CaseResult, Run, Status
 from orchestrator.report import verdict
+from orchestrator.verdicts import CaseResult, Run, Status
 
 # Characters that XML 1.0 cannot carry, not even escaped; a guest's console is full of them.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

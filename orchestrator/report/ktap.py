@@ -10,8 +10,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from orchestrator import orders
-from orchestrator.nouns import CaseResult, Run, Status
 from orchestrator.report import verdict
+from orchestrator.verdicts import CaseResult, Run, Status
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 

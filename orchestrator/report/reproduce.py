@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 
 from orchestrator import orders
-from orchestrator.nouns import CaseResult, Run
+from orchestrator.verdicts import CaseResult, Run
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:

@@ -16,8 +16,9 @@ from rich.text import Text
 
 from orchestrator import orders
 from orchestrator.console import crash_title
-from orchestrator.nouns import Case, CaseResult, Run, Status
+from orchestrator.nouns import Case
 from orchestrator.report import verdict
+from orchestrator.verdicts import CaseResult, Run, Status
 
 STYLES: Mapping[Status, str] = {
     Status.PASS: "green",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import Exit
-from orchestrator.nouns import CaseResult, Run, Status
+from orchestrator.verdicts import CaseResult, Run, Status
 
 # Worst first: the order in which statuses are listed and in which failures are shown.
 WORST_FIRST = (Status.FAIL, Status.FIXED, Status.ERROR, Status.KNOWN, Status.SKIP, Status.PASS)

@@ -27,7 +27,7 @@ from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.guest import Channel, Guest
 from orchestrator.lines import UnixLines
 from orchestrator.machine import Machine
-from orchestrator.nouns import PatchState
+from orchestrator.verdicts import PatchState
 
 FAKE_FILES = {"/proc/version": "Linux version\n"}
 

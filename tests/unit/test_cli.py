@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 from orchestrator import catalog, cli, doctor, lanes, options, orders, progress, session
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.nouns import Case, CaseResult, Check, CheckKind, GuestRecord, Kernel, Status, Step
+from orchestrator.nouns import Case, Kernel
 from orchestrator.report import directory
+from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
 
 ORDER = "+klp_patch +klp_target"
 COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report"]

@@ -14,12 +14,14 @@ from orchestrator.judge import ALLOWED_TAINT, crash_of, judge, with_cmdline
 from orchestrator.nouns import (
     BuiltModule,
     BuiltSet,
-    CheckKind,
-    Expectation,
     KlpRelocation,
     KlpSymbol,
     ModuleSet,
     ModuleSpec,
+)
+from orchestrator.verdicts import (
+    CheckKind,
+    Expectation,
     Observation,
     PatchState,
     RelocationReading,

@@ -11,16 +11,8 @@ import pytest
 
 from orchestrator import catalog, known, model, orders, suite
 from orchestrator.errors import UsageError
-from orchestrator.nouns import (
-    Case,
-    CaseResult,
-    Check,
-    CheckKind,
-    Kernel,
-    RelocationState,
-    Status,
-    Step,
-)
+from orchestrator.nouns import Case, Kernel
+from orchestrator.verdicts import CaseResult, Check, CheckKind, RelocationState, Status, Step
 
 CONFIG = catalog.data_dir("kernel-config")
 SERIES = "livepatch-reload"

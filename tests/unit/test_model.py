@@ -9,7 +9,8 @@ import pytest
 
 from orchestrator import model, orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Expectation, Failure, ModuleSet, ModuleSpec, Probe
+from orchestrator.nouns import Failure, ModuleSet, ModuleSpec, Probe
+from orchestrator.verdicts import Expectation
 
 BARE: frozenset[str] = frozenset()
 UPSTREAM = frozenset({"clears-on-unload"})

@@ -19,11 +19,12 @@ import pytest
 
 from orchestrator import orders
 from orchestrator.errors import Exit, HarnessError, UsageError
-from orchestrator.nouns import Case, CaseResult, Check, CheckKind, Kernel, Run, Status, Step
+from orchestrator.nouns import Case, Kernel
 from orchestrator.report import directory, json, reproduce, text, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)

@@ -17,8 +17,8 @@ from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 from orchestrator import lab, machine, runner
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
-from orchestrator.nouns import CaseResult, CheckKind, Status
 from orchestrator.prepare import Bench
+from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 GOOD = case("good", "+klp_patch +klp_target")
 HANG_SECONDS = 2.5  # an event takes a tenth of a second

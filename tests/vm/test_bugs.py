@@ -11,8 +11,8 @@ import pytest
 from vmkit import ARCHES, klp_e2e
 
 from orchestrator import catalog
-from orchestrator.nouns import CaseResult, CheckKind, Status
 from orchestrator.report import directory
+from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 RETRY = (

@@ -13,9 +13,9 @@ import pytest
 from vmkit import ARCHES, klp_e2e
 
 from orchestrator import catalog, options, process
-from orchestrator.nouns import CaseResult, CheckKind, Run, Status
 from orchestrator.report import directory
 from orchestrator.report import json as documents
+from orchestrator.verdicts import CaseResult, CheckKind, Run, Status
 
 
 @pytest.fixture(scope="module")

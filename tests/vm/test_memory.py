@@ -12,8 +12,8 @@ from orchestrator import lab, lanes, observe, options
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.guest import Channel, Guest
-from orchestrator.nouns import CaseResult, CheckKind, Status
 from orchestrator.prepare import Bench
+from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 SECONDS = 20.0
 RESTORES = 50

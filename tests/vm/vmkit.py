@@ -21,8 +21,9 @@ import psutil
 
 from orchestrator import catalog, lanes, orders, process
 from orchestrator.catalog import module_set
-from orchestrator.nouns import Case, CaseResult, GuestRecord
+from orchestrator.nouns import Case
 from orchestrator.prepare import Bench
+from orchestrator.verdicts import CaseResult, GuestRecord
 
 ARCHES = sorted(catalog.arches())
 FRESH = "fresh"

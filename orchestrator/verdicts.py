@@ -1,0 +1,182 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What should be, what is, and what follows from it, as frozen values. No behaviour, no I/O.
+
+From `Expectation` (the model's) and `Observation` (the guest's) to `Check`, `Step`, `CaseResult`
+and `Run`. Addresses are guest-virtual unsigned 64-bit integers; errnos are positive, 0 for success.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from orchestrator.nouns import Case, Kernel, KlpRelocation
+
+# --- what should be, what is -------------------------------------------------------------------
+
+
+class RelocationState(StrEnum):
+    """What must hold at every klp relocation of one (livepatch, object) pair."""
+
+    PRISTINE = "pristine"  # as in the .ko file: never applied, or cleared again
+    APPLIED = "applied"  # leads to the symbol at its present address
+    LEFT = "left"  # object gone, this kernel may leave what it wrote: as last read, or as PRISTINE
+    WRITTEN = "written"  # applied and given up again within this event, and this kernel leaves it:
+    # nobody read those bytes while the object was there, so any are right, and LEFT from now on
+
+
+@dataclass(frozen=True, slots=True)
+class PatchState:
+    """/sys/kernel/livepatch/NAME"""
+
+    enabled: bool
+    transition: bool
+    objects: Mapping[str, bool]  # object -> patched
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the model says must hold after one event."""
+
+    errno: int
+    modules: frozenset[str]  # loaded, of the set's modules
+    patches: Mapping[str, PatchState]
+    probes: Mapping[str, str | None]  # probe name -> text, None: the file is absent
+    relocations: Mapping[tuple[str, str], RelocationState]  # (loaded livepatch, object)
+    why: str = ""  # one line, for `klp-e2e orders`
+
+
+@dataclass(frozen=True, slots=True)
+class RelocationReading:
+    """One klp relocation as it stands in guest memory."""
+
+    livepatch: str
+    relocation: KlpRelocation
+    type_name: str
+    address: int  # of the field
+    raw: bytes  # the field's bytes now
+    leads_to: int | None  # decoded address, through GOT slot or stub; None: unreadable
+    via: str  # "", "got 0x...", "plt 0x..."
+    symbol_address: int | None  # where the symbol is now; None while its object is not loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What the guest showed after one event."""
+
+    errno: int
+    modules: frozenset[str]
+    patches: Mapping[str, PatchState]
+    probes: Mapping[str, str | None]
+    relocations: tuple[RelocationReading, ...]
+    taint: int  # /proc/sys/kernel/tainted
+    console: str  # what the console printed during the event
+    qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
+    complaints: tuple[str, ...] = ()  # console.complaints() of that text
+    crash: str | None = None  # console.crash_title() of that text
+    seconds: float = 0.0  # the event itself
+    readback_seconds: float = 0.0
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+class CheckKind(StrEnum):
+    ANSWER = "answer"
+    VALUE = "value"
+    SYSFS = "sysfs"
+    RELOCATION = "relocation"
+    HEALTH = "health"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was promised and compared."""
+
+    kind: CheckKind
+    subject: str
+    expected: str
+    seen: str
+    good: bool
+
+
+class Status(StrEnum):
+    """A case's result. It starts as ERROR and is earned."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    KNOWN = "KNOWN"
+    FIXED = "FIXED"  # listed in known-issues.toml, yet it passes
+    ERROR = "ERROR"
+    SKIP = "SKIP"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One event with everything checked after it."""
+
+    event: str  # in order notation
+    checks: tuple[Check, ...]
+    seconds: float
+    readback_seconds: float
+    relocations_read: int
+
+    @property
+    def good(self) -> bool:
+        return bool(self.checks) and all(c.good for c in self.checks)
+
+
+@dataclass(frozen=True, slots=True)
+class CaseResult:
+    case: Case
+    arch: str
+    status: Status = Status.ERROR
+    reason: str = "did not run"
+    steps: tuple[Step, ...] = ()
+    known_issue: str = ""  # id in known-issues.toml
+    reproduce: str = ""  # the line that reproduces it
+    console: str = ""
+    dmesg: str = ""
+    qemu_argv: tuple[str, ...] = ()
+    seconds: float = 0.0
+    cold: bool = False  # booted for this case, not restored from a snapshot
+
+    def first_failure(self) -> tuple[int, Step, Check] | None:
+        """(index of the event from 0, step, check) of the first check that failed."""
+        for index, step in enumerate(self.steps):
+            for check in step.checks:
+                if not check.good:
+                    return index, step, check
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class GuestRecord:
+    """One guest's life, in seconds."""
+
+    arch: str
+    accel: str  # kvm or tcg
+    ready_seconds: float  # from the start of QEMU until the guest answered
+    alive_seconds: float  # until QEMU had ended
+    ended_by: str  # the rung of the shutdown ladder
+    started: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What one `klp-e2e run` was asked for and what it ran on; its results are CaseResults."""
+
+    command: tuple[str, ...]  # argv as typed, [0] the program's path
+    started: float  # seconds since the epoch
+    source: str  # kernel source as asked for: debian:6.1
+    series: tuple[str, ...]  # as asked for; empty: the bare kernel
+    planned: int  # cases planned over all architectures
+    finished: float | None = None  # None: still running, or killed
+    kernels: tuple[Kernel, ...] = ()
+    host: str = ""  # one line: system, machine, cores, memory
+    qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line
+    options: Mapping[str, str] = field(default_factory=dict)  # further options that mattered
+    strict: bool = False  # KNOWN counts as FAIL
+    guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
+    trouble: str = ""  # why the run ended before all planned cases had run
