@@ -116,6 +116,8 @@ _KINDS = _kinds(
         r"\g<what>{function}",
     ),
     (r"Kernel stack overflow", "Kernel stack overflow{function}"),
+    # before there is a kernel: arch/s390/boot/pgm_check_info.c
+    (r"^Kernel fault: interruption code", "Kernel fault in its decompressor{function}"),
     (r"(?:Internal error: )?Oops(?: - (?P<what>[a-z ]+))?: ", "Oops{function}"),
     (
         r"Kernel panic - not syncing: (?P<what>[A-Za-z][A-Za-z_ :'-]*?[A-Za-z])"
@@ -161,6 +163,26 @@ def complaints(text: str) -> tuple[str, ...]:
     One crash may well be several lines: its cause, "Oops", the panic that followed.
     """
     return tuple(line for line in _plain(text) if _opening(line) is not None)
+
+
+# A refusal in the kernel's words: all that livepatch prints above KERN_NOTICE, and what the module
+# loader says of a module it will not have. Sources: kernel/livepatch/core.c and patch.c,
+# kernel/module/main.c, arch/{x86,s390}/kernel/module.c, arch/powerpc/kernel/module_64.c.
+_REFUSAL = re.compile(
+    r"^livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b"
+    r"|[Ii]nvalid relocation target|[Uu]nknown (?:rela )?relocation|relocation error for symbol"
+    r"|overflow in relocation|bad TOC16\w* relocation|REL\d\d -?\d+ out of range"
+    r"|Expected nop after call|: Unknown symbol |: disagrees about version of symbol "
+    r"|: version magic |: exports duplicate symbol |^Invalid ELF |: gave up waiting for init"
+)
+
+
+def refusals(text: str) -> tuple[str, ...]:
+    """Every line in which livepatch or the module loader refuses something, without time stamps.
+
+    A matter of course where an event fails, so none of `complaints`; and wrong where all succeed.
+    """
+    return tuple(line for line in _plain(text) if _REFUSAL.search(line))
 
 
 def _plain(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.console import Console, complaints, crash_title
+from orchestrator.console import Console, complaints, crash_title, refusals
 
 X86_NULL = """\
 [    9.018337] klp_target: loading out-of-tree module taints kernel.
@@ -176,6 +176,38 @@ klp-e2e: guest is up
 def test_no_complaint_about_a_healthy_guest() -> None:
     assert complaints(WELL) == ()
     assert crash_title(WELL) is None
+
+
+def test_refusals_are_apart_from_what_livepatch_prints_anyway() -> None:
+    assert refusals(WELL) == (
+        "livepatch: pre-patch callback failed for object 'klp_target'",
+        "livepatch: patch 'klp_patch' failed for module 'klp_target', refusing to load it",
+        "x86/modules: Skipping invalid relocation target, existing value is nonzero for type 4",
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "livepatch: failed to initialize patch 'klp_patch' for module 'klp_target' (-8)",
+        "livepatch: failed to apply patch 'klp_patch' to module 'klp_target' (-22)",
+        "livepatch: failed to enable patch 'klp_patch'",
+        "livepatch: symbol 'hidden' not found in symbol table",
+        "livepatch: unresolvable ambiguity for symbol 'twin' in object 'klp_target'",
+        "livepatch: section .klp.rela. has an incorrectly formatted name",
+        "livepatch: invalid access to vmlinux symbol 'jiffies' from module-specific livepatch",
+        "livepatch: Livepatch patch (b) is not compatible with the already installed livepatches.",
+        "module: x86/modules: Invalid relocation target, existing value is nonzero for type 2",
+        "module: overflow in relocation type 10 val ffffffffc0271052",
+        "module klp_patch: relocation error for symbol hidden (r_type 20, value 0x3ff7ff02010)",
+        "module klp_patch: unknown relocation: 99",
+        "module_64: klp_patch: Expected nop after call, got e8410018 at show+0x48/0xa0 [klp_patch]",
+        "klp_patch: Unknown symbol hidden (err -2)",
+    ],
+)
+def test_a_refusal_is_recognised(line: str) -> None:
+    assert refusals(f"[    3.000000] {line}\r\n") == (line,)
+    assert complaints(line) == ()
 
 
 def test_complaints_are_all_lines_that_open_a_report_without_stamps() -> None:
