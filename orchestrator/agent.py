@@ -30,6 +30,11 @@ class Done(Answer):
     usec: int
 
 
+class Raced(Answer):
+    errnos: list[int]
+    usec: int
+
+
 class Patch(Answer):
     enabled: int
     transition: int

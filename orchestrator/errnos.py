@@ -8,6 +8,7 @@ uses; the host's own `errno` module agrees wherever this program runs.
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 
 MAX_ERRNO = 4095  # include/linux/err.h
 
@@ -31,3 +32,9 @@ def of_parameter(value: str) -> int | None:
     except ValueError:
         return None
     return number if number <= MAX_ERRNO else None
+
+
+def describe_all(answers: Sequence[int], most: int = 4) -> str:
+    """`success, EEXIST (17)`; of more than `most` answers each kind once, in order of coming."""
+    shown = answers if len(answers) <= most else dict.fromkeys(answers)
+    return ", ".join(map(describe, shown))

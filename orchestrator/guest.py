@@ -13,12 +13,12 @@ import errno as errnos
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from orchestrator import agent, lines
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.machine import Machine
+from orchestrator.nouns import Channel
 from orchestrator.qemu import SNAPSHOT_NODE
 from orchestrator.verdicts import PatchState
 
@@ -35,13 +35,6 @@ ANSWER_SECONDS = (
 OWN_EVENTS = frozenset(
     {"JOB_STATUS_CHANGE", "STOP", "RESUME", "VSERPORT_CHANGE", "NIC_RX_FILTER_CHANGED"}
 )
-
-
-class Channel(StrEnum):
-    """How to talk to the guest."""
-
-    AGENT = "agent"  # virtio-serial
-    SSH = "ssh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +79,22 @@ class Guest:
 
     # --- verbs ---------------------------------------------------------------------------------
 
-    def load(self, path: str, parameters: str, deadline: Deadline) -> int:
-        """One finit_module() of a file in the guest; its errno."""
-        return self._ask(
-            deadline, agent.Done, "load", path, *([parameters] if parameters else [])
-        ).errno
+    def change(self, request: Sequence[str], deadline: Deadline) -> int:
+        """A request that changes something; its errno. One of
 
-    def unload(self, name: str, deadline: Deadline) -> int:
-        """One delete_module(), never waiting; its errno."""
-        return self._ask(deadline, agent.Done, "unload", name).errno
+        - load PATH [PARAMETERS]: one finit_module() of a file in the guest
+        - unload NAME: one delete_module(), never waiting
+        - write PATH VALUE: open a file and write in one call, the errno of either
+        """
+        return self._ask(deadline, agent.Done, *request).errno
 
-    def write(self, path: str, value: str, deadline: Deadline) -> int:
-        """Open a file in the guest and write `value` in one call; the errno of either."""
-        return self._ask(deadline, agent.Done, "write", path, value).errno
+    def race(self, requests: Sequence[Sequence[str]], deadline: Deadline) -> tuple[int, ...]:
+        """Such requests at the same time, each on a CPU of its own as far as there are CPUs."""
+        words = [word for request in requests for word in (str(len(request)), *request)]
+        errnos = self._ask(deadline, agent.Raced, "race", *words).errnos
+        if len(errnos) != len(requests):
+            raise HarnessError(f"`race` of {len(requests)} requests gave {len(errnos)} answers")
+        return tuple(errnos)
 
     def settle(self, deadline: Deadline) -> None:
         """Wait until livepatch is quiet. Raises OutOfTime when it still is not; the guest stays
@@ -187,6 +183,16 @@ class Guest:
             self._tags[name] = tag
             self._monitored("snapshot_load", tag, deadline)
         self._hello(deadline)
+
+    def save_unproven(self, name: str, deadline: Deadline) -> None:
+        """Keep the state under `name` and go on. Cheaper than `save`, for who can bear that one
+        restore of some finds no guest that answers. What was kept under that name is dropped."""
+        with self._reconnected(deadline):
+            if name in self._tags:
+                self._monitored("snapshot_delete", self._tags.pop(name), deadline)
+            time.sleep(QUIET_SECONDS[-1])
+            self._monitored("snapshot_save", name, deadline)
+            self._tags[name] = name
 
     def restore(self, name: str, deadline: Deadline) -> None:
         """Go back to what was saved under `name`, and hear the guest answer from there."""

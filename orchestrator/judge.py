@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from orchestrator import errnos
+from orchestrator import errnos, memory
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import BuiltSet, KlpRelocation
 from orchestrator.verdicts import (
     Check,
     CheckKind,
     Expectation,
+    Growth,
     Observation,
     PatchState,
     RelocationReading,
@@ -43,6 +44,8 @@ _CRASH_EVENTS = frozenset(
     }
 )
 
+SHOWN_ANSWERS = 4  # as many as a race has at most; a burst's may be thousands
+
 _Key = tuple[str, str, str, int]  # livepatch, object, section, offset
 
 
@@ -64,7 +67,7 @@ def judge(
         *judge_memory(expectation, observation, previous, built),
         *_values(expectation, observation),
         *_sysfs(expectation, observation),
-        *_health(observation),
+        *_health(expectation, observation, previous),
     )
 
 
@@ -109,12 +112,20 @@ def _is_crash(event: str) -> bool:
 
 
 def _answer(expectation: Expectation, observation: Observation) -> Check:
-    return _same(
-        CheckKind.ANSWER,
-        "answer",
-        errnos.describe(expectation.errno),
-        errnos.describe(observation.errno),
-    )
+    """Answers as they are; of a burst's many, the first that is wrong."""
+    expected, seen = expectation.answers, observation.answers
+    if len(expected) != len(seen):
+        raise HarnessError(
+            f"{len(expected)} answers were expected and {len(seen)} were noted",
+            hint="this is a fault of the harness, not of the kernel; please report it",
+        )
+    wanted, found = (errnos.describe_all(some, SHOWN_ANSWERS) for some in (expected, seen))
+    wrong = [i for i, pair in enumerate(zip(expected, seen, strict=True)) if pair[0] != pair[1]]
+    if wrong and len(seen) > SHOWN_ANSWERS:
+        first = f"number {wrong[0] + 1} of {len(seen)}: "
+        wanted = first + errnos.describe(expected[wrong[0]])
+        found = first + f"{errnos.describe(seen[wrong[0]])}, {len(wrong)} are wrong"
+    return Check(CheckKind.ANSWER, "answer", wanted, found, not wrong)
 
 
 # --- relocations -------------------------------------------------------------------------------
@@ -205,7 +216,8 @@ def _relocation(
         case RelocationState.WRITTEN:
             expected = f"any bytes, {relocation.object} came and was given up"
             seen, good = f"bytes {_hex(reading.raw)}", True
-    return Check(CheckKind.RELOCATION, _subject(reading), expected, seen, good)
+    subject = relocation_subject(reading.livepatch, relocation, reading.type_name)
+    return Check(CheckKind.RELOCATION, subject, expected, seen, good)
 
 
 def _applied(reading: RelocationReading, observation: Observation) -> tuple[str, str, bool]:
@@ -239,9 +251,10 @@ def _distance(difference: int) -> str:
     return f"{abs(difference):#x} {'above' if difference > 0 else 'below'}"
 
 
-def _subject(reading: RelocationReading) -> str:
-    where = f"{reading.relocation.section}+{reading.relocation.offset:#x}"
-    return f"{reading.livepatch} {where} {reading.type_name} {reading.relocation.symbol}"
+def relocation_subject(livepatch: str, relocation: KlpRelocation, type_name: str) -> str:
+    """What a check of a relocation is called."""
+    where = f"{relocation.section}+{relocation.offset:#x}"
+    return f"{livepatch} {where} {type_name} {relocation.symbol}"
 
 
 def _hex(raw: bytes) -> str:
@@ -313,12 +326,18 @@ def _patch(state: PatchState | None) -> str:
 # --- health ------------------------------------------------------------------------------------
 
 
-def _health(observation: Observation) -> Iterator[Check]:
+def _health(
+    expectation: Expectation, observation: Observation, previous: Observation | None
+) -> Iterator[Check]:
     crashes = tuple(event for event in observation.qmp_events if _is_crash(event))
     yield _health_check("QMP events", "no crash", crashes)
     complaints = observation.complaints
     if observation.crash is not None and observation.crash not in complaints:
         complaints = (observation.crash, *complaints)
+    # The event before may still be speaking: what it printed can come to the console later.
+    answers = (*expectation.answers, *observation.answers, *(previous.answers if previous else ()))
+    if not any(answers):
+        complaints = (*complaints, *observation.refusals)
     yield _health_check("console", "no complaint", complaints)
     taint = observation.taint
     yield Check(
@@ -327,6 +346,19 @@ def _health(observation: Observation) -> Iterator[Check]:
         f"nothing beyond {_taint(ALLOWED_TAINT)}",
         _taint(taint),
         taint & ~ALLOWED_TAINT == 0,
+    )
+    if observation.growth is not None:
+        yield _memory(observation.growth)
+
+
+def _memory(growth: Growth) -> Check:
+    more, most = growth.last - growth.first, memory.allowed(growth.rounds)
+    return Check(
+        CheckKind.HEALTH,
+        "memory",
+        f"at most {most // 1024} kB more after {growth.rounds} rounds",
+        f"{more // 1024} kB more, {more // growth.rounds} bytes a round",
+        more <= most,
     )
 
 

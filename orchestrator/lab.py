@@ -7,12 +7,13 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from orchestrator import machine
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.guest import Channel, Guest
-from orchestrator.nouns import Arch
+from orchestrator.guest import Guest
+from orchestrator.nouns import Arch, Channel
 from orchestrator.observe import VMLINUX, Sight, module_path
 from orchestrator.prepare import Bench
 from orchestrator.verdicts import GuestRecord
@@ -33,11 +34,13 @@ def booted(
     channel: Channel = Channel.AGENT,
     want_ssh: bool = False,
     debug: bool = False,
+    cpus: int = 1,
     on_end: Callable[[GuestRecord], None] = lambda record: None,
 ) -> Iterator[Guest]:
     """Boot a guest of the bench; `on_end` gets its record when it has ended.
 
-    debug: sockets for gdb and for a second QMP client. Raises HarnessError, GuestLost.
+    debug: sockets for gdb and for a second QMP client. cpus: at least so many, for races (see
+    `orders.largest_race`). Raises HarnessError, GuestLost.
     """
     started, began = time.time(), time.monotonic()
     files = {
@@ -47,6 +50,7 @@ def booted(
         for module, built in built_set.modules.items()
     }
     arch, kernel = bench.arch, bench.kernel
+    arch = replace(arch, cpus=max(arch.cpus, cpus))
     until = deadline(arch, BOOT_SECONDS)
     with contextlib.ExitStack() as stack:
         running = stack.enter_context(

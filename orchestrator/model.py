@@ -1,354 +1,95 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The reference semantics of livepatch: what each event should do, in pure Python.
+"""The reference model of livepatch: what must hold after each event, in pure Python.
 
-Read from kernel/livepatch/core.c, transition.c, patch.c and kernel/module/main.c of Linux 6.1; 6.12
-differs only in what the two capabilities say. Transitions are taken as finished: the harness waits
-for them after every event.
-
-    clears-on-unload    klp relocations return to what the .ko holds when klp_module_going(), or the
-                        error path of klp_module_coming(), takes an object away
-    clears-on-refusal   also those of the very livepatch that made klp_module_coming() fail
-
-A module whose init fails goes through klp_module_going(): that is "clears-on-unload".
+What one event does is in `semantics`. Here it becomes an expectation, and events become bursts and
+races: a race may end in more than one way.
 """
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
-from typing import Literal
 
-from orchestrator import errnos
+from orchestrator import races
 from orchestrator.errors import UsageError
-from orchestrator.nouns import (
-    Event,
-    Load,
-    ModuleSet,
-    ModuleSpec,
-    Order,
-    Probe,
-    SetEnabled,
-    SetParameter,
-    Unload,
-)
+from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Probe, Race
+from orchestrator.semantics import VMLINUX, Pair, Past, State, World, happen
 from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
-VMLINUX = "vmlinux"
-CLEARS_ON_UNLOAD = "clears-on-unload"
-CLEARS_ON_REFUSAL = "clears-on-refusal"
+__all__ = ["VMLINUX", "Pair", "State", "expectations", "outcomes", "step"]
 
-Pair = tuple[str, str]  # (livepatch, object)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything that decides what the next event does. Hashable; `State()` is a fresh guest."""
-
-    loaded: frozenset[str] = frozenset()
-    failing: frozenset[tuple[str, str, int]] = frozenset()
-    # (loaded module, its failure parameter, errno), only where the errno is not 0
-    stack: tuple[str, ...] = ()
-    # klp_patches: enabled livepatches in the order of enabling, the last one on top. A disabled or
-    # replaced livepatch is not in it, though its module may still be loaded.
-    relocations: frozenset[tuple[Pair, RelocationState]] = frozenset()
-    # of every loaded livepatch; WRITTEN is for one event only and does not stand here
-    at_init: frozenset[tuple[str, str]] = frozenset()
-    # (probe, livepatch on top when its object's init ran, "" for none), of loaded objects
-
-    def relocation_states(self) -> dict[Pair, RelocationState]:
-        return dict(self.relocations)
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What one event came to."""
-
-    state: State
-    errno: int
-    why: str
-    written: frozenset[Pair] = frozenset()
-    # relocations written and given up within this event: nobody has read those bytes before
+Result = tuple[State, Expectation]
 
 
 def step(
-    module_set: ModuleSet, state: State, event: Event, capabilities: AbstractSet[str]
-) -> tuple[State, Expectation]:
-    """One event: the state it leads to, and what must hold then.
+    module_set: ModuleSet, state: State, event: Plain, capabilities: AbstractSet[str]
+) -> Result:
+    """One event by itself: the state it leads to, and what must hold then.
 
     Raises UsageError when the event names a module that the set lacks (see `orders.check`).
     """
-    world = _World(module_set, capabilities)
+    (result,) = outcomes(module_set, state, event, capabilities)
+    return result
+
+
+def outcomes(
+    module_set: ModuleSet, state: State, event: Event, capabilities: AbstractSet[str]
+) -> tuple[Result, ...]:
+    """Every way in which an event may end: one, but for a race.
+
+    Raises UsageError as `step` does.
+    """
+    world = World(module_set, capabilities)
     match event:
-        case Load():
-            outcome = _load(world, state, event)
-        case Unload(module):
-            outcome = _unload(world, state, world.spec(module))
-        case SetEnabled(module, enabled):
-            outcome = _set_enabled(state, world.spec(module), enabled)
-        case SetParameter(module, parameter, value):
-            outcome = _set_parameter(state, world.spec(module), parameter, value)
-    return outcome.state, _expectation(world, outcome)
+        case Race(events):
+            pasts = races.ends(world, state, events)
+        case Burst(events, times):
+            pasts = (_burst(world, state, events, times),)
+        case _:
+            pasts = (_one_by_one(world, state, (event,)),)
+    return tuple((past.state, _expectation(world, past)) for past in pasts)
 
 
 def expectations(
     module_set: ModuleSet, order: Order, capabilities: AbstractSet[str]
 ) -> tuple[Expectation, ...]:
-    """What must hold after each event of an order that begins on a fresh guest."""
+    """What must hold after each event of an order that begins on a fresh guest; of a race, the
+    first of its outcomes, in which its events come one after another as they are written."""
     state = State()
     result = []
     for event in order.events:
-        state, expectation = step(module_set, state, event, capabilities)
+        state, expectation = outcomes(module_set, state, event, capabilities)[0]
         result.append(expectation)
     return tuple(result)
 
 
-@dataclass(frozen=True, slots=True)
-class _World:
-    """What does not change while an order runs."""
-
-    module_set: ModuleSet
-    capabilities: AbstractSet[str]
-
-    def spec(self, name: str) -> ModuleSpec:
-        spec = self.module_set.module(name)
-        if spec is None:
-            known = ", ".join(module.name for module in self.module_set.modules)
-            raise UsageError(
-                f"module set '{self.module_set.name}' has no module '{name}'",
-                hint=f"known modules: {known}",
-            )
-        return spec
-
-    def users(self, state: State, object_name: str) -> list[str]:
-        """Enabled livepatches that patch this object, in the order of klp_patches."""
-        return [name for name in state.stack if object_name in self.spec(name).patches]
-
-    def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
-        """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
-        the order of klp_patches when the object comes again); "" for the original."""
-        over = [
-            name
-            for name in stack
-            if probe.function in self.spec(name).patches.get(probe.object, ())
-        ]
-        return over[-1] if over else ""
-
-    def probes_of(self, object_name: str) -> frozenset[str]:
-        return frozenset(p.name for p in self.module_set.probes if p.object == object_name)
-
-    def shown_at_init(self, state: State, loading: str) -> frozenset[tuple[str, str]]:
-        """What the init of a module that loads now will have seen, for `State.at_init`."""
-        return frozenset(
-            (probe.name, self.on_top(state.stack, probe))
-            for probe in self.module_set.probes
-            if probe.at == "init" and probe.object == loading
-        )
-
-    def after_going(self) -> RelocationState:
-        """What klp_cleanup_module_patches_limited() makes of an applied relocation."""
-        clears = CLEARS_ON_UNLOAD in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
-
-    def after_refusal(self) -> RelocationState:
-        """What the err path of klp_module_coming() makes of those of the failing livepatch."""
-        clears = CLEARS_ON_REFUSAL in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+def _one_by_one(world: World, state: State, events: Iterable[Plain]) -> Past:
+    past = Past(state)
+    for event in events:
+        past = past.and_then(happen(world, past.state, event))
+    return past
 
 
-def _load(world: _World, state: State, event: Load) -> _Outcome:
-    """load_module(): the name must be free; klp_module_coming(); init; else everything back."""
-    spec = world.spec(event.module)
-    if spec.name in state.loaded:
-        why = f"{spec.name} is loaded already"
-        return _refused(state, errno.EEXIST, why)
-    failing = _with_parameters(state.failing, spec, event.parameters)
-    users = world.users(state, spec.name)
+def _burst(world: World, state: State, events: tuple[Plain, ...], times: int) -> Past:
+    """States come back soon, and then so does everything else: thousands of events cost little."""
+    once = functools.cache(lambda now: _one_by_one(world, now, events))
+    answers: list[int] = []
+    written: frozenset[Pair] = frozenset()
+    for _ in range(times):
+        past = once(state)
+        state = past.state
+        answers += past.answers
+        written |= past.written
+    return Past(state, tuple(answers), written, f"{times} times, at last: {past.why}")
 
-    for index, livepatch in enumerate(users):
-        if error := _failure(state.failing, world.spec(livepatch), "pre_patch"):
-            # The relocations are written before the callback is asked (klp_init_object_loaded()),
-            # and the livepatches before this one are taken back; those after it never heard of it.
-            after = {(name, spec.name): world.after_going() for name in users[:index]}
-            after[livepatch, spec.name] = world.after_refusal()
-            why = f"{spec.name} is refused: pre_patch of {livepatch} fails"
-            return _given_up(state, error, why, after)
 
-    error, reason = _init_error(state, spec, failing)
-    if error:
-        after = {(name, spec.name): world.after_going() for name in users}
-        return _given_up(state, error, f"{spec.name} is refused: {reason}", after)
-
+def _expectation(world: World, past: Past) -> Expectation:
+    state = past.state
     relocations = state.relocation_states()
-    relocations.update(
-        {
-            (name, spec.name): RelocationState.APPLIED
-            for name in users
-            if spec.name in world.spec(name).klp_symbols
-        }
-    )
-    stack = state.stack
-    if spec.kind == "livepatch":
-        relocations.update(_own_relocations(spec, state.loaded))
-        stack = (spec.name,) if spec.replace else (*state.stack, spec.name)
-    new = State(
-        loaded=state.loaded | {spec.name},
-        failing=failing,
-        stack=stack,
-        relocations=frozenset(relocations.items()),
-        at_init=state.at_init | world.shown_at_init(state, spec.name),
-    )
-    return _Outcome(new, 0, _why_loaded(spec, state, users))
-
-
-def _unload(world: _World, state: State, spec: ModuleSpec) -> _Outcome:
-    """delete_module(name, O_NONBLOCK), then klp_module_going()."""
-    if spec.name not in state.loaded:
-        return _refused(state, errno.ENOENT, f"{spec.name} is not loaded")
-    if spec.name in state.stack:
-        # klp_enable_patch() took a reference that only disabling or replacing gives back.
-        return _refused(state, errno.EWOULDBLOCK, f"{spec.name} is in use while it is enabled")
-    users = world.users(state, spec.name)
-    relocations = {}
-    for (livepatch, name), was in state.relocations:
-        if livepatch == spec.name:
-            continue
-        now = was
-        if name == spec.name and was is RelocationState.APPLIED:
-            # klp_module_going() goes over enabled livepatches only: a disabled or replaced one
-            # keeps what was written into it, on every kernel.
-            now = world.after_going() if livepatch in users else RelocationState.LEFT
-        relocations[livepatch, name] = now
-    new = replace(
-        state,
-        loaded=state.loaded - {spec.name},
-        failing=frozenset(entry for entry in state.failing if entry[0] != spec.name),
-        relocations=frozenset(relocations.items()),
-        at_init=frozenset(
-            entry for entry in state.at_init if entry[0] not in world.probes_of(spec.name)
-        ),
-    )
-    why = f"{spec.name} goes"
-    if users:
-        why += f", {_names(users)} {_verb(users)} taken off it"
-    return _Outcome(new, 0, why)
-
-
-def _set_enabled(state: State, spec: ModuleSpec, enabled: bool) -> _Outcome:
-    """enabled_store(); the file exists only while the livepatch is enabled."""
-    if spec.name not in state.stack:
-        why = f"/sys/kernel/livepatch/{spec.name} is not there: {spec.name} is not enabled"
-        return _refused(state, errno.ENOENT, why)
-    if enabled:
-        return _refused(state, errno.EINVAL, f"{spec.name} is enabled already")
-    new = replace(state, stack=tuple(name for name in state.stack if name != spec.name))
-    return _Outcome(new, 0, f"{spec.name} is disabled for good, its module stays")
-
-
-def _set_parameter(state: State, spec: ModuleSpec, parameter: str, value: str) -> _Outcome:
-    """A write to /sys/module/M/parameters/: takes effect the next time the module asks."""
-    if spec.name not in state.loaded:
-        return _refused(state, errno.ENOENT, f"{spec.name} is not loaded, it has no parameters")
-    new = replace(state, failing=_with_parameters(state.failing, spec, ((parameter, value),)))
-    return _Outcome(new, 0, f"{parameter} of {spec.name} is now {value}")
-
-
-def _init_error(
-    state: State, spec: ModuleSpec, failing: frozenset[tuple[str, str, int]]
-) -> tuple[int, str]:
-    """(errno, reason) when the module's init fails, klp_enable_patch() included; else (0, "")."""
-    if error := _failure(failing, spec, "init"):
-        return error, "its init fails"
-    present = [name for name in spec.patches if name == VMLINUX or name in state.loaded]
-    if spec.kind == "livepatch" and present and (error := _failure(failing, spec, "pre_patch")):
-        return error, f"its pre_patch fails for {present[0]}"
-    return 0, ""
-
-
-def _own_relocations(spec: ModuleSpec, loaded: frozenset[str]) -> Mapping[Pair, RelocationState]:
-    """A livepatch that has just been enabled.
-
-    Those of vmlinux are written while it loads (kernel/module/main.c, apply_relocations()), whether
-    it patches vmlinux or not; those of a module only if it patches that module.
-    """
-    return {
-        (spec.name, name): RelocationState.APPLIED
-        if name == VMLINUX or (name in spec.patches and name in loaded)
-        else RelocationState.PRISTINE
-        for name in spec.klp_symbols
-    }
-
-
-def _failure(
-    failing: frozenset[tuple[str, str, int]], spec: ModuleSpec, at: Literal["init", "pre_patch"]
-) -> int:
-    """The errno with which this module is told to fail there, 0 when it is not."""
-    told = {parameter: error for module, parameter, error in failing if module == spec.name}
-    return next((told[f.parameter] for f in spec.failures if f.at == at and f.parameter in told), 0)
-
-
-def _with_parameters(
-    failing: frozenset[tuple[str, str, int]],
-    spec: ModuleSpec,
-    parameters: Iterable[tuple[str, str]],
-) -> frozenset[tuple[str, str, int]]:
-    result = failing
-    failures = {failure.parameter for failure in spec.failures}
-    for name, value in parameters:
-        if name not in failures:
-            continue  # no other parameter changes what livepatch does
-        result = frozenset(entry for entry in result if entry[:2] != (spec.name, name))
-        if error := errnos.of_parameter(value):
-            result |= {(spec.name, name, error)}
-    return result
-
-
-def _refused(state: State, error: int, why: str) -> _Outcome:
-    """An event that changed nothing at all."""
-    return _Outcome(state, error, f"{why}: {errnos.describe(error)}")
-
-
-def _given_up(
-    state: State, error: int, why: str, after: Mapping[Pair, RelocationState]
-) -> _Outcome:
-    """A load that wrote relocations before it failed; `after`: what became of them."""
-    relocations = state.relocation_states()
-    known = {pair: now for pair, now in after.items() if pair in relocations}
-    relocations.update(known)
-    written = frozenset(pair for pair, now in known.items() if now is RelocationState.LEFT)
-    new = replace(state, relocations=frozenset(relocations.items()))
-    return _Outcome(new, error, f"{why}: {errnos.describe(error)}", written)
-
-
-def _why_loaded(spec: ModuleSpec, state: State, users: list[str]) -> str:
-    parts = [f"{spec.name} loads"]
-    if users:
-        parts.append(f"{_names(users)} {_verb(users)} applied to it")
-    if spec.kind == "livepatch":
-        present = [name for name in spec.patches if name == VMLINUX or name in state.loaded]
-        absent = [name for name in spec.patches if name not in present]
-        if present:
-            parts.append(f"patches {_names(present)}")
-        if absent:
-            parts.append(f"waits for {_names(absent)}")
-        if spec.replace and state.stack:
-            parts.append(f"replaces {_names(state.stack)}")
-    return ", ".join(parts)
-
-
-def _names(names: Iterable[str]) -> str:
-    return " and ".join(names)
-
-
-def _verb(names: list[str]) -> str:
-    return "is" if len(names) == 1 else "are"
-
-
-def _expectation(world: _World, outcome: _Outcome) -> Expectation:
-    state = outcome.state
-    relocations = state.relocation_states()
-    relocations.update(dict.fromkeys(outcome.written, RelocationState.WRITTEN))
+    for pair in past.written:
+        if relocations.get(pair) is RelocationState.LEFT:
+            relocations[pair] = RelocationState.WRITTEN
     patches = {
         name: PatchState(
             enabled=True,
@@ -358,16 +99,16 @@ def _expectation(world: _World, outcome: _Outcome) -> Expectation:
         for name in state.stack
     }
     return Expectation(
-        errno=outcome.errno,
+        answers=past.answers,
         modules=state.loaded,
         patches=patches,
         probes={probe.name: _text(world, state, probe) for probe in world.module_set.probes},
         relocations=dict(sorted(relocations.items())),
-        why=outcome.why,
+        why=past.why,
     )
 
 
-def _text(world: _World, state: State, probe: Probe) -> str | None:
+def _text(world: World, state: State, probe: Probe) -> str | None:
     """What a probe shows, None while its object is not loaded."""
     if probe.object != VMLINUX and probe.object not in state.loaded:
         return None

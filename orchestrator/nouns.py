@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -171,7 +172,25 @@ class SetParameter:
     value: str
 
 
-Event = Load | Unload | SetEnabled | SetParameter
+Plain = Load | Unload | SetEnabled | SetParameter
+
+
+@dataclass(frozen=True, slots=True)
+class Race:
+    """`{EVENT EVENT...}`: 2 to 4 events at the same time, each on a CPU of its own"""
+
+    events: tuple[Plain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Burst:
+    """`(EVENT...)*TIMES`: the events one after another, 1 to 10000 times, checked at the end"""
+
+    events: tuple[Plain, ...]
+    times: int
+
+
+Event = Plain | Race | Burst
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,3 +276,10 @@ class Case:
     module_set: str
     order: Order
     why: str = ""  # what this order is there to catch
+
+
+class Channel(StrEnum):
+    """How to talk to a guest while events run."""
+
+    AGENT = "agent"  # a virtio-serial port: lives through snapshots, milliseconds a request
+    SSH = "ssh"  # a new connection after each restore

@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from orchestrator import console
+from orchestrator import console, memory
 from orchestrator.deadline import Deadline
 from orchestrator.elf import relocation
 from orchestrator.errors import HarnessError, OutOfTime
@@ -24,20 +24,24 @@ from orchestrator.nouns import (
     Arch,
     BuiltModule,
     BuiltSet,
+    Burst,
     Event,
     KlpRelocation,
     KlpSymbol,
     Load,
+    Plain,
+    Race,
     RelocationType,
     SetEnabled,
     SetParameter,
     Unload,
 )
-from orchestrator.verdicts import Observation, RelocationReading
+from orchestrator.verdicts import Growth, Observation, RelocationReading
 
 VMLINUX = "vmlinux"
 SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
 REPORT_SECONDS = 1.0
+EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale
 SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass; times time_scale
 
 
@@ -55,31 +59,75 @@ def module_path(set_name: str, module: str) -> str:
     return f"/modules/{set_name}/{module}.ko"
 
 
-def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> int:
-    """Do one event and wait until livepatch has settled; returns the event's errno.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an event came to by its own account."""
+
+    answers: tuple[int, ...]  # errno of each plain event, in the order written
+    growth: Growth | None = None
+
+
+def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> Done:
+    """Do one event and wait until livepatch has settled, in a burst after each of its events.
 
     Raises GuestLost when the guest goes away.
     """
     match event:
-        case Load(module, parameters):
-            arguments = " ".join(f"{name}={value}" for name, value in parameters)
-            errno = guest.load(module_path(sight.built.set.name, module), arguments, deadline)
-        case Unload(module):
-            errno = guest.unload(module, deadline)
-        case SetEnabled(module, enabled):
-            path = f"/sys/kernel/livepatch/{module}/enabled"
-            errno = guest.write(path, str(int(enabled)), deadline)
-        case SetParameter(module, parameter, value):
-            path = f"/sys/module/{module}/parameters/{parameter}"
-            errno = guest.write(path, value, deadline)
-    with contextlib.suppress(OutOfTime):
-        # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
-        guest.settle(deadline.sooner(SETTLE_SECONDS * sight.arch.time_scale))
+        case Race(events):
+            answers = guest.race(
+                [request(sight.built.set.name, racer) for racer in events], deadline
+            )
+            _settle(guest, sight, deadline)
+            return Done(answers)
+        case Burst(events, times):
+            return _burst(guest, sight, events, times, deadline)
+        case _:
+            return Done((_plain(guest, sight, event, deadline),))
+
+
+def _plain(guest: Guest, sight: Sight, event: Plain, deadline: Deadline) -> int:
+    errno = guest.change(request(sight.built.set.name, event), deadline)
+    _settle(guest, sight, deadline)
     return errno
 
 
+def _burst(
+    guest: Guest, sight: Sight, events: tuple[Plain, ...], times: int, deadline: Deadline
+) -> Done:
+    answers, readings = [], []
+    for number in range(1, times + 1):
+        for event in events:
+            # its own deadline as well: one that hangs is noticed before the time of all is up
+            until = deadline.sooner(EVENT_SECONDS * sight.arch.time_scale)
+            answers.append(_plain(guest, sight, event, until))
+        if memory.read_after(number, times):
+            readings.append(memory.in_use(guest.observe((), memory.FILES, deadline).files))
+    return Done(tuple(answers), memory.growth(readings, times))
+
+
+def request(set_name: str, event: Plain) -> tuple[str, ...]:
+    """The agent's request that carries out an event of that module set's."""
+    match event:
+        case Load(module, parameters):
+            arguments = " ".join(f"{name}={value}" for name, value in parameters)
+            path = module_path(set_name, module)
+            return ("load", path, arguments) if arguments else ("load", path)
+        case Unload(module):
+            return ("unload", module)
+        case SetEnabled(module, enabled):
+            return ("write", f"/sys/kernel/livepatch/{module}/enabled", str(int(enabled)))
+        case SetParameter(module, parameter, value):
+            return ("write", f"/sys/module/{module}/parameters/{parameter}", value)
+
+
+def _settle(guest: Guest, sight: Sight, deadline: Deadline) -> None:
+    with contextlib.suppress(OutOfTime):
+        # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
+        guest.settle(deadline.sooner(SETTLE_SECONDS * sight.arch.time_scale))
+
+
 def observe_memory(
-    guest: Guest, sight: Sight, errno: int, seconds: float, deadline: Deadline
+    guest: Guest, sight: Sight, done: Done, seconds: float, deadline: Deadline
 ) -> Observation:
     """State and relocations as they are now; no patched function is called.
 
@@ -90,7 +138,7 @@ def observe_memory(
     began = time.monotonic()
     readings = _read_relocations(guest, sight, look, deadline)
     return Observation(
-        errno=errno,
+        answers=done.answers,
         modules=frozenset(look.modules) & frozenset(built.modules),
         patches=look.patches,
         probes={},
@@ -99,23 +147,25 @@ def observe_memory(
         console="",
         seconds=seconds,
         readback_seconds=time.monotonic() - began,
+        growth=done.growth,
     )
 
 
 def observe_rest(
-    guest: Guest, sight: Sight, memory: Observation, console_mark: int, deadline: Deadline
+    guest: Guest, sight: Sight, seen: Observation, console_mark: int, deadline: Deadline
 ) -> Observation:
     """Call every patched function, then see what that and the event did to the guest's health."""
     probes = sight.built.set.probes
     look = guest.observe((), tuple(probe.file for probe in probes), deadline)
     printed = _printed(guest, console_mark, look.taint, deadline)
     return replace(
-        memory,
+        seen,
         probes={p.name: look.files[p.file] for p in probes},
         taint=look.taint,
         console=printed,
         qmp_events=guest.qmp_events(),
         complaints=console.complaints(printed),
+        refusals=console.refusals(printed),
         crash=console.crash_title(printed),
     )
 

@@ -7,8 +7,11 @@ enumeration of orders.
     -M                 unload it
     M=0  M=1           disable / enable livepatch M
     M.param=value      write /sys/module/M/parameters/param
+    {E E}              2 to 4 events at the same time
+    (E E)*N            the events one after another, N times
 
-Events are separated by blanks. A "-" inside a module name is read as "_", as the kernel does.
+Events are separated by blanks. E is any of the first five. A "-" inside a module name is
+read as "_", as the kernel does.
 """
 
 from __future__ import annotations
@@ -20,21 +23,32 @@ from collections.abc import Iterator, Sequence
 from orchestrator import errnos
 from orchestrator.errors import UsageError
 from orchestrator.nouns import (
+    Burst,
     Event,
     Load,
     ModuleSet,
     ModuleSpec,
     Order,
+    Plain,
+    Race,
     SetEnabled,
     SetParameter,
     Unload,
 )
 
-NOTATION = "events are +M, +M[param=value,...], -M, M=0, M=1 and M.param=value, parted by blanks"
+NOTATION = (
+    "events are +M, +M[param=value,...], -M, M=0, M=1, M.param=value, {EVENT EVENT} and "
+    "(EVENT EVENT)*N, parted by blanks"
+)
+RACERS = (2, 4)  # events of a race: a guest kernel has at most 4 CPUs (CONFIG_NR_CPUS)
+MOST_TIMES = 10_000  # of a burst
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_VALUE = re.compile(r"[^\s\[\],]+")
+_VALUE = re.compile(r"[^\s\[\],(){}]+")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_ZERO_OR_ONE = re.compile("[01]")
+_BLANKS = re.compile(r"\s*")
 
 
 def parse(text: str, known: ModuleSet | None = None) -> Order:
@@ -43,11 +57,12 @@ def parse(text: str, known: ModuleSet | None = None) -> Order:
     Raises UsageError with the column (from 1) and what was expected there.
     """
     events = []
-    for token in re.finditer(r"\S+", text):
-        event = _Reader(text, token.start(), token.end()).event()
+    reader = _Reader(text)
+    while (column := reader.next_column()) is not None:
+        event = reader.event()
         if known is not None and (problem := _problem(event, known)) is not None:
             message, hint = problem
-            raise UsageError(f"order '{text}', column {token.start() + 1}: {message}", hint)
+            raise UsageError(f"order '{text}', column {column}: {message}", hint)
         events.append(event)
     if not events:
         raise UsageError("the order is empty: it needs at least one event", NOTATION)
@@ -72,6 +87,26 @@ def format_event(event: Event) -> str:
             return f"{module}={int(enabled)}"
         case SetParameter(module, parameter, value):
             return f"{module}.{parameter}={value}"
+        case Race(events):
+            return f"{{{' '.join(map(format_event, events))}}}"
+        case Burst(events, times):
+            return f"({' '.join(map(format_event, events))})*{times}"
+
+
+def plain_events(event: Event) -> int:
+    """How many plain events are carried out."""
+    match event:
+        case Race(events):
+            return len(events)
+        case Burst(events, times):
+            return len(events) * times
+        case _:
+            return 1
+
+
+def largest_race(order: Order) -> int:
+    """How many CPUs its races want: the events of the largest one, 1 when there is none."""
+    return max((len(event.events) for event in order.events if isinstance(event, Race)), default=1)
 
 
 def check(order: Order, module_set: ModuleSet) -> None:
@@ -108,33 +143,74 @@ def interleavings(sequences: Sequence[Sequence[Event]]) -> Iterator[Order]:
 
 
 class _Reader:
-    """Reads the event that stands in text[at:end]."""
+    """Reads events from left to right."""
 
-    def __init__(self, text: str, at: int, end: int) -> None:
+    def __init__(self, text: str) -> None:
         self._text = text
-        self._at = at
-        self._end = end
+        self._at = 0
+
+    def next_column(self) -> int | None:
+        """Skip blanks; the column, from 1, of the event that begins there, None at the end."""
+        self._blanks()
+        return self._at + 1 if self._at < len(self._text) else None
 
     def event(self) -> Event:
         event = self._event()
-        if self._at < self._end:
+        if self._at < len(self._text) and not self._text[self._at].isspace():
             raise self._wrong("a blank or the end of the order")
         return event
 
     def _event(self) -> Event:
+        if self._skip("{"):
+            return self._race()
+        if self._skip("("):
+            return self._burst()
+        return self._plain("an event: '+', '-', '{', '(' or a module name")
+
+    def _race(self) -> Race:
+        least, most = RACERS
+        events = self._group("}")
+        if not least <= len(events) <= most:
+            self._at -= 1
+            raise self._wrong(f"{least} to {most} events between '{{' and '}}', not {len(events)}")
+        return Race(events)
+
+    def _burst(self) -> Burst:
+        events = self._group(")")
+        self._need("*")
+        what = f"a number from 1 to {MOST_TIMES} after '*'"
+        begin = self._at
+        times = self._take(_NUMBER, what)
+        if not 1 <= int(times) <= MOST_TIMES:
+            self._at = begin
+            raise self._wrong(what)
+        return Burst(events, int(times))
+
+    def _group(self, end: str) -> tuple[Plain, ...]:
+        """Plain events, parted by blanks, up to and with `end`."""
+        events: list[Plain] = []
+        self._blanks()
+        while not events or not self._skip(end):
+            ended = f", or '{end}'" if events else ""
+            events.append(self._plain(f"an event: '+', '-' or a module name{ended}"))
+            if self._blanks() == 0 and not self._text.startswith(end, self._at):
+                raise self._wrong(f"a blank or '{end}'")
+        return tuple(events)
+
+    def _plain(self, what: str) -> Plain:
         if self._skip("+"):
             module = self._module("a module name after '+'")
             return Load(module, self._parameters())
         if self._skip("-"):
             return Unload(self._module("a module name after '-'"))
-        module = self._module("an event: '+', '-' or a module name")
+        module = self._module(what)
         if self._skip("."):
             parameter = self._take(_PARAMETER, "a parameter name after '.'")
             self._need("=")
             return SetParameter(module, parameter, self._take(_VALUE, "a value after '='"))
         if not self._skip("="):
             raise self._wrong("'=' or '.' after the module name")
-        return SetEnabled(module, self._take(re.compile("[01]"), "0 or 1 after '='") == "1")
+        return SetEnabled(module, self._take(_ZERO_OR_ONE, "0 or 1 after '='") == "1")
 
     def _parameters(self) -> tuple[tuple[str, str], ...]:
         if not self._skip("["):
@@ -152,15 +228,19 @@ class _Reader:
     def _module(self, what: str) -> str:
         return self._take(_NAME, what).replace("-", "_")
 
+    def _blanks(self) -> int:
+        """Skip blanks; how many."""
+        return len(self._take(_BLANKS, "blanks"))
+
     def _take(self, pattern: re.Pattern[str], what: str) -> str:
-        found = pattern.match(self._text, self._at, self._end)
+        found = pattern.match(self._text, self._at)
         if found is None:
             raise self._wrong(what)
         self._at = found.end()
         return found.group()
 
     def _skip(self, character: str) -> bool:
-        if self._text.startswith(character, self._at, self._end):
+        if self._text.startswith(character, self._at):
             self._at += 1
             return True
         return False
@@ -170,8 +250,8 @@ class _Reader:
             raise self._wrong(f"'{character}'")
 
     def _wrong(self, expected: str) -> UsageError:
-        rest = self._text[self._at : self._end]
-        found = f"'{rest}'" if rest else "the end of the event"
+        rest = re.match(r"\S*", self._text[self._at :])
+        found = f"'{rest.group()}'" if rest and rest.group() else "the end of the event"
         return UsageError(
             f"order '{self._text}', column {self._at + 1}: expected {expected}, found {found}",
             NOTATION,
@@ -180,6 +260,9 @@ class _Reader:
 
 def _problem(event: Event, module_set: ModuleSet) -> tuple[str, str] | None:
     """(what is wrong, what to do) with one event, None when it makes sense."""
+    if isinstance(event, Race | Burst):
+        problems = (_problem(plain, module_set) for plain in event.events)
+        return next((problem for problem in problems if problem is not None), None)
     spec = module_set.module(event.module)
     if spec is None:
         names = [module.name for module in module_set.modules]

@@ -7,14 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator import lab, process
-from orchestrator.errnos import describe
+from orchestrator.errnos import describe_all
 from orchestrator.machine import Machine
 from orchestrator.nouns import Order
-from orchestrator.observe import perform
-from orchestrator.orders import format_event
+from orchestrator.observe import EVENT_SECONDS, perform
+from orchestrator.orders import format_event, largest_race, plain_events
 from orchestrator.prepare import Bench
-
-EVENT_SECONDS = 20.0
 
 
 def interactive(bench: Bench, set_name: str, order: Order, say: Callable[[str], None]) -> None:
@@ -22,11 +20,12 @@ def interactive(bench: Bench, set_name: str, order: Order, say: Callable[[str], 
 
     Raises GuestLost when the guest dies on the way; its modules lie in /modules.
     """
-    with lab.booted(bench, want_ssh=True, debug=True) as guest:
+    with lab.booted(bench, want_ssh=True, debug=True, cpus=largest_race(order)) as guest:
         sight = lab.sights(bench, guest)[set_name]
         for event in order.events:
-            until = lab.deadline(bench.arch, EVENT_SECONDS)
-            say(f"{format_event(event)}: {describe(perform(guest, sight, event, until))}")
+            until = lab.deadline(bench.arch, EVENT_SECONDS * plain_events(event))
+            done = perform(guest, sight, event, until)
+            say(f"{format_event(event)}: {describe_all(done.answers)}")
         at = guest.machine.places
         say(f"gdb: gdb-multiarch -ex 'target remote {at.gdb}' {bench.kernel.directory}/vmlinux")
         say(f"QMP: qmp-shell {at.user_qmp}")

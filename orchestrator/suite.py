@@ -14,7 +14,18 @@ from dataclasses import dataclass
 
 from orchestrator import orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Case, Event, Load, ModuleSet, Order, SetEnabled, SetParameter, Unload
+from orchestrator.nouns import (
+    Burst,
+    Case,
+    Event,
+    Load,
+    ModuleSet,
+    Order,
+    Race,
+    SetEnabled,
+    SetParameter,
+    Unload,
+)
 
 # A case's name becomes a directory's name, and stands in globs of known-issues.toml.
 _NAME = re.compile(r"[a-z0-9][A-Za-z0-9+=.-]*")
@@ -96,6 +107,11 @@ def _made(entry: Interleave, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
 
 
 def _short(event: Event, entry: Interleave) -> str:
+    if isinstance(event, Race | Burst):
+        raise UsageError(
+            f"suite: '{entry.name}' interleaves '{orders.format_event(event)}', no single event",
+            hint="give it a [[case]] of its own, or put it into `then`",
+        )
     if event.module not in entry.letters:
         raise UsageError(
             f"suite: '{entry.name}' has no letter for module '{event.module}'",

@@ -39,7 +39,7 @@ class PatchState:
 class Expectation:
     """What the model says must hold after one event."""
 
-    errno: int
+    answers: tuple[int, ...]  # errno of each plain event carried out, in the order written
     modules: frozenset[str]  # loaded, of the set's modules
     patches: Mapping[str, PatchState]
     probes: Mapping[str, str | None]  # probe name -> text, None: the file is absent
@@ -62,10 +62,19 @@ class RelocationReading:
 
 
 @dataclass(frozen=True, slots=True)
+class Growth:
+    """What a burst did to the guest's memory in use, in bytes, between two rounds of it."""
+
+    rounds: int  # from the first reading to the last
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What the guest showed after one event."""
 
-    errno: int
+    answers: tuple[int, ...]  # errno of each plain event carried out, in the order written
     modules: frozenset[str]
     patches: Mapping[str, PatchState]
     probes: Mapping[str, str | None]
@@ -74,9 +83,11 @@ class Observation:
     console: str  # what the console printed during the event
     qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
     complaints: tuple[str, ...] = ()  # console.complaints() of that text
+    refusals: tuple[str, ...] = ()  # console.refusals() of that text
     crash: str | None = None  # console.crash_title() of that text
     seconds: float = 0.0  # the event itself
     readback_seconds: float = 0.0
+    growth: Growth | None = None  # of a burst that is long enough
 
 
 # --- verdicts ----------------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -25,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -38,6 +40,7 @@
 #define MAX_PEEK	4096		/* bytes of one range */
 #define MAX_PHDRS	256
 #define MAX_AREAS	4096
+#define MAX_RACERS	4		/* CONFIG_NR_CPUS of the guest */
 #define SETTLE_POLL_MS	3
 
 #define KLP_DIR		"/sys/kernel/livepatch"
@@ -188,54 +191,183 @@ static bool is_directory(const char *path)
 
 /* --- requests that change something --------------------------------------------------------- */
 
-/* load PATH [PARAMS] -> {"errno":N,"usec":T} */
-static void do_load(void)
-{
-	const char *parameters = nargs > 2 ? args[2] : "";
-	uint64_t began;
-	long result;
-	int fd, error;
+/* One of the requests below, with its file open, so that carrying it out is one system call. */
+struct change {
+	enum { LOAD, UNLOAD, WRITE } kind;
+	const char *target, *text;
+	int fd, error;	/* error: of opening a file that is to be written */
+};
 
-	if (nargs < 2 || nargs > 3)
-		return fail("load PATH [PARAMS]");
-	fd = open(args[1], O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return fail("load: the file cannot be opened");
-	began = now_us();
-	result = syscall(SYS_finit_module, fd, parameters, 0);
-	error = errno;
-	put_errno(result, error, began);
-	close(fd);
+/* NULL, or what is wrong with the request in words[0..count). */
+static const char *prepare(struct change *change, char **words, int count)
+{
+	*change = (struct change){ .fd = -1 };
+	if (!strcmp(words[0], "load")) {
+		if (count < 2 || count > 3)
+			return "load PATH [PARAMS]";
+		change->kind = LOAD;
+		change->text = count > 2 ? words[2] : "";
+		change->fd = open(words[1], O_RDONLY | O_CLOEXEC);
+		if (change->fd < 0)
+			return "load: the file cannot be opened";
+	} else if (!strcmp(words[0], "unload")) {
+		if (count != 2)
+			return "unload NAME";
+		change->kind = UNLOAD;
+		change->target = words[1];
+	} else if (!strcmp(words[0], "write")) {
+		if (count != 3)
+			return "write PATH VALUE";
+		change->kind = WRITE;
+		change->text = words[2];
+		change->fd = open(words[1], O_WRONLY | O_CLOEXEC);
+		change->error = change->fd < 0 ? errno : 0;
+	} else {
+		return "one of load, unload and write is needed";
+	}
+	return NULL;
 }
 
-/* unload NAME -> {"errno":N,"usec":T} */
-static void do_unload(void)
+/* Its errno, 0 for success. */
+static int carry_out(const struct change *change)
 {
-	uint64_t began = now_us();
-	long result;
+	long result = -1;
 
-	if (nargs != 2)
-		return fail("unload NAME");
-	result = syscall(SYS_delete_module, args[1], O_NONBLOCK);
-	put_errno(result, errno, began);
+	if (change->error)
+		return change->error;
+	switch (change->kind) {
+	case LOAD:
+		result = syscall(SYS_finit_module, change->fd, change->text, 0);
+		break;
+	case UNLOAD:
+		result = syscall(SYS_delete_module, change->target, O_NONBLOCK);
+		break;
+	case WRITE:
+		result = write(change->fd, change->text, strlen(change->text));
+		break;
+	}
+	return result < 0 ? errno : 0;
 }
 
-/* write PATH VALUE -> {"errno":N,"usec":T} */
-static void do_write(void)
+static void drop(const struct change *change)
 {
-	uint64_t began = now_us();
-	int fd, error;
-	ssize_t result;
+	if (change->fd >= 0)
+		close(change->fd);
+}
 
-	if (nargs != 3)
-		return fail("write PATH VALUE");
-	fd = open(args[1], O_WRONLY | O_CLOEXEC);
-	if (fd < 0)
-		return put_errno(fd, errno, began);
-	result = write(fd, args[2], strlen(args[2]));
-	error = errno;
-	put_errno(result, error, began);
-	close(fd);
+/* load PATH [PARAMS] -> {"errno":N,"usec":T}
+ * unload NAME -> {"errno":N,"usec":T}
+ * write PATH VALUE -> {"errno":N,"usec":T}, errno of opening or of writing
+ */
+static void do_change(void)
+{
+	struct change change;
+	uint64_t began = now_us();
+	const char *wrong = prepare(&change, args, nargs);
+	int error;
+
+	if (wrong)
+		return fail(wrong);
+	error = carry_out(&change);
+	put_errno(error ? -1 : 0, error, began);
+	drop(&change);
+}
+
+/* What racers share. */
+struct race {
+	int waiting;	/* how many have come to the start */
+	int errors[MAX_RACERS];
+	uint64_t began[MAX_RACERS], ended[MAX_RACERS];
+};
+
+/* Wait on a CPU of our own until all have come, then do it. Runs in a child. */
+static void run_racer(struct race *race, const struct change *change, int index, int racers)
+{
+	cpu_set_t all, own;
+	int cpus, skip;
+
+	sched_getaffinity(0, sizeof(all), &all);
+	cpus = CPU_COUNT(&all);
+	skip = index % cpus;
+	CPU_ZERO(&own);
+	for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+		if (CPU_ISSET(cpu, &all) && !skip--)
+			CPU_SET(cpu, &own);
+	sched_setaffinity(0, sizeof(own), &own);
+
+	/* Spinning, so that all are let go within nanoseconds; but those who share a CPU must let
+	 * one another come to the start. */
+	__atomic_add_fetch(&race->waiting, 1, __ATOMIC_SEQ_CST);
+	while (__atomic_load_n(&race->waiting, __ATOMIC_SEQ_CST) < racers)
+		if (cpus < racers)
+			sched_yield();
+	race->began[index] = now_us();
+	race->errors[index] = carry_out(change);
+	race->ended[index] = now_us();
+}
+
+/* race COUNT REQUEST... COUNT REQUEST... -> {"errnos":[N,...],"usec":T}
+ *
+ * Requests load, unload, write, each with the number of its words before it, at the same time, each
+ * by a process on a CPU of its own as far as there are CPUs. usec: from the first start to the last
+ * end.
+ */
+static void do_race(void)
+{
+	struct change changes[MAX_RACERS];
+	pid_t pids[MAX_RACERS];
+	struct race *race;
+	uint64_t began = UINT64_MAX, ended = 0;
+	const char *wrong = NULL;
+	int racers = 0, started = 0, status;
+
+	for (int at = 1, count; !wrong && at < nargs; at += 1 + count) {
+		count = atoi(args[at]);
+		if (racers == MAX_RACERS || count < 1 || count > nargs - at - 1)
+			wrong = "race COUNT REQUEST..., at most 4";
+		else if (!(wrong = prepare(&changes[racers], args + at + 1, count)))
+			racers++;
+	}
+	if (!racers && !wrong)
+		wrong = "race COUNT REQUEST...";
+	race = mmap(NULL, sizeof(*race), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (!wrong && race == MAP_FAILED)
+		wrong = "race: no memory";
+	for (; !wrong && started < racers; started++) {
+		pids[started] = fork();
+		if (!pids[started]) {
+			run_racer(race, &changes[started], started, racers);
+			_exit(0);
+		}
+		if (pids[started] < 0) {
+			wrong = "race: no fork";
+			break;
+		}
+	}
+	for (int i = 0; i < started; i++) {
+		/* those who wait for one that could not be started would wait for ever */
+		if (started < racers)
+			kill(pids[i], SIGKILL);
+		while (waitpid(pids[i], &status, 0) < 0 && errno == EINTR)
+			;
+		if (!wrong && status)
+			wrong = "race: a racer was killed";
+	}
+	if (wrong) {
+		fail(wrong);
+	} else {
+		puts_("{\"errnos\":[");
+		for (int i = 0; i < racers; i++) {
+			putf("%s%d", i ? "," : "", race->errors[i]);
+			began = race->began[i] < began ? race->began[i] : began;
+			ended = race->ended[i] > ended ? race->ended[i] : ended;
+		}
+		putf("],\"usec\":%llu}", (unsigned long long)(ended - began));
+	}
+	for (int i = 0; i < racers; i++)
+		drop(&changes[i]);
+	if (race != MAP_FAILED)
+		munmap(race, sizeof(*race));
 }
 
 /* True while a patch is in transition or being taken away, or a module on its way in or out. */
@@ -686,9 +818,10 @@ static void handle(char *line)
 		const char *name;
 		void (*call)(void);
 	} requests[] = {
-		{ "hello", do_hello },	   { "load", do_load },	  { "unload", do_unload },
-		{ "write", do_write },	   { "settle", do_settle }, { "observe", do_observe },
-		{ "peek", do_peek },	   { "symbol", do_symbol }, { "run", do_run },
+		{ "hello", do_hello },	   { "load", do_change },	  { "unload", do_change },
+		{ "write", do_change },	   { "race", do_race },	  { "settle", do_settle },
+		{ "observe", do_observe }, { "peek", do_peek },	  { "symbol", do_symbol },
+		{ "run", do_run },
 	};
 	char *save = NULL;
 

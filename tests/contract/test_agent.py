@@ -2,13 +2,14 @@
 """The agent's protocol: one suite against a fake agent and against the program itself, compiled
 for this host, and what `Guest` makes of answers that are not as agreed.
 
-Nothing here loads a module or writes to this host's kernel: only requests that look are sent.
+Nothing here loads a module or writes to this host's kernel: requests look, or write to /dev/null.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import socket
 import subprocess
 import threading
@@ -24,9 +25,10 @@ from orchestrator import catalog
 from orchestrator.agent import encode
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
-from orchestrator.guest import Channel, Guest
+from orchestrator.guest import Guest
 from orchestrator.lines import UnixLines
 from orchestrator.machine import Machine
+from orchestrator.nouns import Channel
 from orchestrator.verdicts import PatchState
 
 FAKE_FILES = {"/proc/version": "Linux version\n"}
@@ -52,8 +54,14 @@ def answer(request: str) -> dict[str, Any]:
                 command
             ]
             return {"status": status, "expired": False, "output": text}
-        case "write", _:
-            return {"errno": 2, "usec": 1}
+        case "write", [path, _]:
+            return {"errno": 0 if path == "/dev/null" else 2, "usec": 1}
+        case "race", [count, *words]:
+            size = int(count)
+            result = {"errnos": [answer(" ".join(words[:size]))["errno"]], "usec": 7}
+            if rest := words[size:]:
+                result["errnos"] += answer(" ".join(["race", *rest]))["errnos"]
+            return result
     return {"error": "unknown request"}
 
 
@@ -149,7 +157,13 @@ def test_command_output_survives_blanks_percent_and_bytes_beyond_ascii(guest: Gu
 
 def test_settle_and_errno_of_a_write(guest: Guest) -> None:
     guest.settle(soon())
-    assert guest.write("/no/such/file", "1", soon()) == 2
+    assert guest.change(("write", "/no/such/file", "1"), soon()) == 2
+
+
+def test_racers_answer_in_the_order_asked(guest: Guest) -> None:
+    there, missing = ("write", "/dev/null", "1"), ("write", "/no/such/file", "1")
+    assert guest.race([there, missing, there, missing], soon()) == (0, 2, 0, 2)
+    assert guest.race([missing, there], soon()) == (2, 0)
 
 
 def test_garbled_requests_are_refused_and_the_next_one_is_served(guest: Guest) -> None:
@@ -182,6 +196,39 @@ def test_agent_says_which_port_it_misses(agent_program: Path) -> None:
     done = subprocess.run(argv, capture_output=True, text=True, timeout=5)
     assert (done.returncode, done.stdout) == (1, "")
     assert "no.such.port" in done.stderr
+
+
+def test_each_racer_does_its_own(agent_program: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = os.open(pipe, os.O_RDWR)
+    writers = " ".join([f"3 write {pipe} {letter}" for letter in "abcd"])
+    done = subprocess.run(
+        [agent_program], input=f"race {writers}\n", capture_output=True, text=True, timeout=5
+    )
+    assert json.loads(done.stdout)["errnos"] == [0, 0, 0, 0]
+    assert sorted(os.read(held, 100)) == sorted(b"abcd")
+    os.close(held)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "race",
+        "race 0",
+        "race 4 write /dev/null 1",
+        "race 2 observe -",
+        "race 2 load /no/such.ko",
+        "race " + " ".join(["3 write /dev/null 1"] * 5),
+        "race 3 write /dev/null 1 2 load /no/such.ko",
+    ],
+)
+def test_a_garbled_race_is_refused_and_leaves_no_racer(agent_program: Path, request_: str) -> None:
+    text = f"{request_}\nrun 1000 ls%20/proc/self/fd\n"
+    done = subprocess.run([agent_program], input=text, capture_output=True, text=True, timeout=5)
+    refused, after = map(json.loads, done.stdout.splitlines())
+    assert set(refused) == {"error"}
+    assert len(after["output"].split()) <= 4
 
 
 # --- answers that are not as agreed ------------------------------------------------------------
@@ -224,7 +271,18 @@ def test_a_full_look() -> None:
 )
 def test_a_malformed_answer_is_harness_error(text: str) -> None:
     with _answering(text) as guest, pytest.raises(HarnessError, match="unload"):
-        guest.unload("klp_patch", soon())
+        guest.change(("unload", "klp_patch"), soon())
+
+
+def test_a_race_has_as_many_answers_as_racers() -> None:
+    two = [("unload", "a"), ("unload", "b")]
+    with (
+        _answering('{"errnos": [0], "usec": 1}') as guest,
+        pytest.raises(HarnessError, match="2 req"),
+    ):
+        guest.race(two, soon())
+    with _answering('{"errnos": [0, "0"], "usec": 1}') as guest, pytest.raises(HarnessError):
+        guest.race(two, soon())
 
 
 def test_an_address_that_is_no_number_is_harness_error() -> None:
@@ -254,7 +312,7 @@ def test_silence_is_guest_lost_with_the_console() -> None:
         return [json.dumps(answer(line))] if line.startswith("hello") else []
 
     with guest_of(reply) as guest, pytest.raises(GuestLost, match="load") as caught:
-        guest.load("/modules/basic/klp_patch.ko", "", Deadline.after(0.2))
+        guest.change(("load", "/modules/basic/klp_patch.ko"), Deadline.after(0.2))
     assert caught.value.console == "last words"
 
 
@@ -264,7 +322,7 @@ def test_the_end_of_the_channel_is_guest_lost_at_once() -> None:
         thread.start()
         guest = _guest(stub)
         with pytest.raises(GuestLost, match="QEMU has ended"):
-            guest.unload("klp_patch", Deadline.after(60))
+            guest.change(("unload", "klp_patch"), Deadline.after(60))
         thread.join(5)
 
 

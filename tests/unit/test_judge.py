@@ -20,8 +20,10 @@ from orchestrator.nouns import (
     ModuleSpec,
 )
 from orchestrator.verdicts import (
+    Check,
     CheckKind,
     Expectation,
+    Growth,
     Observation,
     PatchState,
     RelocationReading,
@@ -68,7 +70,7 @@ def reading(index: int, raw: str, leads_to: int | None, symbol: int | None) -> R
 
 
 EXPECTATION = Expectation(
-    errno=0,
+    answers=(0,),
     modules=frozenset({"klp_patch", "klp_target"}),
     patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
     probes={"target": "version=klp_patch read=42", "gone": None},
@@ -78,7 +80,7 @@ EXPECTATION = Expectation(
     },
 )
 GOOD = Observation(
-    errno=0,
+    answers=(0,),
     modules=frozenset({"klp_patch", "klp_target"}),
     patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
     probes={"target": "version=klp_patch read=42 \n", "gone": None},
@@ -114,7 +116,7 @@ def test_every_promised_thing_is_checked() -> None:
 @pytest.mark.parametrize(
     ("seen", "kind", "says"),
     [
-        (replace(GOOD, errno=8), CheckKind.ANSWER, "ENOEXEC (8)"),
+        (replace(GOOD, answers=(8,)), CheckKind.ANSWER, "ENOEXEC (8)"),
         (
             with_reading(0, reading(0, "00000800", 0x4000, 0x5000)),
             CheckKind.RELOCATION,
@@ -173,6 +175,7 @@ def test_every_promised_thing_is_checked() -> None:
         ),
         (replace(GOOD, taint=ALLOWED_TAINT | 1 << 9), CheckKind.HEALTH, "(W O E K)"),
         (replace(GOOD, complaints=("WARNING: at x",)), CheckKind.HEALTH, "WARNING: at x"),
+        (replace(GOOD, refusals=("livepatch: no",)), CheckKind.HEALTH, "livepatch: no"),
         (replace(GOOD, crash="BUG: y"), CheckKind.HEALTH, "BUG: y"),
         (replace(GOOD, qmp_events=("GUEST_PANICKED",)), CheckKind.HEALTH, "GUEST_PANICKED"),
         (
@@ -224,14 +227,14 @@ def test_what_was_written_and_given_up_may_be_anything_but_is_checked() -> None:
 
 def test_a_target_that_the_kernel_refused_is_the_kernels_fault() -> None:
     """Its relocations cannot lead to symbols that are nowhere; the harness did its part."""
-    refused = replace(AWAY, errno=8, modules=frozenset({"klp_patch"}))
+    refused = replace(AWAY, answers=(8,), modules=frozenset({"klp_patch"}))
     bad = [check for check in judge(EXPECTATION, refused, GOOD, BUILT) if not check.good]
     assert (bad[0].kind, bad[0].seen) == (CheckKind.ANSWER, "ENOEXEC (8)")
     assert [c.seen.endswith("klp_target is not loaded") for c in bad[1:3]] == [True, True]
 
 
 def test_a_livepatch_that_the_kernel_refused_is_the_kernels_fault() -> None:
-    refused = replace(GOOD, errno=8, modules=frozenset({"klp_target"}), relocations=())
+    refused = replace(GOOD, answers=(8,), modules=frozenset({"klp_target"}), relocations=())
     bad = [check for check in judge(EXPECTATION, refused, None, BUILT) if not check.good]
     assert [c.seen for c in bad if c.kind is CheckKind.RELOCATION] == [
         "klp_patch is not loaded"
@@ -281,3 +284,52 @@ def test_a_crash_is_known_by_console_or_qmp() -> None:
 def test_the_command_line_stands_where_a_text_asks_for_it() -> None:
     asking = replace(EXPECTATION, probes={"cmdline": "{cmdline} x", "gone": None})
     assert with_cmdline(asking, "a={b}").probes == {"cmdline": "a={b} x", "gone": None}
+
+
+# --- races and bursts -----------------------------------------------------------------------------
+
+
+def answered(expected: tuple[int, ...], seen: tuple[int, ...]) -> Check:
+    expectation, observation = replace(EXPECTATION, answers=expected), replace(GOOD, answers=seen)
+    return judge(expectation, observation, None, BUILT)[0]
+
+
+def test_answers_of_a_race_are_shown_and_of_a_burst_the_first_that_is_wrong() -> None:
+    race = answered((0, 17), (0, 0))
+    assert (race.expected, race.seen, race.good) == (
+        "success, EEXIST (17)",
+        "success, success",
+        False,
+    )
+    burst = answered((0, 17) * 50, (0, 17) * 20 + (8, 17) * 30)
+    assert not burst.good
+    assert burst.expected == "number 41 of 100: success"
+    assert burst.seen == "number 41 of 100: ENOEXEC (8), 30 are wrong"
+    good = answered((0, 17) * 50, (0, 17) * 50)
+    assert (good.expected, good.seen, good.good) == ("success, EEXIST (17)",) * 2 + (True,)
+
+
+def test_an_answer_that_nobody_noted_is_the_harnesss_fault() -> None:
+    with pytest.raises(HarnessError, match="2 answers were expected and 1 were noted"):
+        answered((0, 17), (0,))
+
+
+@pytest.mark.parametrize(("pages", "good"), [(0, True), (0.5, True), (1, False), (-3, True)])
+def test_a_burst_may_not_eat_a_page_a_round(pages: float, good: bool) -> None:
+    growth = Growth(30, first=5_000_000, last=5_000_000 + int(30 * 4096 * pages))
+    checks = judge(EXPECTATION, replace(GOOD, growth=growth), None, BUILT)
+    (check,) = [check for check in checks if check.subject == "memory"]
+    assert (check.kind, check.good) == (CheckKind.HEALTH, good)
+    assert check.expected == "at most 79 kB more after 30 rounds"
+    assert not any(c.subject == "memory" for c in judge(EXPECTATION, GOOD, None, BUILT))
+
+
+@pytest.mark.parametrize("index", [0, 1, 2])
+def test_a_refusal_in_words_is_no_complaint_where_an_event_is_refused(index: int) -> None:
+    """Expected to be refused, refused though it was not expected, or still told of the event
+    before."""
+    refused = replace(GOOD, refusals=("livepatch: no",), answers=(19,) if index == 1 else (0,))
+    expected = replace(EXPECTATION, answers=(19,) if index == 0 else (0,))
+    before = replace(GOOD, answers=(19,) if index == 2 else (0,))
+    checks = judge(expected, refused, before, BUILT)
+    assert all(check.good for check in checks if check.kind is CheckKind.HEALTH)

@@ -9,7 +9,7 @@ import pytest
 
 from orchestrator import model, orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Failure, ModuleSet, ModuleSpec, Probe
+from orchestrator.nouns import Failure, Load, ModuleSet, ModuleSpec, Probe
 from orchestrator.verdicts import Expectation
 
 BARE: frozenset[str] = frozenset()
@@ -101,7 +101,7 @@ def after(order: str, capabilities: frozenset[str] = BARE) -> Expectation:
     ],
 )
 def test_errno(order: str, errno: int) -> None:
-    assert after(order).errno == errno
+    assert after(order).answers == (errno,)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ def test_an_order_that_comes_back_comes_back_to_the_same_state() -> None:
     def state(order: str) -> model.State:
         now = model.State()
         for event in orders.parse(order).events:
-            now, _ = model.step(SET, now, event, SERIES)
+            ((now, _),) = model.outcomes(SET, now, event, SERIES)
         return now
 
     assert {state("+a[fail=3] +t a=0 -a"), state("-t +v v=0 -v")} == {model.State()}
@@ -289,3 +289,103 @@ def test_a_probe_without_a_text_for_the_livepatch_is_the_sets_fault() -> None:
 def test_what_a_targets_own_init_sees(order: str, now: str | None, at_init: str | None) -> None:
     probes = after(order).probes
     assert (probes["t"], probes["init"]) == (now, at_init)
+
+
+# --- bursts -------------------------------------------------------------------------------------
+
+
+def test_a_burst_ends_like_its_events_written_out() -> None:
+    once = "+t -t a=0 -a +a"
+    for capabilities in (BARE, UPSTREAM, SERIES):
+        burst = after(f"+t +a (-t +t -t)*7 ({once})*3", capabilities)
+        written_out = after(" ".join(["+t +a", *["-t +t -t"] * 7, *[once] * 3]), capabilities)
+        assert burst.answers == (0,) * 15
+        assert (burst.modules, burst.patches) == (written_out.modules, written_out.patches)
+        assert burst.relocations == written_out.relocations
+
+
+def test_a_burst_has_every_answer() -> None:
+    assert after("(+t)*3").answers == (0, 17, 17)
+    assert after("+a (-t +t a=0)*2").answers == (2, 0, 0, 0, 0, 2)
+    assert len(after("(+t -t)*10000").answers) == 20_000
+
+
+def test_what_was_written_and_left_within_one_look_may_be_any_bytes() -> None:
+    assert after("+a (+t -t)*2").relocations["a", "t"] == "written"
+    assert after("+a (+t -t)*2 +filler").relocations["a", "t"] == "left"
+    assert after("+a +t (-t +filler -filler)*2").relocations["a", "t"] == "left"
+    assert after("+a +t (-t +t -t)*2").relocations["a", "t"] == "written"
+    assert after("+a (+t -t)*2", SERIES).relocations["a", "t"] == "pristine"
+
+
+# --- races --------------------------------------------------------------------------------------
+
+
+def ends(before: str, race: str, capabilities: frozenset[str] = SERIES) -> dict[str, set[str]]:
+    """`answers` -> the states that go with them, each as `modules/livepatches, lowest first`."""
+    state = model.State()
+    for event in orders.parse(before, SET).events if before else ():
+        state, _ = model.outcomes(SET, state, event, capabilities)[0]
+    (event,) = orders.parse(race, SET).events
+    found: dict[str, set[str]] = {}
+    for end, expectation in model.outcomes(SET, state, event, capabilities):
+        answers = " ".join(map(str, expectation.answers))
+        shown = f"{' '.join(sorted(end.loaded))}/{' '.join(end.stack)}"
+        found.setdefault(answers, set()).add(shown)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("before", "race", "expected"),
+    [
+        # The same end, whoever comes first: klp_mutex.
+        ("", "{+a +t}", {"0 0": {"a t/a"}}),
+        ("+a", "{+t +u}", {"0 0": {"a t u/a"}}),
+        ("+t +a", "{a=0 -t}", {"0 0": {"a/"}}),
+        # Two loads of one module: the second waits for the first.
+        ("", "{+t +t}", {"0 17": {"t/"}, "17 0": {"t/"}}),
+        ("+t", "{+t +t}", {"17 17": {"t/"}}),
+        ("", "{+t[fail=5] +t}", {"5 0": {"t/"}, "5 16": {"/"}, "17 0": {"t/"}}),
+        ("+a[fail=9]", "{+t +t}", {"9 9": {"a/a"}, "9 16": {"a/a"}, "16 9": {"a/a"}}),
+        # Unloading what is on its way in or out.
+        ("", "{+t -t}", {"0 0": {"/"}, "0 2": {"t/"}, "0 16": {"t/"}, "0 11": {"t/"}}),
+        ("+t", "{+t -t}", {"17 0": {"/"}, "16 0": {"/"}, "0 0": {"t/"}}),
+        ("+t", "{-t -t}", {"0 2": {"/"}, "0 16": {"/"}, "2 0": {"/"}, "16 0": {"/"}}),
+        ("+a", "{+a -a}", {"17 11": {"a/a"}}),
+        # One transition at a time.
+        ("", "{+a +b}", {"0 0": {"a b/a b", "a b/b a"}, "0 16": {"a/a"}, "16 0": {"b/b"}}),
+        ("+a", "{a=0 +b}", {"0 0": {"a b/b"}, "0 16": {"a/"}, "16 0": {"a b/a b"}}),
+        ("+a", "{a=0 a=1}", {"0 22": {"a/"}, "0 19": {"a/"}, "0 0": {"a/a"}}),
+        ("+a", "{a=0 a=0}", {"0 22": {"a/"}, "0 19": {"a/"}, "22 0": {"a/"}, "19 0": {"a/"}}),
+        # The livepatch gives its module back only when its transition has ended.
+        ("+a", "{a=0 -a}", {"0 0": {"/"}, "0 11": {"a/"}}),
+        # Opened before the start, and not there then.
+        ("", "{+a a=0}", {"0 2": {"a/a"}}),
+        ("", "{+a a.fail=5}", {"0 2": {"a/a"}}),
+        # A livepatch that meets a target whose init is yet to fail.
+        ("", "{+t[fail=5] +a[fail=9]}", {"5 0": {"a/a"}, "5 9": {"/"}, "9 0": {"a/a"}}),
+    ],
+)
+def test_how_a_race_may_end(before: str, race: str, expected: dict[str, set[str]]) -> None:
+    assert ends(before, race) == expected
+
+
+def test_a_races_first_end_is_its_events_in_turn() -> None:
+    assert after("+t {-t -t}").answers == (0, 2)
+    assert after("{+a +b}").modules == {"a", "b"}
+
+
+def test_relocations_after_a_race() -> None:
+    def found(capabilities: frozenset[str]) -> set[str]:
+        state, _ = model.outcomes(SET, model.State(), Load("t"), capabilities)[0]
+        (race,) = orders.parse("{+a -t}").events
+        outcomes = model.outcomes(SET, state, race, capabilities)
+        return {expectation.relocations["a", "t"] for _, expectation in outcomes}
+
+    assert found(SERIES) == {"pristine"}
+    assert found(BARE) == {"pristine", "written"}
+
+
+def test_a_race_of_four_is_soon_thought_through() -> None:
+    found = ends("+t +a", "{a=0 +b -t -a}")
+    assert set(found) == {"0 0 0 0", "0 0 0 11", "0 16 0 0", "0 16 0 11", "16 0 0 11"}

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from vmkit import FRESH, Ran, case, run_cases
 
-from orchestrator import lab, lanes, observe, options
+from orchestrator import lab, observe, options, rig
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.guest import Channel, Guest
+from orchestrator.guest import Guest
+from orchestrator.nouns import Channel
 from orchestrator.prepare import Bench
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
@@ -27,8 +28,9 @@ def test_agent_and_emulator_read_the_same_memory(bench: Bench, guest: Guest) -> 
     sight = lab.sights(bench, guest)["basic"]
     until = lab.deadline(bench.arch, SECONDS)
     for event in case("loaded", "+klp_patch +klp_target").order.events:
-        assert observe.perform(guest, sight, event, until) == 0
-    seen = observe.observe_memory(guest, sight, 0, 0.0, until)
+        done = observe.perform(guest, sight, event, until)
+        assert done.answers == (0,)
+    seen = observe.observe_memory(guest, sight, done, 0.0, until)
     fields = [(reading.address, len(reading.raw)) for reading in seen.relocations]
     assert fields
     symbols = guest.symbol(SYMBOLS, until)
@@ -88,14 +90,14 @@ def test_a_guest_lives_through_many_restores(bench: Bench, guest: Guest) -> None
         guest.restore(FRESH, until)
         look = guest.observe((), (), until)
         assert (look.taint, dict(look.modules), dict(look.patches)) == (0, {}, {})
-        assert guest.load(path, "", until) == 0
+        assert guest.change(("load", path), until) == 0
 
 
 def test_both_channels_show_the_same(benches: Mapping[str, Bench]) -> None:
     """The smoke suite and a long order, over the agent's port and over SSH."""
     cases = (*options.suite_cases("smoke"), MANY)
     by_channel = {
-        channel: run_cases(list(benches.values()), cases, lanes.Options(channel=channel))
+        channel: run_cases(list(benches.values()), cases, rig.Options(channel=channel))
         for channel in Channel
     }
     shown = {channel: everything(ran) for channel, ran in by_channel.items()}

@@ -4,8 +4,10 @@
  * has a function of its own, whose name the kernel's report shows.
  */
 #include <linux/delay.h>
+#include <linux/gfp.h>
 #include <linux/irqflags.h>
 #include <linux/reboot.h>
+#include <linux/slab.h>
 #include <linux/string.h>
 #include "../klp_e2e.h"
 
@@ -58,6 +60,23 @@ static klp_e2e_opaque void trouble_taint(void)
 	add_taint(TAINT_USER, LOCKDEP_STILL_OK);
 }
 
+/* A page that nobody will give back, and that no statistics speak of. */
+static klp_e2e_opaque void trouble_leak(void)
+{
+	__get_free_page(GFP_KERNEL);
+}
+
+/* The same of kmalloc()'s, like a forgotten kobject. */
+static klp_e2e_opaque void trouble_forget(void)
+{
+	size_t size = PAGE_SIZE;
+	void *memory;
+
+	OPTIMIZER_HIDE_VAR(size);
+	memory = kmalloc(size, GFP_KERNEL);
+	OPTIMIZER_HIDE_VAR(memory);
+}
+
 static klp_e2e_opaque void trouble_later(void)
 {
 	trouble_in_show = true;
@@ -73,7 +92,8 @@ static int trouble_set(const char *value, const struct kernel_param *kp)
 		{ "oops", trouble_oops },	{ "panic", trouble_panic },
 		{ "reboot", trouble_reboot },	{ "hang", trouble_hang },
 		{ "wait", trouble_wait },	{ "taint", trouble_taint },
-		{ "show", trouble_later },
+		{ "show", trouble_later },	{ "leak", trouble_leak },
+		{ "forget", trouble_forget },
 	};
 	size_t i;
 
