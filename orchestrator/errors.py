@@ -70,9 +70,13 @@ class ConfigError(BuildError):
 
 
 class HarnessError(KlpError):
-    """The machine, or our own code; never the kernel under test."""
+    """The machine, or our own code; never the kernel under test.
+
+    `argv`: the command line of the QEMU whose boot or life this ended, if any.
+    """
 
     exit_code = Exit.HARNESS
+    argv: tuple[str, ...] = ()
 
 
 class MissingTool(HarnessError):

@@ -166,6 +166,7 @@ def _boot(
             ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
         )
         argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
+        stack.enter_context(_named(argv))
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
 
         def alive() -> None:
@@ -198,6 +199,16 @@ def _boot(
         )
         stack.push(lambda kind, _value, _trace: _end(machine, hurry=kind is not None))
         yield machine
+
+
+@contextlib.contextmanager
+def _named(argv: list[str]) -> Iterator[None]:
+    """Whatever of ours ends this boot or this guest carries QEMU's command line."""
+    try:
+        yield
+    except HarnessError as error:
+        error.argv = tuple(argv)
+        raise
 
 
 def _await_sign_of_life(at: Places, deadline: Deadline) -> None:

@@ -9,14 +9,16 @@ import dataclasses
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 
-from orchestrator import lab, machine, runner
+from orchestrator import lab, machine, rig, runner
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.guest import Guest
 from orchestrator.prepare import Bench
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
@@ -35,6 +37,7 @@ def test_a_qemu_that_does_not_start_says_why(bench: Bench) -> None:
     ):
         pytest.fail("it is up")
     assert f"to see it again: {arch.qemu}" in caught.value.hint.replace("/usr/bin/", "")
+    assert any("no-such-option=on" in word for word in caught.value.argv)
 
 
 def test_an_emulator_that_does_not_start_is_error_and_the_others_run(
@@ -47,7 +50,33 @@ def test_an_emulator_that_does_not_start_is_error_and_the_others_run(
         result = ran.result(first.arch.name, name)
         assert (result.status, result.steps) == (Status.ERROR, ())
         assert "no-such-cpu" in result.reason
+        assert "no-such-cpu" in result.qemu_argv
         assert {ran.result(b.arch.name, name).status for b in others} == {Status.PASS}
+
+
+def test_after_two_boots_in_vain_nobody_boots_again(
+    benches: Mapping[str, Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a row: one that works starts the count afresh."""
+    good = next(iter(benches.values()))
+    broken = dataclasses.replace(good, arch=dataclasses.replace(good.arch, cpu="no-such-cpu"))
+    boot, plan = lab.booted, iter([broken, good, broken, broken])
+
+    def booted(bench: Bench, **how: Any) -> contextlib.AbstractContextManager[Guest]:
+        return boot(next(plan), **how)
+
+    monkeypatch.setattr(lab, "booted", booted)
+    cases = [dataclasses.replace(GOOD, name=str(number)) for number in range(6)]
+    results = run_cases([good], cases, rig.Options(cold=True)).results
+    assert list(plan) == []
+    assert [result.status for result in results] == [
+        Status.ERROR,
+        Status.PASS,
+        *[Status.ERROR] * 4,
+    ]
+    assert results[3].reason == results[4].reason == results[5].reason
+    assert "no-such-cpu" in results[5].reason
+    assert results[5].qemu_argv == results[3].qemu_argv
 
 
 @pytest.mark.parametrize(
@@ -78,6 +107,7 @@ def test_a_guest_that_never_gets_ready_is_lost_with_its_last_lines(
     ):
         pytest.fail("it is up")
     assert len(caught.value.console.splitlines()) > 5
+    assert any(cmdline in word for word in caught.value.argv)
 
 
 def test_a_kernel_that_crashes_while_booting_is_fail(bench: Bench) -> None:

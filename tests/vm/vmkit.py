@@ -19,7 +19,7 @@ from typing import Any, Self
 
 import psutil
 
-from orchestrator import catalog, lanes, orders, process
+from orchestrator import catalog, lanes, orders, process, rig
 from orchestrator.catalog import module_set
 from orchestrator.nouns import Case
 from orchestrator.prepare import Bench
@@ -52,12 +52,10 @@ class Ran:
 
 
 def run_cases(
-    benches: Sequence[Bench], cases: Sequence[Case], options: lanes.Options | None = None
+    benches: Sequence[Bench], cases: Sequence[Case], options: rig.Options | None = None
 ) -> Ran:
     ran = Ran([], [])
-    lanes.run_cases(
-        benches, cases, options or lanes.Options(), ran.results.append, ran.guests.append
-    )
+    lanes.run_cases(benches, cases, options or rig.Options(), ran.results.append, ran.guests.append)
     return ran
 
 
