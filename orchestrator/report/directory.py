@@ -49,7 +49,7 @@ class ResultsDirectory:
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
-        _prepare(self.path)
+        prepare(self.path)
         self._write_documents()
 
     def __enter__(self) -> Self:
@@ -71,7 +71,7 @@ class ResultsDirectory:
         name = self._case_name(result)
         fragment = json.case_text(json.record(result, name))
         place = self.path / name
-        with _told(place):
+        with told(place):
             place.mkdir(parents=True)
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
@@ -107,7 +107,7 @@ class ResultsDirectory:
 def write(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file atomically; characters that UTF-8 cannot carry are escaped."""
     partial = path.with_name(f".{path.name}.partial")
-    with _told(path):
+    with told(path):
         try:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
             partial.chmod(mode)
@@ -130,7 +130,8 @@ def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
     return json.load(text, str(file))
 
 
-def _prepare(path: Path) -> None:
+def prepare(path: Path) -> None:
+    """Make an empty directory for results. Raises UsageError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         occupied = any(path.iterdir())
@@ -149,7 +150,8 @@ def _prepare(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def told(path: Path) -> Iterator[None]:
+    """A file that cannot be written is HarnessError."""
     try:
         yield
     except OSError as trouble:

@@ -123,10 +123,11 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
             f"{name} is malformed at {place or 'its top'}: {first['msg']}",
             hint="orchestrator/report/results.schema.json describes the file",
         ) from trouble
-    return document.run, tuple(_result(case) for case in document.cases)
+    return document.run, tuple(as_result(case) for case in document.cases)
 
 
-def _result(case: CaseRecord) -> CaseResult:
+def as_result(case: CaseRecord) -> CaseResult:
+    """The inverse of `record`; consoles and kernel logs are not in it."""
     return CaseResult(
         case=Case(case.name, case.module_set, orders.parse(case.order, None), case.why),
         arch=case.arch,

@@ -135,9 +135,8 @@ def kernel_lines(run: Run) -> list[str]:
     ]
 
 
-def plain(run: Run, results: Sequence[CaseResult]) -> str:
-    """The report for a file or a pipe: no colour, no line folded."""
-    shown = report(run, results)
+def plain(shown: RenderableType) -> str:
+    """For a file or a pipe: no colour, no line folded."""
     wide = Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False)
     with wide.capture() as captured:
         wide.print(shown)

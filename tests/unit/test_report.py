@@ -252,7 +252,7 @@ def test_junit_loads_and_counts() -> None:
 
 def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
     failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
-    shown = text.plain(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
+    shown = text.plain(text.report(a_run(2), (failed, a_result(Status.PASS, "x86_64"))))
     row = next(line for line in shown.splitlines() if line.lstrip().startswith("basic/reload"))
     assert RELOAD in row
     assert row.index("FAIL") < row.index("PASS"), "columns are sorted by architecture"
@@ -276,7 +276,7 @@ def test_a_lost_guest_is_marked_at_the_event_it_did_not_answer() -> None:
 
 def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     some = (a_result(Status.PASS), a_result(Status.SKIP, "x86_64", a_case("other")))
-    rows = [line.split() for line in text.plain(a_run(3), some).splitlines()]
+    rows = [line.split() for line in text.plain(text.report(a_run(3), some)).splitlines()]
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 
 

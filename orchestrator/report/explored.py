@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An exploration's directory, written as it goes, so that a killed one can be taken up again.
+
+DIR/explore.json      what was asked for, totals, findings; replaced whole
+DIR/walk.jsonl        one line for each verified or failed order; appended
+DIR/findings/NAME/    one bundle for each way of a finding
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, TextIO
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from orchestrator import explore, orders
+from orchestrator.errors import UsageError
+from orchestrator.findings import Finding, Signature, Way
+from orchestrator.nouns import Channel
+from orchestrator.report.directory import prepare, told, write
+from orchestrator.report.json import CaseRecord, as_result, record
+from orchestrator.survey import Ground, Tally, Wanted
+from orchestrator.verdicts import Run
+
+SCHEMA: Literal[1] = 1
+DOCUMENT = "explore.json"
+JOURNAL = "walk.jsonl"
+FINDINGS = "findings"
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class WayRecord:
+    case: CaseRecord
+    hits: int
+    repeated: int
+    tries: int
+    bundle: str
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    signature: Signature
+    ways: tuple[WayRecord, ...]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class GroundRecord:
+    arch: str
+    module_set: str
+    tally: Tally
+    findings: tuple[FindingRecord, ...]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class Document:
+    """explore.json as a whole."""
+
+    schema: Literal[1]
+    run: Run
+    wanted: Wanted
+    module_sets: tuple[str, ...]
+    channel: Channel
+    grounds: tuple[GroundRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One line of the journal."""
+
+    arch: str
+    set: str
+    order: str
+    good: bool
+    relocations: int = 0  # read back after it, where it is good
+    beyond: int = 0  # events behind it that nobody can verify, where it is not
+
+    @property
+    def path(self) -> explore.Path:
+        return orders.parse(self.order).events
+
+
+_DOCUMENT = TypeAdapter(Document)
+_WALKED = TypeAdapter(Walked)
+
+
+class ExploreDirectory:
+    """Made for a new exploration, or by `resumed` for one that was interrupted."""
+
+    def __init__(self, path: Path, head: Document) -> None:
+        self.path = path.absolute()
+        self.head = head
+        self._journal: TextIO | None = None
+        prepare(self.path)
+        self.save(())
+
+    @classmethod
+    def resumed(cls, path: Path) -> ExploreDirectory:
+        """Raises UsageError when nothing was begun there."""
+        made = cls.__new__(cls)
+        made.path = path.absolute()
+        made.head = load(path)
+        made._journal = None
+        return made
+
+    def save(self, grounds: Sequence[Ground]) -> None:
+        """Replace explore.json. Grounds that are not given stay as they were."""
+        old = {(g.arch, g.module_set): g for g in self.head.grounds}
+        new = {(g.bench.arch.name, g.name): _ground(g) for g in grounds}
+        self.head = replace(self.head, grounds=tuple({**old, **new}.values()))
+        write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
+
+    def update(self, run: Run) -> None:
+        """More is known of the run: kernels are built, a guest has ended."""
+        self.head = replace(self.head, run=run)
+
+    def walked(self, line: Walked) -> None:
+        """Append to the journal."""
+        with told(self.path / JOURNAL):
+            if self._journal is None:
+                self._journal = (self.path / JOURNAL).open("a", encoding="utf-8", buffering=1)
+            self._journal.write(json.dumps(asdict(line)) + "\n")
+
+    def close(self) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+
+    def bundle(self, name: str) -> Path:
+        """A place for a bundle that is not taken yet."""
+        place = self.path / FINDINGS / name
+        number = 1
+        while place.exists():
+            number += 1
+            place = self.path / FINDINGS / f"{name}-{number}"
+        return place
+
+    def restore(self, grounds: Sequence[Ground]) -> None:
+        """Tell the grounds what was done before they were made."""
+        by_name = {(g.bench.arch.name, g.name): g for g in grounds}
+        for found in self.head.grounds:
+            ground = by_name.get((found.arch, found.module_set))
+            if ground is not None:
+                ground.findings = tuple(_finding(found, each) for each in found.findings)
+                ground.tally.seconds = found.tally.seconds
+        for line in self._lines():
+            ground = by_name.get((line.arch, line.set))
+            if ground is None:
+                continue
+            if line.good:
+                ground.verified(line.path, line.relocations)
+            else:
+                ground.failed(line.path, line.beyond)
+
+    def _lines(self) -> Iterator[Walked]:
+        journal = self.path / JOURNAL
+        if not journal.exists():
+            return
+        for text in journal.read_text(encoding="utf-8").splitlines():
+            try:
+                yield _WALKED.validate_json(text)
+            except ValidationError:
+                continue  # cut short when the exploration was killed: that order is walked again
+
+
+def load(path: Path) -> Document:
+    """explore.json of a directory. Raises UsageError."""
+    file = path / DOCUMENT
+    try:
+        return _DOCUMENT.validate_json(file.read_text(encoding="utf-8"))
+    except OSError as trouble:
+        raise UsageError(
+            f"cannot read {file}: {trouble.strerror}", hint="give a directory of `klp-e2e explore`"
+        ) from trouble
+    except ValidationError as trouble:
+        first = trouble.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
+            hint="was it written by another version of klp-e2e?",
+        ) from trouble
+
+
+def findings(ground: GroundRecord) -> tuple[Finding, ...]:
+    """The findings of a ground as values."""
+    return tuple(_finding(ground, each) for each in ground.findings)
+
+
+def _finding(ground: GroundRecord, found: FindingRecord) -> Finding:
+    ways = tuple(Way(as_result(w.case), w.hits, w.repeated, w.tries, w.bundle) for w in found.ways)
+    return Finding(ground.arch, ground.module_set, found.signature, ways)
+
+
+def _ground(ground: Ground) -> GroundRecord:
+    return GroundRecord(
+        ground.bench.arch.name,
+        ground.name,
+        ground.tally,
+        tuple(
+            FindingRecord(
+                found.signature,
+                tuple(
+                    WayRecord(record(w.result), w.hits, w.repeated, w.tries, w.bundle)
+                    for w in found.ways
+                ),
+            )
+            for found in ground.findings
+        ),
+    )

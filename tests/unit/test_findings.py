@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is one finding, and what is another."""
+
+from __future__ import annotations
+
+import pytest
+
+from orchestrator import findings, orders
+from orchestrator.findings import Signature, Way, added, counted, explained, signature
+from orchestrator.nouns import Case
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+
+GOOD = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+REFUSED = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
+STALE = Check(CheckKind.RELOCATION, "p .text+0xe R_GOT t:x,0", "leads to", "bytes ff", False)
+VALUE = Check(CheckKind.VALUE, "target", "42", "0", False)
+CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG at 0xffff12 in 00000000deadbeef", False)
+
+
+def failed(text: str, *checks: Check) -> CaseResult:
+    order = orders.parse(text)
+    steps = [Step(orders.format_event(event), (GOOD,), 0, 0, 0) for event in order.events]
+    steps[-1] = Step(steps[-1].event, checks, 0, 0, 0)
+    return CaseResult(Case("found", "basic", order), "a", Status.FAIL, "", tuple(steps))
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (failed("+p +t", GOOD, REFUSED, VALUE), Signature("+t", "answer", "ENOEXEC (8)")),
+        (failed("+p +t[x=1]", STALE), Signature("+t", "relocation", "R_GOT")),
+        (failed("+p +t", VALUE), Signature("+t", "value", "target")),
+        (failed("+p +t", STALE, CRASH), Signature("+t", "health", "guest: BUG at N in N")),
+        (failed("+p (-t +t)*50", VALUE), Signature("(-t +t)*N", "value", "target")),
+        (failed("{+p[x=1] +t}", VALUE), Signature("{+p +t}", "value", "target")),
+        (failed("+p +t", GOOD), None),
+    ],
+)
+def test_how_a_case_failed(result: CaseResult, expected: Signature | None) -> None:
+    assert signature(result) == expected
+
+
+@pytest.mark.parametrize(
+    ("part", "whole", "expected"),
+    [
+        ("+p +t", "+p +f +t", True),
+        ("+p +t", "+t +p", False),
+        ("+t +t", "+t -t", False),
+        ("+p", "+p[x=1]", False),
+    ],
+)
+def test_parts(part: str, whole: str, expected: bool) -> None:
+    assert findings.is_part(orders.parse(part), orders.parse(whole)) is expected
+
+
+def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
+    like = Signature("+t", "answer", "ENOEXEC (8)")
+    found = added((), like, Way(failed("+f +p +t -t +t", REFUSED)))
+    assert explained(found, like, orders.parse("+f +p p.x=1 +t -t +t")) == (0, 0)
+    assert explained(found, like, orders.parse("+p +t -t +t")) is None
+    found = added(found, like, Way(failed("+p +t -t +t", REFUSED)))
+    assert [orders.format(way.order) for way in found[0].ways] == ["+p +t -t +t", "+f +p +t -t +t"]
+    found = added(found, Signature("+t", "value", "target"), Way(failed("+p +t", VALUE)))
+    assert len(found) == 2
+    at = explained(found, like, orders.parse("+p +t -t +t +f"))
+    assert at == (0, 0)
+    found = counted(found, at)
+    assert [way.hits for way in found[0].ways] == [2, 1]
+    assert found[0].hits == 3
+    # a longer order was minimised to one that is there already
+    assert added(found, like, Way(failed("+p +t -t +t", REFUSED)))[0].ways[0].hits == 3

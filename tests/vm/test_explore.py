@@ -1,0 +1,219 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Exploration of real kernels: it finds what is there, nothing else, and its totals add up whatever
+happens to its guests."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+from vmkit import ARCHES, TROUBLE, Klp, wait_for
+
+from orchestrator import orders, survey, walk
+from orchestrator.deadline import Deadline
+from orchestrator.errors import HarnessError
+from orchestrator.explore import Path as Events
+from orchestrator.findings import Way
+from orchestrator.guest import Guest
+from orchestrator.prepare import Bench
+from orchestrator.rig import Options
+from orchestrator.survey import Ground, Listener, Strategy, Wanted
+from orchestrator.verdicts import CheckKind, Step
+
+MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]
+
+
+def explored(
+    bench: Bench,
+    module_set: str,
+    wanted: Wanted,
+    on_verified: Callable[[Ground], None] = lambda ground: None,
+) -> Ground:
+    ground = Ground(bench, module_set, wanted)
+    seen: list[Events] = []
+
+    def verified(_: Ground, path: Events, step: Step) -> None:
+        assert step.good
+        seen.append(path)
+        on_verified(ground)
+
+    def found(_: Ground, way: Way) -> Way:
+        return way
+
+    listener = Listener(
+        verified=verified,
+        failed=lambda *_: None,
+        change=lambda _: None,
+        found=found,
+        guest=lambda _: None,
+        say=lambda _: None,
+    )
+    survey.explore([ground], wanted, Options(), listener)
+    tally = ground.tally
+    assert len(seen) == len(set(seen)) == tally.verified
+    assert tally.done == tally.planned
+    return ground
+
+
+def planned(bench: Bench, module_set: str, depth: int) -> walk.Plan:
+    return walk.exhaustive(bench.sets[module_set].set, bench.kernel.capabilities, depth)
+
+
+def test_a_good_kernel_differs_from_the_model_nowhere(bench: Bench) -> None:
+    ground = explored(bench, "callbacks", Wanted(depth=3))
+    plan = planned(bench, "callbacks", 3)
+    assert ground.findings == ()
+    assert (ground.tally.verified, ground.tally.states) == (plan.edges, plan.states)
+    assert ground.tally.relocations > plan.edges
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_reload_bugs_are_found_and_minimised(make_benches: MakeBenches, arch: str) -> None:
+    """Nobody says where to look. One order is too short to show it without one of its events."""
+    bench = make_benches(())[arch]
+    ground = explored(bench, "basic", Wanted(depth=5, confirm=2))
+    assert ground.findings
+    shortest = [orders.format(found.ways[0].order) for found in ground.findings]
+    moved = ["+klp_patch +klp_target -klp_target +filler +klp_target"]
+    same = ["+klp_patch +klp_target -klp_target +klp_target"]
+    first = "+klp_target +klp_patch "
+    told = {text.replace(first, "+klp_patch +klp_target ") for text in shortest}
+    got = any(r.leads_to == "got" for r in bench.arch.relocations)
+    assert told == {*(moved if got else same)}
+    kind = CheckKind.RELOCATION if got else CheckKind.ANSWER
+    for found in ground.findings:
+        assert found.signature.kind == kind
+        assert found.known
+        assert [(way.repeated, way.tries) for way in found.ways] == [(2, 2)] * len(found.ways)
+
+
+def test_random_walks_with_races_and_bursts_on_a_good_kernel(bench: Bench) -> None:
+    choice = walk.Choice(races=True, burst=3)
+    wanted = Wanted(Strategy.RANDOM, depth=8, orders=4, seed=3, choice=choice)
+    ground = explored(bench, "basic", wanted)
+    assert ground.findings == ()
+    assert ground.tally.verified == ground.tally.planned
+
+
+def test_a_crash_is_a_finding_and_no_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = [
+        "+trouble -trouble",
+        "+trouble -trouble +trouble trouble.what=panic -trouble",
+        "+trouble",
+    ]
+    given = [orders.parse(text) for text in told]
+    monkeypatch.setattr(walk, "random_orders", lambda *_: iter(given))
+    ground = explored(bench, TROUBLE, Wanted(Strategy.RANDOM, confirm=1))
+    (found,) = ground.findings
+    assert found.signature.detail.startswith("guest: Kernel panic - not syncing")
+    assert orders.format(found.ways[0].order) == "+trouble trouble.what=panic"
+    assert found.ways[0].repeated == 1
+    tally = ground.tally
+    assert (tally.verified, tally.failed, tally.beyond, tally.unwalked) == (3, 1, 1, 0)
+
+
+# --- robustness --------------------------------------------------------------------------------
+
+
+def test_guests_that_are_killed_cost_nothing_but_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests: list[Guest] = []
+    save = Guest.save
+
+    def saved(self: Guest, name: str, deadline: Deadline) -> None:
+        guests.append(self)
+        save(self, name, deadline)
+
+    monkeypatch.setattr(Guest, "save", saved)
+
+    def kill(ground: Ground) -> None:
+        if ground.tally.verified in (5, 20, 40):
+            guests[-1].machine.kill()
+
+    ground = explored(bench, "basic", Wanted(depth=3), kill)
+    assert len(guests) == 4
+    assert ground.findings == ()
+    assert ground.tally.verified == planned(bench, "basic", 3).edges
+
+
+def test_snapshots_that_do_not_load_cost_nothing_but_time(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    restore = Guest.restore
+    refused = []
+
+    def restored(self: Guest, name: str, deadline: Deadline) -> None:
+        if name.startswith("depth-"):
+            refused.append(name)
+            raise HarnessError("it does not load")
+        restore(self, name, deadline)
+
+    monkeypatch.setattr(Guest, "restore", restored)
+    monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 1000)  # keep every state
+    ground = explored(bench, "basic", Wanted(depth=3))
+    assert refused
+    assert ground.tally.verified == planned(bench, "basic", 3).edges
+
+
+def test_without_any_guest_everything_is_unwalked_and_says_why(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def boot(*_: object, **__: object) -> None:
+        raise HarnessError("no guest today")
+
+    monkeypatch.setattr("orchestrator.lab.booted", boot)
+    ground = explored(bench, "basic", Wanted(depth=4))
+    plan = planned(bench, "basic", 4)
+    assert ground.tally.unwalked == plan.edges
+    assert dict(ground.tally.troubles) == {"no guest today": plan.edges}
+
+
+# --- the command -------------------------------------------------------------------------------
+
+
+def arguments(bench: Bench, *more: str) -> Sequence[str]:
+    return ("explore", "--arch", bench.arch.name, "--modules", "basic", *more)
+
+
+def journal(directory: Path) -> list[str]:
+    lines = (directory / "walk.jsonl").read_text().splitlines()
+    return [json.loads(line)["order"] for line in lines]
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_an_interrupted_exploration_is_taken_up_again(
+    klp: Klp, bench: Bench, how: signal.Signals
+) -> None:
+    place = klp.directory / "walk"
+    started = klp.start(*arguments(bench, "--depth", "4", "-o", str(place)))
+    wait_for("some orders", lambda: (place / "walk.jsonl").exists() and len(journal(place)) > 20)
+    started.send_signal(how)
+    told = klp.end(started)
+    assert told.code == (130 if how is signal.SIGINT else -how)
+    wait_for("everything of it to end", lambda: not klp.running())
+    for left in klp.temporary.iterdir():  # a SIGKILL cannot tidy up; `cache prune` does
+        assert how is signal.SIGKILL, left
+    before = journal(place)
+    again = klp.end(klp.start("explore", "--resume", str(place)))
+    assert again.code == 0, again.err
+    walked = journal(place)
+    assert walked[: len(before)] == before
+    assert len(walked) == len(set(walked)) == planned(bench, "basic", 4).edges
+    document = json.loads((place / "explore.json").read_text())
+    assert document["run"]["trouble"] == ""
+    assert document["grounds"][0]["tally"]["verified"] == len(walked)
+
+
+def test_a_budget_bounds_the_walk(klp: Klp, bench: Bench) -> None:
+    began = time.monotonic()
+    told = klp.run(*arguments(bench, "--budget", "6s", "-o", str(klp.directory / "walk")))
+    assert told.code == 0, told.err
+    assert time.monotonic() - began < 60
+    (ground,) = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]
+    assert ground["tally"]["verified"] > 10
+    assert "orders verified" in told.out
