@@ -48,7 +48,12 @@ def build(
                 _fill(tmp, kernel, arch, module_set, jobs, deadline)
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    modules = {spec.name: _built(spec, final, arch) for spec in module_set.modules}
+    return read(module_set, final, arch)
+
+
+def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
+    """The set from its .ko files in `directory`. Raises UsageError for one that is none."""
+    modules = {spec.name: _built(spec, directory, arch) for spec in module_set.modules}
     return BuiltSet(module_set, modules)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog, image, kernel, modules
+from orchestrator import catalog, image, kernel, modules, process
 from orchestrator.deadline import Deadline
 from orchestrator.known import KnownIssue, KnownIssuesFile
 from orchestrator.nouns import Arch, BuiltSet, Kernel
@@ -87,3 +87,8 @@ def benches(
         advance(task, len(sets) + 1, len(sets) + 1)
         result.append(Bench(arch, built, built_sets, userland, issues.issue))
     return tuple(result)
+
+
+def qemu_version(arch: Arch) -> str:
+    """`QEMU emulator version 7.2.22 (Debian ...)`"""
+    return process.run([arch.qemu, "--version"]).output.partition("\n")[0]

@@ -1,0 +1,440 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bundles: what is written can be read, what was damaged is named, the script does the right events
+and judges by what failed. Nothing is booted."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from elf_samples import livepatch, target
+
+from orchestrator import (
+    bundle,
+    catalog,
+    image,
+    judge,
+    modules,
+    orders,
+    prepare,
+    reproducer,
+    session,
+    signs,
+    tools,
+)
+from orchestrator.elf import klp
+from orchestrator.elf.relocation import field_bytes
+from orchestrator.elf.writer import write
+from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
+from orchestrator.findings import signature
+from orchestrator.nouns import Arch, Case, Kernel, KlpSymbol, ModuleSet
+from orchestrator.prepare import Bench
+from orchestrator.qemu import qemu_argv
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    CheckKind,
+    Expectation,
+    Observation,
+    RelocationReading,
+    RelocationState,
+    Status,
+    Step,
+)
+
+ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
+RUN = "/tmp/klp-x,y z"  # a run directory with all that an option's value trips over
+ORDER = "+my_patch +the_target -the_target +the_target"
+SET = """
+name = "tiny"
+description = "of two samples"
+[[modules]]
+name = "the_target"
+kind = "target"
+parameters = ["word"]
+[[modules]]
+name = "my_patch"
+kind = "livepatch"
+[modules.patches]
+the_target = ["target_fn"]
+[[probes]]
+name = "shown"
+file = "/sys/module/the_target/parameters/show"
+object = "the_target"
+function = "target_fn"
+original = "42"
+"""
+ANSWER = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
+SUCCESS = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+VALUE = Check(CheckKind.VALUE, "shown", "it's 42", "0", False)
+CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG: unable to handle page fault in x", False)
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A kernel of three words and a module set of two samples."""
+    monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
+    cache = tmp_path / "cache"
+    (cache / "tiny").mkdir(parents=True)
+    (cache / "tiny" / "set.toml").write_text(SET)
+    for name in ("image", "System.map", "config"):
+        (cache / name).write_text(f"the {name}\n")
+    (cache / "base.cpio.gz").write_bytes(b"not a multiple of four bytes."[:-3])
+    symbols = [KlpSymbol("the_target", name, 0) for name in ("target_fn", "target_var", "hidden")]
+    (cache / "my_patch.ko").write_bytes(
+        klp.convert(
+            write(livepatch()), symbols, field_bytes=field_bytes(ARCH.relocations), name="my_patch"
+        )
+    )
+    (cache / "the_target.ko").write_bytes(write(target(twice="hidden")))
+    module_set = catalog.load_toml(
+        cache / "tiny" / "set.toml", ModuleSet, name="tiny", directory=cache / "tiny"
+    )
+    kernel = Kernel(
+        key="0123",
+        arch=ARCH.name,
+        source="debian:6.1",
+        source_version="6.1.192-2",
+        series=(),
+        release="6.1.192",
+        version=(6, 1),
+        compiler="gcc 12.2",
+        directory=cache,
+        image=cache / "image",
+        system_map=cache / "System.map",
+        config=cache / "config",
+        build_tree=cache,
+        source_tree=cache,
+        capabilities=frozenset({"clears"}),
+    )
+    sets = {"./tiny": modules.read(module_set, cache, ARCH)}
+    return Bench(ARCH, kernel, sets, cache / "base.cpio.gz", ())
+
+
+def a_result(*checks: Check, order: str = ORDER) -> CaseResult:
+    """The last event fails by these checks."""
+    events = orders.parse(order)
+    *before, last = (orders.format_event(event) for event in events.events)
+    steps = [Step(event, (SUCCESS,), 0.1, 0.1, 0) for event in before]
+    return CaseResult(
+        case=Case("reload", "./tiny", events, "why not"),
+        arch=ARCH.name,
+        status=Status.FAIL,
+        reason="wrong",
+        steps=(*steps, Step(last, checks, 0.1, 0.1, 0)),
+        known_issue="that-one",
+        console="[    1.0] livepatch: enabling\nBUG: unable to handle page fault for 0xffff01\n",
+        dmesg="[    0.0] Linux \ud800",
+        qemu_argv=tuple(qemu_argv(ARCH, Path(RUN) / "bzImage", Path(RUN), cmdline="quiet")),
+    )
+
+
+def script(bench: Bench, result: CaseResult) -> str:
+    return reproducer.script(story(bench, result))
+
+
+def story(bench: Bench, result: CaseResult) -> reproducer.Story:
+    built = bench.sets[result.case.module_set]
+    return reproducer.Story(result, bench.arch, bench.kernel, built, (3, 4), "QEMU 7.2", "it's b")
+
+
+def relocation_check(bench: Bench, state: RelocationState, raw: bytes = b"\1\2\3\4") -> Check:
+    """A failed check of the first relocation, in judge's own words."""
+    built = bench.sets["./tiny"]
+    readings = []
+    for number, relocation in enumerate(built.modules["my_patch"].klp_relocations):
+        now = raw if number == 0 else relocation.initial
+        name = ARCH.relocation(relocation.type)
+        assert name is not None
+        reading = RelocationReading("my_patch", relocation, name.name, 0x1000, now, 5, "", 0x2000)
+        readings.append(reading)
+    expected = Expectation(
+        (0,), frozenset({"my_patch"}), {}, {}, {("my_patch", "the_target"): state}
+    )
+    both = frozenset({"my_patch", "the_target"})
+    seen = Observation((0,), both, {}, {}, tuple(readings), 0, "")
+    before = replace(
+        seen, relocations=tuple(replace(r, raw=r.relocation.initial) for r in readings)
+    )
+    checks = judge.judge_memory(expected, seen, before, built)
+    return next(check for check in checks if not check.good)
+
+
+# --- write and read ------------------------------------------------------------------------------
+
+
+def test_what_is_written_is_read(bench: Bench, tmp_path: Path) -> None:
+    place = tmp_path / "a bundle"
+    result = a_result(ANSWER, VALUE)
+    bundle.write(place, bench, result, (3, 4))
+    found = bundle.read(place)
+    assert (found.record.order, found.case.order) == (ORDER, result.case.order)
+    assert found.case.module_set == found.record.module_set == "tiny"
+    assert found.record.failed_event == 3
+    assert found.record.signature == signature(result)
+    assert (found.record.first, found.record.failed) == (ANSWER, (ANSWER, VALUE))
+    assert (found.record.repeated, found.record.tries) == (3, 4)
+    assert found.bench.kernel.capabilities == bench.kernel.capabilities
+    assert found.bench.kernel.image.read_text() == "the image\n"
+    built = found.bench.sets["tiny"]
+    assert [m.klp_relocations for m in built.modules.values()] == [
+        m.klp_relocations for m in bench.sets["./tiny"].modules.values()
+    ]
+    assert all(place in module.path.parents for module in built.modules.values())
+    assert found.shown_by(result)
+    assert not found.shown_by(replace(result, steps=result.steps[1:]))  # at another event
+    assert not found.shown_by(a_result(replace(ANSWER, seen="ENOMEM (12)")))
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_the_keys_are_fresh_and_nobody_elses(bench: Bench, tmp_path: Path) -> None:
+    keys = set()
+    for name in ("one", "two"):
+        place = tmp_path / name
+        bundle.write(place, bench, a_result(ANSWER), (1, 1))
+        for private in ("id_ed25519", "known_hosts", "overlay.cpio"):
+            assert (place / private).stat().st_mode & 0o777 == 0o600
+        keys.add((place / "id_ed25519").read_text())
+        # the parts of an initramfs stand at multiples of four bytes
+        assert (place / "userland.cpio.gz").stat().st_size % 4 == 0
+        overlay = (place / "overlay.cpio").read_bytes()
+        assert overlay.startswith(b"070701")
+        assert b"modules/tiny/my_patch.ko\0" in overlay
+    assert len(keys) == 2
+
+
+def test_a_bundle_appears_whole_or_not_at_all(bench: Bench, tmp_path: Path) -> None:
+    place = tmp_path / "b"
+    with pytest.raises(HarnessError, match="did not fail"):
+        bundle.write(place, bench, a_result(SUCCESS), (0, 1))
+    bundle.write(place, bench, a_result(ANSWER), (1, 1))
+    with pytest.raises(FileNotFoundError):
+        bundle.write(place, replace(bench, userland=tmp_path / "none"), a_result(VALUE), (1, 1))
+    assert bundle.read(place).record.first == ANSWER
+    bundle.write(place, bench, a_result(VALUE), (1, 1))
+    assert bundle.read(place).record.first == VALUE
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "cache"]
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((place / "bundle.json").read_text())
+    edit(record)
+    (place / "bundle.json").write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda p: flip(p / "kernel"), "kernel is not what was written"),
+        (lambda p: flip(p / "modules" / "my_patch.ko"), "my_patch.ko is not what was written"),
+        (lambda p: (p / "System.map").unlink(), "System.map is missing"),
+        (lambda p: (p / "bundle.json").write_text("{"), "bundle.json is damaged"),
+        (lambda p: (p / "bundle.json").unlink(), "is no bundle"),
+        (lambda p: change(p, lambda r: r.update(format=2)), "format 2, this klp-e2e reads 1"),
+        (lambda p: change(p, lambda r: r.pop("order")), "damaged at order"),
+        (lambda p: change(p, lambda r: r.update(arch="vax")), "unknown architecture: vax"),
+        (lambda p: change(p, lambda r: r["files"].pop("kernel")), "does not list kernel"),
+    ],
+)
+def test_damage_is_named(
+    bench: Bench, tmp_path: Path, damage: Callable[[Path], object], message: str
+) -> None:
+    place = tmp_path / "b"
+    bundle.write(place, bench, a_result(ANSWER), (1, 1))
+    damage(place)
+    with pytest.raises(UsageError, match=re.escape(message)) as caught:
+        bundle.read(place)
+    assert caught.value.hint
+
+
+def test_replay_needs_the_emulator(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle.write(tmp_path / "b", bench, a_result(ANSWER), (1, 1))
+    monkeypatch.setattr(tools, "which", lambda program: None)
+    with pytest.raises(MissingTool, match="qemu-system-x86_64 is not installed") as caught:
+        session.replay(bundle.read(tmp_path / "b"), 1, print)
+    assert "apt-get install qemu-system-x86" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("statuses", "code"),
+    [
+        ("FAIL PASS", Exit.KERNEL_WRONG),
+        ("FAIL ERROR", Exit.KERNEL_WRONG),
+        ("PASS ERROR", Exit.HARNESS),
+        ("PASS PASS", Exit.GOOD),
+    ],
+)
+def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
+    results = [replace(a_result(), status=Status(word)) for word in statuses.split()]
+    assert bundle.exit_code(results) is code
+
+
+# --- the script ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arch", catalog.arches().values(), ids=lambda arch: arch.name)
+def test_qemu_is_started_as_it_was_but_elsewhere(arch: Arch) -> None:
+    argv = qemu_argv(arch, Path(RUN) / "bzImage", Path(RUN), cmdline="a b", debug=True)
+    options = reproducer.portable(argv)
+    words = [word for option in options for word in option]
+    assert not [word for word in words if "/tmp" in word or "z/" in word]
+    assert ("-kernel", "kernel") in options and ("-initrd", "initrd") in options
+    assert ("-chardev", "file,id=console,path=console.log") in options
+    assert ("-chardev", "socket,id=agent,path=agent.sock,server=on,wait=off") in options
+    # what the guest sees is the same
+    asked = list(itertools.pairwise(argv))
+    for option in ("-machine", "-m", "-smp", "-append", "-device", "-netdev", "-serial"):
+        assert [o for o in options if o[0] == option] == [o for o in asked if o[0] == option]
+    assert not {"-accel", "-cpu", "-blockdev", "-mon", "-gdb"} & set(words)
+
+
+def test_events_are_requests_with_what_is_expected(bench: Bench) -> None:
+    order = (
+        "+my_patch {+the_target -my_patch} (-the_target +the_target[word=it's])*50 "
+        "my_patch=0 the_target.word=a\\b"
+    )
+    text = script(bench, a_result(ANSWER, order=order))
+    events = [shlex.split(line) for line in text.splitlines() if line.startswith("event ")]
+    assert [words[1] for words in events] == [
+        orders.format_event(event) for event in orders.parse(order).events
+    ]
+    assert {words[2] for words in events} == {"success"}
+    requests = [words[5:] for words in events]
+    assert requests == [
+        ["load /modules/tiny/my_patch.ko"],
+        ["race 2 load /modules/tiny/the_target.ko 2 unload my_patch"],
+        ["unload the_target", "load /modules/tiny/the_target.ko word=it%27s"],
+        ["write /sys/kernel/livepatch/my_patch/enabled 0"],
+        ["write /sys/module/the_target/parameters/word a%5cb"],
+    ]
+    assert [words[3] for words in events] == ["1", "1", "50", "1", "1"]
+    assert "8) name='ENOEXEC (8)' ;;" in text
+
+
+@pytest.mark.parametrize(
+    ("checks", "judgement"),
+    [
+        ((ANSWER, VALUE), "[ \"$text\" != 'ENOEXEC (8)' ] || reproduced"),
+        ((SUCCESS, VALUE), "[ \"$value\" = 'it'\"'\"'s 42' ] || reproduced"),
+        ((SUCCESS, CRASH), "! grep -e 'BUG: unable to handle page fault for .*' console.log"),
+        (
+            (replace(ANSWER, expected="number 7 of 9: success", seen="EIO (5), 2 are wrong"),),
+            'text=$(echo "$numbers" | awk \'{ print $7 }\')\ndescribe "$text"\n'
+            "[ \"$text\" != 'EIO (5)' ]",
+        ),
+        (
+            (Check(CheckKind.SYSFS, "loaded modules", "my_patch", "none", False),),
+            '[ "$said" = my_patch ] || reproduced',
+        ),
+        (
+            (Check(CheckKind.HEALTH, "taint", "nothing", "512 (W)", False),),
+            f"$((taint & ~{judge.ALLOWED_TAINT})) -eq 0 ] || reproduced",
+        ),
+        (
+            (Check(CheckKind.HEALTH, "memory", "at most 64 kB", "900 kB more", False),),
+            "trouble 'this cannot be judged by a script",
+        ),
+    ],
+)
+def test_it_is_judged_by_what_failed_first(
+    bench: Bench, checks: tuple[Check, ...], judgement: str
+) -> None:
+    assert judgement in script(bench, a_result(*checks))
+
+
+def test_a_guest_that_ended_without_a_word_is_to_end_again(bench: Bench) -> None:
+    ended = replace(CRASH, seen="QEMU: SHUTDOWN guest-reset")
+    text = script(bench, replace(a_result(SUCCESS, ended), console="livepatch: enabling\n"))
+    assert 'lives "$qemu" || reproduced' in text
+    assert "grep -q -e" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "judgement"),
+    [
+        (RelocationState.APPLIED, '[ "$leads" = "$symbol" ]; } || reproduced'),
+        (RelocationState.PRISTINE, '[ "$bytes" = 00000000 ] || reproduced'),
+        (RelocationState.LEFT, '[ "$bytes" = "$before" ] || [ "$bytes" = 00000000 ] || reproduced'),
+    ],
+)
+def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(
+    bench: Bench, state: RelocationState, judgement: str
+) -> None:
+    check = relocation_check(bench, state)
+    alone = script(bench, a_result(check))
+    assert judgement in alone
+    assert "at=$(( $(cat $place) + 12 ))" in alone  # the sample's first call, .text+0xc
+    with_value = script(bench, a_result(check, VALUE))
+    assert judgement not in with_value
+    assert '[ "$value" = ' in with_value and check.subject in with_value
+
+
+def test_a_field_is_read_as_the_table_says(bench: Bench) -> None:
+    built = bench.sets["./tiny"]
+    check = relocation_check(bench, RelocationState.APPLIED)
+    field = signs.field(ARCH, built, Step("+x", (check,), 0, 0, 0))
+    assert field is not None
+    assert (field.section, field.offset, field.size, field.initial) == (".text", 12, 4, "00000000")
+    assert (field.pc_relative, field.signed, field.addend) == (True, True, -4)
+    assert (field.object, field.symbol_section, field.symbol_offset) == ("the_target", ".text", 16)
+    assert field.little
+
+
+def test_a_pattern_finds_its_line_with_other_numbers() -> None:
+    line = "BUG: [x]* at /a.c:17 page fault for ffffffffc0271052 (0x1f) $5^"
+    pattern = signs.pattern(line)
+    assert re.search(pattern, line.replace("17", "9").replace("c0271052", "c0350000"))
+    assert not re.search(pattern, line.replace("page", "cage"))
+    assert not re.search(pattern, line.replace("a.c", "aXc"))
+
+
+# --- README --------------------------------------------------------------------------------------
+
+
+def test_the_readme_tells_all(bench: Bench) -> None:
+    text = reproducer.readme(story(bench, a_result(ANSWER, VALUE)))
+    for told in (
+        "# x86_64, Linux 6.1.192: +the_target: ENOEXEC (8)",
+        "After `+my_patch +the_target -the_target` the event `+the_target` is answered with",
+        "`that-one`",
+        "1. `+my_patch`: load `my_patch` (a livepatch for target_fn of the_target)",
+        "4. `+the_target`: load `the_target` (a target); expected: success **<- here",
+        "Seen in 3 of 4 cold boots.",
+        "seen      ENOEXEC (8)",
+        "value: shown",
+        "none: the bare kernel",
+        "debian:6.1, version 6.1.192-2",
+        "gcc 12.2",
+        "QEMU 7.2",
+        "arch/x86/kernel/module",
+        "klp-e2e replay -n 10 'it'\"'\"'s b'",
+        "./reproduce.sh",
+    ):
+        assert told in text
+
+
+def test_events_after_the_failure_are_told_as_not_reached(bench: Bench) -> None:
+    result = a_result(ANSWER)
+    longer = orders.parse(f"{ORDER} -the_target")
+    result = replace(result, case=replace(result.case, order=longer))
+    assert "5. `-the_target`: not reached" in reproducer.readme(story(bench, result))
+    assert script(bench, result).count("\nevent ") == 4
+
+
+def test_the_userland_stays_as_it_is_but_for_padding() -> None:
+    assert image.stack(b"12345", b"") == b"12345\0\0\0"
