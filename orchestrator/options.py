@@ -8,6 +8,7 @@ the line that reproduces a case works from any directory.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from pathlib import Path
 from orchestrator import catalog, orders
 from orchestrator import suite as suites
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Arch, Case, KlpSymbol, Order
+from orchestrator.nouns import Arch, Case, Channel, KlpSymbol, Order
 
 SOURCE = "debian:6.1"
 SERIES = "livepatch-reload"
 BARE = "none"  # --series none: the bare kernel
 SUITE = "core"
 MODULE_SET = "basic"
+ALL = "all"  # --modules all: every module set
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,7 @@ class RunOptions:
     directory: Path
     strict: bool
     cold: bool
+    channel: Channel
 
 
 def arches(names: Sequence[str]) -> tuple[Arch, ...]:
@@ -142,10 +145,34 @@ def run(
     directory: Path | None,
     strict: bool,
     cold: bool,
+    channel: Channel = Channel.AGENT,
 ) -> RunOptions:
-    """`directory`: None for a new one under results/, named after the time."""
+    """What `klp-e2e run` is to do; for `directory` see `results`."""
+    return RunOptions(build_options, chosen, results(directory), strict, cold, channel)
+
+
+def results(directory: Path | None) -> Path:
+    """Where results go: None for a new directory under results/, named after the time."""
     named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
-    return RunOptions(build_options, chosen, named.absolute(), strict, cold)
+    return named.absolute()
+
+
+def module_sets(names: Sequence[str]) -> tuple[str, ...]:
+    """The named module sets, each once; `all` for every one of ours."""
+    if ALL in names:
+        return tuple(catalog.module_sets())
+    chosen = tuple(dict.fromkeys(names)) or (MODULE_SET,)
+    for name in chosen:
+        catalog.module_set(name)
+    return tuple(str(Path(name).absolute()) if "/" in name else name for name in chosen)
+
+
+def seconds(text: str) -> float:
+    """`30s`, `10m`, `1.5h` as seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if found is None or not float(found[1]):
+        raise UsageError(f"'{text}' is no time", hint="a time is written 30s, 10m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:

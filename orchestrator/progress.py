@@ -45,6 +45,7 @@ class Reporter:
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -66,16 +67,17 @@ class Reporter:
         """One line that stays."""
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def advance(self, task: str, done: int, total: int) -> None:
-        """`task` has done so many of so many steps."""
+    def advance(self, task: str, done: int, total: int, note: str = "") -> None:
+        """`task` has done so many of so many steps; `note`: what else there is to say of it now."""
         with self._mutex:
             now = time.monotonic()
             began = self._began.setdefault(task, now)
             if self._console.is_terminal:
-                self._bar(task, done, total)
+                self._bar(task, done, total, note)
             elif now - self._told.get(task, began) >= LINE_EVERY or done >= total > 0:
                 self._told[task] = now
-                self.say(plain_line(task, done, total, now - began))
+                line = plain_line(task, done, total, now - began)
+                self.say(f"{line}; {note}" if note else line)
 
     def result(self, result: CaseResult, done: int, total: int) -> None:
         """A case has its verdict."""
@@ -89,10 +91,10 @@ class Reporter:
         )
         self.advance("cases", done, total)
 
-    def _bar(self, task: str, done: int, total: int) -> None:
+    def _bar(self, task: str, done: int, total: int, note: str) -> None:
         if task not in self._tasks:
-            self._tasks[task] = self._bars.add_task(escape(task), total=total)
-        self._bars.update(self._tasks[task], completed=done, total=total)
+            self._tasks[task] = self._bars.add_task(escape(task), total=total, note="")
+        self._bars.update(self._tasks[task], completed=done, total=total, note=escape(note))
 
 
 def plain_line(task: str, done: int, total: int, elapsed: float) -> str:

@@ -6,16 +6,18 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from orchestrator import catalog, lanes, prepare, process
+from orchestrator import catalog, lanes, orders, prepare, rig
 from orchestrator import doctor as hosts
 from orchestrator import shell as shells
+from orchestrator.bundle import Bundle
 from orchestrator.nouns import Arch, Kernel, Order
 from orchestrator.options import BuildOptions, RunOptions
 from orchestrator.prepare import Bench
@@ -58,30 +60,51 @@ def benches(
     )
 
 
-def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
-    """The directory with what is known before anything is built."""
+def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
+    """A run as far as it is known before anything is built."""
     program = Path(command[0]).absolute()
     if program.name == "__main__.py":  # python -m: the command lies beside python
         program = Path(sys.executable).with_name("klp-e2e")
-    begun = Run(
+    return Run(
         command=(str(program), *command[1:]),
         started=time.time(),
-        source=wanted.build.source,
-        series=wanted.build.series,
-        planned=len(wanted.cases) * len(wanted.build.arches),
+        source=wanted.source,
+        series=wanted.series,
+        planned=0,
         host=host_line(),
-        strict=wanted.strict,
-        options={"jobs": str(wanted.build.jobs), "cold": str(wanted.cold)},
+        strict=strict,
     )
-    return ResultsDirectory(wanted.directory, begun)
+
+
+def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    run = replace(
+        begun(wanted.build, command, wanted.strict),
+        planned=len(wanted.cases) * len(wanted.build.arches),
+        options={
+            "jobs": str(wanted.build.jobs),
+            "cold": str(wanted.cold),
+            "channel": wanted.channel,
+        },
+    )
+    return ResultsDirectory(wanted.directory, run)
+
+
+def need_emulators(wanted: BuildOptions) -> None:
+    """Before a build of ten minutes, not after it. Raises MissingTool."""
+    for arch in wanted.arches:
+        _need_emulator(arch)
+
+
+def _need_emulator(arch: Arch) -> None:
+    need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
 
 
 def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every case on every architecture; each result is on disk before the next one begins."""
-    for arch in wanted.build.arches:  # before a build of ten minutes, not after it
-        need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
+    need_emulators(wanted.build)
     made = benches(wanted.build, (case.module_set for case in wanted.cases), reporter)
-    qemu = {bench.arch.name: qemu_version(bench.arch) for bench in made}
+    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
     writer.update(replace(writer.run, kernels=tuple(b.kernel for b in made), qemu=qemu))
 
     def on_result(result: CaseResult) -> None:
@@ -91,7 +114,8 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    lanes.run_cases(made, wanted.cases, lanes.Options(cold=wanted.cold), on_result, on_guest)
+    chosen = rig.Options(cold=wanted.cold, channel=wanted.channel)
+    lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest)
 
 
 def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter) -> None:
@@ -101,9 +125,18 @@ def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporte
     shells.interactive(bench, module_set, order, say=reporter.say)
 
 
-def qemu_version(arch: Arch) -> str:
-    """`QEMU emulator version 7.2.22 (Debian ...)`"""
-    return process.run([arch.qemu, "--version"]).output.partition("\n")[0]
+def replay(recorded: Bundle, times: int, say: Callable[[str], None]) -> list[CaseResult]:
+    """A bundle's order so many times, each on a guest booted for it. Raises MissingTool."""
+    _need_emulator(recorded.bench.arch)
+    cpus = orders.largest_race(recorded.case.order)
+    results: list[CaseResult] = []
+    say(recorded.heading)
+    with rig.Rig(recorded.bench, rig.Options(cold=True), threading.Event(), cpus=cpus) as guests:
+        for number in range(1, times + 1):
+            results.append(guests.run(recorded.case))
+            say(f"{number} of {times}  {recorded.compared(results[-1])}")
+    say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
+    return results
 
 
 def host_line() -> str:

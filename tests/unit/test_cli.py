@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json as stdjson
+import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +18,8 @@ import pytest
 from elf_samples import target
 from typer.testing import CliRunner
 
-from orchestrator import catalog, cli, doctor, lanes, options, orders, progress, session
+from orchestrator import catalog, cli, doctor, lanes, options, orders, prepare, progress, session
+from orchestrator.cli import program
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.nouns import Case, Kernel
@@ -22,7 +27,7 @@ from orchestrator.report import directory
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
 
 ORDER = "+klp_patch +klp_target"
-COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report"]
+COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report", "replay"]
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
 
 
@@ -67,6 +72,7 @@ def test_help_has_an_example(command: str) -> None:
         (["inspect", "none.ko"], "cannot read none.ko: No such file", ".ko"),
         (["report", "."], "cannot read results.json: No such file", "-o"),
         (["report"], "report of what?", "--schema"),
+        (["replay", "."], "is no bundle: bundle.json: No such file", "holds reproduce.sh"),
     ],
 )
 def test_bad_input_is_one_message_and_2(
@@ -118,7 +124,7 @@ def raising(trouble: BaseException) -> Callable[[], Exit]:
 def test_our_errors_become_message_hint_and_code(
     trouble: KlpError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.outcome(raising(trouble)) == code
+    assert program.outcome(raising(trouble)) == code
     said = capsys.readouterr().err
     assert said.startswith(f"klp-e2e: {trouble}\n    take another\n")
     assert ("the whole output: /tmp/build.log" in said) == isinstance(trouble, BuildError)
@@ -127,27 +133,27 @@ def test_our_errors_become_message_hint_and_code(
 def test_a_mistake_of_ours_is_short_unless_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(cli.DEBUG, raising=False)
-    assert cli.outcome(raising(KeyError("spam"))) is Exit.HARNESS
+    monkeypatch.delenv(program.DEBUG, raising=False)
+    assert program.outcome(raising(KeyError("spam"))) is Exit.HARNESS
     said = capsys.readouterr().err
     assert "KeyError: 'spam' (test_cli.py:" in said
     assert "KLP_E2E_DEBUG=1" in said
     assert "Traceback" not in said
-    monkeypatch.setenv(cli.DEBUG, "1")
-    assert cli.outcome(raising(KeyError("spam"))) is Exit.HARNESS
+    monkeypatch.setenv(program.DEBUG, "1")
+    assert program.outcome(raising(KeyError("spam"))) is Exit.HARNESS
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_interrupts_are_130_and_the_first_counts(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cli.outcome(raising(KeyboardInterrupt())) is Exit.INTERRUPTED
+    assert program.outcome(raising(KeyboardInterrupt())) is Exit.INTERRUPTED
     assert capsys.readouterr().err == "klp-e2e: interrupted\n"
     handlers: dict[int, object] = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
     with pytest.raises(KeyboardInterrupt):
-        cli._interrupt(signal.SIGTERM, None)
-    assert handlers == dict.fromkeys(cli.INTERRUPTS, signal.SIG_IGN)
+        program._interrupt(signal.SIGTERM, None)
+    assert handlers == dict.fromkeys(program.INTERRUPTS, signal.SIG_IGN)
 
 
 # --- options --------------------------------------------------------------------------------------
@@ -241,7 +247,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
         "benches",
         lambda wanted, sets, reporter: tuple(Bench(a, a_kernel(a.name)) for a in wanted.arches),
     )
-    monkeypatch.setattr(session, "qemu_version", lambda arch: "QEMU 7.2")
+    monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
     return plan
 
 
@@ -301,16 +307,42 @@ def test_a_run_that_ends_early_tells_what_it_knew(
     assert klp("report", str(tmp_path / "r")).code == Exit.HARNESS
 
 
-def test_orders_lists_every_case_in_one_line() -> None:
-    told = klp("orders")
+def test_orders_lists_every_case_in_one_line_and_says_why_of_every_event() -> None:
+    told = klp("orders", "--why")
     assert told.code == 0
-    assert len(told.out.splitlines()) == len(options.suite_cases("core"))
+    cases = options.suite_cases("core")
+    whys = [line for line in told.out.splitlines() if line.startswith("    ")]
+    assert len(told.out.splitlines()) - len(whys) == len(cases)
+    assert len(whys) == sum(len(case.order.events) for case in cases)
+    assert [line for line in whys if not line.partition(": ")[2]] == []
 
 
-def test_expected_names_the_errno() -> None:
-    module_set = catalog.module_set("basic")
-    case = Case("gone", "basic", orders.parse("-klp_target +klp_target", module_set))
-    assert cli.expected(case) == "-klp_target ENOENT (2), +klp_target ok"
+def test_orders_names_the_errno_and_says_why_when_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    order = orders.parse("-klp_target +klp_target", catalog.module_set("basic"))
+    monkeypatch.setattr(options, "suite_cases", lambda suite: [Case("gone", "basic", order)])
+    line = "basic/gone: -klp_target ENOENT (2), +klp_target ok"
+    assert klp("orders").out.splitlines() == [line]
+    told = klp("orders", "--why").out.splitlines()
+    assert told[0] == line
+    assert told[1] == "    -klp_target: klp_target is not loaded: ENOENT (2)"
+    assert told[2].startswith("    +klp_target: klp_target loads")
+    assert klp("orders", "-v").out.splitlines() == told
+    assert len(told) == 3
+
+
+def test_a_complaint_that_nobody_can_read_leaves_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The terminal was closed: SIGHUP ends us, and stderr answers EIO."""
+
+    class Gone(io.FileIO):
+        def write(self, text: object) -> NoReturn:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with Gone(tmp_path / "terminal", "w") as gone:
+        monkeypatch.setattr(sys, "stderr", gone)
+        assert program.outcome(raising(KeyboardInterrupt())) is Exit.INTERRUPTED
+        assert Path(f"/proc/self/fd/{gone.fileno()}").readlink() == Path(os.devnull)
 
 
 def test_report_publishes_the_schema() -> None:

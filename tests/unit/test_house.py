@@ -19,13 +19,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only from floors below it, or from its own floor where that makes no circle.
 FLOORS = (
     "errors errnos nouns verdicts deadline",
-    "orders model judge known suite elf kconfig qemu agent",
+    "orders semantics races model memory judge known suite walk minimise findings elf kconfig qemu "
+    "agent",
     "tools pump process qmp ssh console lines workdir catalog doctor options modfiles",
     "sources series worktree kbuild kernel modules image machine",
     "guest observe prepare",
-    "lab runner lanes explore bisect",
+    "lab runner rig lanes explore triage survey bisect signs reproducer bundle",
     "report history progress",
-    "session shell",
+    "session shell exploration",
     "cli bench",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
@@ -41,8 +42,7 @@ OWNERS = {
     "platformdirs": "workdir",
     "typer": "cli",
 }
-# no I/O
-PURE = ("orders", "model", "judge", "known", "suite", "kconfig", "nouns", "verdicts", "elf")
+PURE = {*FLOORS[0].split(), *FLOORS[1].split()}  # no I/O
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}
 
 
@@ -98,7 +98,8 @@ def test_each_outside_thing_has_one_owner(library: str) -> None:
         for path in MODULES
         if any(name == library or name.startswith(f"{library}.") for name in imports(path))
     }
-    assert users <= {OWNERS[library]}
+    owner = OWNERS[library]
+    assert {user for user in users if user.split(".")[0] != owner} <= {owner}
 
 
 def test_pure_modules_touch_nothing_outside() -> None:

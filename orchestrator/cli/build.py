@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that look after host, kernels and cache."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import doctor as hosts
+from orchestrator import options, session, workdir
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    SeriesOption,
+    app,
+    guarded,
+)
+from orchestrator.errors import Exit
+from orchestrator.progress import Reporter
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")
+@guarded
+def doctor(arch: ArchOption = None) -> Exit:
+    """Say what this host lacks. One line installs it."""
+    needs = session.host_needs(options.arches(arch or ()))
+    lacking = hosts.missing(needs)
+    for need in lacking:
+        print(f"missing: {need.what} ({need.package})")
+    if lacking:
+        print(f"\n{hosts.install_line(needs)}")
+        return Exit.HARNESS
+    print(f"nothing is missing ({len(needs)} things looked for)")
+    return Exit.GOOD
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e build --arch s390x --kernel debian:6.12 --series none")
+@guarded
+def build(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Build the kernels. Those that are built are only named."""
+    wanted = options.build(arch or (), kernel, series or (), jobs)
+    with Reporter(Console(stderr=True)) as reporter:
+        kernels = session.build(wanted, reporter)
+    for made in kernels:
+        print(f"{made.arch} {made.release} {made.directory}")
+    return Exit.GOOD
+
+
+cache = typer.Typer(no_args_is_help=True, help="Look after what is kept between runs.")
+app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older-than 30")
+
+
+@cache.command("list", epilog=EXAMPLE + "klp-e2e cache list")
+@guarded
+def cache_list() -> Exit:
+    """List the entries. Kind, size, days since last used, name."""
+    for entry in workdir.entries(workdir.cache_root()):
+        days = (time.time() - entry.used) / 86400
+        print(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}")
+    return Exit.GOOD
+
+
+@cache.command("size", epilog=EXAMPLE + "klp-e2e cache size")
+@guarded
+def cache_size() -> Exit:
+    """Say how big it is. And where it lies."""
+    root = workdir.cache_root()
+    print(f"{megabytes(workdir.size(root))}  {root}")
+    return Exit.GOOD
+
+
+@cache.command("prune", epilog=EXAMPLE + "klp-e2e cache prune --older-than 0")
+@guarded
+def cache_prune(
+    older_than: Annotated[
+        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Not used for so long.")
+    ] = 30,
+) -> Exit:
+    """Remove old entries. And what killed runs left; never what is in use."""
+    removed = workdir.prune(workdir.cache_root(), older_than)
+    freed = megabytes(sum(entry.size for entry in removed)).strip()
+    print(f"removed {len(removed)} entries, {freed}")
+    return Exit.GOOD
+
+
+def megabytes(size: int) -> str:
+    """Bytes as megabytes, in a column's width."""
+    return f"{size / 1e6:10.1f} MB"

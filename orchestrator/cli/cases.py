@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that run orders, list them, and show what became of them."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import catalog, model, options, orders, session
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    ChannelOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    StrictOption,
+    SuiteOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.errnos import describe_all
+from orchestrator.errors import Exit, UsageError
+from orchestrator.nouns import Case, Channel, Order
+from orchestrator.progress import Reporter
+from orchestrator.report import directory, explored, explored_text, json, text, verdict
+from orchestrator.verdicts import Expectation
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e run --arch s390x --series none --modules basic \\\n"
+    "      --order '+klp_patch +klp_target -klp_target +filler +klp_target'"
+)
+@guarded
+def run(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        str | None,
+        typer.Option(
+            "--modules",
+            metavar="SET",
+            help=f"Module set of the orders, default {options.MODULE_SET}; "
+            "without --order: only this set's cases of the suite.",
+        ),
+    ] = None,
+    order: Annotated[
+        list[str] | None,
+        typer.Option("--order", metavar="'EVENTS'", help="Run this order instead of a suite."),
+    ] = None,
+    suite: SuiteOption = None,
+    strict: StrictOption = False,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
+    ] = False,
+    channel: ChannelOption = Channel.AGENT,
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Run orders on guests. Builds what is not built, boots, prints one line an order."""
+    cases = options.cases(modules, order or (), suite)
+    built = options.build(arch or (), kernel, series or (), jobs)
+    wanted = options.run(built, cases, output, strict, cold, channel)
+    writer = session.results_directory(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Console(stderr=True)) as reporter:
+            session.run(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(text.report(writer.run, writer.results))
+        print(f"results: {writer.path}")
+    return verdict.exit_code(writer.run, writer.results)
+
+
+@app.command("orders", epilog=EXAMPLE + "klp-e2e orders --suite core --why")
+@guarded
+def list_orders(
+    suite: SuiteOption = None,
+    why: Annotated[
+        bool, typer.Option("--why", "-v", help="Below each order a line for each event: why.")
+    ] = False,
+) -> Exit:
+    """List a suite's orders. Each with what the model expects of every event."""
+    for case in options.suite_cases(suite or options.SUITE):
+        steps = expected(case)
+        answers = (
+            f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
+            for event, step in steps
+        )
+        print(f"{case.module_set}/{case.name}: {', '.join(answers)}")
+        for event, step in steps if why else ():
+            print(f"    {event}: {step.why}")
+    return Exit.GOOD
+
+
+def expected(case: Case) -> list[tuple[str, Expectation]]:
+    """Each event of a case as it is written, with what the model expects of any kernel."""
+    module_set = catalog.module_set(case.module_set)
+    steps = model.expectations(module_set, case.order, frozenset())
+    return list(zip(map(orders.format_event, case.order.events), steps, strict=True))
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
+@guarded
+def shell(
+    arch: Annotated[str, typer.Argument(metavar="ARCH")],
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        str, typer.Option("--modules", metavar="SET", help="Module set of the order.")
+    ] = options.MODULE_SET,
+    order: Annotated[
+        str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
+    ] = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
+    events = options.order(modules, order) if order else Order(())
+    wanted = options.build((arch,), kernel, series or (), jobs)
+    session.shell(wanted, modules, events, Reporter(Console(stderr=True)))
+    return Exit.GOOD
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e report results/2026-01-31-020000")
+@guarded
+def report(
+    place: Annotated[Path | None, typer.Argument(metavar="DIR")] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of results.json.")
+    ] = False,
+) -> Exit:
+    """Print an earlier run's table. The exit code is that run's."""
+    if schema:
+        print(json.schema_text(), end="")
+        return Exit.GOOD
+    if place is None:
+        raise UsageError("report of what?", hint="give a results directory, or --schema")
+    if (place / explored.DOCUMENT).exists():
+        document = explored.load(place)
+        show(explored_text.report(document))
+        return explored_text.exit_code(document)
+    run, results = directory.read(place)
+    show(text.report(run, results))
+    return verdict.exit_code(run, results)

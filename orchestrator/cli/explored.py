@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that look for orders that fail, shorten them, and show them again."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import bundle, exploration, options, session
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    ChannelOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    StrictOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.errors import Exit
+from orchestrator.nouns import Channel
+from orchestrator.progress import Reporter
+from orchestrator.report import explored_text
+from orchestrator.survey import Strategy, Wanted
+from orchestrator.walk import Choice
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e explore --arch s390x --modules basic --series none --depth 6\n"
+    "  klp-e2e explore --modules all --budget 10m\n"
+    "  klp-e2e explore --resume results/2026-01-31-020000"
+)
+@guarded
+def explore(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--modules",
+            metavar="SET",
+            help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Events in an order; default: by the strategy."),
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="30s, 10m, 2h: go deeper, or walk on, until it is over."),
+    ] = None,
+    strategy: Annotated[
+        Strategy,
+        typer.Option(
+            help="Every event in every state; walks by a seed; or every two events in either "
+            "sequence, in few orders."
+        ),
+    ] = Strategy.EXHAUSTIVE,
+    seed: Annotated[int, typer.Option(metavar="S", help="Gives the same walks again.")] = 1,
+    orders: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Random walks, where no budget bounds them.")
+    ] = 100,
+    races: Annotated[
+        bool, typer.Option("--races", help="Also events at the same time, on two CPUs.")
+    ] = False,
+    burst: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Also N reloads of each target in a row.")
+    ] = 0,
+    every_order: Annotated[
+        bool, typer.Option("--every-order", help="Also orders that lead to a state seen before.")
+    ] = False,
+    confirm: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Cold boots of each order that fails.")
+    ] = 10,
+    guests: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Of each architecture; default: by the cores."),
+    ] = None,
+    channel: ChannelOption = Channel.AGENT,
+    strict: StrictOption = False,
+    output: OutputOption = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Go on with an interrupted one, as it was begun."),
+    ] = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Walk every load order. Minimises what fails, and keeps a bundle of it."""
+    if resume is not None:
+        asked, writer = exploration.resumed(resume, jobs)
+    else:
+        built = options.build(arch or (), kernel, series or (), jobs)
+        wanted = Wanted(
+            strategy=strategy,
+            depth=depth,
+            budget=None if budget is None else options.seconds(budget),
+            orders=orders,
+            seed=seed,
+            choice=Choice(races, burst),
+            merge=not every_order,
+            confirm=confirm,
+            guests=guests or exploration.guests(built),
+        )
+        sets = options.module_sets(modules or ())
+        asked = exploration.ExploreOptions(
+            built, sets, wanted, channel, strict, options.results(output)
+        )
+        writer = exploration.begin(asked, tuple(sys.argv))
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            exploration.explore(asked, writer, reporter)
+    finally:
+        if writer.head.grounds:
+            show(explored_text.report(writer.head))
+        print(f"results: {writer.path}")
+    return explored_text.exit_code(writer.head)
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
+@guarded
+def minimise(
+    results: Annotated[Path, typer.Argument(metavar="RESULTS")],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="ARCH/SET/NAME of a failure.")],
+    confirm: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Cold boots of the shortest order.")
+    ] = 10,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", metavar="DIR", help="The bundle; default: RESULTS/findings/…"),
+    ] = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Shorten a failing order. To one of which nothing can be left out; with a bundle of it."""
+    with Reporter(Console(stderr=True)) as reporter:
+        way = exploration.minimise(results, case, confirm, output, jobs, reporter)
+    print("\n".join(explored_text.way_lines(way)))
+    return Exit.KERNEL_WRONG
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e replay results/2026-01-31-020000/findings/s390x-basic -n 10")
+@guarded
+def replay(
+    place: Annotated[Path, typer.Argument(metavar="BUNDLE")],
+    times: Annotated[
+        int, typer.Option("-n", min=1, metavar="N", help="So many times, each from a cold boot.")
+    ] = 1,
+) -> Exit:
+    """See a bundle's order fail again. Exit code 1 when it fails, 0 when it does not."""
+    results = session.replay(bundle.read(place), times, functools.partial(print, flush=True))
+    return bundle.exit_code(results)

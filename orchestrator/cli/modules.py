@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that work on module files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import modfiles
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.errors import Exit
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e convert patch.ko klp_patch.ko --object klp_target \\\n"
+    "      --symbol hidden --symbol twice,2"
+)
+@guarded
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.ko")],
+    goal: Annotated[Path, typer.Argument(metavar="OUT.ko")],
+    object_name: Annotated[
+        str | None,
+        typer.Option("--object", metavar="M", help="Module that defines the symbols, or vmlinux."),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option("--symbol", metavar="NAME[,N]", help="N: the N-th of that name, from 1."),
+    ] = None,
+    auto: Annotated[
+        Path | None,
+        typer.Option(metavar="TARGET.ko", help="Every undefined symbol that this module defines."),
+    ] = None,
+) -> Exit:
+    """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
+    number = modfiles.convert(source, goal, object_name, symbol or (), auto)
+    print(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
+    return Exit.GOOD
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e inspect klp_patch.ko --json")
+@guarded
+def inspect(
+    module: Annotated[Path, typer.Argument(metavar="X.ko")],
+    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+) -> Exit:
+    """Check a livepatch module. Exit code 1 when it is not well-formed."""
+    found, arch = modfiles.examine(module)
+    print(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
+    return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG
