@@ -15,9 +15,10 @@ from pathlib import Path
 
 from orchestrator import catalog, kernel, options, process, series, workdir
 from orchestrator.nouns import Arch
-from orchestrator.report import directory
+from orchestrator.report import directory, explored
 from orchestrator.verdicts import CaseResult, Run
 
+EXPLORED, DEPTH = "callbacks", 5
 PROGRAM = [sys.executable, "-m", "orchestrator"]
 
 
@@ -32,6 +33,8 @@ def main(arguments: Sequence[str]) -> None:
         cold, _, _ = measured(scratch / "cold", [*arguments, "--cold"])
         for arch in arches:
             _lane(arch, warm[1], cold[1], warm[0])
+        for arch in arches:
+            _exploration(arch, scratch, cold[1])
         for arch in arches:
             _rebuild(arch, scratch / f"changed-{arch.name}")
 
@@ -81,6 +84,34 @@ def _lane(arch: Arch, warm: Iterable[CaseResult], cold: Iterable[CaseResult], ru
     count = sum(step.relocations_read for step in steps)
     print(f"    median event {event * 1000:.0f} ms, median read-back {readback * 1000:.1f} ms;")
     print(f"    {count} relocations read back over {len(steps)} events")
+
+
+def _exploration(arch: Arch, scratch: Path, cold: Iterable[CaseResult]) -> None:
+    """One guest, then two: how many orders a minute, and what an order costs."""
+    booted = statistics.mean(result.seconds for result in cold if result.arch == arch.name)
+    pace = {}
+    for guests in (1, 2):
+        place = scratch / f"explored-{arch.name}-{guests}"
+        options_ = ["--modules", EXPLORED, "--depth", str(DEPTH), "--guests", str(guests)]
+        print(f"klp-e2e explore --arch {arch.name} {' '.join(options_)}", flush=True)
+        klp_e2e("explore", "--arch", arch.name, *options_, "-o", place)
+        document = explored.load(place)
+        (tally,) = [ground.tally for ground in document.grounds]
+        pace[guests] = guests * tally.per_minute
+        if guests == 1:
+            one, lives = tally, document.run.guests
+            took = statistics.median(line.seconds for line in explored.journal(place))
+    print(f"{arch.name}: {one.verified} orders in {one.seconds:.1f} s of one guest:")
+    print(f"    {pace[1]:.0f} a minute, {pace[1] * booted / 60:.0f} times as many as with a boot")
+    print(f"    of {booted:.1f} s for each (at least 12 times)")
+    print(f"    restore + event + verification {took * 1000:.0f} ms at the median (limit 500);")
+    whole = sum(one.spent.values())
+    shares = (f"{what} {took / whole:.0%}" for what, took in sorted(one.spent.items()))
+    print(f"    it went into: {', '.join(shares)}; {one.saves} snapshots, {one.restores} restores")
+    print(f"    two guests side by side: {pace[2] / pace[1]:.2f} times one (at least 1.7)")
+    memory, disk = max(life.memory for life in lives), max(life.disk for life in lives)
+    print(f"    a guest took {memory / 1e6:.0f} MB of memory; after {one.saves} snapshots in turn")
+    print(f"    {disk / 1e6:.0f} MB of disk are in use")
 
 
 def _rebuild(arch: Arch, place: Path) -> None:

@@ -172,9 +172,9 @@ class _Scribe:
             self._reporter.say,
         )
 
-    def _verified(self, ground: Ground, path: Events, step: Step) -> None:
-        line = Walked(*_where(ground), notation(Order(path)), True, step.relocations_read)
-        self._writer.walked(line)
+    def _verified(self, ground: Ground, path: Events, step: Step, seconds: float) -> None:
+        order, read = notation(Order(path)), step.relocations_read
+        self._writer.walked(Walked(*_where(ground), order, True, read, seconds=round(seconds, 4)))
         self._advance(ground)
 
     def _failed(self, ground: Ground, path: Events, beyond: int) -> None:

@@ -9,9 +9,11 @@ tried again once, on a newly booted guest.
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Callable, Collection
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from orchestrator import lab
 from orchestrator.deadline import Deadline
@@ -46,7 +48,7 @@ class Hit:
 class Told:
     """Who hears what the walk finds. `unwalked`: path, number of events not verified, and why."""
 
-    verified: Callable[[Path, Step], None]
+    verified: Callable[[Path, Step, float], None]  # seconds, getting there included
     hit: Callable[[Path, Hit, int], None]  # the int: events behind it that nobody can verify
     unwalked: Callable[[Path, int, str], None]
 
@@ -61,10 +63,13 @@ class Costs:
     saves: int = 0
     restores: int = 0
     repeated: int = 0  # events carried out to get to a state, not to be verified
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    # seconds, by what they went into
 
-    def learn(self, what: str, seconds: float) -> None:
+    def learn(self, what: Literal["event", "save", "restore"], seconds: float) -> None:
         old: float = getattr(self, what)
         setattr(self, what, 0.8 * old + 0.2 * seconds)
+        self.spent[what] += seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +147,10 @@ class Walker:
             if self._over():
                 return False
             taken, here = None, None
+            began = time.monotonic()
             try:
                 at, here = self._go(path)
+                there = time.monotonic()
                 taken = EventRun(at.guest, self._rig.sight(self._name), event)
                 state, seen = taken.take(here.state, here.seen, self._capabilities)
             except HarnessError as trouble:
@@ -157,12 +164,20 @@ class Walker:
                 why = trouble.whole
             else:
                 after = _State((*path, event), (*here.done, event), state, seen)
-                return self._judged(at, after, taken, edges, stays)
+                now = time.monotonic()
+                self.costs.spent["verify"] += now - there - taken.step.seconds
+                return self._judged(at, after, taken, edges, stays, now - began)
         self._told.unwalked((*path, event), edges, why)
         return False
 
     def _judged(
-        self, at: _Standing, after: _State, taken: EventRun, edges: int, stays: bool
+        self,
+        at: _Standing,
+        after: _State,
+        taken: EventRun,
+        edges: int,
+        stays: bool,
+        seconds: float,
     ) -> bool:
         path, step = after.path, taken.step
         if not step.good:
@@ -174,7 +189,7 @@ class Walker:
             return False
         self.costs.learn("event", step.seconds)
         at.here = replace(after, path=path[:-1]) if stays else after
-        self._told.verified(path, step)
+        self._told.verified(path, step, seconds)
         return True
 
     def _crash(
@@ -229,6 +244,10 @@ class Walker:
                 self.costs.learn("restore", time.monotonic() - began)
                 return at, at.kept[kept]
         guest = self._rig.fresh()
+        if self._rig.booted:
+            self.costs.spent["boot"] += time.monotonic() - began
+        else:
+            self.costs.learn("restore", time.monotonic() - began)
         if self._rig.booted or self._at is None:
             self._at = _Standing(guest, None)
         return self._at, _State()
@@ -237,6 +256,7 @@ class Walker:
         """Carry out events that were verified before. After the last one the memory is read: what
         it shows is to be compared with what comes next."""
         at.here = None
+        began = time.monotonic()
         sight = self._rig.sight(self._name)
         state, done = here.state, Done(())
         for event in path[len(here.path) :]:
@@ -245,6 +265,7 @@ class Walker:
             state, _ = outcomes(self._set, state, event, self._capabilities)[0]
             self.costs.repeated += 1
         seen = observe_memory(at.guest, sight, done, 0.0, self._deadline(EVENT_SECONDS))
+        self.costs.spent["repeat"] += time.monotonic() - began
         return _State(path, (*here.done, *path[len(here.path) :]), state, seen)
 
     # --- keeping states ------------------------------------------------------------------------

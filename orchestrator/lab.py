@@ -68,6 +68,7 @@ def booted(
         stack.callback(guest.close)
         ready = time.monotonic()
         yield guest
+        memory, disk = running.footprint()
         stack.close()
         on_end(
             GuestRecord(
@@ -77,6 +78,8 @@ def booted(
                 ready_seconds=ready - began,
                 alive_seconds=time.monotonic() - began,
                 ended_by=running.ended_by,
+                memory=memory,
+                disk=disk,
             )
         )
 

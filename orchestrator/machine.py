@@ -57,6 +57,17 @@ class Machine:
     def pid(self) -> int:
         return self._running.pid
 
+    def footprint(self) -> tuple[int, int]:
+        """(bytes of memory at most so far, bytes on disk now); 0 for what can no longer be told."""
+        memory = disk = 0
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+            memory = int(found[1]) * 1024 if found else 0
+        with contextlib.suppress(OSError):
+            disk = self.places.snapshots.stat().st_blocks * 512
+        return memory, disk
+
     def alive(self) -> None:
         """Raises GuestLost when QEMU has ended."""
         if self._running.poll() is not None:

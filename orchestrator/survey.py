@@ -69,6 +69,7 @@ class Tally:
     saves: int = 0
     restores: int = 0
     repeated: int = 0  # events done again to get to a state
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of walking, by what took them
     whole: bool = True  # the plan leaves out no state for its depth
     troubles: Counter[str] = field(default_factory=Counter)  # why -> events not walked
 
@@ -136,7 +137,10 @@ class Ground:
             self.tally.saves += costs.saves
             self.tally.restores += costs.restores
             self.tally.repeated += costs.repeated
+            for what, took in costs.spent.items():
+                self.tally.spent[what] = self.tally.spent.get(what, 0.0) + took
             costs.saves = costs.restores = costs.repeated = 0
+            costs.spent.clear()
 
     def __str__(self) -> str:
         return f"{self.bench.arch.name} {self.name}"
@@ -208,7 +212,7 @@ class Ground:
 class Listener:
     """Who hears of an exploration's course; called one at a time."""
 
-    verified: Callable[[Ground, Path, Step], None]
+    verified: Callable[[Ground, Path, Step, float], None]  # seconds
     failed: Callable[[Ground, Path, int], None]  # and events behind it that nobody can verify
     change: Callable[[Ground], None]  # totals or findings have changed
     found: Callable[[Ground, Way], Way]  # a new way; it comes back with its bundle
@@ -287,10 +291,10 @@ class _Lane:
             with self._mutex:
                 self._listener.change(ground)
 
-    def _verified(self, path: Path, step: Step) -> None:
+    def _verified(self, path: Path, step: Step, seconds: float) -> None:
         if self._ground.verified(path, step.relocations_read):
             with self._mutex:
-                self._listener.verified(self._ground, path, step)
+                self._listener.verified(self._ground, path, step, seconds)
 
     def _hit(self, path: Path, hit: Hit, beyond: int) -> None:
         self._ground.failed(path, beyond)

@@ -172,6 +172,8 @@ class GuestRecord:
     alive_seconds: float  # until QEMU had ended
     ended_by: str  # the rung of the shutdown ladder
     started: float  # seconds since the epoch
+    memory: int = 0  # bytes, QEMU's at its largest
+    disk: int = 0  # bytes that its snapshots took at the end
 
 
 @dataclass(frozen=True, slots=True)

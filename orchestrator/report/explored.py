@@ -80,6 +80,7 @@ class Walked:
     good: bool
     relocations: int = 0  # read back after it, where it is good
     beyond: int = 0  # events behind it that nobody can verify, where it is not
+    seconds: float = 0.0  # of a guest, getting there included
 
     @property
     def path(self) -> explore.Path:
@@ -149,7 +150,7 @@ class ExploreDirectory:
             if ground is not None:
                 ground.findings = tuple(_finding(found, each) for each in found.findings)
                 ground.tally.seconds = found.tally.seconds
-        for line in self._lines():
+        for line in journal(self.path):
             ground = by_name.get((line.arch, line.set))
             if ground is None:
                 continue
@@ -158,15 +159,17 @@ class ExploreDirectory:
             else:
                 ground.failed(line.path, line.beyond)
 
-    def _lines(self) -> Iterator[Walked]:
-        journal = self.path / JOURNAL
-        if not journal.exists():
-            return
-        for text in journal.read_text(encoding="utf-8").splitlines():
-            try:
-                yield _WALKED.validate_json(text)
-            except ValidationError:
-                continue  # cut short when the exploration was killed: that order is walked again
+
+def journal(path: Path) -> Iterator[Walked]:
+    """What was walked, as far as it was written down."""
+    file = path / JOURNAL
+    if not file.exists():
+        return
+    for text in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield _WALKED.validate_json(text)
+        except ValidationError:
+            continue  # cut short when the exploration was killed: that order is walked again
 
 
 def load(path: Path) -> Document:

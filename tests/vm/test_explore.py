@@ -36,8 +36,8 @@ def explored(
     ground = Ground(bench, module_set, wanted)
     seen: list[Events] = []
 
-    def verified(_: Ground, path: Events, step: Step) -> None:
-        assert step.good
+    def verified(_: Ground, path: Events, step: Step, seconds: float) -> None:
+        assert step.good and seconds > 0
         seen.append(path)
         on_verified(ground)
 
