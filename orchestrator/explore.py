@@ -57,7 +57,8 @@ class Told:
 class Costs:
     """What things take on this guest, in seconds, as running means."""
 
-    event: float = GUESS
+    event: float = GUESS  # one that is verified
+    repeat: float = GUESS  # one that is not: right after a restore the emulator has to warm up
     save: float = 3 * GUESS
     restore: float = GUESS
     saves: int = 0
@@ -66,9 +67,12 @@ class Costs:
     spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
     # seconds, by what they went into
 
-    def learn(self, what: Literal["event", "save", "restore"], seconds: float) -> None:
+    def learn(
+        self, what: Literal["event", "repeat", "save", "restore"], seconds: float, times: int = 1
+    ) -> None:
+        """`seconds`: of so many times."""
         old: float = getattr(self, what)
-        setattr(self, what, 0.8 * old + 0.2 * seconds)
+        setattr(self, what, 0.8 * old + 0.2 * seconds / times)
         self.spent[what] += seconds
 
 
@@ -259,14 +263,15 @@ class Walker:
         began = time.monotonic()
         sight = self._rig.sight(self._name)
         state, done = here.state, Done(())
-        for event in path[len(here.path) :]:
+        left = path[len(here.path) :]
+        for event in left:
             until = self._deadline(EVENT_SECONDS * plain_events(event))
             done = perform(at.guest, sight, event, until)
             state, _ = outcomes(self._set, state, event, self._capabilities)[0]
-            self.costs.repeated += 1
         seen = observe_memory(at.guest, sight, done, 0.0, self._deadline(EVENT_SECONDS))
-        self.costs.spent["repeat"] += time.monotonic() - began
-        return _State(path, (*here.done, *path[len(here.path) :]), state, seen)
+        self.costs.repeated += len(left)
+        self.costs.learn("repeat", time.monotonic() - began, len(left))
+        return _State(path, (*here.done, *left), state, seen)
 
     # --- keeping states ------------------------------------------------------------------------
 
@@ -276,7 +281,7 @@ class Walker:
         if at is None or at.here is None or at.here.path != path or not path:
             return
         way = len(path) - len(_longest(path, at.kept) or ())
-        if returns(branch) * way * self.costs.event < self.costs.save:
+        if returns(branch) * way * self.costs.repeat < self.costs.save:
             return
         began = time.monotonic()
         name = _name(path)
