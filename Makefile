@@ -10,6 +10,8 @@ STAMP := $(VENV)/installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 ARGS :=
+# A guest has one CPU and waits now and then: as many tests at a time as there are cores, up to four.
+SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadgroup
 
 # The Debian packages that are not installed, one a line, from the files that `klp-e2e doctor` reads.
 define MISSING_PACKAGES
@@ -36,7 +38,9 @@ run: venv ## build the kernels, boot the guests, run the core orders on every ar
 	@$(BIN)/klp-e2e run $(ARGS)
 
 test: venv ## all tests, real guests included
-	@$(BIN)/pytest tests $(ARGS)
+	@$(BIN)/klp-e2e build
+	@$(BIN)/klp-e2e build --series none
+	@$(BIN)/pytest tests $(SIDE_BY_SIDE) $(ARGS)
 
 check: venv ## format, lint, types, and the tests that need no guest
 	@$(BIN)/ruff format --check .

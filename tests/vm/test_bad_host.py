@@ -209,6 +209,14 @@ def test_no_room_for_results(klp: Klp, one: Bench) -> None:
     assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
 
 
+def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bench) -> None:
+    told = klp.run(
+        *("explore", "--arch", one.arch.name, "--depth", "5", "-o", str(klp.results)),
+        prefix=in_namespace(tmpfs(klp.results, "size=24k")),
+    )
+    assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
+
+
 def test_a_cache_that_cannot_be_written_to(klp: Klp, one: Bench) -> None:
     """Read-only, which binds root as well."""
     cache = klp.directory / "cache"

@@ -25,6 +25,9 @@ from orchestrator.errors import Exit
 from orchestrator.nouns import Arch
 from orchestrator.prepare import Bench
 
+# one build tree an architecture: who counts what is compiled must be alone with it
+pytestmark = pytest.mark.xdist_group("build trees")
+
 OBJECTS_AT_MOST = {"x86_64": 800, "s390x": 700}  # files that a cold build compiles
 TAG = f"test{secrets.token_hex(4)}"  # in the name of every series here, and so of every kernel
 FILE = "lib/ctype.c"

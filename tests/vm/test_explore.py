@@ -73,16 +73,16 @@ def test_a_good_kernel_differs_from_the_model_nowhere(bench: Bench) -> None:
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_the_reload_bugs_are_found_and_minimised(make_benches: MakeBenches, arch: str) -> None:
-    """Nobody says where to look. One order is too short to show it without one of its events."""
+    """Nobody says where to look."""
     bench = make_benches(())[arch]
-    ground = explored(bench, "basic", Wanted(depth=5, confirm=2))
+    got = any(r.leads_to == "got" for r in bench.arch.relocations)
+    ground = explored(bench, "basic", Wanted(depth=5 if got else 4, confirm=2))
     assert ground.findings
     shortest = [orders.format(found.ways[0].order) for found in ground.findings]
     moved = ["+klp_patch +klp_target -klp_target +filler +klp_target"]
     same = ["+klp_patch +klp_target -klp_target +klp_target"]
     first = "+klp_target +klp_patch "
     told = {text.replace(first, "+klp_patch +klp_target ") for text in shortest}
-    got = any(r.leads_to == "got" for r in bench.arch.relocations)
     assert told == {*(moved if got else same)}
     kind = CheckKind.RELOCATION if got else CheckKind.ANSWER
     for found in ground.findings:
@@ -155,9 +155,9 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
 
     monkeypatch.setattr(Guest, "restore", restored)
     monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 1000)  # keep every state
-    ground = explored(bench, "basic", Wanted(depth=3))
+    ground = explored(bench, "basic", Wanted(depth=2))
     assert refused
-    assert ground.tally.verified == planned(bench, "basic", 3).edges
+    assert ground.tally.verified == planned(bench, "basic", 2).edges
 
 
 def test_without_any_guest_everything_is_unwalked_and_says_why(
@@ -187,11 +187,12 @@ def journal(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_exploration_is_taken_up_again(
-    klp: Klp, bench: Bench, how: signal.Signals
+    klp: Klp, benches: Mapping[str, Bench], how: signal.Signals
 ) -> None:
+    bench = next(iter(benches.values()))
     place = klp.directory / "walk"
-    started = klp.start(*arguments(bench, "--depth", "4", "-o", str(place)))
-    wait_for("some orders", lambda: (place / "walk.jsonl").exists() and len(journal(place)) > 20)
+    started = klp.start(*arguments(bench, "--depth", "3", "-o", str(place)))
+    wait_for("some orders", lambda: (place / "walk.jsonl").exists() and len(journal(place)) > 9)
     started.send_signal(how)
     told = klp.end(started)
     assert told.code == (130 if how is signal.SIGINT else -how)
@@ -203,7 +204,7 @@ def test_an_interrupted_exploration_is_taken_up_again(
     assert again.code == 0, again.err
     walked = journal(place)
     assert walked[: len(before)] == before
-    assert len(walked) == len(set(walked)) == planned(bench, "basic", 4).edges
+    assert len(walked) == len(set(walked)) == planned(bench, "basic", 3).edges
     document = json.loads((place / "explore.json").read_text())
     assert document["run"]["trouble"] == ""
     assert document["grounds"][0]["tally"]["verified"] == len(walked)
@@ -211,9 +212,30 @@ def test_an_interrupted_exploration_is_taken_up_again(
 
 def test_a_budget_bounds_the_walk(klp: Klp, bench: Bench) -> None:
     began = time.monotonic()
-    told = klp.run(*arguments(bench, "--budget", "6s", "-o", str(klp.directory / "walk")))
+    told = klp.run(*arguments(bench, "--budget", "8s", "-o", str(klp.directory / "walk")))
     assert told.code == 0, told.err
     assert time.monotonic() - began < 60
     (ground,) = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]
-    assert ground["tally"]["verified"] > 10
+    assert ground["tally"]["verified"] > 0
     assert "orders verified" in told.out
+
+
+def test_a_failure_of_a_run_is_shortened(klp: Klp, make_benches: MakeBenches) -> None:
+    """With events that do nothing to it before, between and behind."""
+    bench = next(iter(make_benches(()).values()))
+    order = "+filler -filler +klp_patch +klp_patch +klp_target -klp_target +filler +klp_target"
+    bare = ("--series", "none", "--modules", "basic", "--order", order)
+    ran = klp.run("run", "--arch", bench.arch.name, *bare, "-o", str(klp.results))
+    assert ran.code == 0, "it is known, by whatever order it is reached"
+    assert "KNOWN" in ran.out
+    name = f"{bench.arch.name}/basic/order-1"
+    told = klp.run("minimise", str(klp.results), name, "--confirm", "1")
+    assert told.code == 1, told.err
+    (shortest,) = [line for line in told.out.splitlines() if line.startswith("order ")]
+    events = shortest.removeprefix("order").split()
+    assert events[-1] == "+klp_target" and 4 <= len(events) <= 5
+    assert "1 of 1 cold boots" in told.out
+    assert (klp.results / "findings" / name.replace("/", "-") / "reproduce.sh").exists()
+    nothing = klp.run("minimise", str(klp.results), "no/such/case")
+    assert nothing.code == 2
+    assert f"that failed: {name}" in nothing.err

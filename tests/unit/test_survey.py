@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An exploration's bookkeeping: totals add up, nothing is walked twice, nothing is lost on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog, options, orders
+from orchestrator.errors import Exit, UsageError
+from orchestrator.explore import Path as Events
+from orchestrator.findings import Way, added, signature
+from orchestrator.nouns import BuiltSet, Case, Channel, Kernel, Order
+from orchestrator.prepare import Bench
+from orchestrator.report import explored, explored_text, text
+from orchestrator.report.explored import Document, ExploreDirectory, Walked
+from orchestrator.survey import Ground, Strategy, Wanted
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.walk import Branch, Choice
+
+ABLE = frozenset({"clears-on-unload", "clears-on-refusal"})
+BAD = orders.parse("+klp_patch +klp_target").events
+
+
+def a_bench(*names: str) -> Bench:
+    arch = next(iter(catalog.arches().values()))
+    here = Path("nowhere")
+    kernel = Kernel(
+        "k", arch.name, "debian:6.1", "6.1.1", (), "6.1.1", (6, 1), "gcc",
+        here, here, here, here, here, here, ABLE,
+    )  # fmt: skip
+    sets = {name: BuiltSet(catalog.module_set(name), {}) for name in names}
+    return Bench(arch, kernel, sets, here, ())
+
+
+def walk(ground: Ground, bad: Events = (), most: int = 10**9) -> list[Events]:
+    """Do what a guest would; the order `bad` fails. Returns what was verified."""
+    seen: list[Events] = []
+
+    def below(before: Events, branch: Branch) -> None:
+        for child in branch.children:
+            path = (*before, child.event)
+            if path == bad:
+                ground.failed(path, child.edges - 1)
+                continue
+            if ground.verified(path, 7):
+                seen.append(path)
+            below(path, child)
+        for event in branch.settled:
+            if ground.verified((*before, event), 0):
+                seen.append((*before, event))
+
+    while len(seen) < most and (errand := ground.next()) is not None:
+        below(errand.before, errand.branch)
+    return seen
+
+
+@pytest.mark.parametrize("bad", [(), BAD])
+def test_totals_add_up(bad: Events) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=5))
+    seen = walk(ground, bad)
+    tally = ground.tally
+    assert len(seen) == len(set(seen)) == tally.verified
+    assert tally.done == tally.planned
+    assert (tally.failed, tally.beyond > 0) == ((1, True) if bad else (0, False))
+    assert tally.depth == 5 and not tally.whole
+    assert not any(path[: len(bad)] == bad for path in seen if bad)
+
+
+def test_within_a_budget_it_goes_ever_deeper_and_walks_nothing_twice() -> None:
+    wanted = Wanted(budget=60.0, depth=5)
+    ground = Ground(a_bench("basic"), "basic", wanted)
+    seen = walk(ground)
+    assert len(seen) == len(set(seen)) == ground.tally.verified == ground.tally.planned
+    lengths = [len(path) for path in seen]
+    assert lengths.index(4) > lengths.index(3) > lengths.index(2)
+    whole = Ground(a_bench("basic"), "basic", Wanted(depth=5))
+    assert set(walk(whole)) == set(seen)
+
+
+def test_a_small_set_is_walked_whole() -> None:
+    ground = Ground(a_bench("vmlinux"), "vmlinux", Wanted(budget=60.0))
+    walk(ground)
+    assert ground.tally.whole
+    assert ground.next() is None
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RANDOM, Strategy.PAIRS])
+def test_sampled_orders_share_beginnings(strategy: Strategy) -> None:
+    wanted = Wanted(strategy, depth=6, orders=30, seed=2, choice=Choice(races=True, burst=2))
+    ground = Ground(a_bench("basic"), "basic", wanted)
+    seen = walk(ground)
+    assert len(seen) == len(set(seen)) == ground.tally.verified == ground.tally.planned
+    again = Ground(a_bench("basic"), "basic", wanted)
+    assert walk(again) == seen
+
+
+# --- on disk -----------------------------------------------------------------------------------
+
+RUN = Run(("klp-e2e", "explore"), 1.0, "debian:6.1", (), 0, finished=61.0)
+
+
+def head(wanted: Wanted) -> Document:
+    return Document(explored.SCHEMA, RUN, wanted, ("basic",), Channel.AGENT)
+
+
+def failed(status: Status, issue: str = "") -> CaseResult:
+    good = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+    bad = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
+    steps = (Step("+klp_patch", (good,), 0, 0, 0), Step("+klp_target", (bad,), 0, 0, 0))
+    arch = next(iter(catalog.arches()))
+    return CaseResult(
+        Case("found", "basic", Order(BAD)), arch, status, "why", steps, known_issue=issue
+    )
+
+
+def found(ground: Ground, status: Status = Status.FAIL, issue: str = "") -> None:
+    result = failed(status, issue)
+    like = signature(result)
+    assert like is not None
+    way = Way(result, repeated=3, tries=10, bundle="findings/one")
+    ground.findings = added(ground.findings, like, way)
+
+
+def test_what_was_walked_is_known_again(tmp_path: Path) -> None:
+    wanted = Wanted(depth=5)
+    ground = Ground(a_bench("basic"), "basic", wanted)
+    writer = ExploreDirectory(tmp_path / "walk", head(wanted))
+    arch = ground.bench.arch.name
+    for path in walk(ground, BAD, most=150):
+        writer.walked(Walked(arch, "basic", orders.format(Order(path)), True, 7))
+    for path in ground.dead:
+        order = orders.format(Order(path))
+        writer.walked(Walked(arch, "basic", order, False, beyond=ground.tally.beyond))
+    found(ground)
+    writer.save([ground])
+    writer.close()
+    with (writer.path / "walk.jsonl").open("a") as file:
+        file.write('{"arch": "cut sho')
+
+    again = ExploreDirectory.resumed(writer.path)
+    later = Ground(a_bench("basic"), "basic", again.head.wanted)
+    again.restore([later])
+    assert later.done == ground.done and later.dead == ground.dead
+    assert later.findings == ground.findings
+    assert (later.tally.verified, later.tally.beyond) == (
+        ground.tally.verified,
+        ground.tally.beyond,
+    )
+    walk(later, BAD)
+    assert later.tally.done == later.tally.planned
+
+
+def test_a_directory_that_is_none_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot read"):
+        explored.load(tmp_path)
+    (tmp_path / "explore.json").write_text("{")
+    with pytest.raises(UsageError, match="malformed at its top"):
+        explored.load(tmp_path)
+
+
+# --- what is said ------------------------------------------------------------------------------
+
+
+def document(ground: Ground, tmp_path: Path, strict: bool = False) -> Document:
+    writer = ExploreDirectory(tmp_path / "walk", head(Wanted(depth=3)))
+    writer.update(replace(RUN, strict=strict))
+    writer.save([ground])
+    assert json.loads((writer.path / "explore.json").read_text())["schema"] == explored.SCHEMA
+    return explored.load(writer.path)
+
+
+def test_the_report_names_the_finding_its_order_and_its_reliability(tmp_path: Path) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=3))
+    walk(ground, BAD)
+    found(ground)
+    shown = text.plain(explored_text.report(document(ground, tmp_path)))
+    assert "basic +klp_target: answer: ENOEXEC (8) (1 order)" in shown
+    assert "order      +klp_patch +klp_target\n" in shown
+    assert "reliable   3 of 10 cold boots, 1 in the walk" in shown
+    assert "findings/one" in shown
+    assert f"{ground.tally.verified} orders verified" in shown
+    assert "1 finding, in 1 min 00 s" in shown
+
+
+@pytest.mark.parametrize(
+    ("status", "strict", "unwalked", "expected"),
+    [
+        (None, False, 0, Exit.GOOD),
+        (Status.FAIL, False, 0, Exit.KERNEL_WRONG),
+        (Status.FAIL, False, 3, Exit.KERNEL_WRONG),
+        (Status.KNOWN, False, 0, Exit.GOOD),
+        (Status.KNOWN, True, 0, Exit.KERNEL_WRONG),
+        (None, False, 3, Exit.HARNESS),
+    ],
+)
+def test_exit_codes(
+    tmp_path: Path, status: Status | None, strict: bool, unwalked: int, expected: Exit
+) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=3))
+    walk(ground)
+    if status is not None:
+        found(ground, status, "an-issue" if status is Status.KNOWN else "")
+    if unwalked:
+        ground.unwalked(BAD, unwalked, "no guest")
+    made = document(ground, tmp_path, strict)
+    assert explored_text.exit_code(made) is expected
+    if unwalked:
+        assert "3 orders not walked: no guest" in text.plain(explored_text.report(made))
+
+
+def test_an_exploration_that_verified_nothing_proved_nothing(tmp_path: Path) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=3))
+    assert explored_text.exit_code(document(ground, tmp_path)) is Exit.HARNESS
+
+
+@pytest.mark.parametrize(("given", "expected"), [("30s", 30), ("10m", 600), ("1.5h", 5400)])
+def test_times(given: str, expected: float) -> None:
+    assert options.seconds(given) == expected
+
+
+@pytest.mark.parametrize("given", ["10", "m", "-3s", "0s", "1d"])
+def test_what_is_no_time_is_refused(given: str) -> None:
+    with pytest.raises(UsageError, match="is no time"):
+        options.seconds(given)
+
+
+def test_module_sets_by_name_each_once_or_all() -> None:
+    assert options.module_sets(()) == ("basic",)
+    assert options.module_sets(("stacked", "basic", "stacked")) == ("stacked", "basic")
+    assert set(options.module_sets(("all",))) == set(catalog.module_sets())
+    with pytest.raises(UsageError, match="no-such"):
+        options.module_sets(("basic", "no-such"))
