@@ -178,6 +178,7 @@ class _Scribe:
         self._advance(ground)
 
     def _failed(self, ground: Ground, path: Events, beyond: int) -> None:
+        self._writer.save(self._grounds)  # its finding, before the order counts as walked
         self._writer.walked(Walked(*_where(ground), notation(Order(path)), False, beyond=beyond))
         self._advance(ground)
 

@@ -70,6 +70,11 @@ class Rig:
     ) -> None:
         self.discard()
 
+    @property
+    def stopped(self) -> bool:
+        """Is everything to end?"""
+        return self._stop.is_set()
+
     def fresh(self, cpus: int = 1) -> Guest:
         """The guest in its freshly booted state, with so many CPUs or those of the rig.
 
@@ -77,6 +82,8 @@ class Rig:
         second after which the kernel tries again (kernel/livepatch/transition.c). Raises
         HarnessError when there is none to be had, at once where the last boots failed too.
         """
+        if self.stopped:
+            raise HarnessError("no guest is booted any more: all is to end")
         if len(self._in_vain) == BOOTS_IN_VAIN:
             raise self._in_vain[-1]
         cpus = max(cpus, self._cpus)
@@ -150,7 +157,7 @@ class Rig:
             lab.booted(self.bench, channel=self._options.channel, cpus=cpus, on_end=self._on_guest)
         )
         self._guest = guest
-        if self._stop.is_set():
+        if self.stopped:
             guest.machine.kill()  # `kill` came while there was no guest to be killed
         self._sights = lab.sights(self.bench, guest)
         if not self._options.cold:

@@ -273,7 +273,7 @@ class _Lane:
         self._listener = listener
         self._mutex = mutex
         self._over = over
-        self._hits: list[Hit] = []
+        self._hits: list[tuple[Path, Hit, int]] = []
 
     def run(self) -> None:
         ground = self._ground
@@ -285,9 +285,7 @@ class _Lane:
             walker.walk(errand)
             ground.spent(time.monotonic() - began, walker.costs)
             with ground.triage, self._cold:
-                for hit in self._hits:
-                    self._sort(hit)
-            self._hits.clear()
+                self._sort_hits()
             with self._mutex:
                 self._listener.change(ground)
 
@@ -298,9 +296,17 @@ class _Lane:
 
     def _hit(self, path: Path, hit: Hit, beyond: int) -> None:
         self._ground.failed(path, beyond)
-        self._hits.append(hit)
-        with self._mutex:
-            self._listener.failed(self._ground, path, beyond)
+        self._hits.append((path, hit, beyond))
+
+    def _sort_hits(self) -> None:
+        """Told of only when it is sorted: what is not will be found again by who goes on later."""
+        for path, hit, beyond in self._hits:
+            self._sort(hit)
+            if self._rig.stopped:
+                return
+            with self._mutex:
+                self._listener.failed(self._ground, path, beyond)
+        self._hits.clear()
 
     def _sort(self, hit: Hit) -> None:
         """Into the findings: a hit more of a way that is known, else a way of its own."""
@@ -314,6 +320,8 @@ class _Lane:
         way = triage.way(
             ground.bench, ground.name, hit, like, self._rig.run, self._cold.run, self._tries
         )
+        if self._rig.stopped:
+            return  # what was tried after that says nothing
         with self._mutex:
             way = self._listener.found(ground, way)
         ground.findings = added(ground.findings, like, way)

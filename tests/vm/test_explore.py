@@ -64,7 +64,7 @@ def planned(bench: Bench, module_set: str, depth: int) -> walk.Plan:
 
 
 def test_a_good_kernel_differs_from_the_model_nowhere(bench: Bench) -> None:
-    ground = explored(bench, "callbacks", Wanted(depth=3))
+    ground = explored(bench, "callbacks", Wanted(depth=3, guests=2))
     plan = planned(bench, "callbacks", 3)
     assert ground.findings == ()
     assert (ground.tally.verified, ground.tally.states) == (plan.edges, plan.states)
@@ -208,6 +208,28 @@ def test_an_interrupted_exploration_is_taken_up_again(
     document = json.loads((place / "explore.json").read_text())
     assert document["run"]["trouble"] == ""
     assert document["grounds"][0]["tally"]["verified"] == len(walked)
+
+
+def test_interrupted_while_it_minimises_it_finds_the_same_again(
+    klp: Klp, make_benches: MakeBenches
+) -> None:
+    bench = next(iter(make_benches(()).values()))
+    place = klp.directory / "walk"
+    bare = ("--series", "none", "--depth", "5", "--confirm", "1", "-o", str(place))
+    started = klp.start(*arguments(bench, *bare))
+    assert started.stderr is not None
+    for line in started.stderr:
+        if "minimising" in line:
+            break
+    began = time.monotonic()
+    started.send_signal(signal.SIGINT)
+    assert klp.end(started).code == 130
+    assert time.monotonic() - began < 15, "nobody boots guests any more"
+    klp.assert_nothing_left()
+    assert json.loads((place / "explore.json").read_text())["grounds"][0]["findings"] == []
+    again = klp.run("explore", "--resume", str(place))
+    assert "KNOWN" in again.out
+    assert len(journal(place)) == len(set(journal(place)))
 
 
 def test_a_budget_bounds_the_walk(klp: Klp, bench: Bench) -> None:
