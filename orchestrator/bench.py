@@ -18,7 +18,7 @@ from orchestrator.nouns import Arch
 from orchestrator.report import directory, explored
 from orchestrator.verdicts import CaseResult, Run
 
-EXPLORED, DEPTH = "callbacks", 5
+EXPLORED, DEPTH = "callbacks", 4
 PROGRAM = [sys.executable, "-m", "orchestrator"]
 
 
