@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from orchestrator import lab
+from orchestrator import errnos, lab
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.guest import Guest
@@ -267,11 +267,25 @@ class Walker:
         for event in left:
             until = self._deadline(EVENT_SECONDS * plain_events(event))
             done = perform(at.guest, sight, event, until)
-            state, _ = outcomes(self._set, state, event, self._capabilities)[0]
+            state = self._state_after(state, event, done)
         seen = observe_memory(at.guest, sight, done, 0.0, self._deadline(EVENT_SECONDS))
         self.costs.repeated += len(left)
         self.costs.learn("repeat", time.monotonic() - began, len(left))
         return _State(path, (*here.done, *left), state, seen)
+
+    def _state_after(self, state: State, event: Event, done: Done) -> State:
+        """The state that an event led to, by its answers. Raises HarnessError when they are not
+        those of an event that was good before, or fit more than one end of a race: what is looked
+        at next would be judged by a state that nobody has seen."""
+        ends = outcomes(self._set, state, event, self._capabilities)
+        fitting = {after for after, expected in ends if expected.answers == done.answers}
+        if len(fitting) != 1:
+            raise HarnessError(
+                f"{format_event(event)}, done again on the way to what is to be verified, answered "
+                f"{errnos.describe_all(done.answers)}",
+                hint="it was good before: try the order by itself, klp-e2e run --order",
+            )
+        return fitting.pop()
 
     # --- keeping states ------------------------------------------------------------------------
 

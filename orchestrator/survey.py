@@ -245,9 +245,13 @@ def explore(
         return stop.is_set() or (end is not None and time.monotonic() > end)
 
     def work(mine: Rig) -> None:
-        for ground in grounds:
-            if ground.bench.arch.name == mine.bench.arch.name:
-                _Lane(mine, rig(mine.bench, cold=True), ground, wanted, listener, mutex, over).run()
+        lanes = [
+            _Lane(mine, rig(mine.bench, cold=True), ground, wanted, listener, mutex, over)
+            for ground in grounds
+            if ground.bench.arch.name == mine.bench.arch.name
+        ]
+        while lanes:  # in turn: a budget is for all of them
+            lanes = [lane for lane in lanes if not over() and lane.errand()]
 
     rigs = [rig(bench, options.cold) for bench in benches.values() for _ in range(wanted.guests)]
     side_by_side(rigs, work, stop)
@@ -272,22 +276,25 @@ class _Lane:
         self._tries = wanted.confirm
         self._listener = listener
         self._mutex = mutex
-        self._over = over
         self._hits: list[tuple[Path, Hit, int]] = []
-
-    def run(self) -> None:
-        ground = self._ground
         able = ground.bench.kernel.capabilities
         told = Told(self._verified, self._hit, ground.unwalked)
-        walker = Walker(self._rig, ground.name, able, told, self._over)
-        while not self._over() and (errand := ground.next()) is not None:
-            began = time.monotonic()
-            walker.walk(errand)
-            ground.spent(time.monotonic() - began, walker.costs)
-            with ground.triage, self._cold:
-                self._sort_hits()
-            with self._mutex:
-                self._listener.change(ground)
+        self._walker = Walker(rig, ground.name, able, told, over)
+
+    def errand(self) -> bool:
+        """Walk the next part of the plan; False when there is none."""
+        ground = self._ground
+        errand = ground.next()
+        if errand is None:
+            return False
+        began = time.monotonic()
+        self._walker.walk(errand)
+        ground.spent(time.monotonic() - began, self._walker.costs)
+        with ground.triage, self._cold:
+            self._sort_hits()
+        with self._mutex:
+            self._listener.change(ground)
+        return True
 
     def _verified(self, path: Path, step: Step, seconds: float) -> None:
         if self._ground.verified(path, step.relocations_read):

@@ -35,13 +35,15 @@ def report(document: Document) -> RenderableType:
 
 def exit_code(document: Document) -> Exit:
     """1 when anything was found that is not known (--strict: anything), else 4 when not all was
-    walked, else 0."""
+    walked or a module set proved nothing, else 0. A budget may leave something to come."""
     found = [each for ground in document.grounds for each in findings(ground)]
     if any(document.run.strict or not each.known for each in found):
         return Exit.KERNEL_WRONG
-    walked = any(ground.tally.verified for ground in document.grounds)
-    unwalked = any(ground.tally.unwalked for ground in document.grounds)
-    if document.run.trouble or unwalked or not walked:
+    tallies = [ground.tally for ground in document.grounds]
+    proved = bool(tallies) and all(tally.verified for tally in tallies)
+    unwalked = any(tally.unwalked for tally in tallies)
+    to_come = document.wanted.budget is None and any(t.done < t.planned for t in tallies)
+    if document.run.trouble or unwalked or to_come or not proved:
         return Exit.HARNESS
     return Exit.GOOD
 

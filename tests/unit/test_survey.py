@@ -217,6 +217,19 @@ def test_an_exploration_that_verified_nothing_proved_nothing(tmp_path: Path) -> 
     assert explored_text.exit_code(document(ground, tmp_path)) is Exit.HARNESS
 
 
+def test_what_is_left_to_come_without_a_budget_is_no_success(tmp_path: Path) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=5))
+    walk(ground, most=100)
+    made = document(ground, tmp_path)
+    assert ground.tally.verified and ground.tally.done < ground.tally.planned
+    assert explored_text.exit_code(made) is Exit.HARNESS
+    bounded = replace(made, wanted=replace(made.wanted, budget=60.0))
+    assert explored_text.exit_code(bounded) is Exit.GOOD
+    untouched = replace(made.grounds[0], tally=Ground(a_bench("basic"), "basic", Wanted()).tally)
+    also = replace(bounded, grounds=(*bounded.grounds, untouched))
+    assert explored_text.exit_code(also) is Exit.HARNESS
+
+
 @pytest.mark.parametrize(("given", "expected"), [("30s", 30), ("10m", 600), ("1.5h", 5400)])
 def test_times(given: str, expected: float) -> None:
     assert options.seconds(given) == expected

@@ -9,16 +9,19 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vmkit import ARCHES, TROUBLE, Klp, wait_for
 
-from orchestrator import orders, survey, walk
+from orchestrator import observe, orders, survey, walk
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.explore import Path as Events
 from orchestrator.findings import Way
 from orchestrator.guest import Guest
+from orchestrator.nouns import Load
+from orchestrator.observe import Done
 from orchestrator.prepare import Bench
 from orchestrator.rig import Options
 from orchestrator.survey import Ground, Listener, Strategy, Wanted
@@ -160,6 +163,23 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
     assert ground.tally.verified == planned(bench, "basic", 2).edges
 
 
+def test_a_way_that_answers_otherwise_is_not_gone_on_with(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An event that was good once, and is not when it is done again to get somewhere."""
+
+    def perform(*arguments: Any) -> Done:
+        done = observe.perform(*arguments)
+        return Done((5,)) if isinstance(arguments[2], Load) else done
+
+    monkeypatch.setattr("orchestrator.explore.perform", perform)
+    monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 0)  # keep no state
+    ground = explored(bench, "vmlinux", Wanted(depth=3))
+    assert ground.findings == ()
+    assert ground.tally.unwalked
+    assert all("answered EIO (5)" in why for why in ground.tally.troubles)
+
+
 def test_without_any_guest_everything_is_unwalked_and_says_why(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,11 +254,13 @@ def test_interrupted_while_it_minimises_it_finds_the_same_again(
 
 def test_a_budget_bounds_the_walk(klp: Klp, bench: Bench) -> None:
     began = time.monotonic()
-    told = klp.run(*arguments(bench, "--budget", "8s", "-o", str(klp.directory / "walk")))
+    more = ("--modules", "callbacks", "--budget", "12s", "-o", str(klp.directory / "walk"))
+    told = klp.run(*arguments(bench, *more))
     assert told.code == 0, told.err
     assert time.monotonic() - began < 60
-    (ground,) = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]
-    assert ground["tally"]["verified"] > 0
+    grounds = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]
+    assert [g["module_set"] for g in grounds] == ["basic", "callbacks"]
+    assert all(ground["tally"]["verified"] > 0 for ground in grounds), "it is for all of them"
     assert "orders verified" in told.out
 
 
