@@ -30,6 +30,7 @@ from orchestrator.walk import Branch, Errand
 
 RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
 TRIES = 2  # of an event whose guest was lost, the second on a new guest
+SAVES_IN_VAIN = 2  # after so many in a row no state is kept any more: each has cost a guest
 GUESS = 0.1  # seconds, before anything was measured
 
 Path = tuple[Event, ...]
@@ -115,6 +116,7 @@ class Walker:
         self._told = told
         self._over = over
         self._at: _Standing | None = None
+        self._saves_in_vain = 0  # in a row
 
     def walk(self, errand: Errand) -> None:
         """Verify everything in it, and tell. Raises nothing but Ctrl-C."""
@@ -294,6 +296,8 @@ class Walker:
         at = self._at
         if at is None or at.here is None or at.here.path != path or not path:
             return
+        if self._saves_in_vain == SAVES_IN_VAIN:
+            return
         way = len(path) - len(_longest(path, at.kept) or ())
         if returns(branch) * way * self.costs.repeat < self.costs.save:
             return
@@ -304,8 +308,10 @@ class Walker:
         try:
             at.guest.save_unproven(name, self._rig.snapshot_deadline())
         except HarnessError:
+            self._saves_in_vain += 1
             self._lose()  # what was to be kept can be reached by its events
             return
+        self._saves_in_vain = 0
         self.costs.learn("save", time.monotonic() - began)
         self.costs.saves += 1
         at.kept[path] = at.here

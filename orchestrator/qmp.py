@@ -115,7 +115,10 @@ class Qmp:
             time.sleep(JOB_POLL_SECONDS)
         self.execute("job-dismiss", {"id": job}, deadline)
         if "error" in state:
-            raise HarnessError(f"{command} {tag} failed: {state['error']}")
+            raise HarnessError(
+                f"{command} {tag} failed: {state['error']}",
+                hint="is the disk full? Snapshots lie in $TMPDIR, or in /tmp",
+            )
 
     # --- the loop ------------------------------------------------------------------------------
 

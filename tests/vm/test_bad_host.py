@@ -18,6 +18,7 @@ from vmkit import Klp, Told, descendants, in_namespace, wait_for
 
 from orchestrator import workdir
 from orchestrator.errors import Exit
+from orchestrator.explore import SAVES_IN_VAIN
 from orchestrator.prepare import Bench
 from orchestrator.report import json as report_json
 
@@ -202,6 +203,29 @@ def test_no_room_for_a_guest(klp: Klp, one: Bench) -> None:
     assert found["status"] == "ERROR"
     assert "No space left on device" in found["reason"]
     assert "Traceback" not in told.err
+
+
+def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bench) -> None:
+    """States are reached by their events instead, from a new boot; nothing is left out."""
+    told = klp.run(
+        *(
+            "explore",
+            "--arch",
+            one.arch.name,
+            "--depth",
+            "3",
+            "--guests",
+            "1",
+            "-o",
+            str(klp.results),
+        ),
+        prefix=in_namespace(tmpfs(klp.temporary, "size=90m")),
+    )
+    assert told.code == Exit.GOOD, told.err
+    document = json.loads((klp.results / "explore.json").read_text())
+    tally = document["grounds"][0]["tally"]
+    assert tally["verified"] == tally["planned"] > 0
+    assert len(document["run"]["guests"]) == 1 + SAVES_IN_VAIN  # each of them cost a guest
 
 
 def test_no_room_for_results(klp: Klp, one: Bench) -> None:
