@@ -151,7 +151,10 @@ class Running:
         if self.popen.returncode is not None:
             return True
         flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
-        return os.waitid(os.P_PID, self.pid, flags) is not None
+        try:
+            return os.waitid(os.P_PID, self.pid, flags) is not None
+        except ChildProcessError:  # whoever waits for it, in another thread, has just reaped it
+            return True
 
     def _dismiss(self) -> None:
         """Tell the watchdog that there is nothing left to watch."""
