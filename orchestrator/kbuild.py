@@ -78,6 +78,7 @@ class Done:
 def make(
     arch: Arch,
     site: Site,
+    series: str,
     fragment: str,
     changed: Collection[str],
     jobs: int,
@@ -86,8 +87,9 @@ def make(
 ) -> Done:
     """Configure and compile what `changed` (relative paths) makes necessary.
 
-    fragment: the requested options, on top of tinyconfig. Raises ConfigError before anything is
-    compiled when the kernel drops one; BuildError naming the compiler's first error and the log.
+    series: how messages call it. fragment: the requested options, on top of tinyconfig. Raises
+    ConfigError before anything is compiled when the kernel drops one; BuildError naming
+    architecture, series, the compiler's first error and the log.
     """
     mark = site.build / _UNFINISHED
     if mark.exists():
@@ -106,7 +108,7 @@ def make(
     (site.build / ".config").unlink(missing_ok=True)
     command = _command(arch, site, requested, jobs)
     progress(0, expected, "configuring")
-    seconds = _run([*command, "config"], arch, site, lambda _line: None, deadline)
+    seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
     _check_config(arch, site, fragment)
 
     compiled = 0
@@ -118,7 +120,7 @@ def make(
             progress(compiled, max(expected, compiled + 1), match[1])
 
     try:
-        seconds += _run([*command, "kernel"], arch, site, on_line, deadline)
+        seconds += _run([*command, "kernel"], arch, site, series, on_line, deadline)
     except BuildError:
         mark.unlink()  # make ended by itself, and has removed what it could not finish
         raise
@@ -171,6 +173,7 @@ def _run(
     command: Sequence[str],
     arch: Arch,
     site: Site,
+    series: str,
     on_line: Callable[[str], None],
     deadline: Deadline | None,
 ) -> float:
@@ -192,7 +195,7 @@ def _run(
             hint="free some space, or run `klp-e2e cache prune`",
         )
     raise BuildError(
-        f"the {arch.name} kernel does not build: {first.strip()}",
+        f"the {arch.name} kernel does not build with series {series}: {first.strip()}",
         hint=f"the whole log: {log}",
         log=str(log),
     )

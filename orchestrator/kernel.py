@@ -62,7 +62,7 @@ def build(
     fragment = configuration(arch)
     compiler = compiler_version(arch)
     key = _key(arch, tree, stack, fragment, compiler)
-    label = "+".join(Path(one.name).name for one in stack) or series.NONE
+    label = _label(stack)
     name = f"{arch.name}-{_plain(tree.version)}-{_plain(label)}-{key[:16]}"
     final = workdir.cache_root() / "kernels" / name
     with workdir.locked(final, say), workdir.disk_errors(f"{name} cannot be built"):
@@ -73,6 +73,11 @@ def build(
             _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
         workdir.touch(final)
         return load(final, arch)
+
+
+def _label(stack: Sequence[Series]) -> str:
+    """`livepatch-reload+fix.mbx`"""
+    return "+".join(Path(one.name).name for one in stack) or series.NONE
 
 
 def configuration(arch: Arch) -> str:
@@ -146,7 +151,7 @@ def _build(
         say(f"preparing the {arch.name} source tree of {tree.version}")
         changed = worktree.sync(tree, patched, site.source)
         jobs = jobs or os.cpu_count() or 1
-        done = kbuild.make(arch, site, fragment, changed, jobs, progress, deadline)
+        done = kbuild.make(arch, site, _label(stack), fragment, changed, jobs, progress, deadline)
         say(f"keeping the {arch.name} kernel")
         with workdir.staging(final) as tmp:
             _collect(arch, site, tmp)

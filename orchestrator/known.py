@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 
-from orchestrator import model, orders
+from orchestrator import model, orders, patches
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Burst, Case, Event, Kernel, ModuleSet, Order, Plain, Race
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
@@ -31,6 +31,7 @@ class Capability:
     kernels: str = ""  # range: ">=6.3", ">=6.1,<6.3"
     architectures: tuple[str, ...] = ()
     series: str = ""  # name of a series on the kernel
+    patches: int = 0  # the first so many of that series are enough; 0: all of it is needed
     reference: str = ""  # commit or patch that brought it
 
 
@@ -70,7 +71,7 @@ class KnownIssue:
     fails: tuple[Fails, ...] = ()  # these cannot pass either
     also: Mapping[CheckKind, str] = field(default_factory=dict)
     # further checks that fail with it at that event: their kind, and what they see
-    without_series: tuple[str, ...] = ()  # the issue is gone where one of these is applied
+    without_series: tuple[str, ...] = ()  # the issue is gone where one of these is applied whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,24 @@ def in_range(version: Version, range_text: str) -> bool:
 def capabilities(
     declared: Sequence[Capability], version: Version, arch: str, series: Collection[str]
 ) -> frozenset[str]:
-    """The capabilities of a kernel: its version, its architecture's name, the series on it."""
+    """The capabilities of a kernel: its version, its architecture's name, the series on it.
+
+    A prefix of a series (`S@2`) has what its patches bring, as far as it is declared.
+    """
     return frozenset(
         entry.name
         for entry in declared
         if in_range(version, entry.kernels)
         and (not entry.architectures or arch in entry.architectures)
-        and (not entry.series or entry.series in series)
+        and (not entry.series or any(_brings(entry, name) for name in series))
     )
+
+
+def _brings(entry: Capability, applied: str) -> bool:
+    name, count = patches.prefix(applied)
+    if count is None:
+        return name == entry.series
+    return 0 < entry.patches <= count and _brings(entry, name)
 
 
 def judge_known(

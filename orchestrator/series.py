@@ -3,9 +3,10 @@
 
     NAME           kernel-config/series/NAME, a quilt directory
     DIRECTORY      any quilt directory: `series`, or `series-X.Y` for kernels from X.Y on
-    FILE           an mbox (b4 am, git format-patch --stdout) or a single patch
-    git:REPO#A..B  the commits of a range
+    FILE           a mailbox (b4 am, git format-patch --stdout), a message, or a single patch
+    git:REPO#A..B  the commits of a range, oldest first
     none           nothing: the bare kernel
+    SPEC@N         the first N patches of any of these
 
 Patches are applied by patch(1) with --fuzz=0: a hunk whose context does not match exactly may land
 in the wrong place, and the verdict would then be about a patch that nobody wrote. patch(1) and not
@@ -16,47 +17,26 @@ tree itself is never half-patched. Moved lines (an offset) are accepted, as git 
 from __future__ import annotations
 
 import hashlib
-import mailbox
 import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from email.message import Message
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from orchestrator import catalog, process
+from orchestrator import catalog, mails, patches, process, workdir
 from orchestrator.errors import PatchError, UsageError
+from orchestrator.patches import Diff, Patch
 from orchestrator.sources import resolve_commit
 
 NONE = "none"
+ALTERED = ("ablations/", "mutants/")  # kernel-config/mutants/NAME.patch is the series mutants/NAME
 _VERSIONED = re.compile(r"^series-(\d+)\.(\d+)$")
-_DIFF = re.compile(r"^(?:diff --git |--- |Index: )", re.MULTILINE)
-_OLD_NEW = re.compile(r"^(?:---|\+\+\+) (?:[ab]/)?(\S+)", re.MULTILINE)
-_GIT = re.compile(r"^diff --git a/(\S+) b/(\S+)$", re.MULTILINE)
-_HUNK = re.compile(r"^Hunk #(\d+) (?:FAILED|NOT MERGED) at (\d+)")
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """`text`: the diff with whatever message stands before it."""
-
-    name: str
-    text: str  # bytes that are no UTF-8 are kept as surrogates
-
-    @property
-    def raw(self) -> bytes:
-        return self.text.encode(errors="surrogateescape")
-
-    def files(self) -> tuple[str, ...]:
-        """Relative paths that the patch may touch; never one too few."""
-        named = _OLD_NEW.findall(self.text)
-        named += [path for pair in _GIT.findall(self.text) for path in pair]
-        return tuple(sorted({path for path in named if path != "/dev/null"}))
+_HUNK = re.compile(r"^Hunk #(\d+) (?:FAILED|NOT MERGED) at (\d+)( \(different line endings\))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """name: "none", a name of ours, or the path or range as given."""
+    """name: "none", a name of ours, or the path or range, each as given, with its @N."""
 
     name: str
     patches: tuple[Patch, ...]
@@ -87,42 +67,68 @@ def resolve(spec: str, version: tuple[int, int]) -> Series:
 
     Raises UsageError when there is none of that name, or its patches cannot be read.
     """
-    if spec == NONE:
-        return Series(NONE, ())
-    if spec.startswith("git:"):
-        return _git(spec)
-    if spec in known():
-        return Series(spec, _quilt(catalog.data_dir("kernel-config") / "series" / spec, version))
-    path = Path(spec).expanduser()
-    if path.is_dir():
-        return Series(spec, _quilt(path, version))
-    if path.is_file():
-        return Series(spec, _mail(path))
-    raise UsageError(
-        f"no such series: {spec}",
-        hint=f"{', '.join((*known(), NONE))}, a directory, an mbox, or git:REPO#A..B",
-    )
+    name, count = patches.prefix(spec)
+    if count is None or Path(spec).expanduser().exists():
+        return Series(spec, _patches(spec, version))
+    found = resolve(name, version).patches
+    if count > len(found):
+        raise UsageError(
+            f"{spec}: {name} has only {len(found)} patches for {version[0]}.{version[1]}",
+            hint=f"{name}@0 to {name}@{len(found)}; without @N: all of them",
+        )
+    return Series(spec, found[:count])
 
 
 # --- where patches come from -------------------------------------------------------------------
 
 
+def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
+    if spec == NONE:
+        return ()
+    if spec.startswith("git:"):
+        return _git(spec)
+    ours = catalog.data_dir("kernel-config")
+    if spec in known():
+        return _quilt(ours / "series" / spec, version)
+    altered = ours / f"{spec}.patch"
+    path = altered if spec.startswith(ALTERED) else Path(spec).expanduser()
+    if path.is_dir():
+        return _quilt(path, version)
+    if path.is_file():
+        return mails.series(_bytes(path, str(path)), str(path))
+    raise UsageError(
+        f"no such series: {spec}",
+        hint=f"{', '.join((*known(), NONE))}, a directory, an mbox, or git:REPO#A..B; "
+        "@N behind it for its first N patches",
+    )
+
+
 def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
     listed = _series_file(directory, version)
-    patches = []
-    for number, line in enumerate(listed.read_text().splitlines(), 1):
-        words = line.partition("#")[0].split()
+    texts: dict[str, str] = {}
+    lines = _bytes(listed, str(listed)).decode(errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        words = re.sub(r"(?:^|\s)#.*", "", line).split()
         if not words:
             continue
         name, *options = words
+        where = f"{listed}:{number}"
         if options not in ([], ["-p1"]):
-            raise UsageError(f"{listed}:{number}: only -p1 is understood, not {options[0]}")
-        try:
-            text = (directory / name).read_text(errors="surrogateescape")
-        except OSError as error:
-            raise UsageError(f"{listed}:{number}: {name}: {error.strerror}") from error
-        patches.append(Patch(name, text))
-    return tuple(patches)
+            raise UsageError(f"{where}: only -p1 is understood, not {options[0]}")
+        if name in texts:
+            raise UsageError(f"{where}: {name} is listed a second time")
+        texts[name] = patches.decoded(_bytes(directory / name, f"{where}: {name}"))
+    if not texts:
+        raise UsageError(f"{listed} lists no patch", hint=f"--series {NONE} is the bare kernel")
+    names = patches.distinct(texts)
+    return tuple(Patch(name, text) for name, text in zip(names, texts.values(), strict=True))
+
+
+def _bytes(path: Path, label: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{label}: {error.strerror}") from error
 
 
 def _series_file(directory: Path, version: tuple[int, int]) -> Path:
@@ -142,46 +148,7 @@ def _series_file(directory: Path, version: tuple[int, int]) -> Path:
     return path
 
 
-def _mail(path: Path) -> tuple[Patch, ...]:
-    """The messages of an mbox that carry a diff, in the file's order; or the one patch it is."""
-    if not path.read_bytes().startswith(b"From "):
-        text = path.read_text(errors="surrogateescape")
-        if not _DIFF.search(text):
-            raise UsageError(f"{path} holds no patch")
-        return (Patch(path.name, text),)
-    box = mailbox.mbox(path, create=False)
-    try:
-        texts = [(str(message["Subject"] or ""), _text(message)) for message in box]
-    finally:
-        box.close()
-    patches = [
-        Patch(_slug(subject, number), text)
-        for number, (subject, text) in enumerate(texts, 1)
-        if _DIFF.search(text)
-    ]
-    if not patches:
-        raise UsageError(f"{path} holds no patch")
-    return tuple(patches)
-
-
-def _text(message: Message) -> str:
-    """The plain text of a message, attached patches included, decoded and with \\n line ends."""
-    parts = []
-    for part in message.walk():
-        payload = part.get_payload(decode=True)
-        if isinstance(payload, bytes):
-            charset = part.get_content_charset() or "utf-8"
-            parts.append(payload.decode(charset, errors="replace").replace("\r\n", "\n"))
-    return "\n".join(parts)
-
-
-def _slug(subject: str, number: int) -> str:
-    """A file name from a subject, as git format-patch makes it."""
-    words = re.sub(r"^(\[[^]]*\]\s*)+", "", " ".join(subject.split()))
-    return f"{number:04}-{re.sub(r'[^A-Za-z0-9._]+', '-', words).strip('-.')[:52]}.patch"
-
-
-def _git(spec: str) -> Series:
+def _git(spec: str) -> tuple[Patch, ...]:
     where, _, span = spec.removeprefix("git:").partition("#")
     repository = Path(where).expanduser().absolute()
     first, dots, last = span.partition("..")
@@ -190,19 +157,24 @@ def _git(spec: str) -> Series:
     if not (first and dots and last):
         raise UsageError(f"{spec}: a range like A..B is missing after #")
     span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
-    command = ["git", "-C", str(repository), "rev-list", "--reverse", "--no-merges", span]
-    commits = process.run(command).output.split()
-    if not commits:
-        raise UsageError(f"{spec} holds no commit")
-    patches = []
-    for number, commit in enumerate(commits, 1):
-        # what the user's git configuration says about diffs does not count
-        show = ["-c", "diff.noprefix=false", "-c", "diff.mnemonicPrefix=false", "format-patch"]
-        show += ["-1", "--stdout", "--no-signature", "--full-index", "--zero-commit", commit]
-        text = process.run(["git", "-C", str(repository), *show]).output
-        subject = re.search(r"^Subject: (.*(?:\n .*)*)$", text, re.MULTILINE)
-        patches.append(Patch(_slug(subject[1] if subject else commit, number), text))
-    return Series(spec, tuple(patches))
+    git = ["git", "-C", str(repository)]
+    merge = process.run([*git, "rev-list", "--merges", "--max-count=1", "--oneline", span]).output
+    if merge:
+        raise UsageError(
+            f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
+            hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
+        )
+    commits = process.run([*git, "rev-list", "--reverse", span]).output
+    with workdir.run_dir("series") as place:
+        # diff-tree, because it cares about nobody's settings (diff.noprefix), leaves out commits
+        # that change nothing (b4 prep keeps its cover letter in one), and writes bytes to a file
+        show = ["diff-tree", "--stdin", "--root", "-p", "--binary", "--full-index"]
+        command = [*git, *show, "--pretty=mboxrd", f"--output={place / 'mbox'}"]
+        process.run(command, input=commits.encode())
+        found = mails.mailbox((place / "mbox").read_bytes())
+    if not found:
+        raise UsageError(f"{spec} holds no commit that changes anything")
+    return patches.named((mail.title, mail.text) for mail in found)
 
 
 # --- what they make of a tree ------------------------------------------------------------------
@@ -217,7 +189,9 @@ def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, P
     for one in series:
         for patch in one.patches:
             label = f"{one.name}: {patch.name}"
-            for name in patch.files():
+            if refusal := patch.diff.refusal():
+                raise PatchError(f"{label} {refusal}")
+            for name in patch.diff.files():
                 if name not in copied:
                     _copy(tree, scratch, name, label)
                     copied.add(name)
@@ -231,9 +205,12 @@ def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, P
 
 
 def _copy(tree: Path, scratch: Path, name: str, label: str) -> None:
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise PatchError(f"{label} touches {name}, which lies outside the tree")
+    for path in (tree / name, *(tree / name).parents):
+        if path == tree:
+            break
+        if path.is_symlink():  # what is written there lands elsewhere
+            link = path.relative_to(tree)
+            raise PatchError(f"{label} touches {name}, but {link} is a symbolic link in the tree")
     if (tree / name).is_file():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(tree / name, scratch / name)
@@ -246,21 +223,23 @@ def _read(path: Path) -> Patched:
 
 
 def _run_patch(scratch: Path, patch: Patch, label: str) -> None:
-    if "\nGIT binary patch\n" in patch.text:
-        raise PatchError(f"{label} is a binary patch, which is not supported")
     command = ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--forward", "--batch"]
     command += ["--reject-file=-"]
-    done = process.run(command, cwd=scratch, input=patch.raw or b"\n", check=False)
+    done = process.run(command, cwd=scratch, input=patch.diff.raw, check=False)
     if done.code != 0:
-        raise PatchError(
-            f"{label} does not apply: {_failure(done.output + done.errors)}",
-            hint="it may be for another kernel version: refresh it, or put a variant of the series "
-            "into a file series-X.Y beside `series`",
-        )
+        reason, hint = _failure(done.output + done.errors, patch.diff, scratch)
+        raise PatchError(f"{label} does not apply: {reason}", hint=hint)
 
 
-def _failure(output: str) -> str:
-    """File and hunk, from what patch(1) said."""
+_OTHER_TREE = (
+    "it may be for another tree: name that one with --kernel (base-commit: in a cover letter tells "
+    "which), or refresh the patch; a quilt directory may hold variants, in series-X.Y"
+)
+_APPLIED = "this tree has it: leave the patch out, or take an older tree with --kernel"
+
+
+def _failure(output: str, diff: Diff, scratch: Path) -> tuple[str, str]:
+    """(file and hunk, what to do), from what patch(1) said."""
     file = ""
     hunks: list[str] = []
     for line in output.splitlines():
@@ -269,12 +248,19 @@ def _failure(output: str) -> str:
                 break
             file = match[1]
         elif match := _HUNK.match(line):
-            hunks.append(f"hunk #{match[1]} at line {match[2]}")
-        elif "can't find file to patch" in line:
-            text = re.search(r"^\|\+\+\+ (?:b/)?(\S+)", output, re.MULTILINE)
-            return f"there is no file {text[1] if text else '(see the patch)'}"
-        elif line.startswith(("Reversed (or previously applied)", "The next patch would")):
-            return f"{file or line.split()[-1]}: it is applied already"
+            ends = ", by its line ends (LF or CRLF)" if match[3] else ""
+            hunks.append(f"hunk #{match[1]} at line {match[2]}{ends}")
+        elif line.startswith(("can't find file to patch", "Cannot rename file")):
+            old = set(diff.files()) - diff.made()
+            missing = sorted(name for name in old if not (scratch / name).exists())
+            return f"there is no file {', '.join(missing)}", _OTHER_TREE
+        elif match := re.match(r"The next patch would (create|delete) the file (.+),$", line):
+            now = "there" if match[1] == "create" else "gone"
+            return f"{match[2]}: it is {now} already", _APPLIED
+        elif line.startswith(("Reversed (or previously applied)", "Not deleting file")):
+            if file in diff.deleted():
+                return f"{file}: it is to be deleted, and holds something else", _OTHER_TREE
+            return f"{file}: it is applied already", _APPLIED
     if hunks:
-        return f"{file}: {', '.join(hunks)}"
-    return " ".join(output.split())[-300:] or "patch(1) gave no reason"
+        return f"{file}: {', '.join(hunks)}", _OTHER_TREE
+    return " ".join(output.split())[-300:] or "patch(1) gave no reason", _OTHER_TREE

@@ -128,7 +128,8 @@ SeriesOption = Annotated[
         "--series",
         metavar="S",
         help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
-        f"several stack in the order given; 'none': the bare kernel. [default: {options.SERIES}]",
+        "S@N: its first N patches; several stack in the order given; 'none': the bare kernel. "
+        f"[default: {options.SERIES}]",
     ),
 ]
 JobsOption = Annotated[

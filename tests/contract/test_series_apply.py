@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 from orchestrator import process, series, worktree
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.series import Patch, Patched, Series
+from orchestrator.patches import Patch
+from orchestrator.series import Patched, Series
 from orchestrator.sources import SourceTree
 
 TEN = "".join(f"line {n}\n" for n in range(1, 11))
@@ -91,41 +93,132 @@ def test_patch_file_and_hunk_are_named(tree: Path, tmp_path: Path) -> None:
     assert "series-X.Y" in caught.value.hint
 
 
+MOVED = "diff --git a/fs/ten.c b/lib/ten.c\nsimilarity index 100%\n"
+GONE = "diff --git a/a.c b/b.c\nsimilarity index 100%\nrename from a.c\nrename to b.c\n"
+
+
 @pytest.mark.parametrize(
-    ("patch", "told"),
+    ("patch", "result"),
     [
-        (diff("x\n", "y\n", "fs/none.c"), "there is no file fs/none.c"),
-        (diff("neu\n", "old\n", "fs/gone.h"), "fs/gone.h: it is applied already"),
-        (diff("x\n", "y\n", "../../etc/passwd"), "lies outside the tree"),
-        ("no diff at all\n", "garbage"),
-        ("diff --git a/x b/x\nGIT binary patch\nliteral 1\n", "binary patch"),
+        (
+            MOVED + "rename from fs/ten.c\nrename to lib/ten.c\n",
+            {"fs/ten.c": Patched(None), "lib/ten.c": Patched(TEN.encode())},
+        ),
+        (
+            MOVED + "copy from fs/ten.c\ncopy to lib/ten.c\n",
+            {"lib/ten.c": Patched(TEN.encode())},
+        ),
+        (
+            "diff --git a/tool.sh b/tool.sh\nold mode 100755\nnew mode 100644\n",
+            {"tool.sh": Patched(b"#!/bin/sh\n", executable=False)},
+        ),
+        (
+            "diff --git a/new b/new\nnew file mode 100755\nindex 0000000..e69de29\n"
+            "diff --git a/empty b/empty\ndeleted file mode 100644\nindex e69de29..0000000\n",
+            {"new": Patched(b"", executable=True), "empty": Patched(None)},
+        ),
+        (
+            "Index: linux/fs/gone.h\n====\n--- linux.orig/fs/gone.h\n+++ linux/fs/gone.h\n"
+            "@@ -1 +1 @@\n-old\n+new\n",
+            {"fs/gone.h": Patched(b"new\n")},
+        ),
+        (
+            "It used to be:\n\n" + diff("x\n", "y\n", "fs/ten.c").replace("", "  ", 1)
+            + "  --- a/fs/gone.h\n  +++ b/fs/gone.h\n  @@ -1 +1 @@\n  -old\n  +shown\n---\n"
+            + diff("old\n", "new\n", "fs/gone.h"),
+            {"fs/gone.h": Patched(b"new\n")},
+        ),
+    ],
+)  # fmt: skip
+def test_every_kind_of_change(
+    tree: Path, tmp_path: Path, patch: str, result: dict[str, Patched]
+) -> None:
+    (tree / "empty").write_text("")
+    assert apply(tree, tmp_path, patch) == result
+
+
+@pytest.mark.parametrize(
+    ("patch", "told", "hint"),
+    [
+        (diff("x\n", "y\n", "fs/none.c"), "there is no file fs/none.c", "another tree"),
+        (GONE, r"does not apply: there is no file a\.c$", "another tree"),
+        (diff("neu\n", "old\n", "fs/gone.h"), "fs/gone.h: it is applied already", "has it"),
+        (diff("", "old\n", "fs/gone.h"), "fs/gone.h: it is there already", "has it"),
+        (diff("old\n", "", "fs/none.h"), "fs/none.h: it is gone already", "has it"),
+        (diff("x\n", "", "fs/gone.h"), "gone.h: it is to be deleted, and holds", "another tree"),
+        (diff("1\n", "2\n", "crlf"), "crlf: hunk #1 at line 1, by its line ends", "another tree"),
+        (diff("x\n", "y\n", "../../etc/passwd"), "1.patch touches ../../etc/passwd, which", ""),
+        (diff("x\n", "y\n", "away/passwd"), "but away is a symbolic link in the tree", ""),
+        (diff("x\n", "y\n", "link"), "touches link, but link is a symbolic link", ""),
+        ("no diff at all\n", "1.patch holds no diff", ""),
     ],
 )
-def test_other_refusals_say_why(tree: Path, tmp_path: Path, patch: str, told: str) -> None:
-    with pytest.raises(PatchError, match=told):
+def test_refusals_say_why(tree: Path, tmp_path: Path, patch: str, told: str, hint: str) -> None:
+    (tree / "away").symlink_to("/etc")
+    (tree / "link").symlink_to("fs/gone.h")
+    (tree / "crlf").write_bytes(b"1\r\n")
+    with pytest.raises(PatchError) as caught:
         apply(tree, tmp_path, patch)
+    assert re.search(told, str(caught.value)) and hint in caught.value.hint
+
+
+class Repository:
+    """A git repository of `tree`, whose owner has set what can be set about diffs."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        self.git("init", "--quiet")
+        for name in ("diff.noprefix", "diff.mnemonicPrefix"):
+            self.git("config", name, "true")
+        self.git("config", "color.ui", "always")
+        self.git("config", "format.subjectPrefix", "OURS")
+        self.git("add", ".")
+        self.commit("base")
+
+    def git(self, *words: str) -> None:
+        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
+        process.run(["git", "-C", str(self.place), *who, *words])
+
+    def commit(self, message: str) -> None:
+        self.git("commit", "--quiet", "--all", "--allow-empty", f"--message={message}")
+
+    def resolve(self, span: str) -> Series:
+        return series.resolve(f"git:{self.place}#{span}", (6, 1))
 
 
 def test_a_git_range_gives_its_commits_in_order(tree: Path, tmp_path: Path) -> None:
-    def git(*words: str) -> None:
-        who = ["-c", "user.name=A", "-c", "user.email=a@b"]
-        process.run(["git", "-C", str(tree), *who, *words])
-
-    git("init", "--quiet")
-    git("add", ".")
-    git("commit", "--quiet", "--message=base")
-    for number in ("one", "two"):
-        (tree / "fs/ten.c").write_text(f"{number}\n" + TEN)
-        git("commit", "--quiet", "--all", f"--message=livepatch: {number}")
-    found = series.resolve(f"git:{tree}#HEAD~2..HEAD", (6, 1))
+    repository = Repository(tree)
+    repository.commit("EDITME: the cover letter that b4 prep keeps")
+    for number in (b"one", b"tw\xf6"):
+        (tree / "fs/ten.c").write_bytes(number + b"\n" + TEN.encode())
+        name = "one" if number == b"one" else "two"
+        repository.commit(f"livepatch: {name}\n\nFrom 1 Mon Sep 17 00:00:00 2001\n{TEN}")
+    found = repository.resolve("HEAD~3..HEAD")
     names = ["0001-livepatch-one.patch", "0002-livepatch-two.patch"]
     assert [patch.name for patch in found.patches] == names
-    git("checkout", "--quiet", "HEAD~2")
+    assert repository.resolve("HEAD~3..HEAD@1").patches == found.patches[:1]
+    repository.git("checkout", "--quiet", "HEAD~3")
     (tmp_path / "scratch").mkdir()
     result = series.apply(tree, [found], tmp_path / "scratch")
-    assert result["fs/ten.c"].content == ("two\n" + TEN).encode()
+    assert result["fs/ten.c"].content == b"tw\xf6\n" + TEN.encode()
+
+
+def test_a_git_range_that_is_no_series_is_refused(tree: Path) -> None:
+    repository = Repository(tree)
     with pytest.raises(UsageError, match=r"has no commit nonesuch"):
-        series.resolve(f"git:{tree}#nonesuch..HEAD", (6, 1))
+        repository.resolve("nonesuch..HEAD")
+    with pytest.raises(UsageError, match=r"a range like A\.\.B is missing"):
+        repository.resolve("HEAD")
+    with pytest.raises(UsageError, match=r"holds no commit that changes anything"):
+        repository.resolve("HEAD..HEAD")
+    repository.commit("nothing")
+    with pytest.raises(UsageError, match=r"holds no commit that changes anything"):
+        repository.resolve("HEAD~..HEAD")
+    repository.git("checkout", "--quiet", "-b", "side", "HEAD~")
+    repository.commit("side")
+    repository.git("merge", "--quiet", "--no-ff", "--message=the merge", "-")
+    with pytest.raises(UsageError, match=r"there is a merge: [0-9a-f]+ the merge"):
+        repository.resolve("HEAD~2..HEAD")
 
 
 def test_a_working_tree_changes_only_what_is_to_change(tree: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Literal
 
 import pytest
 
-from orchestrator import catalog, known, orders, suite
+from orchestrator import catalog, known, orders, series, suite
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
@@ -41,7 +41,7 @@ def test_a_malformed_range_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "arch", "series", "expected"),
+    ("version", "arch", "applied", "expected"),
     [
         ((6, 1), "x86_64", (), set()),
         ((6, 3), "x86_64", (), {"clears-on-unload"}),
@@ -49,13 +49,39 @@ def test_a_malformed_range_is_refused(text: str) -> None:
         ((6, 12), "s390x", (), set()),
         ((6, 1), "s390x", (SERIES,), {"clears-on-unload", "clears-on-refusal"}),
         ((6, 12), "x86_64", ("own", SERIES), {"clears-on-unload", "clears-on-refusal"}),
+        ((6, 1), "x86_64", (f"{SERIES}@1",), set()),
+        ((6, 1), "x86_64", (f"{SERIES}@2",), {"clears-on-unload", "clears-on-refusal"}),
+        ((6, 1), "s390x", (f"{SERIES}@2", "own@3"), set()),
+        ((6, 1), "s390x", (f"{SERIES}@3",), {"clears-on-unload", "clears-on-refusal"}),
+        ((6, 1), "s390x", (f"{SERIES}@3@2",), set()),
+        ((6, 12), "x86_64", (f"{SERIES}@1",), {"clears-on-unload"}),
     ],
 )
 def test_declared_capabilities(
-    version: tuple[int, int], arch: str, series: tuple[str, ...], expected: set[str]
+    version: tuple[int, int], arch: str, applied: tuple[str, ...], expected: set[str]
 ) -> None:
     file = catalog.load_toml(CONFIG / "capabilities.toml", known.CapabilitiesFile)
-    assert known.capabilities(file.capability, version, arch, series) == expected
+    assert known.capabilities(file.capability, version, arch, applied) == expected
+
+
+def test_a_capability_of_a_whole_series_is_none_of_its_prefixes() -> None:
+    whole = known.Capability("able", series="S")
+    assert known.capabilities([whole], (6, 1), "x", ["S"]) == {"able"}
+    assert known.capabilities([whole], (6, 1), "x", ["S@9", "T"]) == set()
+
+
+@pytest.mark.parametrize("version", [(6, 1), (6, 12)])
+def test_the_patches_a_capability_needs_are_those_of_its_code(version: tuple[int, int]) -> None:
+    """The last of them is about livepatch or the architecture, and none after it is."""
+    file = catalog.load_toml(CONFIG / "capabilities.toml", known.CapabilitiesFile)
+    counted = [entry for entry in file.capability if entry.series]
+    assert {entry.series for entry in counted} == {SERIES}
+    found = [patch.diff.files() for patch in series.resolve(SERIES, version).patches]
+    for entry in counted:
+        (arch,) = entry.architectures
+        code = ("kernel/livepatch/", "/".join(catalog.arch(arch).image_path.split("/")[:2]))
+        theirs = [any(name.startswith(code) for name in names) for names in found]
+        assert theirs[entry.patches - 1] and not any(theirs[entry.patches :]), entry
 
 
 # --- matching ----------------------------------------------------------------------------------
@@ -84,10 +110,8 @@ def module(name: str, kind: Literal["target", "livepatch", "plain"]) -> ModuleSp
 
 SET = ModuleSet(
     "basic",
-    "",
-    (module("p", "livepatch"), module("t", "target"), module("filler", "plain")),
-    (),
     Path("nowhere"),
+    (module("p", "livepatch"), module("t", "target"), module("filler", "plain")),
 )
 
 
@@ -207,6 +231,8 @@ def test_an_issue_may_speak_of_every_order() -> None:
     assert (judged.status, judged.known_issue) == (Status.KNOWN, "reload")
     elsewhere = replace(failed(ANSWER, at=1), case=result.case)
     assert known.judge_known(elsewhere, SET, kernel(), [LACK]) == elsewhere
+    part = kernel((6, 1), f"{SERIES}@1")
+    assert known.judge_known(result, SET, part, [LACK]) == judged
     able = kernel(able="clears-on-unload")
     assert known.judge_known(result, SET, able, [LACK]) == result
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import series
+from orchestrator import options, series
 from orchestrator.errors import UsageError
-from orchestrator.series import Patch
+from orchestrator.patches import Patch
 
 DIFF = "--- a/fs/one.c\n+++ b/fs/one.c\n@@ -1 +1 @@\n-a\n+b\n"
 
@@ -54,6 +54,7 @@ def test_a_directory_for_newer_kernels_only_is_refused(tmp_path: Path) -> None:
     [
         ("a.patch -p0\n", r"series:1: only -p1"),
         ("\ngone.patch\n", r"series:2: gone\.patch: No such"),
+        ("a.patch\na.patch\n", r"series:2: a\.patch is listed a second time"),
     ],
 )
 def test_a_bad_line_of_a_series_file_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -61,20 +62,45 @@ def test_a_bad_line_of_a_series_file_is_named(tmp_path: Path, text: str, message
         series.resolve(str(quilt(tmp_path / "s", series=text)), (6, 1))
 
 
-def test_an_mbox_gives_the_messages_with_a_diff(tmp_path: Path) -> None:
-    box = tmp_path / "thread.mbx"
-    box.write_text(
-        "From git@z Thu Jan  1 00:00:00 1970\nSubject: [PATCH 0/2] cover\n\nNo diff in it.\n\n"
-        "From git@z Thu Jan  1 00:00:00 1970\nSubject: [PATCH v2 1/2] livepatch:\n one/two\n"
-        "Content-Transfer-Encoding: quoted-printable\n\nwhy =C3=BC\n---\n"
-        + DIFF.replace("-a\n", "-a=3D1\n")
-        + "\nFrom git@z Thu Jan  1 00:00:00 1970\nSubject: [PATCH v2 2/2] second\n\n"
-        + DIFF
-    )
-    found = series.resolve(str(box), (6, 1)).patches
-    names = ["0002-livepatch-one-two.patch", "0003-second.patch"]
-    assert [patch.name for patch in found] == names
-    assert "\n-a=1\n" in found[0].text and "ü" in found[0].text
+def test_a_series_file_that_lists_nothing_is_refused(tmp_path: Path) -> None:
+    """Else its kernel would be the bare one."""
+    with pytest.raises(UsageError, match="series lists no patch"):
+        series.resolve(str(quilt(tmp_path / "s", series="# a.patch\n\n")), (6, 1))
+
+
+def test_a_quilt_patch_stays_as_it_is_and_has_a_name_for_files(tmp_path: Path) -> None:
+    directory = quilt(tmp_path / "s", series="old/a#1.patch # why\na.patch\n")
+    (directory / "old").mkdir()
+    raw = f"Subject: \xfc\n\n{DIFF}".encode("latin-1")
+    (directory / "old/a#1.patch").write_bytes(raw)
+    first, second = series.resolve(str(directory), (6, 1)).patches
+    assert (first.name, first.raw, second.name) == ("a-1.patch", raw, "a.patch")
+
+
+def test_what_b4_am_writes_is_a_series_in_each_of_its_forms(tmp_path: Path) -> None:
+    """`b4 am -Q` (b4's mbox.py, save_as_quilt): SLUG.mbx, SLUG.cover and SLUG.patches/."""
+    slug = tmp_path / "v2_20260131_a_livepatch_fix"
+    body = f"why\n\nLink: https://x\n---\n fs/one.c | 2 +-\n\n{DIFF}"
+    head = "From: A <a@b>\nSubject: {}\nDate: Sat, 31 Jan 2026 12:00:00 +0000\n"
+    mime = 'Message-Id: <{}@b>\nContent-Type: text/plain; charset="utf-8"\n'
+    mime += "Content-Transfer-Encoding: 8bit\nMIME-Version: 1.0\n\n"
+    quilted = slug.with_suffix(".patches")
+    quilted.mkdir()
+    mbx = ""
+    for number in (1, 2):
+        subject = f"[PATCH v2 {number}/2] livepatch: one"
+        mbx += "From git@z Thu Jan  1 00:00:00 1970\n" + head.format(subject)
+        mbx += mime.format(number) + body.rstrip() + "\n\n"
+        name = f"000{number}_livepatch_one.patch"
+        (quilted / name).write_text(head.format("livepatch: one") + "\n" + body)
+    (quilted / "series").write_text("0001_livepatch_one.patch\n0002_livepatch_one.patch\n")
+    slug.with_suffix(".mbx").write_text(mbx)
+    slug.with_suffix(".cover").write_text(head.format("[PATCH v2 0/2] cover") + "\nwords\n")
+    for suffix in (".mbx", ".patches"):
+        found = series.resolve(str(slug.with_suffix(suffix)), (6, 1)).patches
+        assert [patch.diff.text for patch in found] == [DIFF, DIFF], suffix
+    with pytest.raises(UsageError, match=r"cover holds no patch, only .\[PATCH v2 0/2\] cover"):
+        series.resolve(str(slug.with_suffix(".cover")), (6, 1))
 
 
 def test_a_single_patch_file_is_a_series(tmp_path: Path) -> None:
@@ -85,18 +111,42 @@ def test_a_single_patch_file_is_a_series(tmp_path: Path) -> None:
         series.resolve(str(tmp_path / "y.patch"), (6, 1))
 
 
+def test_a_prefix_takes_the_first_patches_of_any_series(tmp_path: Path) -> None:
+    directory = quilt(tmp_path / "s", series="a.patch\n")
+    (directory / "series-6.12").write_text("a.patch\nb.patch\n")
+
+    def names(spec: str, version: tuple[int, int] = (6, 12)) -> list[str]:
+        found = series.resolve(spec, version)
+        assert found.name == spec
+        return [patch.name for patch in found.patches]
+
+    assert names(f"{directory}@2") == ["a.patch", "b.patch"]
+    assert names(f"{directory}@1") == names(f"{directory}@2@1") == ["a.patch"]
+    assert names(f"{directory}@0") == names("none@0") == []
+    assert len(names("livepatch-reload@3")) == 3
+    with pytest.raises(UsageError, match=r"s has only 1 patches for 6\.1$"):
+        names(f"{directory}@2", (6, 1))
+    directory.rename(tmp_path / "s@2")  # a path that is there is meant
+    assert len(names(f"{tmp_path / 's@2'}")) == 2 and len(names(f"{tmp_path / 's@2'}@1")) == 1
+
+
+def test_a_prefix_and_a_range_serve_in_any_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    quilt(tmp_path / "s", series="a.patch\n")
+    given = ("s@1", "git:s#A..B", "git:s#A..B@2", "livepatch-reload@2", "gone@1")
+    assert options.stack(given) == (
+        *(f"{tmp_path}/s@1", f"git:{tmp_path}/s#A..B", f"git:{tmp_path}/s#A..B@2"),
+        *("livepatch-reload@2", "gone@1"),
+    )
+
+
 def test_none_is_nothing_and_an_unknown_name_lists_the_known() -> None:
     assert series.resolve("none", (6, 1)).patches == ()
     with pytest.raises(UsageError, match="no such series: nonesuch") as caught:
         series.resolve("nonesuch", (6, 1))
     assert "none" in caught.value.hint and "git:REPO#A..B" in caught.value.hint
-
-
-def test_the_files_of_a_patch_include_renamed_new_and_deleted_ones() -> None:
-    text = "diff --git a/old name/x.c b/y.c\ndiff --git a/x.c b/y.c\nrename from x.c\n"
-    text += "--- /dev/null\n+++ b/new.h\n@@ -0,0 +1 @@\n+1\n--- a/gone.S\t2024\n+++ /dev/null\n"
-    assert set(Patch("p", text).files()) >= {"x.c", "y.c", "new.h", "gone.S"}
-    assert "/dev/null" not in Patch("p", text).files()
 
 
 def test_another_text_or_order_has_another_digest() -> None:
