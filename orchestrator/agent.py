@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from orchestrator.errors import HarnessError
 
+VERSION = 2  # of the protocol
+
 
 class Answer(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -38,7 +40,7 @@ class Raced(Answer):
 class Patch(Answer):
     enabled: int
     transition: int
-    objects: dict[str, int]
+    objects: dict[str, tuple[int, list[str]]]
 
 
 class File(Answer):

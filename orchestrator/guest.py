@@ -119,7 +119,8 @@ class Guest:
                 name: PatchState(
                     enabled=bool(patch.enabled),
                     transition=bool(patch.transition),
-                    objects={o: bool(patched) for o, patched in patch.objects.items()},
+                    objects={o: bool(patched) for o, (patched, _) in patch.objects.items()},
+                    functions={o: tuple(sorted(f)) for o, (_, f) in patch.objects.items()},
                 )
                 for name, patch in seen.patches.items()
             },
@@ -266,8 +267,10 @@ class Guest:
         self._token += 1
         request = agent.encode("hello", f"t{self._token}")
         hello = self._exchange(request, deadline, agent.Hello, token=f"t{self._token}")
-        if hello.agent != 1:
-            raise HarnessError(f"the agent speaks version {hello.agent} of its protocol, not 1")
+        if hello.agent != agent.VERSION:
+            raise HarnessError(
+                f"the agent speaks version {hello.agent} of its protocol, not {agent.VERSION}"
+            )
         return hello
 
     def _ask(self, deadline: Deadline, shape: type[agent.A], *words: str) -> agent.A:

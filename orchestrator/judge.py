@@ -29,7 +29,9 @@ VMLINUX = "vmlinux"
 # Documentation/admin-guide/tainted-kernels.rst, bit -> letter
 _TAINTS = "PFSRMBUDAWCIOELKXTN"
 # What loading an unsigned out-of-tree livepatch sets: O, E, K.
-ALLOWED_TAINT = 1 << 12 | 1 << 13 | 1 << 15
+LIVEPATCH_TAINT = 1 << 15
+LIVEPATCH_TAINT_SUBJECT = "taint of livepatches"
+ALLOWED_TAINT = 1 << 12 | 1 << 13 | LIVEPATCH_TAINT
 
 # QMP events that only a crashed or rebooting guest emits. x86_64 with panic=-1 shows nothing but
 # "SHUTDOWN guest-reset"; see qapi/run-state.json, ShutdownCause.
@@ -67,7 +69,7 @@ def judge(
         *judge_memory(expectation, observation, previous, built),
         *_values(expectation, observation),
         *_sysfs(expectation, observation),
-        *_health(expectation, observation, previous),
+        *_health(expectation, observation, previous, built),
     )
 
 
@@ -319,7 +321,9 @@ def _patch(state: PatchState | None) -> str:
     if state is None:
         return "not there"
     parts = [f"enabled={int(state.enabled)}", f"transition={int(state.transition)}"]
-    parts += [f"{name}/patched={int(on)}" for name, on in sorted(state.objects.items())]
+    for name, on in sorted(state.objects.items()):
+        parts.append(f"{name}/patched={int(on)}")
+        parts += [f"{name}/{function}" for function in state.functions.get(name, ())]
     return " ".join(parts)
 
 
@@ -327,7 +331,10 @@ def _patch(state: PatchState | None) -> str:
 
 
 def _health(
-    expectation: Expectation, observation: Observation, previous: Observation | None
+    expectation: Expectation,
+    observation: Observation,
+    previous: Observation | None,
+    built: BuiltSet,
 ) -> Iterator[Check]:
     crashes = tuple(event for event in observation.qmp_events if _is_crash(event))
     yield _health_check("QMP events", "no crash", crashes)
@@ -347,6 +354,10 @@ def _health(
         _taint(taint),
         taint & ~ALLOWED_TAINT == 0,
     )
+    if any(built.modules[name].spec.kind == "livepatch" for name in expectation.modules):
+        # check_modinfo_livepatch(); 6.12: module_augment_kernel_taints()
+        has = _taint(taint & LIVEPATCH_TAINT)
+        yield _same(CheckKind.HEALTH, LIVEPATCH_TAINT_SUBJECT, _taint(LIVEPATCH_TAINT), has)
     if observation.growth is not None:
         yield _memory(observation.growth)
 

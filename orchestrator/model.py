@@ -8,13 +8,14 @@ races: a race may end in more than one way.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 
 from orchestrator import races
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Probe, Race
-from orchestrator.semantics import VMLINUX, Pair, Past, State, World, happen
+from orchestrator.semantics import happen
+from orchestrator.state import VMLINUX, Pair, Past, State, World
 from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
 __all__ = ["VMLINUX", "Pair", "State", "expectations", "outcomes", "step"]
@@ -95,6 +96,10 @@ def _expectation(world: World, past: Past) -> Expectation:
             enabled=True,
             transition=False,
             objects={o: o == VMLINUX or o in state.loaded for o in world.spec(name).patches},
+            functions={
+                o: tuple(sorted(map(_directory, functions)))
+                for o, functions in world.spec(name).patches.items()
+            },
         )
         for name in state.stack
     }
@@ -102,16 +107,33 @@ def _expectation(world: World, past: Past) -> Expectation:
         answers=past.answers,
         modules=state.loaded,
         patches=patches,
-        probes={probe.name: _text(world, state, probe) for probe in world.module_set.probes},
+        probes=dict(
+            shown for probe in world.module_set.probes for shown in _shown(world, state, probe)
+        ),
         relocations=dict(sorted(relocations.items())),
         why=past.why,
     )
 
 
-def _text(world: World, state: State, probe: Probe) -> str | None:
-    """What a probe shows, None while its object is not loaded."""
+def _directory(function: str) -> str:
+    """klp_init_func(): what sysfs calls a function that a livepatch replaces."""
+    name, _, sympos = function.partition(",")
+    return f"{name},{sympos or 1}"
+
+
+def _shown(world: World, state: State, probe: Probe) -> Iterator[tuple[str, str | None]]:
+    """A probe's name and text, None while its object is not loaded; nothing where nobody can tell
+    which callbacks were called."""
     if probe.object != VMLINUX and probe.object not in state.loaded:
-        return None
+        yield probe.name, None
+    elif probe.at != "callbacks":
+        yield probe.name, _version(world, state, probe)
+    elif (calls := dict(state.calls).get((probe.object, probe.function), ())) is not None:
+        yield probe.name, " ".join(probe.patched[call] for call in calls) or probe.original
+
+
+def _version(world: World, state: State, probe: Probe) -> str:
+    """What a probe shows that calls a patched function."""
     if probe.at == "init":
         livepatch = dict(state.at_init)[probe.name]
     else:

@@ -88,6 +88,17 @@ class Failure:
 
     parameter: str
     at: Literal["init", "pre_patch"]
+    object: str = ""  # pre_patch: of this object only; "": of each
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """Why the kernel refuses to patch an object with this livepatch: klp_init_object_loaded()
+    fails, whatever it is told."""
+
+    object: str
+    errno: int
+    written: bool  # its klp relocations are in place by then (a function is missing), or none is
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,40 +108,52 @@ class ModuleSpec:
     name: str  # KBUILD_MODNAME, with "_"
     kind: Literal["target", "livepatch", "plain"]
     patches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    # livepatch: object ("vmlinux" or module name) -> functions it replaces
+    # livepatch: object ("vmlinux" or module name) -> functions it replaces, as in klp_symbols
     replace: bool = False  # livepatch: klp_patch.replace
     klp_symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # livepatch: object -> "NAME" or "NAME,sympos" to turn into klp symbols; "auto" = every
-    # undefined symbol which that object's .ko defines
+    # undefined symbol which that object's .ko defines; "MODULE:NAME": another module's symbol
+    depends: tuple[str, ...] = ()  # modules of the set whose exported symbols it uses
     failures: tuple[Failure, ...] = ()
+    defects: tuple[Defect, ...] = ()
     parameters: tuple[str, ...] = ()  # writable at run time or at load
+    ko: str = ""  # a .ko that others built, relative to set.toml, "{arch}" in it standing for the
+    # architecture's name; "": built from the set's own sources, or in the kernel's tree
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A file in the guest that runs a patched function and shows what it read.
+    """A file to read or a command to run in the guest, which calls a patched function and shows
+    what it did: one of the two.
 
-    `original` is its text while no livepatch replaces `function`; `patched[L]` while livepatch L's
+    `original` is the text while no livepatch replaces `function`; `patched[L]` while livepatch L's
     version is on top. Lines are compared exactly, after stripping trailing white space.
-    `{cmdline}` in a text stands for the guest's boot command line.
+    `{cmdline}` in a text stands for the guest's boot command line. A command's text is what it
+    prints, on both streams, and a last line `exit status N` where it fails.
+
+    Or a file of the livepatch `object` that records which callbacks were called for the object
+    `function`, from the last pre_patch on: `original` before any call, else for each call the text
+    that `patched` has for it ("pre_patch", ...), parted by blanks.
     """
 
     name: str
-    file: str  # in the guest
-    object: str  # the file exists while this module is loaded; "vmlinux": always
+    object: str  # it shows something while this module is loaded; "vmlinux": always
     function: str  # the patched function whose version it shows
     original: str
     patched: Mapping[str, str] = field(default_factory=dict)
-    at: Literal["now", "init"] = "now"  # init: what the object's own init saw, not what is now
+    file: str = ""  # in the guest
+    command: str = ""  # for the guest's shell; not run while its object is away
+    at: Literal["now", "init", "callbacks"] = "now"
+    # init: what the object's own init saw, not what is now; callbacks: such a record
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleSet:
     name: str
-    description: str
-    modules: tuple[ModuleSpec, ...]
-    probes: tuple[Probe, ...]
     directory: Path  # holds set.toml and the C sources
+    modules: tuple[ModuleSpec, ...]
+    description: str = ""
+    probes: tuple[Probe, ...] = ()
     in_tree: str = ""  # instead of own sources: a directory of the kernel tree with built modules
 
     def module(self, name: str) -> ModuleSpec | None:

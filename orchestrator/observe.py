@@ -10,6 +10,7 @@ to the same result by its own way.
 from __future__ import annotations
 
 import contextlib
+import shlex
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from orchestrator.nouns import (
     KlpSymbol,
     Load,
     Plain,
+    Probe,
     Race,
     RelocationType,
     SetEnabled,
@@ -156,11 +158,19 @@ def observe_rest(
 ) -> Observation:
     """Call every patched function, then see what that and the event did to the guest's health."""
     probes = sight.built.set.probes
-    look = guest.observe((), tuple(probe.file for probe in probes), deadline)
+    commands = [probe for probe in probes if probe.command]
+    shown = {
+        probe.name: guest.run(asked(probe), deadline)
+        if probe.object == VMLINUX or probe.object in seen.modules
+        else None
+        for probe in commands
+    }
+    look = guest.observe((), tuple(probe.file for probe in probes if probe.file), deadline)
+    shown |= {probe.name: look.files[probe.file] for probe in probes if probe.file}
     printed = _printed(guest, console_mark, look.taint, deadline)
     return replace(
         seen,
-        probes={p.name: look.files[p.file] for p in probes},
+        probes=shown,
         taint=look.taint,
         console=printed,
         qmp_events=guest.qmp_events(),
@@ -168,6 +178,11 @@ def observe_rest(
         refusals=console.refusals(printed),
         crash=console.crash_title(printed),
     )
+
+
+def asked(probe: Probe) -> str:
+    """Shell for the guest that runs a probe's command, and says so where that fails."""
+    return f'sh -c {shlex.quote(probe.command)} 2>&1 || echo "exit status $?"'
 
 
 def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
@@ -256,13 +271,18 @@ def row_of(arch: Arch, rela: KlpRelocation) -> RelocationType:
 
 
 def _field_address(look: Look, livepatch: str, rela: KlpRelocation) -> int:
-    sections = look.sections[livepatch]
-    if rela.section not in sections:
+    return _section_address(look, livepatch, rela.section) + rela.offset
+
+
+def _section_address(look: Look, module: str, section: str) -> int:
+    """Every section that is loaded and not empty is shown (sect_empty(), kernel/module/sysfs.c)."""
+    sections = look.sections[module]
+    if section not in sections:
         raise HarnessError(
-            f"the guest does not show section {rela.section} of {livepatch}",
+            f"the guest does not show section {section} of {module}",
             hint="/sys/module/*/sections needs CONFIG_KALLSYMS and root",
         )
-    return sections[rela.section] + rela.offset
+    return sections[section]
 
 
 def _hop_address(
@@ -279,17 +299,22 @@ def _hop_address(
 
 
 def _symbol_address(sight: Sight, look: Look, symbol: KlpSymbol) -> int | None:
-    """Where the symbol stands now, None while its object is not loaded.
+    """Where the symbol stands now, None while its object is not loaded or where it has none such.
 
     sympos 0 means "unique", n the n-th of that name (kernel/livepatch/core.c,
     klp_find_object_symbol()).
     """
     index = max(symbol.sympos, 1) - 1
     if symbol.object == VMLINUX:
-        return sight.vmlinux_symbols[symbol.name][index]
+        found = sight.vmlinux_symbols[symbol.name]
+        return found[index] if index < len(found) else None
     module: BuiltModule | None = sight.built.modules.get(symbol.object)
     sections = look.sections.get(symbol.object)
     if module is None or sections is None:
         return None
-    section, offset = module.symbols[symbol.name][index]
-    return sections[section] + offset
+    places = module.symbols.get(symbol.name, ())
+    if index >= len(places):
+        return None
+    section, offset = places[index]
+    # SHN_ABS: the value is the address (`reader.definitions`)
+    return (_section_address(look, symbol.object, section) if section else 0) + offset

@@ -30,10 +30,6 @@ from typing import Literal
 
 from orchestrator.nouns import Load, Plain, SetEnabled, SetParameter, Unload
 from orchestrator.semantics import (
-    Outcome,
-    Past,
-    State,
-    World,
     load,
     refused,
     set_enabled,
@@ -42,6 +38,7 @@ from orchestrator.semantics import (
     unload,
     with_parameters,
 )
+from orchestrator.state import Outcome, Past, State, World
 
 # How an event stands that has begun and is not over; a number: a load that has failed with that
 # errno and has not given its module's name back yet.
@@ -79,6 +76,7 @@ def ends(world: World, state: State, events: tuple[Plain, ...]) -> tuple[Past, .
     """Every distinct end of a race, answers in the order written; first the one in which the events
     come one after another as they are written."""
     race = _Race(world, state, events)
+    touched = {event.module for event in events if not isinstance(event, SetParameter)}
     standing: tuple[_Standing, ...] = tuple("" for _ in events)
     first = _Moment(Past(state), (None,) * len(events), standing)
     found: dict[Past, None] = {}
@@ -90,7 +88,8 @@ def ends(world: World, state: State, events: tuple[Plain, ...]) -> tuple[Past, .
         if not following:
             answers = tuple(answer for answer in moment.answers if answer is not None)
             why = f"at the same time: {moment.past.why}"
-            found.setdefault(replace(moment.past, answers=answers, why=why))
+            end = world.at_the_same_time(moment.past.state, touched)
+            found.setdefault(replace(moment.past, state=end, answers=answers, why=why))
         ahead += [one for one in reversed(following) if one not in seen]
         seen.update(following)
     return tuple(found)
@@ -214,7 +213,9 @@ class _Race:
         over = replace(moment, transition=None)
         if way == "in":
             return over
-        return over.then(set_enabled(moment.past.state, self.world.spec(name), enabled=False))
+        return over.then(
+            set_enabled(self.world, moment.past.state, self.world.spec(name), enabled=False)
+        )
 
     def _set_parameter(self, moment: _Moment, index: int, event: SetParameter) -> _Moment:
         name, state = event.module, moment.past.state

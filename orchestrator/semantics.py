@@ -16,84 +16,23 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterable, Mapping
-from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator import errnos
-from orchestrator.errors import UsageError
-from orchestrator.nouns import (
-    Load,
-    ModuleSet,
-    ModuleSpec,
-    Plain,
-    Probe,
-    SetEnabled,
-    SetParameter,
-    Unload,
+from orchestrator.nouns import Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
+from orchestrator.state import (
+    COMES,
+    GOES,
+    VMLINUX,
+    Called,
+    Outcome,
+    Pair,
+    State,
+    World,
+    present_objects,
 )
 from orchestrator.verdicts import RelocationState
-
-VMLINUX = "vmlinux"
-CLEARS_ON_UNLOAD = "clears-on-unload"
-CLEARS_ON_REFUSAL = "clears-on-refusal"
-
-Pair = tuple[str, str]  # (livepatch, object)
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """Everything that decides what the next event does. Hashable; `State()` is a fresh guest."""
-
-    loaded: frozenset[str] = frozenset()
-    failing: frozenset[tuple[str, str, int]] = frozenset()
-    # (loaded module, its failure parameter, errno), only where the errno is not 0
-    stack: tuple[str, ...] = ()
-    # klp_patches: enabled livepatches in the order of enabling, the last one on top. A disabled or
-    # replaced livepatch is not in it, though its module may still be loaded.
-    relocations: frozenset[tuple[Pair, RelocationState]] = frozenset()
-    # of every loaded livepatch; WRITTEN is for one event only and does not stand here
-    at_init: frozenset[tuple[str, str]] = frozenset()
-    # (probe, livepatch on top when its object's init ran, "" for none), of loaded objects
-
-    def relocation_states(self) -> dict[Pair, RelocationState]:
-        return dict(self.relocations)
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What one event came to."""
-
-    state: State
-    errno: int
-    why: str
-    written: frozenset[Pair] = frozenset()
-    # relocations written and given up within this event: nobody has read those bytes before
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What has happened since the guest was last looked at."""
-
-    state: State
-    answers: tuple[int, ...] = ()
-    written: frozenset[Pair] = frozenset()  # relocations written meanwhile: nobody read those bytes
-    why: str = field(default="", compare=False)
-
-    def and_then(self, outcome: Outcome) -> Past:
-        """One more thing."""
-        was = self.state.relocation_states()
-        applied = {
-            pair
-            for pair, now in outcome.state.relocations
-            if now is RelocationState.APPLIED and was.get(pair) is not RelocationState.APPLIED
-        }
-        return Past(
-            outcome.state,
-            (*self.answers, outcome.errno),
-            self.written | outcome.written | applied,
-            f"{self.why}; {outcome.why}" if self.why else outcome.why,
-        )
 
 
 def happen(world: World, state: State, event: Plain) -> Outcome:
@@ -107,62 +46,9 @@ def happen(world: World, state: State, event: Plain) -> Outcome:
         case Unload(module):
             return unload(world, state, world.spec(module))
         case SetEnabled(module, enabled):
-            return set_enabled(state, world.spec(module), enabled)
+            return set_enabled(world, state, world.spec(module), enabled)
         case SetParameter(module, parameter, value):
             return set_parameter(state, world.spec(module), parameter, value)
-
-
-@dataclass(frozen=True, slots=True)
-class World:
-    """What does not change while an order runs."""
-
-    module_set: ModuleSet
-    capabilities: AbstractSet[str]
-
-    def spec(self, name: str) -> ModuleSpec:
-        spec = self.module_set.module(name)
-        if spec is None:
-            known = ", ".join(module.name for module in self.module_set.modules)
-            raise UsageError(
-                f"module set '{self.module_set.name}' has no module '{name}'",
-                hint=f"known modules: {known}",
-            )
-        return spec
-
-    def users(self, state: State, object_name: str) -> list[str]:
-        """Enabled livepatches that patch this object, in the order of klp_patches."""
-        return [name for name in state.stack if object_name in self.spec(name).patches]
-
-    def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
-        """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
-        the order of klp_patches when the object comes again); "" for the original."""
-        over = [
-            name
-            for name in stack
-            if probe.function in self.spec(name).patches.get(probe.object, ())
-        ]
-        return over[-1] if over else ""
-
-    def probes_of(self, object_name: str) -> frozenset[str]:
-        return frozenset(p.name for p in self.module_set.probes if p.object == object_name)
-
-    def shown_at_init(self, state: State, loading: str) -> frozenset[tuple[str, str]]:
-        """What the init of a module that loads now will have seen, for `State.at_init`."""
-        return frozenset(
-            (probe.name, self.on_top(state.stack, probe))
-            for probe in self.module_set.probes
-            if probe.at == "init" and probe.object == loading
-        )
-
-    def after_going(self) -> RelocationState:
-        """What klp_cleanup_module_patches_limited() makes of an applied relocation."""
-        clears = CLEARS_ON_UNLOAD in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
-
-    def after_refusal(self) -> RelocationState:
-        """What the err path of klp_module_coming() makes of those of the failing livepatch."""
-        clears = CLEARS_ON_REFUSAL in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
 
 
 def load(world: World, state: State, event: Load) -> Outcome:
@@ -171,22 +57,31 @@ def load(world: World, state: State, event: Load) -> Outcome:
     if spec.name in state.loaded:
         why = f"{spec.name} is loaded already"
         return refused(state, errno.EEXIST, why)
+    if missing := [name for name in spec.depends if name not in state.loaded]:
+        why = f"{spec.name} needs symbols of {_names(missing)}"
+        return refused(state, errno.ENOENT, why)
     failing = with_parameters(state.failing, spec, event.parameters)
     users = world.users(state, spec.name)
 
     for index, livepatch in enumerate(users):
-        if error := told_to_fail(state.failing, world.spec(livepatch), "pre_patch"):
-            # The relocations are written before the callback is asked (klp_init_object_loaded()),
-            # and the livepatches before this one are taken back; those after it never heard of it.
+        if refusal := _refusal(world.spec(livepatch), state.failing, spec.name):
+            # The livepatches before this one are taken back; those after it never heard of it.
             after = {(name, spec.name): world.after_going() for name in users[:index]}
-            after[livepatch, spec.name] = world.after_refusal()
-            why = f"{spec.name} is refused: pre_patch of {livepatch} fails"
-            return _given_up(state, error, why, after)
+            if refusal.written:
+                after[livepatch, spec.name] = world.after_refusal()
+            calls: list[Called] = [(name, spec.name, COMES + GOES) for name in users[:index]]
+            if refusal.called:
+                calls.append((livepatch, spec.name, COMES[:1]))
+            why = f"{spec.name} is refused: {refusal.reason}"
+            refused_by = replace(state, calls=world.calls(state.calls, *calls))
+            return _given_up(refused_by, refusal.errno, why, after)
 
     error, reason = _init_error(state, spec, failing)
     if error:
         after = {(name, spec.name): world.after_going() for name in users}
-        return _given_up(state, error, f"{spec.name} is refused: {reason}", after)
+        gone = world.calls(state.calls, *((name, spec.name, COMES + GOES) for name in users))
+        why = f"{spec.name} is refused: {reason}"
+        return _given_up(replace(state, calls=gone), error, why, after)
 
     relocations = state.relocation_states()
     relocations.update(
@@ -197,6 +92,8 @@ def load(world: World, state: State, event: Load) -> Outcome:
         }
     )
     stack = state.stack
+    came: list[Called] = [(name, spec.name, COMES) for name in users]
+    came += [(spec.name, name, COMES) for name in present_objects(spec, state)]
     if spec.kind == "livepatch":
         relocations.update(_own_relocations(spec, state.loaded))
         stack = (spec.name,) if spec.replace else (*state.stack, spec.name)
@@ -206,6 +103,7 @@ def load(world: World, state: State, event: Load) -> Outcome:
         stack=stack,
         relocations=frozenset(relocations.items()),
         at_init=state.at_init | world.shown_at_init(state, spec.name),
+        calls=world.calls(state.calls, *came),
     )
     return Outcome(new, 0, _why_loaded(spec, state, users))
 
@@ -217,6 +115,9 @@ def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
     if spec.name in state.stack:
         # klp_enable_patch() took a reference that only disabling or replacing gives back.
         return refused(state, errno.EWOULDBLOCK, f"{spec.name} is in use while it is enabled")
+    if dependents := world.dependents(state, spec.name):
+        why = f"{spec.name} is in use by {_names(dependents)}"
+        return refused(state, errno.EWOULDBLOCK, why)
     users = world.users(state, spec.name)
     relocations = {}
     for (livepatch, name), was in state.relocations:
@@ -236,6 +137,11 @@ def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
         at_init=frozenset(
             entry for entry in state.at_init if entry[0] not in world.probes_of(spec.name)
         ),
+        calls=frozenset(
+            entry
+            for entry in world.calls(state.calls, *((name, spec.name, GOES) for name in users))
+            if entry[0][0] != spec.name
+        ),
     )
     why = f"{spec.name} goes"
     if users:
@@ -243,14 +149,20 @@ def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
     return Outcome(new, 0, why)
 
 
-def set_enabled(state: State, spec: ModuleSpec, enabled: bool) -> Outcome:
+def set_enabled(world: World, state: State, spec: ModuleSpec, enabled: bool) -> Outcome:
     """enabled_store(); the file exists only while the livepatch is enabled."""
     if spec.name not in state.stack:
         why = f"/sys/kernel/livepatch/{spec.name} is not there: {spec.name} is not enabled"
         return refused(state, errno.ENOENT, why)
     if enabled:
         return refused(state, errno.EINVAL, f"{spec.name} is enabled already")
-    new = replace(state, stack=tuple(name for name in state.stack if name != spec.name))
+    new = replace(
+        state,
+        stack=tuple(name for name in state.stack if name != spec.name),
+        calls=world.calls(
+            state.calls, *((spec.name, name, GOES) for name in present_objects(spec, state))
+        ),
+    )
     return Outcome(new, 0, f"{spec.name} is disabled for good, its module stays")
 
 
@@ -268,10 +180,33 @@ def _init_error(
     """(errno, reason) when the module's init fails, klp_enable_patch() included; else (0, "")."""
     if error := told_to_fail(failing, spec, "init"):
         return error, "its init fails"
-    present = [name for name in spec.patches if name == VMLINUX or name in state.loaded]
-    if spec.kind == "livepatch" and present and (error := told_to_fail(failing, spec, "pre_patch")):
-        return error, f"its pre_patch fails for {present[0]}"
+    # All objects are prepared before the first callback is asked (klp_init_patch()).
+    present = present_objects(spec, state)
+    refusals = [_refusal(spec, failing, name) for name in present]
+    for refusal in sorted((r for r in refusals if r is not None), key=lambda r: r.called):
+        return refusal.errno, refusal.reason
     return 0, ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    errno: int
+    reason: str
+    written: bool  # the object's klp relocations are in place by then
+    called: bool  # it is pre_patch that refuses
+
+
+def _refusal(
+    spec: ModuleSpec, failing: frozenset[tuple[str, str, int]], object_name: str
+) -> _Refusal | None:
+    """Why a livepatch does not want to patch an object: first klp_init_object_loaded() writes the
+    relocations and looks for the functions, then pre_patch is asked."""
+    for defect in spec.defects:
+        if defect.object == object_name:
+            reason = f"{spec.name} names what {object_name} has not"
+            return _Refusal(defect.errno, reason, defect.written, False)
+    error = told_to_fail(failing, spec, "pre_patch", object_name)
+    return _Refusal(error, f"pre_patch of {spec.name} fails", True, True) if error else None
 
 
 def _own_relocations(spec: ModuleSpec, loaded: frozenset[str]) -> Mapping[Pair, RelocationState]:
@@ -289,11 +224,21 @@ def _own_relocations(spec: ModuleSpec, loaded: frozenset[str]) -> Mapping[Pair, 
 
 
 def told_to_fail(
-    failing: frozenset[tuple[str, str, int]], spec: ModuleSpec, at: Literal["init", "pre_patch"]
+    failing: frozenset[tuple[str, str, int]],
+    spec: ModuleSpec,
+    at: Literal["init", "pre_patch"],
+    object_name: str = "",
 ) -> int:
     """The errno with which this module is told to fail there, 0 when it is not."""
     told = {parameter: error for module, parameter, error in failing if module == spec.name}
-    return next((told[f.parameter] for f in spec.failures if f.at == at and f.parameter in told), 0)
+    return next(
+        (
+            told[f.parameter]
+            for f in spec.failures
+            if f.at == at and f.parameter in told and f.object in ("", object_name)
+        ),
+        0,
+    )
 
 
 def with_parameters(
@@ -332,7 +277,7 @@ def _why_loaded(spec: ModuleSpec, state: State, users: list[str]) -> str:
     if users:
         parts.append(f"{_names(users)} {_verb(users)} applied to it")
     if spec.kind == "livepatch":
-        present = [name for name in spec.patches if name == VMLINUX or name in state.loaded]
+        present = present_objects(spec, state)
         absent = [name for name in spec.patches if name not in present]
         if present:
             parts.append(f"patches {_names(present)}")

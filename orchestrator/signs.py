@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator import console, observe
-from orchestrator.judge import relocation_subject
-from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, RelocationType
+from orchestrator.judge import LIVEPATCH_TAINT, LIVEPATCH_TAINT_SUBJECT, relocation_subject
+from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
 from orchestrator.verdicts import Check, CheckKind, Step
 
 
@@ -99,6 +99,10 @@ def _of_answer(found: Sign) -> Sign:
 def _of_health(found: Sign, printed: str) -> Sign:
     if found.subject == "taint":
         return replace(found, kind="taint")
+    if found.subject == LIVEPATCH_TAINT_SUBJECT:
+        missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
+        command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
+        return replace(found, kind="sysfs", command=command)
     if found.subject not in ("guest", "console", "QMP events"):
         return found
     said = console.complaints(printed)
@@ -125,19 +129,35 @@ def _sysfs(module_set: ModuleSet, subject: str) -> str:
     return (
         f"if cd {where} 2>/dev/null; then "
         'printf "enabled=%s transition=%s" "$(cat enabled)" "$(cat transition)"; '
-        'for o in */patched; do [ ! -e "$o" ] || printf " %s=%s" "$o" "$(cat "$o")"; done; echo; '
+        'for o in */patched; do [ -e "$o" ] || continue; printf " %s=%s" "$o" "$(cat "$o")"; '
+        'for f in "${o%patched}"*,*; do [ ! -d "$f" ] || printf " %s" "$f"; done; done; echo; '
         "cd /; else echo 'not there'; fi"
     )
 
 
 def probes(module_set: ModuleSet, step: Step) -> list[dict[str, str]]:
-    """Name, file and expected text of each probe that was looked at after the event."""
-    files = {probe.name: probe.file for probe in module_set.probes}
+    """Of each probe that was looked at after the event: its name, what it asks, shell for the guest
+    that does so, and the text that was expected."""
+    known = {probe.name: probe for probe in module_set.probes}
     return [
-        {"name": check.subject, "file": files[check.subject], "expected": check.expected}
+        {
+            "name": check.subject,
+            "asked": known[check.subject].file or known[check.subject].command,
+            "command": _probe(known[check.subject]),
+            "expected": check.expected,
+        }
         for check in step.checks
         if check.kind is CheckKind.VALUE
     ]
+
+
+def _probe(probe: Probe) -> str:
+    """Shell for the guest that shows what `observe` would, in the words of `judge`."""
+    there = "/sys/module" if probe.object == observe.VMLINUX else f"/sys/module/{probe.object}"
+    where, doing = probe.file, f"cat {shlex.quote(probe.file)} || echo error"
+    if probe.command:
+        where, doing = there, observe.asked(probe)
+    return f"if [ -e {shlex.quote(where)} ]; then {doing}; else echo 'no file'; fi"
 
 
 def field(arch: Arch, built: BuiltSet, step: Step) -> Field | None:
@@ -164,8 +184,13 @@ def _read_by_shell(
     symbol = rela.symbol
     number = max(symbol.sympos, 1)
     section, offset = "", 0
-    if symbol.object != observe.VMLINUX:
-        section, offset = built.modules[symbol.object].symbols[symbol.name][number - 1]
+    places = (
+        built.modules[symbol.object].symbols.get(symbol.name, ())
+        if symbol.object in built.modules
+        else ()
+    )
+    if number <= len(places):  # else the script looks among the kernel's own, and finds none
+        section, offset = places[number - 1]
     through_stub = row.leads_to == "plt" and arch.stub is not None
     return Field(
         subject=check.subject,

@@ -9,7 +9,7 @@ another.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator import orders
@@ -90,6 +90,48 @@ def expand(suite: SuiteFile, sets: Mapping[str, ModuleSet]) -> tuple[Case, ...]:
             )
         names.add(case.name)
     return tuple(cases)
+
+
+def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
+    """Orders for a module set that no suite speaks of; `name` is what cases call it.
+
+    For each livepatch and each module of the set that it patches, every order in which the one is
+    loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, the set's plain
+    modules before that to take the memory that it left. For a livepatch with none of them, the one
+    order there is. What they depend on comes first. `explore` goes on from there.
+    """
+    found = []
+    for spec in module_set.modules:
+        if spec.kind != "livepatch":
+            continue
+        life = (Load(spec.name), SetEnabled(spec.name, False), Unload(spec.name))
+        targets = [target for target in spec.patches if module_set.module(target) is not None]
+        for target in targets or [spec.name]:
+            first = _needed(module_set, (spec.name, target))
+            moved = [m.name for m in module_set.modules if m.kind == "plain"]
+            between = [Load(filler) for filler in moved if filler not in first]
+            again: tuple[Event, ...] = (Load(target), Unload(target), *between, Load(target))
+            for order in orders.interleavings((life, again if targets else ())):
+                found.append(Order((*map(Load, first), *order.events)))
+    return tuple(Case(f"order-{number}", name, order) for number, order in enumerate(found, 1))
+
+
+def _needed(module_set: ModuleSet, names: Iterable[str]) -> list[str]:
+    """What these modules depend on, without themselves, in the order in which it can be loaded."""
+    found: list[str] = []
+    seen = set(names)
+
+    def add(name: str) -> None:
+        spec = module_set.module(name)
+        for each in spec.depends if spec is not None else ():
+            if each not in seen:
+                seen.add(each)
+                add(each)
+                found.append(each)
+
+    for name in names:
+        add(name)
+    return found
 
 
 def _written(entry: CaseEntry, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:

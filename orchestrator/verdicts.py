@@ -33,6 +33,8 @@ class PatchState:
     enabled: bool
     transition: bool
     objects: Mapping[str, bool]  # object -> patched
+    functions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    # object -> its directories "NAME,sympos", sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ class Expectation:
     answers: tuple[int, ...]  # errno of each plain event carried out, in the order written
     modules: frozenset[str]  # loaded, of the set's modules
     patches: Mapping[str, PatchState]
-    probes: Mapping[str, str | None]  # probe name -> text, None: the file is absent
+    probes: Mapping[str, str | None]  # probe name -> text, None: the file is absent; one is missing
+    # here when events at the same time may have made it show this or that
     relocations: Mapping[tuple[str, str], RelocationState]  # (loaded livepatch, object)
     why: str = ""  # one line, for `klp-e2e orders`
 
@@ -193,3 +196,4 @@ class Run:
     strict: bool = False  # KNOWN counts as FAIL
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
+    unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel

@@ -479,7 +479,7 @@ static void do_run(void)
 
 /* --- requests that look --------------------------------------------------------------------- */
 
-/* hello [TOKEN] -> {"agent":1,"token":"...","release":"...","cmdline":"..."} */
+/* hello [TOKEN] -> {"agent":2,"token":"...","release":"...","cmdline":"..."} */
 static void do_hello(void)
 {
 	struct utsname name;
@@ -488,7 +488,7 @@ static void do_hello(void)
 	uname(&name);
 	read_file("/proc/cmdline", cmdline, sizeof(cmdline));
 	cmdline[strcspn(cmdline, "\n")] = 0;
-	puts_("{\"agent\":1,\"token\":");
+	puts_("{\"agent\":2,\"token\":");
 	put_name(nargs > 1 ? args[1] : "");
 	puts_(",\"release\":");
 	put_name(name.release);
@@ -546,7 +546,10 @@ static void observe_patches(void)
 		snprintf(path, sizeof(path), KLP_DIR "/%s", patch);
 		objects = opendir(path);
 		while ((object = next_entry(objects))) {
+			const char *function_comma = "";
+			struct dirent *function;
 			long long patched;
+			DIR *functions;
 
 			snprintf(path, sizeof(path), KLP_DIR "/%s/%s/patched", patch,
 				 object->d_name);
@@ -555,7 +558,20 @@ static void observe_patches(void)
 				continue;	/* not an object, or a kernel before 6.1 */
 			puts_(object_comma);
 			put_name(object->d_name);
-			putf(":%lld", patched);
+			putf(":[%lld,[", patched);
+			snprintf(path, sizeof(path), KLP_DIR "/%s/%s", patch, object->d_name);
+			functions = opendir(path);
+			while ((function = next_entry(functions))) {
+				/* "NAME,SYMPOS"; all else there is plain files */
+				if (!strchr(function->d_name, ','))
+					continue;
+				puts_(function_comma);
+				put_name(function->d_name);
+				function_comma = ",";
+			}
+			if (functions)
+				closedir(functions);
+			puts_("]]");
 			object_comma = ",";
 		}
 		if (objects)

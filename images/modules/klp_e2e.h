@@ -8,6 +8,7 @@
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
+#include <linux/string.h>
 
 /*
  * A function that a livepatch replaces or calls: it keeps its name and its calling convention, is
@@ -56,5 +57,58 @@ static inline int klp_e2e_refuse_set(const char *value, const struct kernel_para
 		.get = name##_at_init_get,					\
 	};									\
 	module_param_cb(name##_at_init, &name##_at_init_ops, NULL, 0444)
+
+/*
+ * All four callbacks of one object of a livepatch, and their record: /sys/module/<this module>/
+ * parameters/<name> shows the calls from the last pre_patch on, each with whether the object was
+ * patched by then, and with `value`, an int of the target, read through a klp relocation: it has to
+ * be in place from before pre_patch until after post_unpatch. pre_patch returns `result`.
+ */
+#define KLP_E2E_CALLBACKS(prefix, name, value, result)				\
+	static char prefix##_calls[512];					\
+	static void prefix##_record(const char *callback, const struct klp_object *obj) \
+	{									\
+		size_t len = strlen(prefix##_calls);				\
+										\
+		scnprintf(prefix##_calls + len, sizeof(prefix##_calls) - len,	\
+			  "%s%s:patched=%d,read=%d", len ? " " : "", callback,	\
+			  obj->patched, value);					\
+	}									\
+	static int prefix##_pre_patch(struct klp_object *obj)			\
+	{									\
+		prefix##_calls[0] = 0;						\
+		prefix##_record("pre_patch", obj);				\
+		return result;							\
+	}									\
+	static void prefix##_post_patch(struct klp_object *obj)			\
+	{									\
+		prefix##_record("post_patch", obj);				\
+	}									\
+	static void prefix##_pre_unpatch(struct klp_object *obj)		\
+	{									\
+		prefix##_record("pre_unpatch", obj);				\
+	}									\
+	static void prefix##_post_unpatch(struct klp_object *obj)		\
+	{									\
+		prefix##_record("post_unpatch", obj);				\
+	}									\
+	static int prefix##_calls_get(char *buffer, const struct kernel_param *kp) \
+	{									\
+		return scnprintf(buffer, PAGE_SIZE, "%s\n",			\
+				 prefix##_calls[0] ? prefix##_calls : "none");	\
+	}									\
+	static const struct kernel_param_ops prefix##_calls_ops = {		\
+		.set = klp_e2e_refuse_set,					\
+		.get = prefix##_calls_get,					\
+	};									\
+	module_param_cb(name, &prefix##_calls_ops, NULL, 0444)
+
+/* The initializer of klp_object.callbacks. */
+#define KLP_E2E_CALLBACKS_OF(prefix) {						\
+	.pre_patch = prefix##_pre_patch,					\
+	.post_patch = prefix##_post_patch,					\
+	.pre_unpatch = prefix##_pre_unpatch,					\
+	.post_unpatch = prefix##_post_unpatch,					\
+}
 
 #endif

@@ -39,7 +39,7 @@ def answer(request: str) -> dict[str, Any]:
     verb, *arguments = (unquote(word) for word in request.split(" "))
     match verb, arguments:
         case "hello", [token]:
-            return {"agent": 1, "token": token, "release": "6.1.0", "cmdline": "console=x"}
+            return {"agent": 2, "token": token, "release": "6.1.0", "cmdline": "console=x"}
         case "settle", [_]:
             return {"errno": 0, "usec": 5}
         case "observe", [_, *paths]:
@@ -236,7 +236,9 @@ def test_a_garbled_race_is_refused_and_leaves_no_racer(agent_program: Path, requ
 FULL = {
     "taint": 4096,
     "modules": [["klp_patch", 16384, 1, "Live", "0xffffffffc0000000"]],
-    "patches": {"klp_patch": {"enabled": 1, "transition": 0, "objects": {"klp_target": 1}}},
+    "patches": {
+        "klp_patch": {"enabled": 1, "transition": 0, "objects": {"klp_target": [1, ["b,2", "a,1"]]}}
+    },
     "sections": {"klp_patch": {".text": "0xffffffffc0000000"}},
     "files": {"/f": {"errno": 19, "text": ""}},
 }
@@ -254,7 +256,9 @@ def test_a_full_look() -> None:
         look = guest.observe(["klp_patch"], ["/f"], soon())
     assert look.taint == 4096
     assert look.modules["klp_patch"].address == look.sections["klp_patch"][".text"]
-    assert look.patches == {"klp_patch": PatchState(True, False, {"klp_target": True})}
+    assert look.patches == {
+        "klp_patch": PatchState(True, False, {"klp_target": True}, {"klp_target": ("a,1", "b,2")})
+    }
     assert look.files == {"/f": "error: ENODEV"}
 
 
@@ -336,7 +340,7 @@ def test_answers_of_an_earlier_life_are_dropped_by_the_next_hello() -> None:
     """As after a restore from amid a request."""
 
     def reply(line: str) -> list[str]:
-        stale = ['{"errno":0,"usec":1}', '{"agent":1,"token":"t0","release":"","cmdline":""}']
+        stale = ['{"errno":0,"usec":1}', '{"agent":2,"token":"t0","release":"","cmdline":""}']
         return [*stale, json.dumps(answer(line))]
 
     with guest_of(reply) as guest:

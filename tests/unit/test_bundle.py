@@ -346,6 +346,10 @@ def test_events_are_requests_with_what_is_expected(bench: Bench) -> None:
             f"$((taint & ~{judge.ALLOWED_TAINT})) -eq 0 ] || reproduced",
         ),
         (
+            (Check(CheckKind.HEALTH, judge.LIVEPATCH_TAINT_SUBJECT, "32768 (K)", "0", False),),
+            "[ \"$said\" = '32768 (K)' ] || reproduced",
+        ),
+        (
             (Check(CheckKind.HEALTH, "memory", "at most 64 kB", "900 kB more", False),),
             "trouble 'this cannot be judged by a script",
         ),
@@ -355,6 +359,15 @@ def test_it_is_judged_by_what_failed_first(
     bench: Bench, checks: tuple[Check, ...], judgement: str
 ) -> None:
     assert judgement in script(bench, a_result(*checks))
+
+
+def test_a_symbol_that_its_object_lacks_is_at_no_place(bench: Bench) -> None:
+    """The script then looks for it where it is not either, among the kernel's own."""
+    built, check = bench.sets["./tiny"], relocation_check(bench, RelocationState.PRISTINE)
+    bare = replace(built.modules["the_target"], symbols={})
+    without = replace(built, modules={**built.modules, "the_target": bare})
+    found = signs.field(ARCH, without, Step("+the_target", (check,), 0.0, 0.0, 1))
+    assert found is not None and found.symbol_section == ""
 
 
 def test_a_guest_that_ended_without_a_word_is_to_end_again(bench: Bench) -> None:

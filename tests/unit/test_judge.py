@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import HarnessError
-from orchestrator.judge import ALLOWED_TAINT, crash_of, judge, with_cmdline
+from orchestrator.judge import ALLOWED_TAINT, LIVEPATCH_TAINT, crash_of, judge, with_cmdline
 from orchestrator.nouns import (
     BuiltModule,
     BuiltSet,
@@ -44,7 +44,7 @@ def a_set(*relocations: KlpRelocation) -> BuiltSet:
     specs = (ModuleSpec("klp_target", "target"), ModuleSpec("klp_patch", "livepatch"))
     path = Path("nowhere.ko")
     return BuiltSet(
-        ModuleSet("basic", "", specs, (), Path("nowhere")),
+        ModuleSet("basic", Path("nowhere"), specs),
         {
             "klp_target": BuiltModule(specs[0], path, (), {}),
             "klp_patch": BuiltModule(specs[1], path, relocations, {}),
@@ -69,10 +69,11 @@ def reading(index: int, raw: str, leads_to: int | None, symbol: int | None) -> R
     )
 
 
+PATCH = PatchState(True, False, {"klp_target": True}, {"klp_target": ("f,1", "g,2")})
 EXPECTATION = Expectation(
     answers=(0,),
     modules=frozenset({"klp_patch", "klp_target"}),
-    patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
+    patches={"klp_patch": PATCH},
     probes={"target": "version=klp_patch read=42", "gone": None},
     relocations={
         ("klp_patch", "klp_target"): RelocationState.APPLIED,
@@ -82,7 +83,7 @@ EXPECTATION = Expectation(
 GOOD = Observation(
     answers=(0,),
     modules=frozenset({"klp_patch", "klp_target"}),
-    patches={"klp_patch": PatchState(True, False, {"klp_target": True})},
+    patches={"klp_patch": PATCH},
     probes={"target": "version=klp_patch read=42 \n", "gone": None},
     relocations=(
         reading(0, "00000800", 0x5000, 0x5000),
@@ -109,7 +110,7 @@ def test_every_promised_thing_is_checked() -> None:
         *[CheckKind.RELOCATION] * 3,
         *[CheckKind.VALUE] * 2,
         *[CheckKind.SYSFS] * 2,
-        *[CheckKind.HEALTH] * 3,
+        *[CheckKind.HEALTH] * 4,
     ]
 
 
@@ -158,14 +159,21 @@ def test_every_promised_thing_is_checked() -> None:
             "filler klp_patch klp_target",
         ),
         (
-            replace(GOOD, patches={"klp_patch": PatchState(True, True, {"klp_target": True})}),
+            replace(GOOD, patches={"klp_patch": replace(PATCH, transition=True)}),
             CheckKind.SYSFS,
-            "enabled=1 transition=1 klp_target/patched=1",
+            "enabled=1 transition=1 klp_target/patched=1 klp_target/f,1 klp_target/g,2",
         ),
         (
-            replace(GOOD, patches={"klp_patch": PatchState(True, False, {"klp_target": False})}),
+            replace(GOOD, patches={"klp_patch": replace(PATCH, objects={"klp_target": False})}),
             CheckKind.SYSFS,
             "klp_target/patched=0",
+        ),
+        (
+            replace(
+                GOOD, patches={"klp_patch": replace(PATCH, functions={"klp_target": ("f,1",)})}
+            ),
+            CheckKind.SYSFS,
+            "enabled=1 transition=0 klp_target/patched=1 klp_target/f,1",
         ),
         (replace(GOOD, patches={}), CheckKind.SYSFS, "not there"),
         (
@@ -174,6 +182,7 @@ def test_every_promised_thing_is_checked() -> None:
             "enabled=1 transition=0",
         ),
         (replace(GOOD, taint=ALLOWED_TAINT | 1 << 9), CheckKind.HEALTH, "(W O E K)"),
+        (replace(GOOD, taint=ALLOWED_TAINT & ~LIVEPATCH_TAINT), CheckKind.HEALTH, "0"),
         (replace(GOOD, complaints=("WARNING: at x",)), CheckKind.HEALTH, "WARNING: at x"),
         (replace(GOOD, refusals=("livepatch: no",)), CheckKind.HEALTH, "livepatch: no"),
         (replace(GOOD, crash="BUG: y"), CheckKind.HEALTH, "BUG: y"),
@@ -333,3 +342,10 @@ def test_a_refusal_in_words_is_no_complaint_where_an_event_is_refused(index: int
     before = replace(GOOD, answers=(19,) if index == 2 else (0,))
     checks = judge(expected, refused, before, BUILT)
     assert all(check.good for check in checks if check.kind is CheckKind.HEALTH)
+
+
+def test_without_a_livepatch_nobody_asks_for_its_taint() -> None:
+    """A target alone, on a fresh guest."""
+    alone = replace(EXPECTATION, modules=frozenset({"klp_target"}), relocations={})
+    seen = replace(GOOD, modules=alone.modules, taint=0)
+    assert all(c.good for c in judge(alone, seen, None, BUILT) if c.kind is CheckKind.HEALTH)

@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from orchestrator import model, orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Failure, Load, ModuleSet, ModuleSpec, Probe
+from orchestrator.nouns import Defect, Failure, Load, ModuleSet, ModuleSpec, Probe
 from orchestrator.verdicts import Expectation
 
+COMES, WHOLE = "pre post", "pre post preun postun"
 BARE: frozenset[str] = frozenset()
 UPSTREAM = frozenset({"clears-on-unload"})
 SERIES = frozenset({"clears-on-unload", "clears-on-refusal"})
@@ -29,6 +31,10 @@ def livepatch(name: str, *objects: str, replace: bool = False) -> ModuleSpec:
     )
 
 
+SHOWN = {name: name for name in ("a", "b", "both", "r", "s", "one")}
+CALLS = dict(
+    zip(("pre_patch", "post_patch", "pre_unpatch", "post_unpatch"), WHOLE.split(), strict=True)
+)
 SET = ModuleSet(
     name="model",
     description="t and u are targets, a and b patch t, r and s replace, ab patches t and u",
@@ -44,11 +50,24 @@ SET = ModuleSet(
         livepatch("v", "vmlinux"),
         ModuleSpec("x", "livepatch", patches={"t": ()}, klp_symbols={"vmlinux": ("f",)}),
         ModuleSpec("y", "livepatch", patches={"u": ()}, klp_symbols={"t": ("f",)}),
+        ModuleSpec("w", "target", depends=("u",)),
+        replace(
+            livepatch("one", "t", "u"),
+            patches={"t": ("show", "twin,2"), "u": ("twin",)},
+            failures=(Failure("fail_t", "pre_patch", "t"), Failure("fail_u", "pre_patch", "u")),
+        ),
+        replace(livepatch("never", "t", "u"), defects=(Defect("t", 22, written=False),)),
+        replace(livepatch("found_late", "t", "u"), defects=(Defect("t", 22, written=True),)),
     ),
     probes=(
-        Probe("t", "/t", "t", "show", "t", {n: n for n in ("a", "b", "both", "r", "s")}),
-        Probe("init", "/i", "t", "show", "t", {n: n for n in ("a", "b", "both", "r", "s")}, "init"),
-        Probe("cmdline", "/proc/cmdline", "vmlinux", "show", "v0", {"v": "v1"}),
+        Probe("t", "t", "show", "t", SHOWN, file="/t"),
+        Probe("init", "t", "show", "t", SHOWN, file="/i", at="init"),
+        Probe("cmdline", "vmlinux", "show", "v0", {"v": "v1"}, file="/proc/cmdline"),
+        *(
+            Probe(f"{p}-{o}", p, o, "none", CALLS, file=f"/{p}/{o}", at="callbacks")
+            for p in ("a", "b", "one")
+            for o in ("t", "u")
+        ),
     ),
     directory=Path("nowhere"),
 )
@@ -98,6 +117,26 @@ def after(order: str, capabilities: frozenset[str] = BARE) -> Expectation:
         ("+r +s r=0", 2),
         ("+r +s +r", 17),
         ("+r +s -r +r", 0),
+        # A symbol is missing: klp_init_object_loaded() fails, early or late.
+        ("+never", 0),
+        ("+never +t", 22),
+        ("+never +u", 0),
+        ("+t +never", 22),
+        ("+u +never", 0),
+        ("+never[fail=19] +t", 22),  # before pre_patch is asked
+        ("+u +t +never[fail=19]", 22),  # of any object (klp_init_patch())
+        ("+u +never[fail=19]", 19),
+        ("+never[fail_init=5]", 5),
+        ("+never never=0 +t", 0),
+        ("+one[fail_u=19] +t", 0),  # one object refuses, another does not
+        ("+one[fail_u=19] +u", 19),
+        ("+t +u +one[fail_u=19]", 19),
+        ("+t +one[fail_u=19]", 0),
+        # w uses a symbol that u exports.
+        ("+w", 2),  # ENOENT: simplify_symbols()
+        ("+u +w", 0),
+        ("+u +w -u", 11),  # EWOULDBLOCK: delete_module(), source_list
+        ("+u +w -w -u", 0),
     ],
 )
 def test_errno(order: str, errno: int) -> None:
@@ -206,11 +245,82 @@ def test_vmlinux_is_always_there() -> None:
         ("+a +t[fail=1]", "written", "pristine", "pristine"),
         ("+a +t[fail=1] +t", "applied", "applied", "applied"),
         ("+a a=0 +t[fail=1]", "pristine", "pristine", "pristine"),
+        # Refused by one that finds a symbol missing: as by a callback.
+        ("+a +never +t", "written", "pristine", "pristine"),
     ],
 )
 def test_relocations(order: str, bare: str, upstream: str, series: str) -> None:
     found = [after(order, c).relocations["a", "t"] for c in (BARE, UPSTREAM, SERIES)]
     assert found == [bare, upstream, series]
+
+
+@pytest.mark.parametrize(
+    ("order", "bare", "series"),
+    [
+        # All symbols of a klp section are found before any of it is written, functions later.
+        ("+never +t", "pristine", "pristine"),
+        ("+never +t +t", "pristine", "pristine"),
+        ("+found_late +t", "written", "pristine"),
+        ("+found_late +t +u", "left", "pristine"),
+        ("+found_late found_late=0 +t", "pristine", "pristine"),
+    ],
+)
+def test_relocations_of_what_is_refused(order: str, bare: str, series: str) -> None:
+    name = order.split()[0].removeprefix("+")
+    assert [after(order, c).relocations[name, "t"] for c in (BARE, SERIES)] == [bare, series]
+
+
+def test_functions_in_sysfs_have_their_position() -> None:
+    """klp_init_func(), whether the object is there or not."""
+    assert after("+one").patches["one"].functions == {"t": ("show,1", "twin,2"), "u": ("twin,1",)}
+    assert after("+v").patches["v"].functions == {"vmlinux": ("show,1",)}
+
+
+@pytest.mark.parametrize(
+    ("order", "shown"),
+    [
+        ("+t", None),
+        ("+a", "none"),
+        ("+a +t", COMES),
+        ("+t +a", COMES),
+        ("+a +u", "none"),
+        ("+a +t -t", WHOLE),
+        ("+a +t -t +filler", WHOLE),
+        ("+a +t -t +t", COMES),  # from the last pre_patch on
+        ("+a +t a=0", WHOLE),
+        ("+a +t a=0 -t", WHOLE),  # disabled: nobody is called
+        ("+a +t a=0 -t +t", WHOLE),
+        ("+a a=0 +t", "none"),
+        ("+a +t +r", COMES),  # replaced: neither (klp_unpatch_replaced_patches())
+        ("+a +t a=0 -a +a", COMES),
+        ("+a +t a=0 -a -t +a", "none"),
+        ("+a[fail=1] +t", "pre"),  # and no post_unpatch
+        ("+a[fail=1] +t +t", "pre"),
+        ("+a +t -t a.fail=1 +t", "pre"),
+        ("+a +t[fail=1]", WHOLE),
+        ("+a +b[fail=1] +t", WHOLE),  # taken back
+        ("+b[fail=1] +a +t", "none"),  # never heard of it
+        ("+a +never +t", WHOLE),
+        ("+never +a +t", "none"),
+        ("+a (+t -t)*50", WHOLE),
+    ],
+)
+def test_which_callbacks_are_called(order: str, shown: str | None) -> None:
+    assert after(order).probes["a-t"] == shown
+
+
+def test_each_objects_callbacks_are_its_own() -> None:
+    probes = after("+one[fail_u=19] +t +u -t").probes
+    assert (probes["one-t"], probes["one-u"]) == (WHOLE, "pre")
+
+
+def test_which_callbacks_were_called_at_the_same_time_nobody_can_tell() -> None:
+    """Until the next pre_patch; what the race does not touch stays known."""
+    assert "a-t" not in after("+a {+t +u}").probes
+    assert "a-t" not in after("+a {+t +u} +filler -t").probes
+    assert after("+a {+t +u} -t +t").probes["a-t"] == COMES
+    assert after("+a +t {+u +filler}").probes["a-t"] == COMES
+    assert after("+a +t {a.fail=1 +filler}").probes["a-t"] == COMES
 
 
 def test_each_object_and_each_livepatch_has_its_own_relocations() -> None:
@@ -238,7 +348,7 @@ def test_an_order_that_comes_back_comes_back_to_the_same_state() -> None:
         now = model.State()
         for event in orders.parse(order).events:
             ((now, _),) = model.outcomes(SET, now, event, SERIES)
-        return now
+        return replace(now, calls=frozenset())
 
     assert {state("+a[fail=3] +t a=0 -a"), state("-t +v v=0 -v")} == {model.State()}
     assert state("+a +t -t") == state("+a")
@@ -262,10 +372,9 @@ def test_a_probe_without_a_text_for_the_livepatch_is_the_sets_fault() -> None:
         model.expectations(
             ModuleSet(
                 "broken",
-                "",
-                (ModuleSpec("x", "livepatch", patches={"vmlinux": ("f",)}),),
-                (Probe("p", "/p", "vmlinux", "f", "o"),),
                 Path("nowhere"),
+                (ModuleSpec("x", "livepatch", patches={"vmlinux": ("f",)}),),
+                probes=(Probe("p", "vmlinux", "f", "o", file="/p"),),
             ),
             orders.parse("+x"),
             BARE,

@@ -18,6 +18,7 @@ from orchestrator.nouns import (
     ModuleSet,
     ModuleSpec,
 )
+from orchestrator.state import COMES, GOES
 
 SETS = catalog.module_sets()
 OWN = [s for s in SETS.values() if not s.in_tree]
@@ -41,7 +42,13 @@ def parts(module_set: ModuleSet, module: str) -> list[str]:
 
 
 def source(module_set: ModuleSet, module: str) -> str:
-    return "\n".join(parts(module_set, module))
+    """What the preprocessor makes of them as far as strings go: the set's headers, its macros."""
+    text = "\n".join(parts(module_set, module))
+    for header in module_set.directory.glob("*.h"):
+        text = text.replace(f'#include "{header.name}"', header.read_text())
+    for name, value in re.findall(r"^#define (KLP_REFUSED_\w+) (.+)$", text, re.MULTILINE):
+        text = text.replace(name, value)
+    return text
 
 
 def definitions(text: str, name: str) -> int:
@@ -53,7 +60,10 @@ def definitions(text: str, name: str) -> int:
 
 
 def test_all_sets_are_there() -> None:
-    issue = "basic two-targets stacked replace vmlinux callbacks init-fails samples"
+    issue = (
+        "basic two-targets stacked replace vmlinux callbacks init-fails refusing refused depends "
+        "held samples"
+    )
     assert set(SETS) == set(issue.split())
     basic = SETS["basic"]
     kinds = {"klp_target": "target", "klp_patch": "livepatch", "filler": "plain"}
@@ -74,16 +84,26 @@ def test_livepatches_know_their_objects(module_set: ModuleSet) -> None:
         assert spec.patches.keys() <= objects
         assert spec.klp_symbols.keys() <= spec.patches.keys()
         assert {f.parameter for f in spec.failures} <= set(spec.parameters)
+        assert {f.object for f in spec.failures} <= {"", *spec.patches}
+        assert {d.object for d in spec.defects} <= spec.patches.keys()
+        assert set(spec.depends) <= objects - {VMLINUX}
 
 
 @each_set
 def test_probes_cover_every_livepatch(module_set: ModuleSet) -> None:
-    """A probe knows the text of exactly those livepatches that replace its function."""
+    """A probe knows the text of exactly those livepatches that replace its function, refused ones
+    left out, or of exactly the callbacks."""
     for probe in module_set.probes:
+        if probe.at == "callbacks":
+            assert set(probe.patched) == {*COMES, *GOES}
+            spec = module_set.module(probe.object)
+            assert spec is not None and probe.function in spec.patches
+            continue
         patching = {
             m.name for m in module_set.modules if probe.function in m.patches.get(probe.object, ())
         }
-        assert set(probe.patched) == patching and patching, probe.name
+        refused = {m.name for m in module_set.modules if m.defects}
+        assert set(probe.patched) == patching - refused and patching, probe.name
         texts = [probe.original, *probe.patched.values()]
         assert len(set(texts)) == len(texts)
         assert all(text == text.rstrip() and "\n" not in text for text in texts)
@@ -95,32 +115,59 @@ def test_probes_cover_every_livepatch(module_set: ModuleSet) -> None:
 def test_targets_define_what_is_patched(module_set: ModuleSet) -> None:
     for spec in module_set.modules:
         for target, functions in spec.patches.items():
-            for function in functions:
-                assert f'.old_name = "{function}"' in source(module_set, spec.name)
+            for entry in functions:
+                function, _, sympos = entry.partition(",")
+                said = f'.old_name = "{function}", ' + f".old_sympos = {sympos}, " * bool(sympos)
+                assert f"{said}.new_func = " in source(module_set, spec.name)
                 if target != VMLINUX:
-                    assert definitions(source(module_set, target), function) == 1
+                    found = definitions(source(module_set, target), function)
+                    assert int(sympos or 1) <= found if sympos else found == 1 or spec.defects
                     assert f'.name = "{target}"' in source(module_set, spec.name)
     for probe in module_set.probes:
         assert probe.at == "now" or probe.object != VMLINUX  # the kernel has no init to look from
         if probe.object != VMLINUX:
             parameter = probe.file.removeprefix(f"/sys/module/{probe.object}/parameters/")
             text = source(module_set, probe.object)
+            if probe.at == "callbacks":
+                [prefix] = re.findall(rf"KLP_E2E_CALLBACKS\((\w+), {parameter}, ", text)
+                callbacks = rf"KLP_E2E_CALLBACKS_OF\({prefix}\)"
+                named = rf'\.name = "{probe.function}",\n\s+\.funcs = \w+,\n\s+\.callbacks = '
+                assert re.search(named + callbacks, text)
+                continue
             macro = "KLP_E2E_INIT_PROBE" if probe.at == "init" else "KLP_E2E_PROBE"
             name = parameter.removesuffix("_at_init") if probe.at == "init" else parameter
-            assert f"{macro}({name}, {probe.function});" in text
+            assert f"{macro}({name}, {probe.function.partition(',')[0]});" in text
 
 
 @own_sets
 def test_sympos_counts_definitions(module_set: ModuleSet) -> None:
-    """A position is given where the name is ambiguous, and only there."""
+    """A position is given where the name is ambiguous, and only there; but for what is refused."""
     for spec in module_set.modules:
         for target, entries in spec.klp_symbols.items():
-            if target == VMLINUX:
+            if target == VMLINUX or spec.defects:
                 continue
             for entry in set(entries) - {modules.AUTO}:
+                owner, _, symbol = entry.rpartition(":")
+                name, _, sympos = symbol.partition(",")
+                found = definitions(source(module_set, owner or target), name)
+                assert 1 <= int(sympos) <= found > 1 if sympos else owner and found == 1, entry
+
+
+@own_sets
+def test_what_is_refused_names_what_its_object_has_not(module_set: ModuleSet) -> None:
+    """Relocations are written before functions are looked for, and not one of a section in which a
+    symbol is wrong."""
+    for spec in module_set.modules:
+        for defect in spec.defects:
+            text = source(module_set, defect.object)
+            wrong = []
+            for entry in set(spec.klp_symbols[defect.object]) - {modules.AUTO}:
                 name, _, sympos = entry.partition(",")
-                found = definitions(source(module_set, target), name)
-                assert found > 1 and 1 <= int(sympos) <= found, entry
+                found = definitions(text, name)
+                good = int(sympos) <= found if sympos else found == 1
+                wrong += [] if good else [entry]
+            lacking = [f for f in spec.patches[defect.object] if definitions(text, f) != 1]
+            assert (bool(wrong), bool(lacking)) == (not defect.written, defect.written), spec.name
 
 
 @own_sets
@@ -131,7 +178,8 @@ def test_livepatches_declare_what_set_toml_says(module_set: ModuleSet) -> None:
         assert (".replace = true" in text) == spec.replace
         for failure in spec.failures:
             assert f"module_param({failure.parameter}, int, " in text
-            assert f"return -{failure.parameter};" in text
+            ends = f"(return |, )-{failure.parameter}" + r"\)?;"
+            assert re.search(ends, text)
 
 
 @own_sets

@@ -17,14 +17,12 @@ FILES = Path(suite.__file__).parent / "suites"
 SETS = {
     "two": ModuleSet(
         "two",
-        "",
+        Path("nowhere"),
         (
             ModuleSpec("patch", "livepatch", parameters=("p",)),
             ModuleSpec("a", "target"),
             ModuleSpec("b", "target"),
         ),
-        (),
-        Path("nowhere"),
     )
 }
 CASE = CaseEntry("first", "two", "+patch +a", "why")
@@ -75,6 +73,30 @@ def test_a_suite_that_makes_no_sense_is_refused(file: SuiteFile, says: str) -> N
     with pytest.raises(UsageError) as raised:
         suite.expand(file, SETS)
     assert says in str(raised.value)
+
+
+def test_a_set_that_no_suite_speaks_of_has_its_usual_orders() -> None:
+    mine = ModuleSet(
+        "mine",
+        Path("nowhere"),
+        (
+            ModuleSpec("low", "plain"),
+            ModuleSpec("base", "plain", depends=("low",)),
+            ModuleSpec("t", "target", depends=("base",)),
+            ModuleSpec("filler", "plain"),
+            ModuleSpec("p", "livepatch", patches={"vmlinux": ("f",), "t": ("f",), "gone": ("f",)}),
+            ModuleSpec("q", "livepatch", patches={"vmlinux": ("f",)}),
+        ),
+    )
+    made = suite.usual("/mine", mine)
+    lines = [orders.format(case.order) for case in made]
+    assert lines[0] == "+low +base +p p=0 -p +t -t +filler +t"
+    assert "+low +base +t +p -t p=0 +filler -p +t" in lines
+    assert lines[-1] == "+q q=0 -q"
+    assert len(lines) == len(set(lines)) == 35 + 1
+    assert {case.module_set for case in made} == {"/mine"}
+    for case in made:
+        assert all(e.answers == (0,) for e in model.expectations(mine, case.order, frozenset()))
 
 
 def cases(name: str) -> tuple[Case, ...]:

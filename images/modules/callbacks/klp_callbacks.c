@@ -17,35 +17,7 @@ static int fail_pre_patch;
 module_param(fail_pre_patch, int, 0644);
 MODULE_PARM_DESC(fail_pre_patch, "errno, positive, that pre_patch fails with; 0: it does not fail");
 
-static unsigned int pre_patch_calls;
-module_param(pre_patch_calls, uint, 0444);
-static unsigned int post_patch_calls;
-module_param(post_patch_calls, uint, 0444);
-static unsigned int pre_unpatch_calls;
-module_param(pre_unpatch_calls, uint, 0444);
-static unsigned int post_unpatch_calls;
-module_param(post_unpatch_calls, uint, 0444);
-
-static int klp_callbacks_pre_patch(struct klp_object *obj)
-{
-	pre_patch_calls++;
-	return -fail_pre_patch;
-}
-
-static void klp_callbacks_post_patch(struct klp_object *obj)
-{
-	post_patch_calls++;
-}
-
-static void klp_callbacks_pre_unpatch(struct klp_object *obj)
-{
-	pre_unpatch_calls++;
-}
-
-static void klp_callbacks_post_unpatch(struct klp_object *obj)
-{
-	post_unpatch_calls++;
-}
+KLP_E2E_CALLBACKS(klp_callbacks, calls, klp_callbacks_number, -fail_pre_patch);
 
 /* A pointer in data; global, or gcc would move it to read-only data. */
 extern int *klp_callbacks_data_ptr;
@@ -75,12 +47,7 @@ static struct klp_object objs[] = {
 	{
 		.name = "klp_callbacks_target",
 		.funcs = funcs,
-		.callbacks = {
-			.pre_patch = klp_callbacks_pre_patch,
-			.post_patch = klp_callbacks_post_patch,
-			.pre_unpatch = klp_callbacks_pre_unpatch,
-			.post_unpatch = klp_callbacks_post_unpatch,
-		},
+		.callbacks = KLP_E2E_CALLBACKS_OF(klp_callbacks),
 	},
 	{ }
 };

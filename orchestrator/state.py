@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a model of livepatch has to remember: the state of a guest, and what cannot change.
+
+What events make of it is in `semantics` and `races`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+
+from orchestrator.errors import UsageError
+from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
+from orchestrator.verdicts import RelocationState
+
+VMLINUX = "vmlinux"
+CLEARS_ON_UNLOAD = "clears-on-unload"
+CLEARS_ON_REFUSAL = "clears-on-refusal"
+
+Pair = tuple[str, str]  # (livepatch, object)
+Called = tuple[str, str, tuple[str, ...]]  # livepatch, object, callbacks in the order called
+Calls = frozenset[tuple[Pair, tuple[str, ...] | None]]
+
+# klp_callbacks in the order in which they are called. Those of a livepatch that is replaced are not
+# (klp_unpatch_replaced_patches()), nor those of an object that is not loaded.
+COMES: tuple[str, ...] = ("pre_patch", "post_patch")
+GOES: tuple[str, ...] = ("pre_unpatch", "post_unpatch")
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything that decides what the next event does. Hashable; `State()` is a fresh guest."""
+
+    loaded: frozenset[str] = frozenset()
+    failing: frozenset[tuple[str, str, int]] = frozenset()
+    # (loaded module, its failure parameter, errno), only where the errno is not 0
+    stack: tuple[str, ...] = ()
+    # klp_patches: enabled livepatches in the order of enabling, the last one on top. A disabled or
+    # replaced livepatch is not in it, though its module may still be loaded.
+    relocations: frozenset[tuple[Pair, RelocationState]] = frozenset()
+    # of every loaded livepatch; WRITTEN is for one event only and does not stand here
+    at_init: frozenset[tuple[str, str]] = frozenset()
+    # (probe, livepatch on top when its object's init ran, "" for none), of loaded objects
+    calls: Calls = frozenset()
+    # of the loaded livepatches that record them: callbacks called from the last pre_patch on; None:
+    # events at the same time have called them, in one of several ways
+
+    def relocation_states(self) -> dict[Pair, RelocationState]:
+        return dict(self.relocations)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one event came to."""
+
+    state: State
+    errno: int
+    why: str
+    written: frozenset[Pair] = frozenset()
+    # relocations written and given up within this event: nobody has read those bytes before
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What has happened since the guest was last looked at."""
+
+    state: State
+    answers: tuple[int, ...] = ()
+    written: frozenset[Pair] = frozenset()  # relocations written meanwhile: nobody read those bytes
+    why: str = field(default="", compare=False)
+
+    def and_then(self, outcome: Outcome) -> Past:
+        """One more thing."""
+        was = self.state.relocation_states()
+        applied = {
+            pair
+            for pair, now in outcome.state.relocations
+            if now is RelocationState.APPLIED and was.get(pair) is not RelocationState.APPLIED
+        }
+        return Past(
+            outcome.state,
+            (*self.answers, outcome.errno),
+            self.written | outcome.written | applied,
+            f"{self.why}; {outcome.why}" if self.why else outcome.why,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What does not change while an order runs."""
+
+    module_set: ModuleSet
+    capabilities: AbstractSet[str]
+
+    def spec(self, name: str) -> ModuleSpec:
+        spec = self.module_set.module(name)
+        if spec is None:
+            known = ", ".join(module.name for module in self.module_set.modules)
+            raise UsageError(
+                f"module set '{self.module_set.name}' has no module '{name}'",
+                hint=f"known modules: {known}",
+            )
+        return spec
+
+    def users(self, state: State, object_name: str) -> list[str]:
+        """Enabled livepatches that patch this object, in the order of klp_patches."""
+        return [name for name in state.stack if object_name in self.spec(name).patches]
+
+    def dependents(self, state: State, module: str) -> list[str]:
+        """Loaded modules that use its exported symbols."""
+        return sorted(name for name in state.loaded if module in self.spec(name).depends)
+
+    def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
+        """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
+        the order of klp_patches when the object comes again); "" for the original."""
+        over = [
+            name
+            for name in stack
+            if probe.function in self.spec(name).patches.get(probe.object, ())
+        ]
+        return over[-1] if over else ""
+
+    def probes_of(self, object_name: str) -> frozenset[str]:
+        return frozenset(p.name for p in self.module_set.probes if p.object == object_name)
+
+    def shown_at_init(self, state: State, loading: str) -> frozenset[tuple[str, str]]:
+        """What the init of a module that loads now will have seen, for `State.at_init`."""
+        return frozenset(
+            (probe.name, self.on_top(state.stack, probe))
+            for probe in self.module_set.probes
+            if probe.at == "init" and probe.object == loading
+        )
+
+    def calls(self, before: Calls, *more: Called) -> Calls:
+        """The records after `more` calls."""
+        recorded = {(p.object, p.function) for p in self.module_set.probes if p.at == "callbacks"}
+        if not recorded:
+            return before
+        calls = dict(before)
+        for livepatch, name, called in more:
+            so_far = () if called[0] == COMES[0] else calls.get((livepatch, name), ())
+            if (livepatch, name) in recorded and so_far is not None:
+                calls[livepatch, name] = (*so_far, *called)
+        return frozenset(calls.items())
+
+    def at_the_same_time(self, state: State, modules: Iterable[str]) -> State:
+        """The state after events on these modules that ran into one another: which callbacks they
+        called, nobody can tell."""
+        touched = set(modules)
+        calls = {pair: None if touched & set(pair) else called for pair, called in state.calls}
+        return replace(state, calls=frozenset(calls.items()))
+
+    def after_going(self) -> RelocationState:
+        """What klp_cleanup_module_patches_limited() makes of an applied relocation."""
+        clears = CLEARS_ON_UNLOAD in self.capabilities
+        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+
+    def after_refusal(self) -> RelocationState:
+        """What the err path of klp_module_coming() makes of those of the failing livepatch."""
+        clears = CLEARS_ON_REFUSAL in self.capabilities
+        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+
+
+def present_objects(spec: ModuleSpec, state: State) -> list[str]:
+    """Those of a livepatch's objects that are there to be patched, in its own order."""
+    return [name for name in spec.patches if name == VMLINUX or name in state.loaded]
