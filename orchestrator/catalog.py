@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import pydantic
 
+from orchestrator import manifest
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.nouns import Arch, ModuleSet
 
@@ -118,28 +119,40 @@ def module_sets() -> Mapping[str, ModuleSet]:
 
 
 def module_set(name: str) -> ModuleSet:
-    """A module set by name, or from a directory with a set.toml, given as a path with a "/".
+    """A module set by name, or from a directory with a set.toml, given as a path: with a "/", or
+    "." or "..". The set's name is the directory's.
 
     Raises UsageError, listing the known ones.
     """
-    if "/" in name:
-        path = Path(name).absolute() / "set.toml"
-        if not path.is_file():
-            raise UsageError(f"{name} is not a module set: it holds no set.toml")
-        return _module_set(path)
-    return _named(name, module_sets(), "module set")
+    if not is_place(name):
+        hint = f"a directory is given with a /, as in ./{name}\n" if Path(name).is_dir() else ""
+        return _named(name, module_sets(), "module set", hint)
+    path = Path(name).resolve() / "set.toml"
+    if not path.is_file():
+        raise UsageError(
+            f"{name} is not a module set: it holds no set.toml",
+            hint=f"images/modules/basic/set.toml is one; known: {', '.join(module_sets())}",
+        )
+    return _module_set(path)
+
+
+def is_place(name: str) -> bool:
+    """Is it the directory of a module set, and not the name of one of ours?"""
+    return "/" in name or name in (".", "..")
 
 
 def _module_set(path: Path) -> ModuleSet:
-    return load_toml(path, ModuleSet, name=path.parent.name, directory=path.parent)
+    found = load_toml(path, ModuleSet, name=path.parent.name, directory=path.parent)
+    manifest.check(found)
+    return found
 
 
-def _named(name: str, known: Mapping[str, T], what: str) -> T:
+def _named(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:
     try:
         return known[name]
     except KeyError:
         close = difflib.get_close_matches(name, known, n=1)
         guess = f"did you mean {close[0]}? " if close else ""
         raise UsageError(
-            f"unknown {what}: {name}", hint=f"{guess}known: {', '.join(known) or 'none'}"
+            f"unknown {what}: {name}", hint=f"{hint}{guess}known: {', '.join(known) or 'none'}"
         ) from None

@@ -2,8 +2,9 @@
 """Module sets: C sources -> .ko files as the guest loads them, and what is needed to check those.
 
 A set is built out of tree against a finished kernel, then its livepatches are converted: the
-symbols that set.toml names become klp symbols. The result is a cache entry of its own, named by the
-digest of kernel, sources, relocation table and converter.
+symbols that set.toml names become klp symbols. Modules that others built are taken as they are.
+The result is a cache entry of its own, named by the digest of kernel, sources, relocation table and
+converter.
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from orchestrator import catalog, process, workdir
+from orchestrator import catalog, prebuilt, process, workdir
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
@@ -22,6 +24,8 @@ from orchestrator.errors import BuildError, UsageError
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 AUTO = "auto"
+# What an earlier build left beside the sources; kbuild would take it for its own.
+_PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
 # Undefined in a module, and no export provides it (ignore_undef_symbol() in scripts/mod/modpost.c).
 _NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_"})
 
@@ -39,7 +43,7 @@ def build(
 
     jobs: for make. on_wait: gets one line when another run is building the same.
     Raises BuildError naming the first line the compiler objects to and the log; UsageError for a
-    livepatch that cannot be converted.
+    livepatch that cannot be converted, and for a module that set.toml or kernel do not fit.
     """
     final = workdir.cache_root() / "modules" / _key(kernel, arch, module_set)
     with workdir.locked(final, on_wait):
@@ -52,9 +56,14 @@ def build(
 
 
 def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
-    """The set from its .ko files in `directory`. Raises UsageError for one that is none."""
+    """The set from its .ko files in `directory`. Raises UsageError for one that is none.
+
+    What they defer is added to what set.toml says: of a livepatch that others built it need not say
+    anything.
+    """
     modules = {spec.name: _built(spec, directory, arch) for spec in module_set.modules}
-    return BuiltSet(module_set, modules)
+    specs = tuple(module.spec for module in modules.values())
+    return BuiltSet(replace(module_set, modules=specs), modules)
 
 
 def missing_types(arch: Arch, built_sets: Iterable[BuiltSet]) -> tuple[str, ...]:
@@ -81,23 +90,48 @@ def missing_types(arch: Arch, built_sets: Iterable[BuiltSet]) -> tuple[str, ...]
 def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
     """Name below the build directory -> file. Sets include the common headers as "../NAME.h"."""
     files = {p.name: p for p in sorted(catalog.data_dir("images/modules").glob("*.h"))}
-    own = (p for p in sorted(module_set.directory.rglob("*")) if p.is_file())
-    files.update({f"set/{p.relative_to(module_set.directory)}": p for p in own})
+    for path in sorted(module_set.directory.rglob("*")):
+        inside = path.relative_to(module_set.directory)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if not hidden and not path.name.endswith(_PRODUCTS) and path.is_file():
+            files[f"set/{inside}"] = path
     return files
+
+
+def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
+    """The modules that are not there yet."""
+    return tuple(spec for spec in module_set.modules if not spec.ko)
 
 
 def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     digest = hashlib.sha256()
     converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
+    converter.append(Path(prebuilt.__file__))
+    sources = _sources(module_set) if _of_sources(module_set) else {}
+    given = prebuilt.files(module_set, arch)
     for part in (
-        kernel.key,
+        *_built_against(kernel, whole=bool(module_set.in_tree or given)),
         module_set.name,
+        repr((module_set.modules, module_set.in_tree)),
         repr(arch.relocations),
-        *(f"{name} {workdir.file_digest(path)}" for name, path in _sources(module_set).items()),
+        *(f"{name} {workdir.file_digest(path)}" for name, path in sources.items()),
+        *(f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in given.items()),
         *(f"{path.name} {workdir.file_digest(path)}" for path in converter),
     ):
         digest.update(part.encode() + b"\0")
     return f"{module_set.name}-{arch.name}-{digest.hexdigest()[:32]}"
+
+
+def _built_against(kernel: Kernel, whole: bool) -> Iterator[str]:
+    """What of a kernel the modules depend on. Not all of it, unless `whole`: kernels that differ in
+    a few lines of code have the same headers, symbols and configuration, and share modules."""
+    if whole:
+        yield kernel.key
+        return
+    tree = kernel.build_tree.relative_to(kernel.directory)
+    for name, digest in sorted(workdir.digests(kernel.directory).items()):
+        if name.startswith(f"{tree}/") and not name.endswith(".ko"):
+            yield f"{name} {digest}"
 
 
 # --- building ----------------------------------------------------------------------------------
@@ -108,22 +142,37 @@ def _fill(
 ) -> None:
     """Put every module of the set into `tmp`, as NAME.ko, the livepatches converted."""
     exported = _exported(kernel.build_tree / "Module.symvers")
-    if module_set.in_tree:
-        files = _in_tree(kernel, module_set)
-    else:
-        with workdir.run_dir("modules") as scratch:
-            files = _make(scratch, kernel, arch, module_set, jobs, deadline)
-            exported |= _exported(scratch / "set" / "Module.symvers")
+    given = prebuilt.files(module_set, arch)
+    prebuilt.check_kernel(given, module_set, kernel, arch)
+    files = {**_made(kernel, arch, module_set, jobs, deadline), **given}
+    for name, data in files.items():
+        exported |= prebuilt.exports(data, f"{name}.ko")
     widths = relocation.field_bytes(arch.relocations)
     for spec in module_set.modules:
         data = files[spec.name]
         elf = reader.read(data, f"{spec.name}.ko")
         reader.expect_machine(elf, arch.elf_machine, arch.byte_order, f"{spec.name}.ko")
         if spec.klp_symbols:
-            symbols = _klp_symbols(spec, files)
-            data = klp.convert(data, symbols, field_bytes=widths, name=f"{spec.name}.ko")
+            symbols, elsewhere = _klp_symbols(spec, files)
+            data = klp.convert(
+                data, symbols, elsewhere=elsewhere, field_bytes=widths, name=f"{spec.name}.ko"
+            )
         _refuse_unresolved(spec, data, exported)
+        prebuilt.check_depends(data, spec, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
+    prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)
+
+
+def _made(
+    kernel: Kernel, arch: Arch, module_set: ModuleSet, jobs: int, deadline: Deadline
+) -> Mapping[str, bytes]:
+    """Module name -> .ko, of those that are built here or came with the kernel's own build."""
+    if not _of_sources(module_set):
+        return {}
+    if module_set.in_tree:
+        return _in_tree(kernel, module_set)
+    with workdir.run_dir("modules") as scratch:
+        return _make(scratch, kernel, arch, module_set, jobs, deadline)
 
 
 def _make(
@@ -157,27 +206,32 @@ def _make(
             hint=f"the whole output is in {log}",
             log=str(log),
         ) from error
-    return _collect(module_set, scratch / "set", f"{module_set.directory}/Kbuild builds no")
+    wanted = _of_sources(module_set)
+    return _collect(wanted, scratch / "set", f"{module_set.directory}/Kbuild builds no")
 
 
 def _in_tree(kernel: Kernel, module_set: ModuleSet) -> Mapping[str, bytes]:
     """Module name -> the .ko file that came with the kernel's own build."""
     directory = kernel.build_tree / module_set.in_tree
-    return _collect(module_set, directory, f"the kernel's {module_set.in_tree} has no")
+    return _collect(
+        _of_sources(module_set),
+        directory,
+        f"the kernel's {module_set.in_tree} has no",
+        "the kernel's .config must ask for it as a module",
+    )
 
 
-def _collect(module_set: ModuleSet, directory: Path, complaint: str) -> Mapping[str, bytes]:
+def _collect(
+    wanted: Sequence[ModuleSpec], directory: Path, complaint: str, hint: str = ""
+) -> Mapping[str, bytes]:
     # A file may be called a-b.ko; its module's name is a_b (scripts/Makefile.lib, modname).
     found = {path.stem.replace("-", "_"): path for path in directory.glob("*.ko")}
-    for spec in module_set.modules:
+    for spec in wanted:
         if spec.name not in found:
             raise BuildError(
-                f"{complaint} {spec.name}.ko",
-                hint="the kernel's .config must ask for it as a module"
-                if module_set.in_tree
-                else f"add {spec.name}.o to obj-m",
+                f"{complaint} {spec.name}.ko", hint=hint or f"add {spec.name}.o to obj-m"
             )
-    return {spec.name: found[spec.name].read_bytes() for spec in module_set.modules}
+    return {spec.name: found[spec.name].read_bytes() for spec in wanted}
 
 
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
@@ -196,12 +250,16 @@ def first_error(log: str, root: Path) -> str:
 # --- converting --------------------------------------------------------------------------------
 
 
-def _klp_symbols(spec: ModuleSpec, files: Mapping[str, bytes]) -> tuple[KlpSymbol, ...]:
-    """What set.toml asks for, "auto" resolved against the object's own .ko."""
-    symbols = []
+def _klp_symbols(
+    spec: ModuleSpec, files: Mapping[str, bytes]
+) -> tuple[tuple[KlpSymbol, ...], Mapping[KlpSymbol, str]]:
+    """What set.toml asks for, "auto" resolved against the object's own .ko; and of the symbols of
+    other modules, "MODULE:NAME", the object that asks for them."""
+    symbols, elsewhere = [], {}
     for object_name, entries in spec.klp_symbols.items():
         for entry in entries:
-            name, _, sympos = entry.partition(",")
+            name, _, sympos = entry.rpartition(":")[2].partition(",")
+            owner = entry.rpartition(":")[0] or object_name
             if entry == AUTO:
                 continue
             if sympos and not sympos.isdecimal():
@@ -209,7 +267,9 @@ def _klp_symbols(spec: ModuleSpec, files: Mapping[str, bytes]) -> tuple[KlpSymbo
                     f"{spec.name}: klp_symbols of {object_name}: {entry!r} is no symbol",
                     hint='write "NAME", or "NAME,1" for the first of several of that name',
                 )
-            symbols.append(KlpSymbol(object_name, name, int(sympos or 0)))
+            symbols.append(KlpSymbol(owner, name, int(sympos or 0)))
+            if owner != object_name:
+                elsewhere[symbols[-1]] = object_name
     given = {symbol.name for symbol in symbols}
     for object_name, entries in spec.klp_symbols.items():
         if AUTO in entries:
@@ -221,7 +281,7 @@ def _klp_symbols(spec: ModuleSpec, files: Mapping[str, bytes]) -> tuple[KlpSymbo
             symbols += klp.auto_symbols(
                 files[spec.name], files[object_name], object_name, given=given
             )
-    return tuple(symbols)
+    return tuple(symbols), elsewhere
 
 
 def _exported(symvers: Path) -> frozenset[str]:
@@ -240,17 +300,24 @@ def _refuse_unresolved(spec: ModuleSpec, data: bytes, exported: frozenset[str]) 
         ):
             raise BuildError(
                 f"{spec.name}.ko needs {symbol.name}, which nothing exports",
-                hint="name it, under its object, in klp_symbols of set.toml",
+                hint="was it built for this kernel, and is what exports it in the set?"
+                if spec.ko
+                else "name it, under its object, in klp_symbols of set.toml",
             )
 
 
 def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
     path = directory / f"{spec.name}.ko"
     elf = reader.read(path.read_bytes(), path.name)
-    widths = relocation.field_bytes(arch.relocations)
+    relocations = klp.klp_relocations(elf, relocation.field_bytes(arch.relocations), path.name)
+    deferred: dict[str, tuple[str, ...]] = {r.object: () for r in relocations}
+    for found in relocations:
+        entry = f"{found.symbol.name},{found.symbol.sympos}"
+        if entry not in deferred[found.object]:
+            deferred[found.object] += (entry,)
     return BuiltModule(
-        spec=spec,
+        spec=replace(spec, klp_symbols={**deferred, **spec.klp_symbols}),
         path=path,
-        klp_relocations=klp.klp_relocations(elf, widths, path.name),
+        klp_relocations=relocations,
         symbols=reader.definitions(elf),
     )

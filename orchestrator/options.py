@@ -7,6 +7,7 @@ the line that reproduces a case works from any directory.
 
 from __future__ import annotations
 
+import fnmatch
 import os
 import re
 import time
@@ -14,8 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog, orders
+from orchestrator import catalog, orders, patches
 from orchestrator import suite as suites
+from orchestrator.alterations import Alteration, Kind
+from orchestrator.alterations import parse as parse_alteration
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Arch, Case, Channel, KlpSymbol, Order
 
@@ -88,24 +91,31 @@ def stack(names: Sequence[str]) -> tuple[str, ...]:
                 hint=f"leave out --series {BARE}, or the others",
             )
         return ()
-    ours = catalog.data_dir("kernel-config") / "series"
-    return tuple(
-        name if (ours / name).is_dir() or not Path(name).exists() else str(Path(name).absolute())
-        for name in names
-    )
+    return tuple(map(_series, names))
+
+
+def _series(spec: str) -> str:
+    """A series, its path made absolute; `series` says whether it exists."""
+    if spec.startswith("git:"):
+        return source(spec)
+    name, count = patches.prefix(spec)
+    if count is not None and not Path(spec).exists():
+        return f"{_series(name)}@{count}"
+    ours = catalog.data_dir("kernel-config") / "series" / spec
+    return spec if ours.is_dir() or not Path(spec).exists() else str(Path(spec).absolute())
 
 
 def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
-    """The given orders on a module set, else a suite's cases, those of the set if one is given."""
+    """The given orders on a module set, else a suite's cases, those of the set if one is given; of
+    a set that is not in the default suite, its usual orders."""
     if order:
         if suite is not None:
             raise UsageError(
                 "--order and --suite exclude each other",
                 hint="--order runs the given orders, --suite those of a file",
             )
-        module_set = catalog.module_set(modules or MODULE_SET)
-        name = modules or MODULE_SET
-        name = str(Path(name).absolute()) if "/" in name else name
+        name = _anywhere(modules or MODULE_SET)
+        module_set = catalog.module_set(name)
         return tuple(
             Case(f"order-{number}", name, orders.parse(text, module_set))
             for number, text in enumerate(dict.fromkeys(order), 1)
@@ -113,8 +123,10 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
     found = suite_cases(suite or SUITE)
     if modules is None:
         return found
-    catalog.module_set(modules)  # an unknown set is to be called unknown
+    module_set = catalog.module_set(modules)
     mine = tuple(case for case in found if case.module_set == modules)
+    if not mine and suite is None:
+        mine = suites.usual(_anywhere(modules), module_set)
     if not mine:
         raise UsageError(
             f"suite {suite or SUITE} has no order of module set {modules}",
@@ -164,7 +176,12 @@ def module_sets(names: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(names)) or (MODULE_SET,)
     for name in chosen:
         catalog.module_set(name)
-    return tuple(str(Path(name).absolute()) if "/" in name else name for name in chosen)
+    return tuple(map(_anywhere, chosen))
+
+
+def _anywhere(name: str) -> str:
+    """A module set's name as it serves in any directory."""
+    return str(Path(name).resolve()) if catalog.is_place(name) else name
 
 
 def seconds(text: str) -> float:
@@ -187,3 +204,31 @@ def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]
             )
         made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
     return tuple(made)
+
+
+def alterations(
+    kind: Kind, patterns: Sequence[str], directory: Path | None = None
+) -> tuple[Alteration, ...]:
+    """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
+    pattern fits; all when none is given."""
+    ours = catalog.data_dir("kernel-config") / f"{kind}s"
+    place = (directory or ours).absolute()
+    files = {path.stem: path for path in sorted(place.glob("*.patch"))}
+    for pattern in patterns or ("*",):
+        if not fnmatch.filter(files, pattern):
+            raise UsageError(
+                f"{place} has no {kind} {pattern}", hint=f"it has {', '.join(files) or 'none'}"
+            )
+    chosen = [
+        (name, path)
+        for name, path in files.items()
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    return tuple(
+        parse_alteration(
+            name,
+            path.read_text(errors="surrogateescape"),
+            f"{kind}s/{name}" if directory is None else str(path),
+        )
+        for name, path in chosen
+    )

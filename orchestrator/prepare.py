@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog, image, kernel, modules, process
+from orchestrator import catalog, image, kernel, modules, prebuilt, process
 from orchestrator.deadline import Deadline
+from orchestrator.errors import UsageError
 from orchestrator.known import KnownIssue, KnownIssuesFile
-from orchestrator.nouns import Arch, BuiltSet, Kernel
+from orchestrator.nouns import Arch, BuiltSet, Kernel, ModuleSet
 
 Say = Callable[[str], None]
 Advance = Callable[[str, int, int], None]
@@ -70,6 +71,10 @@ def benches(
 ) -> tuple[Bench, ...]:
     """Raises UsageError, BuildError, MissingTool, OutOfTime; the cache keeps what is finished."""
     sets = {name: catalog.module_set(name) for name in module_sets}
+    _refuse_namesakes(sets)
+    for arch in arches:
+        for module_set in sets.values():
+            prebuilt.files(module_set, arch)  # before ten minutes of building, not after them
     issues = catalog.load_toml(
         catalog.data_dir("kernel-config") / "known-issues.toml", KnownIssuesFile
     )
@@ -87,6 +92,17 @@ def benches(
         advance(task, len(sets) + 1, len(sets) + 1)
         result.append(Bench(arch, built, built_sets, userland, issues.issue))
     return tuple(result)
+
+
+def _refuse_namesakes(sets: Mapping[str, ModuleSet]) -> None:
+    """A guest keeps the modules of each set in a directory that is named after it."""
+    for module_set in sets.values():
+        same = [name for name, found in sets.items() if found.name == module_set.name]
+        if len(same) > 1:
+            raise UsageError(
+                f"{' and '.join(same)}: both module sets are named '{module_set.name}'",
+                hint="run them one after the other, or rename a directory",
+            )
 
 
 def qemu_version(arch: Arch) -> str:

@@ -18,7 +18,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -184,6 +184,12 @@ def verify(directory: Path, trusting: str = "") -> str:
         if digest != _digest(found[name]):
             return f"{name} is damaged"
     return ""
+
+
+def digests(directory: Path) -> Mapping[str, str]:
+    """Relative path -> sha256 in hex, or the goal of a link, of a published directory's files."""
+    recorded = json.loads((directory / DIGESTS).read_text())
+    return {name: digest for name, (digest, *_) in recorded.items()}
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:

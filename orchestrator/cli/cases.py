@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import catalog, model, options, orders, session
+from orchestrator import catalog, eachpatch, model, options, orders, session
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -29,7 +29,16 @@ from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.nouns import Case, Channel, Order
 from orchestrator.progress import Reporter
-from orchestrator.report import directory, explored, explored_text, json, text, verdict
+from orchestrator.report import (
+    directory,
+    explored,
+    explored_text,
+    json,
+    text,
+    tried,
+    tried_text,
+    verdict,
+)
 from orchestrator.verdicts import Expectation
 
 
@@ -46,9 +55,9 @@ def run(
         str | None,
         typer.Option(
             "--modules",
-            metavar="SET",
-            help=f"Module set of the orders, default {options.MODULE_SET}; "
-            "without --order: only this set's cases of the suite.",
+            metavar="SET|DIR",
+            help=f"Module set of the orders, default {options.MODULE_SET}, or a directory with a "
+            "set.toml; without --order: only this set's cases of the suite, or its usual orders.",
         ),
     ] = None,
     order: Annotated[
@@ -60,6 +69,9 @@ def run(
     cold: Annotated[
         bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
     ] = False,
+    each_patch: Annotated[
+        bool, typer.Option("--each-patch", help="Run every prefix of the last series.")
+    ] = False,
     channel: ChannelOption = Channel.AGENT,
     output: OutputOption = None,
     jobs: JobsOption = None,
@@ -68,6 +80,8 @@ def run(
     cases = options.cases(modules, order or (), suite)
     built = options.build(arch or (), kernel, series or (), jobs)
     wanted = options.run(built, cases, output, strict, cold, channel)
+    if each_patch:
+        return run_each_patch(wanted)
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Console(stderr=True)) as reporter:
@@ -79,16 +93,41 @@ def run(
     return verdict.exit_code(writer.run, writer.results)
 
 
+def run_each_patch(wanted: options.RunOptions) -> Exit:
+    """Prefix by prefix: what is wrong with it in full, then all of them, a line each."""
+    done = []
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            for prefix in eachpatch.run(wanted, tuple(sys.argv), reporter):
+                done.append(prefix)
+                for result in text.worst_first(prefix.results):
+                    if verdict.counts_as_failure(result.status, wanted.strict):
+                        show(text.failure(result))
+    finally:
+        for prefix in done:
+            print(prefix.line)
+        print(f"results: {wanted.directory}")
+    return eachpatch.exit_code(done)
+
+
 @app.command("orders", epilog=EXAMPLE + "klp-e2e orders --suite core --why")
 @guarded
 def list_orders(
     suite: SuiteOption = None,
+    modules: Annotated[
+        str | None,
+        typer.Option("--modules", metavar="SET|DIR", help="Only this module set's orders."),
+    ] = None,
+    order: Annotated[
+        list[str] | None,
+        typer.Option("--order", metavar="'EVENTS'", help="This order instead of a suite's."),
+    ] = None,
     why: Annotated[
         bool, typer.Option("--why", "-v", help="Below each order a line for each event: why.")
     ] = False,
 ) -> Exit:
     """List a suite's orders. Each with what the model expects of every event."""
-    for case in options.suite_cases(suite or options.SUITE):
+    for case in options.cases(modules, order or (), suite):
         steps = expected(case)
         answers = (
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
@@ -114,7 +153,7 @@ def shell(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
-        str, typer.Option("--modules", metavar="SET", help="Module set of the order.")
+        str, typer.Option("--modules", metavar="SET|DIR", help="Module set of the order.")
     ] = options.MODULE_SET,
     order: Annotated[
         str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
@@ -146,6 +185,10 @@ def report(
         document = explored.load(place)
         show(explored_text.report(document))
         return explored_text.exit_code(document)
+    if (place / tried.DOCUMENT).exists():
+        trials = tried.load(place)
+        show(tried_text.report(trials))
+        return tried_text.exit_code(trials)
     run, results = directory.read(place)
     show(text.report(run, results))
     return verdict.exit_code(run, results)

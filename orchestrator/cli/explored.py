@@ -47,7 +47,7 @@ def explore(
         list[str] | None,
         typer.Option(
             "--modules",
-            metavar="SET",
+            metavar="SET|DIR",
             help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
         ),
     ] = None,

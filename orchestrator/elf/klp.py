@@ -13,8 +13,10 @@ resolves, and SHN_LIVEPATCH ones are not (simplify_symbols()).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
@@ -70,6 +72,7 @@ def convert(
     data: bytes,
     symbols: Sequence[KlpSymbol],
     *,
+    elsewhere: Mapping[KlpSymbol, str] = MappingProxyType({}),
     field_bytes: FieldBytes | None = None,
     name: str = "the livepatch",
 ) -> bytes:
@@ -77,6 +80,8 @@ def convert(
 
     Each of `symbols` is undefined in the module under its plain name. Their objects are taken out
     of `depends=`, which would have them loaded first. May be applied again, for further objects.
+    elsewhere: of some symbols the object in whose sections their relocations go, where it is not
+    their own: a module on which that object depends, or what the kernel has to refuse.
     With `field_bytes` the fields are zeroed, as some architectures want them, and relocation
     types that the architecture's table lacks are refused.
 
@@ -87,20 +92,21 @@ def convert(
     wanted = _wanted(elf, symbols, name)
     if not wanted:
         return data
+    homes = {index: elsewhere.get(symbol, symbol.object) for index, symbol in wanted.items()}
     sections = list(elf.sections)
     moved: dict[tuple[str, int], list[Rela]] = {}  # (object, section they apply to)
     for index, section in enumerate(elf.sections):
         moving = [rela for rela in section.relas if rela.symbol in wanted]
         if not moving:
             continue
-        _check_section(elf, section, moving, wanted)
+        _check_section(elf, section, moving, wanted, homes)
         sections[index] = replace(
             section, relas=tuple(rela for rela in section.relas if rela.symbol not in wanted)
         )
         if field_bytes is not None:
             sections[section.info] = _zeroed(sections[section.info], moving, field_bytes)
         for rela in moving:
-            moved.setdefault((wanted[rela.symbol].object, section.info), []).append(rela)
+            moved.setdefault((homes[rela.symbol], section.info), []).append(rela)
     _check_all_used(wanted, moved.values(), name)
     _add_klp_sections(elf, sections, moved)
     _strip_depends(sections, {symbol.object for symbol in wanted.values()})
@@ -149,6 +155,7 @@ def klp_relocations(
     `field_bytes` does not know; `inspect` says it in full.
     """
     found = []
+    named = Counter(section.name for section in elf.sections if section.allocated)
     for section in elf.sections:
         if not is_klp_section(section):
             continue
@@ -156,6 +163,11 @@ def klp_relocations(
         if parsed is None or section.type != SHT_RELA or not section.info < len(elf.sections):
             raise UsageError(f"{name}: {section.name} is not a livepatch relocation section", _SEE)
         target = elf.sections[section.info]
+        if named[target.name] > 1:
+            raise UsageError(
+                f"{name} has several sections named {target.name}: no guest shows where each lies",
+                "link it again: `ld -r` makes one of those of one name",
+            )
         for rela in section.relas:
             width = field_bytes(rela.type)
             where = f"{name}: {section.name} at {rela.offset:#x}"
@@ -237,7 +249,11 @@ def _why_not_undefined(elf: Elf, wanted: KlpSymbol) -> str:
 
 
 def _check_section(
-    elf: Elf, section: Section, moving: Sequence[Rela], wanted: Mapping[int, KlpSymbol]
+    elf: Elf,
+    section: Section,
+    moving: Sequence[Rela],
+    wanted: Mapping[int, KlpSymbol],
+    homes: Mapping[int, str],
 ) -> None:
     """Refuses relocations of `section` that cannot be deferred."""
     first = wanted[moving[0].symbol].name
@@ -254,7 +270,7 @@ def _check_section(
     kept = {rela.offset for rela in section.relas if rela.symbol not in wanted}
     for rela in moving:
         symbol = wanted[rela.symbol]
-        late = symbol.object != VMLINUX
+        late = homes[rela.symbol] != VMLINUX
         if why := (why_not_late if late else why_never)(target.name):
             raise UsageError(f"{target.name} uses {symbol}, which cannot be deferred: {why}")
         if rela.offset in kept:

@@ -112,6 +112,19 @@ def test_converting_again_adds_an_object_and_extends_a_section() -> None:
     assert convert(first, []) == first
 
 
+def test_a_symbol_may_stand_in_the_sections_of_another_object() -> None:
+    """Of a module on which that object depends; and what the kernel has to refuse can be made."""
+    elsewhere = {CORE: "the_target"}
+    made = convert(write(livepatch()), [CALLED, CORE], elsewhere=elsewhere)
+    elf = read(made)
+    text = livepatch().sections[RELA_TEXT].relas
+    assert {s.name: s.relas for s in elf.sections[12:]} == {
+        ".klp.rela.the_target..text": (text[1], text[2], text[3])
+    }
+    assert elf.symbols[HIDDEN].name == ".klp.sym.vmlinux.hidden,0"
+    assert {v.rule for v in inspect(made).violations} == {"relocation-vmlinux"}
+
+
 def test_fields_are_zeroed() -> None:
     elf = with_section(livepatch(), TEXT, lambda s: replace(s, data=b"\xaa" * 64))
     after = read(convert(write(elf), [CALLED], field_bytes=field_bytes))
@@ -275,6 +288,9 @@ def test_relocations_of_a_module_that_others_built() -> None:
         (".klp.rela.t.data", DATA, Rela(24, WORD, VAR, 5)),
     ):
         elf = append(elf, Section(name, SHT_RELA, 0x100042, 0, SYMTAB, info, 8, 24, relas=(rela,)))
+    twice = append(elf, replace(elf.sections[TEXT], data=b""))
+    with pytest.raises(UsageError, match=r"several sections named \.text"):
+        klp_relocations(read(write(twice)), field_bytes)
     assert klp_relocations(read(write(elf)), field_bytes) == (
         KlpRelocation("t", ".text", 8, CALL, KlpSymbol("t", "fn.isra.0", 3), -4, bytes(4)),
         KlpRelocation("t", ".data", 24, WORD, KlpSymbol("dep", "var", 0), 5, b"\x11" * 8),

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whether a set.toml makes sense in itself: what its types cannot say. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+
+from orchestrator.errors import UsageError
+from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
+
+VMLINUX = "vmlinux"
+_NAME = re.compile(r"[A-Za-z0-9_]{1,55}")  # MODULE_NAME_LEN is 56
+
+
+def check(module_set: ModuleSet) -> None:
+    """Raises UsageError for the first thing that is wrong, with file, place and what to do."""
+    for place, wrong, hint in _problems(module_set):
+        raise UsageError(f"{module_set.directory / 'set.toml'}: {place}{wrong}", hint)
+
+
+_Problems = Iterator[tuple[str, str, str]]  # (place, what is wrong, what to do)
+
+
+def _problems(module_set: ModuleSet) -> _Problems:
+    if not module_set.modules:
+        yield "", "it names no module", "give each module a [[modules]] with `name` and `kind`"
+    for what, named in (("module", module_set.modules), ("probe", module_set.probes)):
+        for name, times in Counter(one.name for one in named).items():
+            if times > 1:
+                yield "", f"{times} {what}s are named '{name}'", "rename all but one"
+    for spec in module_set.modules:
+        for wrong, hint in _of_module(spec, module_set):
+            yield f"module '{spec.name}': ", wrong, hint
+    for probe in module_set.probes:
+        for wrong, hint in _of_probe(probe, module_set):
+            yield f"probe '{probe.name}': ", wrong, hint
+
+
+def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
+    if _NAME.fullmatch(spec.name) is None:
+        good = re.sub("[^A-Za-z0-9_]", "_", spec.name.removesuffix(".ko"))[:55]
+        yield "that is no module's name", f'as `lsmod` shows it: "{good}"?'
+    if spec.kind == "livepatch" and not spec.patches:
+        yield (
+            "a livepatch has to say what it patches",
+            '[modules.patches] with a line `OBJECT = ["FUNCTION", ...]` for each object, '
+            f'"{VMLINUX}" or a module',
+        )
+    if spec.kind != "livepatch" and (spec.patches or spec.replace or spec.klp_symbols):
+        given = ("patches", "replace", "klp_symbols")
+        keys = ", ".join(key for key in given if getattr(spec, key))
+        yield f"{keys}: only a livepatch has that", 'kind = "livepatch"?'
+    if spec.name in spec.patches:
+        yield "it patches itself", "name the module that it patches"
+    for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):
+        for entry in (entry for entries in table.values() for entry in entries):
+            if re.fullmatch(r"[^,\s]+(,[0-9]+)?", entry) is None:
+                yield (
+                    f"{key}: '{entry}' is no symbol",
+                    "NAME, or NAME,1 for the first of several of that name",
+                )
+    for name in spec.depends:
+        if name == spec.name or module_set.module(name) is None:
+            yield f"depends: '{name}' is no other module of the set", _known(module_set)
+
+
+def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
+    if bool(probe.file) == bool(probe.command):
+        yield (
+            "it has to have one of `file` and `command`",
+            "a file of the guest that is read, or a line for its shell",
+        )
+    if probe.file and not probe.file.startswith("/"):
+        yield f"file: '{probe.file}' is no path in the guest", "a path begins with a /"
+    if probe.object != VMLINUX and module_set.module(probe.object) is None:
+        yield f"object: the set has no module '{probe.object}'", _known(module_set)
+    if probe.at == "callbacks":
+        return
+    above = [
+        spec.name
+        for spec in module_set.modules
+        if probe.function in spec.patches.get(probe.object, ())
+    ]
+    for name in probe.patched:
+        if name not in above:
+            yield (
+                f"patched: {name} does not replace {probe.function} of {probe.object}",
+                f"those that do: {', '.join(above) or 'none'}",
+            )
+    never = {s.name for s in module_set.modules for d in s.defects if d.object == probe.object}
+    for name in above:
+        if name not in probe.patched and name not in never:
+            yield (
+                f"it does not say what it shows under {name}",
+                f'add `{name} = "..."` to its table `patched`',
+            )
+
+
+def _known(module_set: ModuleSet) -> str:
+    return f"known modules: {', '.join(spec.name for spec in module_set.modules)}"

@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Are .ko files what set.toml says, and do they fit the kernel and one another? Asked before a
+guest is booted, of those that others built above all.
+
+Whoever built it: nothing here knows of a converter's layout.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.elf import klpformat, reader
+from orchestrator.elf.records import SHN_UNDEF, Elf
+from orchestrator.errors import BuildError, UsageError
+from orchestrator.nouns import Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+
+VMLINUX = "vmlinux"
+EXPORT = "__ksymtab_"
+
+
+def path(module_set: ModuleSet, spec: ModuleSpec, arch: Arch) -> Path:
+    """Where a module that others built lies, for this architecture."""
+    return module_set.directory / spec.ko.replace("{arch}", arch.name)
+
+
+def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
+    """Module name -> its .ko, of the modules that have a `ko`.
+
+    Raises UsageError for a file that is not there, is no module of this architecture, or is another
+    module than set.toml says; and for a module that has neither a file nor sources.
+    """
+    _need_sources(module_set)
+    found = {}
+    for spec in module_set.modules:
+        if spec.ko:
+            place = path(module_set, spec, arch)
+            try:
+                found[spec.name] = place.read_bytes()
+            except OSError as trouble:
+                raise UsageError(
+                    f"{place}: {trouble.strerror}; it should be {spec.name} for {arch.name}",
+                    hint=f"`ko` in {module_set.directory}/set.toml says so; "
+                    "--arch leaves an architecture out",
+                ) from trouble
+            elf = reader.read(found[spec.name], str(place))
+            reader.expect_machine(elf, arch.elf_machine, arch.byte_order, str(place))
+            _is_that(elf, spec, place)
+    return found
+
+
+def _need_sources(module_set: ModuleSet) -> None:
+    place = module_set.directory
+    bare = [spec.name for spec in module_set.modules if not spec.ko]
+    there = module_set.in_tree or any((place / n).is_file() for n in ("Kbuild", "Makefile"))
+    if bare and not there:
+        raise UsageError(
+            f"{place / 'set.toml'}: {', '.join(bare)}: no `ko`, and nothing to build one from",
+            hint=f"give each a `ko`, or put its sources and a Kbuild into {place}",
+        )
+
+
+def _is_that(elf: Elf, spec: ModuleSpec, place: Path) -> None:
+    name = dict(klpformat.modinfo(elf)).get("name", "")
+    if name != spec.name:
+        raise UsageError(
+            f"{place} is module '{name}', set.toml calls it '{spec.name}'",
+            hint=f'write name = "{name}"' if name else "a .ko has name= in its .modinfo",
+        )
+    if klpformat.is_livepatch(elf) != (spec.kind == "livepatch"):
+        has = "has" if klpformat.is_livepatch(elf) else "has no"
+        raise UsageError(
+            f'{place} {has} MODULE_INFO(livepatch, "Y"), and set.toml calls it a {spec.kind}',
+            hint="without it the kernel applies no klp relocation; with it, it is a livepatch",
+        )
+
+
+def check_kernel(
+    found: Mapping[str, bytes], module_set: ModuleSet, kernel: Kernel, arch: Arch
+) -> None:
+    """Raises UsageError for a module of `files` that was built for another kernel: the loader
+    compares the whole vermagic where CONFIG_MODVERSIONS is off (kernel/module/version.c)."""
+    if not found:
+        return
+    ours = next(iter(sorted(kernel.build_tree.rglob("*.ko"))), None)
+    if ours is None:
+        raise BuildError(
+            f"{kernel.build_tree} has no module whose vermagic others could be compared with",
+            hint="kernel-config/base.config asks for samples/livepatch",
+        )
+    wanted = _vermagic(ours.read_bytes(), ours)
+    for name, data in found.items():
+        spec = module_set.module(name)
+        assert spec is not None
+        place = path(module_set, spec, arch)
+        if (seen := _vermagic(data, place)) != wanted:
+            raise UsageError(
+                f"{place} was built for another kernel: its vermagic is '{seen}', that of "
+                f"{kernel.source} with series {' '.join(kernel.series) or 'none'} is '{wanted}'",
+                hint="build it for this kernel (`klp-e2e build` prints where it is kept), or name "
+                "the one it was built for with --kernel and --series",
+            )
+
+
+def _vermagic(data: bytes, place: Path) -> str:
+    return dict(klpformat.modinfo(reader.read(data, str(place)))).get("vermagic", "").strip()
+
+
+def exports(data: bytes, name: str) -> frozenset[str]:
+    """The symbols that a module exports (EXPORT_SYMBOL() in include/linux/export.h)."""
+    symbols = reader.read(data, name).symbols
+    return frozenset(
+        symbol.name.removeprefix(EXPORT)
+        for symbol in symbols
+        if symbol.name.startswith(EXPORT) and symbol.shndx != SHN_UNDEF
+    )
+
+
+def check_depends(data: bytes, spec: ModuleSpec, name: str) -> None:
+    """Raises UsageError when the .ko wants other modules loaded first than set.toml says."""
+    wants = set(klpformat.dependencies(reader.read(data, name)))
+    if wants != set(spec.depends):
+        listed = ", ".join(f'"{each}"' for each in sorted(wants))
+        raise UsageError(
+            f"{name} uses exported symbols of {', '.join(sorted(wants)) or 'no module'}, "
+            f"set.toml says {', '.join(sorted(spec.depends)) or 'no module'}",
+            hint=f"write depends = [{listed}] for {spec.name}, each of them a module of the set",
+        )
+
+
+def check_symbols(built: BuiltSet, system_map: Path) -> None:
+    """Raises UsageError for a livepatch that names what kernel and modules do not have: a function
+    to replace, or the symbol of a klp relocation. An object that is not in the set is never there,
+    and not asked. Where set.toml declares a defect, the kernel itself is to say so."""
+    names = (line.split()[2] for line in system_map.read_text().splitlines())
+    kernel = Counter(names)
+    for module in built.modules.values():
+        spec = module.spec
+        broken = {defect.object for defect in spec.defects}
+        asked = [
+            (object_name, _function(object_name, entry), "set.toml has it replace")
+            for object_name, entries in spec.patches.items()
+            for entry in entries
+        ]
+        asked += [(r.object, r.symbol, "it refers to") for r in module.klp_relocations]
+        for when, symbol, what in dict.fromkeys(asked):
+            if when in broken or (when != VMLINUX and when not in built.modules):
+                continue
+            where = built.modules.get(symbol.object)
+            if symbol.object == VMLINUX:
+                count = kernel[symbol.name]
+            elif where is not None:
+                count = len(where.symbols.get(symbol.name, ()))
+            else:
+                raise UsageError(
+                    f"{module.path.name}: {what} {symbol} when {when} is loaded, and the set has "
+                    f"no {symbol.object}",
+                    hint=f"give {symbol.object} a [[modules]] of its own in set.toml",
+                )
+            if count < symbol.sympos or (symbol.sympos == 0 and count != 1):
+                raise UsageError(
+                    f"{module.path.name}: {what} {symbol}, and {symbol.object} has "
+                    f"{count or 'no'} symbol{'s' * (count > 1)} of that name",
+                    hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
+                    "the N-th of that name",
+                )
+
+
+def _function(object_name: str, entry: str) -> KlpSymbol:
+    name, _, position = entry.partition(",")
+    return KlpSymbol(object_name, name, int(position or 0))

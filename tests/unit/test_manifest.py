@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A set.toml makes sense, or is refused in one message that says where and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog
+from orchestrator.errors import UsageError
+
+GOOD = """
+[[modules]]
+name = "t"
+kind = "target"
+ko = "{arch}/t.ko"
+[[modules]]
+name = "p"
+kind = "livepatch"
+patches.t = ["show", "twin,2"]
+depends = ["t"]
+[[probes]]
+name = "shown"
+command = "cat /proc/t"
+object = "t"
+function = "twin,2"
+original = "1"
+patched.p = "2"
+"""
+
+
+def load(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "set.toml").write_text(text)
+    catalog.module_set(str(tmp_path / "mine"))
+
+
+def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path / "mine")
+    for place in (".", "./", "../mine", str(tmp_path / "mine" / ".." / "mine")):
+        found = catalog.module_set(place)
+        assert (found.name, found.directory) == ("mine", tmp_path / "mine")
+    bare = GOOD.split("[[probes]]")[0]  # whoever has no probe gets the rest verified
+    (tmp_path / "mine" / "set.toml").write_text(bare)
+    assert catalog.module_set(".").probes == ()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "message", "hint"),
+    [
+        (GOOD, "modules = []", "it names no module", r"\[\[modules\]\]"),
+        ('name = "p"', 'name = "t"', "2 modules are named 't'", "rename"),
+        ('name = "p"', 'name = "klp-p.ko"', "module 'klp-p.ko': that is no", '"klp_p"'),
+        ('name = "p"', "", r"modules\[1\].name: missing", ""),
+        ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind: .*'livepatch'", ""),
+        ('kind = "livepatch"', 'kind = "plain"', "module 'p': patches: only a livepatch", "kind"),
+        ('patches.t = ["show", "twin,2"]', "", "module 'p': .* what it patches", r"\[modules.pa"),
+        ('"show"', '"show it"', "patches: 'show it' is no symbol", "NAME,1"),
+        ("patches.t", "patches.p", "it patches itself", ""),
+        ('depends = ["t"]', 'depends = ["u"]', "'u' is no other module", "known modules: t, p"),
+        ('command = "cat /proc/t"', "", "probe 'shown': .*one of `file` and", "a file of the"),
+        ("command", 'file = "/t"\ncommand', "probe 'shown': .*one of `file` and", "a file of the"),
+        ('command = "cat /proc/t"', 'file = "t"', "'t' is no path in the guest", "begins with"),
+        ('object = "t"', 'object = "u"', "object: the set has no module 'u'", "known modules: t"),
+        ('function = "twin,2"', 'function = "f"', "p does not replace f of t", "that do: none"),
+        ('patched.p = "2"', "", "does not say what it shows under p", 'add `p = "..."`'),
+        ("ko =", "kos =", r"modules\[0\].kos: unknown key", ""),
+    ],
+)
+def test_what_is_wrong_is_said_once(
+    tmp_path: Path, right: str, wrong: str, message: str, hint: str
+) -> None:
+    assert right in GOOD
+    with pytest.raises(UsageError, match=rf"mine/set\.toml: .*{message}") as caught:
+        load(tmp_path, GOOD.replace(right, wrong))
+    assert hint in caught.value.hint.replace("[", r"\[").replace("]", r"\]")
+
+
+def test_a_directory_without_a_slash_is_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load(tmp_path, GOOD)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="unknown module set: mine") as caught:
+        catalog.module_set("mine")
+    assert "./mine" in caught.value.hint
+    with pytest.raises(UsageError, match=r"\./gone is not a module set"):
+        catalog.module_set("./gone")

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Modules that others built: taken as they are, or refused before anything is booted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elf_samples import (
+    MODINFO,
+    SYMTAB,
+    TEXT,
+    livepatch,
+    local,
+    symbol,
+    target,
+    with_section,
+    with_symbol,
+)
+
+from orchestrator import catalog, modules, prebuilt
+from orchestrator.elf.klp import convert
+from orchestrator.elf.records import Elf
+from orchestrator.elf.relocation import field_bytes
+from orchestrator.elf.writer import write
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Arch, BuiltSet, Defect, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+
+ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
+WIDTHS = field_bytes(ARCH.relocations)
+VERMAGIC = b"6.1.192 SMP mod_unload "
+PATCH = ModuleSpec(
+    "my_patch",
+    "livepatch",
+    {"the_target": ("target_fn",), "vmlinux": ("shown",), "absent": ("f",)},
+    ko="{arch}/patch.ko",
+)
+TARGET = ModuleSpec("the_target", "target", ko="{arch}/the-target.ko")
+MAP = "ffffffff81000000 T _text\nffffffff81000010 t hidden\nffffffff81000020 t shown\n"
+
+
+def about(elf: Elf, name: str, vermagic: bytes = VERMAGIC, mark: bytes = b"") -> bytes:
+    lines = (b"name=" + name.encode(), b"vermagic=" + vermagic, b"depends=", mark, b"")
+    return write(with_section(elf, MODINFO, lambda s: replace(s, data=b"\0".join(lines))))
+
+
+def the_patch(*symbols: KlpSymbol) -> bytes:
+    """A livepatch that defers these; of the sample's undefined symbols there are four."""
+    return convert(about(livepatch(), "my_patch", mark=b"livepatch=Y"), symbols, field_bytes=WIDTHS)
+
+
+@pytest.fixture
+def module_set(tmp_path: Path) -> ModuleSet:
+    place = tmp_path / "mine"
+    (place / ARCH.name).mkdir(parents=True)
+    (place / ARCH.name / "patch.ko").write_bytes(the_patch())
+    (place / ARCH.name / "the-target.ko").write_bytes(about(target(), "the_target"))
+    return ModuleSet("mine", place, (PATCH, TARGET))
+
+
+def test_they_are_taken_as_they_are(module_set: ModuleSet) -> None:
+    found = prebuilt.files(module_set, ARCH)
+    assert set(found) == {"my_patch", "the_target"}
+    assert found["my_patch"] == (module_set.directory / ARCH.name / "patch.ko").read_bytes()
+
+
+def test_a_module_without_file_and_sources_is_named(module_set: ModuleSet) -> None:
+    bare = replace(module_set, modules=(PATCH, replace(TARGET, ko="")))
+    with pytest.raises(UsageError, match=r"mine/set\.toml: the_target: no `ko`, and nothing"):
+        prebuilt.files(bare, ARCH)
+    (module_set.directory / "Kbuild").touch()
+    assert set(prebuilt.files(bare, ARCH)) == {"my_patch"}
+
+
+def other(arch: Arch) -> Arch:
+    return next(a for a in catalog.arches().values() if a.elf_machine != arch.elf_machine)
+
+
+def test_an_architecture_without_a_file_is_named(module_set: ModuleSet) -> None:
+    arch = other(ARCH)
+    with pytest.raises(UsageError, match=rf"{arch.name}/patch\.ko: No such file.*my_patch") as told:
+        prebuilt.files(module_set, arch)
+    assert "--arch" in told.value.hint
+
+
+@pytest.mark.parametrize(
+    ("spec", "data", "message"),
+    [
+        (PATCH, b"\xfd7zXZ\0", r"patch\.ko is compressed with xz"),
+        (PATCH, about(livepatch("big"), "my_patch"), r"patch\.ko is for EM_S390, big-endian; exp"),
+        (PATCH, about(target(), "thing"), r"patch\.ko is module 'thing', set\.toml calls it 'my_p"),
+        (PATCH, about(target(), "my_patch"), r"patch\.ko has no MODULE_INFO\(livepatch"),
+        (replace(PATCH, kind="target"), the_patch(), r"patch\.ko has MODULE_INFO\(livepatch"),
+    ],
+)
+def test_another_module_than_set_toml_says(
+    module_set: ModuleSet, spec: ModuleSpec, data: bytes, message: str
+) -> None:
+    (module_set.directory / ARCH.name / "patch.ko").write_bytes(data)
+    with pytest.raises(UsageError, match=message):
+        prebuilt.files(replace(module_set, modules=(spec,)), ARCH)
+
+
+def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path) -> None:
+    tree = tmp_path / "build"
+    tree.mkdir()
+    (tree / "sample.ko").write_bytes(about(target(), "sample"))
+    kernel = Kernel(
+        "k", ARCH.name, "debian:6.1", "", ("mine",), "6.1.192", (6, 1), "gcc",
+        tree, tree, tree, tree, tree, tree,
+    )  # fmt: skip
+    prebuilt.check_kernel(prebuilt.files(module_set, ARCH), module_set, kernel, ARCH)
+    path = module_set.directory / ARCH.name / "the-target.ko"
+    path.write_bytes(about(target(), "the_target", b"6.12.1 SMP mod_unload "))
+    with pytest.raises(UsageError) as told:
+        prebuilt.check_kernel(prebuilt.files(module_set, ARCH), module_set, kernel, ARCH)
+    said = str(told.value)
+    assert str(path) in said and "'6.12.1 SMP mod_unload'" in said
+    assert "debian:6.1 with series mine is '6.1.192 SMP mod_unload'" in said
+    assert "--kernel" in told.value.hint
+
+
+def test_what_has_to_be_loaded_first_has_to_be_said() -> None:
+    data = write(livepatch())  # depends=other,the-target
+    prebuilt.check_depends(data, replace(PATCH, depends=("the_target", "other")), "p.ko")
+    with pytest.raises(
+        UsageError, match=r"p\.ko uses .* of other, the_target, .* says no m"
+    ) as told:
+        prebuilt.check_depends(data, PATCH, "p.ko")
+    assert 'depends = ["other", "the_target"]' in told.value.hint
+
+
+def built(tmp_path: Path, patch: bytes, goal: Elf, spec: ModuleSpec = PATCH) -> BuiltSet:
+    (tmp_path / "my_patch.ko").write_bytes(patch)
+    (tmp_path / "the_target.ko").write_bytes(write(goal))
+    (tmp_path / "System.map").write_text(MAP)
+    return modules.read(ModuleSet("mine", tmp_path, (spec, TARGET)), tmp_path, ARCH)
+
+
+FUNCTION = KlpSymbol("the_target", "target_fn", 0)
+HIDDEN = KlpSymbol("vmlinux", "hidden", 0)
+
+
+def test_what_a_livepatch_defers_is_read_from_it(tmp_path: Path) -> None:
+    absent = KlpSymbol("absent", "_printk", 3)  # of a module that never comes
+    found = built(tmp_path, the_patch(FUNCTION, HIDDEN, absent), target())
+    spec = found.set.module("my_patch")
+    assert spec is not None and dict(spec.klp_symbols) == {
+        "the_target": ("target_fn,0",),
+        "vmlinux": ("hidden,0",),
+        "absent": ("_printk,3",),
+    }
+    assert found.modules["my_patch"].spec == spec
+    prebuilt.check_symbols(found, tmp_path / "System.map")
+
+
+@pytest.mark.parametrize(
+    ("deferred", "goal", "spec", "message"),
+    [
+        (replace(FUNCTION, sympos=2), target(), PATCH, "target_fn,2, .* 1 symbol of that name"),
+        (FUNCTION, target(twice="target_fn"), PATCH, "target_fn,0, .* 2 symbols of that name"),
+        (replace(HIDDEN, name="_printk"), target(), PATCH, "vmlinux has no symbol of that name"),
+        (
+            FUNCTION,
+            target(),
+            replace(PATCH, patches={"the_target": ("typo",)}),
+            "set.toml has it replace the_target:typo,0, .* no symbol",
+        ),
+    ],
+)
+def test_what_nobody_defines_is_named(
+    tmp_path: Path, deferred: KlpSymbol, goal: Elf, spec: ModuleSpec, message: str
+) -> None:
+    found = built(tmp_path, the_patch(deferred), goal, spec)
+    with pytest.raises(UsageError, match=rf"my_patch\.ko: .*{message}"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
+    objects = tuple(Defect(name, 22, True) for name in ("the_target", "vmlinux"))
+    declared = built(tmp_path, the_patch(deferred), goal, replace(spec, defects=objects))
+    prebuilt.check_symbols(declared, tmp_path / "System.map")
+
+
+def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:
+    """As kpatch-build does it: what one module exports to another, when the other comes."""
+    data = the_patch(FUNCTION).replace(b".klp.sym.the_target.", b".klp.sym.the_sarget.")
+    found = built(tmp_path, data, target())
+    with pytest.raises(UsageError, match=r"the_sarget:target_fn,0 when the_target is loaded"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
+
+
+def test_what_an_earlier_build_left_is_no_source(tmp_path: Path) -> None:
+    names = ("Kbuild", "set.toml", "a.c", "sub/b.h", "a.o", "a.ko", "a.mod", "a.mod.c", ".a.o.cmd")
+    for name in (*names, "Module.symvers", "modules.order", ".git/config", "sub/.b.o.d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = modules._sources(ModuleSet("mine", tmp_path, (TARGET,)))
+    own = {name.removeprefix("set/") for name in found if name.startswith("set/")}
+    assert own == {"Kbuild", "set.toml", "a.c", "sub/b.h"}
+
+
+def test_exports_are_found() -> None:
+    elf = with_symbol(target(), 1, lambda s: local("__ksymtab_mine", TEXT))
+    elf = with_symbol(elf, 2, lambda s: symbol("__ksymtab_theirs"))
+    assert elf.sections[SYMTAB].info
+    assert prebuilt.exports(write(elf), "t.ko") == {"mine"}
