@@ -16,8 +16,8 @@ import re
 import stat
 import tarfile
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from orchestrator import catalog, process, workdir
@@ -41,13 +41,14 @@ DEFAULT_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """images/guest/recipe.toml"""
+    """images/guest/recipe.toml, and its like for what some guests have on top."""
 
     suite: str
     component: str
     packages: tuple[str, ...]
     keep: tuple[str, ...]  # patterns of files, relative to the root; each must match
     applets: tuple[str, ...]  # links in bin/ to busybox
+    links: Mapping[str, str] = field(default_factory=dict)  # other links: path -> target
 
 
 # --- cpio archives, "newc" (pure) --------------------------------------------------------------
@@ -115,7 +116,7 @@ def stack(base: bytes, *overlays: bytes) -> bytes:
     return bytes(out)
 
 
-# --- the base archive --------------------------------------------------------------------------
+# --- archives in the cache ---------------------------------------------------------------------
 
 
 def base(arch: Arch, deadline: Deadline | None = None) -> Path:
@@ -127,17 +128,42 @@ def base(arch: Arch, deadline: Deadline | None = None) -> Path:
     source = catalog.data_dir("images/guest")
     compiler = f"{arch.cross_compile}gcc"
     key = _key(arch, source, process.run([compiler, "--version"], deadline=deadline).output)
-    final = workdir.cache_root() / "guest" / f"{arch.name}-{key[:24]}"
+
+    def entries(scratch: Path) -> dict[str, Entry]:
+        recipe = catalog.load_toml(source / "recipe.toml", Recipe)
+        root = _extract(arch, recipe, scratch, deadline)
+        return _userland(root, recipe) | _own(arch, source, scratch, deadline)
+
+    return _kept(f"{arch.name}-{key[:24]}", entries)
+
+
+def addition(arch: Arch, name: str, deadline: Deadline | None = None) -> Path:
+    """The packages of images/guest/NAME.toml, to be stacked on `base`; cached as it is.
+
+    Raises BuildError, MissingTool, OutOfTime.
+    """
+    deadline = deadline or Deadline.after(DEFAULT_SECONDS)
+    source = catalog.data_dir("images/guest") / f"{name}.toml"
+    digest = hashlib.sha256(f"{FORMAT} {arch.debian_arch}".encode() + source.read_bytes())
+
+    def entries(scratch: Path) -> dict[str, Entry]:
+        recipe = catalog.load_toml(source, Recipe)
+        return _userland(_extract(arch, recipe, scratch, deadline), recipe)
+
+    return _kept(f"{arch.name}-{name}-{digest.hexdigest()[:24]}", entries)
+
+
+def _kept(name: str, entries: Callable[[Path], Mapping[str, Entry]]) -> Path:
+    """A compressed archive in the cache; `entries` makes its members, given a scratch directory."""
+    final = workdir.cache_root() / "guest" / name
     with workdir.locked(final):
         if not workdir.verify(final):
             workdir.touch(final)
             return final / ARCHIVE
         with workdir.staging(final) as tmp:
             with workdir.run_dir("guest") as scratch:
-                recipe = catalog.load_toml(source / "recipe.toml", Recipe)
-                root = _extract(arch, recipe, scratch, deadline)
-                entries = _userland(root, recipe) | _own(arch, source, scratch, deadline)
-            packed = gzip.compress(cpio(entries), compresslevel=9, mtime=0)
+                archive = cpio(entries(scratch))
+            packed = gzip.compress(archive, compresslevel=9, mtime=0)
             (tmp / ARCHIVE).write_bytes(packed)
             workdir.publish(tmp, final)
     return final / ARCHIVE
@@ -236,10 +262,11 @@ def _userland(root: Path, recipe: Recipe) -> dict[str, Entry]:
     if unmatched:
         raise BuildError(
             f"no file of the guest's packages matches {' or '.join(sorted(unmatched))}",
-            hint="correct `keep` in images/guest/recipe.toml",
+            hint="correct `keep` in images/guest",
         )
-    link = Entry(stat.S_IFLNK | 0o777, b"busybox")
-    return entries | {f"bin/{applet}": link for applet in recipe.applets}
+    links = {**{f"bin/{applet}": "busybox" for applet in recipe.applets}, **recipe.links}
+    linked = {name: Entry(stat.S_IFLNK | 0o777, to.encode()) for name, to in links.items()}
+    return entries | linked
 
 
 def _own(arch: Arch, source: Path, scratch: Path, deadline: Deadline) -> dict[str, Entry]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ def run_cases(
     options: Options,
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
+    run: Callable[[Rig, Case], CaseResult] = Rig.run,
 ) -> None:
     """Run every case on every bench, the benches side by side.
 
@@ -41,33 +43,41 @@ def run_cases(
         for case in cases:
             if stop.is_set():
                 return
-            result = rig.run(case)
+            result = run(rig, case)
             with mutex:
                 if stop.is_set():
                     return  # an interrupted case has no result
                 on_result(result)
 
-    side_by_side([Rig(bench, options, stop, guest) for bench in benches], lane, stop)
+    rigs = [Rig(bench, options, stop, guest) for bench in benches]
+    with_rigs(rigs, lane, stop)
 
 
-def side_by_side(rigs: Sequence[Rig], work: Callable[[Rig], None], stop: threading.Event) -> None:
-    """Do `work` with each rig in a thread of its own, and end its guest.
-
-    On Ctrl-C, and on whatever `work` raises: `stop` is set, the guests are ended, and it comes
-    through.
-    """
+def with_rigs(rigs: Sequence[Rig], work: Callable[[Rig], None], stop: threading.Event) -> None:
+    """Do `work` with each rig, side by side, and end its guest; see `side_by_side`."""
 
     def lane(rig: Rig) -> None:
         with rig:
             work(rig)
 
-    with ThreadPoolExecutor(max_workers=max(1, len(rigs))) as pool:
+    def end() -> None:
+        for rig in rigs:
+            rig.kill()
+
+    side_by_side([functools.partial(lane, rig) for rig in rigs], stop, end)
+
+
+def side_by_side(
+    works: Sequence[Callable[[], None]], stop: threading.Event, end: Callable[[], None]
+) -> None:
+    """Each in a thread of its own. On Ctrl-C, and on whatever one raises: `stop` is set, `end` is
+    called to end their guests, all our processes are ended, and it comes through."""
+    with ThreadPoolExecutor(max_workers=max(1, len(works))) as pool:
         try:
-            for future in [pool.submit(lane, rig) for rig in rigs]:
+            for future in [pool.submit(work) for work in works]:
                 future.result()
         except BaseException:
             stop.set()
-            for rig in rigs:
-                rig.kill()
+            end()
             process.end_all()  # a guest that still boots is no rig's yet
             raise

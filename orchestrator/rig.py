@@ -131,6 +131,17 @@ class Rig:
 
     def run(self, case: Case) -> CaseResult:
         """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
+
+        def on_guest(guest: Guest, result: CaseResult) -> CaseResult:
+            return CaseRun(guest, self.sight(case.module_set), self.bench.kernel, result).run()
+
+        result = self.use(case, on_guest)
+        module_set = self.bench.sets[case.module_set].set
+        return known.judge_known(result, module_set, self.bench.kernel, self.bench.known_issues)
+
+    def use(self, case: Case, on_guest: Callable[[Guest, CaseResult], CaseResult]) -> CaseResult:
+        """What `on_guest` makes of a fresh guest and of the result so far, in which the rest is
+        filled in; where there is no guest, why. Nothing is raised but Ctrl-C."""
         began = time.monotonic()
         result = CaseResult(case=case, arch=self.bench.arch.name)
         try:
@@ -144,13 +155,10 @@ class Rig:
                     result = replace(result, status=Status.FAIL, reason=reason)
         else:
             result = replace(result, qemu_argv=guest.machine.argv, cold=self.booted)
-            sight = self.sight(case.module_set)
-            result = CaseRun(guest, sight, self.bench.kernel, result).run()
+            result = on_guest(guest, result)
             if self._options.cold or guest.machine.broken or any(map(ill, result.steps)):
                 self.discard()
-        result = replace(result, seconds=time.monotonic() - began)
-        module_set = self.bench.sets[case.module_set].set
-        return known.judge_known(result, module_set, self.bench.kernel, self.bench.known_issues)
+        return replace(result, seconds=time.monotonic() - began)
 
     def _boot(self, cpus: int) -> Guest:
         guest = self._life.enter_context(

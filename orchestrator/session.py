@@ -8,7 +8,7 @@ import platform
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from orchestrator import catalog, lanes, orders, prepare, rig
 from orchestrator import doctor as hosts
 from orchestrator import shell as shells
 from orchestrator.bundle import Bundle
+from orchestrator.errors import BuildError
 from orchestrator.nouns import Arch, Kernel, Order
 from orchestrator.options import BuildOptions, RunOptions
 from orchestrator.prepare import Bench
@@ -101,11 +102,17 @@ def _need_emulator(arch: Arch) -> None:
 
 
 def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
-    """Every case on every architecture; each result is on disk before the next one begins."""
+    """Every case on every architecture; each result is on disk before the next one begins.
+
+    An architecture that does not build does not keep the others from running: a patch may break
+    one only. Raises BuildError when none builds.
+    """
     need_emulators(wanted.build)
-    made = benches(wanted.build, (case.module_set for case in wanted.cases), reporter)
+    module_sets = [case.module_set for case in wanted.cases]
+    made, unbuilt = buildable(wanted.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
-    writer.update(replace(writer.run, kernels=tuple(b.kernel for b in made), qemu=qemu))
+    built = tuple(bench.kernel for bench in made)
+    writer.update(replace(writer.run, kernels=built, qemu=qemu, unbuilt=unbuilt))
 
     def on_result(result: CaseResult) -> None:
         told = writer.add(result)
@@ -116,6 +123,22 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
 
     chosen = rig.Options(cold=wanted.cold, channel=wanted.channel)
     lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest)
+
+
+def buildable(
+    wanted: BuildOptions, module_sets: Sequence[str], reporter: Reporter
+) -> tuple[tuple[Bench, ...], Mapping[str, str]]:
+    """(what builds, architecture -> why it does not). Raises BuildError when nothing builds."""
+    made: list[Bench] = []
+    unbuilt: dict[str, BuildError] = {}
+    for arch in wanted.arches:
+        try:
+            made += benches(replace(wanted, arches=(arch,)), module_sets, reporter)
+        except BuildError as trouble:
+            unbuilt[arch.name] = trouble
+    if not made:
+        raise next(iter(unbuilt.values()))
+    return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
 
 
 def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter) -> None:

@@ -15,7 +15,7 @@ from enum import StrEnum
 from orchestrator import orders, triage, walk
 from orchestrator.explore import Costs, Hit, Path, Told, Walker
 from orchestrator.findings import Finding, Way, added, counted, explained, of_step
-from orchestrator.lanes import side_by_side
+from orchestrator.lanes import with_rigs
 from orchestrator.nouns import Order
 from orchestrator.prepare import Bench
 from orchestrator.rig import Options, Rig
@@ -254,7 +254,7 @@ def explore(
             lanes = [lane for lane in lanes if not over() and lane.errand()]
 
     rigs = [rig(bench, options.cold) for bench in benches.values() for _ in range(wanted.guests)]
-    side_by_side(rigs, work, stop)
+    with_rigs(rigs, work, stop)
 
 
 class _Lane:

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import orders
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Case
+from orchestrator.nouns import Case, Order
 from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status, Step
 
@@ -128,8 +128,9 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
 
 def as_result(case: CaseRecord) -> CaseResult:
     """The inverse of `record`; consoles and kernel logs are not in it."""
+    order = orders.parse(case.order, None) if case.order else Order(())  # a script has none
     return CaseResult(
-        case=Case(case.name, case.module_set, orders.parse(case.order, None), case.why),
+        case=Case(case.name, case.module_set, order, case.why),
         arch=case.arch,
         status=case.status,
         reason=case.reason,

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import junitparser
 
-from orchestrator import orders
+from orchestrator import orders, selftests
 from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status
 
@@ -70,12 +70,13 @@ def _outcome(run: Run, result: CaseResult) -> Outcome | None:
 
 
 def _details(result: CaseResult) -> str:
-    lines = [f"order: {orders.format(result.case.order)}"]
+    script = selftests.is_script(result.case)
+    lines = [] if script else [f"order: {orders.format(result.case.order)}"]
     failure = result.first_failure()
     if failure is not None:
         index, step, check = failure
         lines += [
-            f"event {index + 1}: {step.event}",
+            f"{'test' if script else 'event'} {index + 1}: {step.event}",
             f"{check.kind} {check.subject}",
             f"expected: {check.expected}",
             f"seen: {check.seen}",

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """results.ktap: KTAP version 1 (Documentation/dev-tools/ktap.rst), one subtest an architecture.
 
-KNOWN is `ok ... # XFAIL`, as kselftest prints it; with --strict it is `not ok`.
+KNOWN is `ok ... # XFAIL`, as kselftest prints it; with --strict it is `not ok`. The kernel's own
+scripts have a subtest for each of their tests.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestrator import orders
+from orchestrator import orders, selftests
 from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status
 
@@ -35,23 +36,39 @@ def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Iterator[str
     yield f"# Subtest: {_name(arch)}"
     yield f"1..{len(results)}"
     for number, result in enumerate(results, 1):
+        yield from _tests(result)
         yield from _diagnostics(result)
         answer = "ok" if _ok(run, result) else "not ok"
         case = f"{result.case.module_set}.{result.case.name}"
         yield f"{answer} {number} {_name(case)}{_directive(run, result)}"
 
 
+def _tests(result: CaseResult) -> Iterator[str]:
+    ran = selftests.tests(result)
+    if not (selftests.is_script(result.case) and ran):
+        return
+    yield "  KTAP version 1"
+    yield f"  # Subtest: {_name(result.case.name)}"
+    yield f"  1..{len(ran)}"
+    for number, step in enumerate(ran, 1):
+        skipped = result.status is Status.SKIP and not step.good
+        answer = "ok" if step.good or skipped else "not ok"
+        yield f"  {answer} {number} {_name(step.event)}{' # SKIP' * skipped}"
+
+
 def _diagnostics(result: CaseResult) -> Iterator[str]:
     if result.status in (Status.PASS, Status.SKIP):
         return
-    yield f"# order: {_plain(orders.format(result.case.order))}"
+    script = selftests.is_script(result.case)
+    if not script:
+        yield f"# order: {_plain(orders.format(result.case.order))}"
     failure = result.first_failure()
     if failure is not None:
         index, step, check = failure
-        yield f"# event {index + 1}: {_plain(step.event)}"
+        yield f"# {'test' if script else 'event'} {index + 1}: {_plain(step.event)}"
         yield f"# {check.kind} {_plain(check.subject)}"
         yield f"# expected: {_plain(check.expected)}"
-        yield f"# seen: {_plain(check.seen)}"
+        yield from (f"# seen: {_plain(line)}" for line in check.seen.splitlines())
     yield f"# reproduce: {_plain(result.reproduce)}"
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import shlex
 
-from orchestrator import orders
+from orchestrator import orders, selftests
 from orchestrator.verdicts import CaseResult, Run
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     """The arguments after `klp-e2e` that run this case alone, on the same kernel."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
+    if selftests.is_script(result.case):
+        where = ("--arch", result.arch, "--kernel", run.source)
+        return ("kselftest", *where, *series, "--test", result.case.name)
     extra = ["--cold"] * result.cold + ["--strict"] * run.strict
     # fmt: off
     return (
@@ -32,12 +35,12 @@ def script(run: Run, result: CaseResult) -> str:
     Uses $KLP_E2E, else `klp-e2e` on PATH, else the program that ran the case.
     """
     program = shlex.quote(run.command[0] if run.command else "klp-e2e")
-    told = "".join(f"# {text}\n" for text in result.reason.splitlines())
+    order = orders.format(result.case.order)
+    told = "".join(f"# {text}\n" for text in (*result.reason.splitlines(), *order.splitlines()))
     return (
         "#!/bin/sh\n"
         f"# {result.status} on {result.arch}: {result.case.name}\n"
         f"{told}"
-        f"# {orders.format(result.case.order)}\n"
         "set -eu\n"
         f"program=${{KLP_E2E:-$(command -v klp-e2e || echo {program})}}\n"
         f'exec "$program" {shlex.join(words(run, result))} "$@"\n'

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import orders
+from orchestrator import orders, selftests
 from orchestrator.console import crash_title
 from orchestrator.nouns import Case
 from orchestrator.report import verdict
@@ -36,7 +36,7 @@ def report(run: Run, results: Sequence[CaseResult]) -> RenderableType:
     """Table, failures, kernels and summary, in this order."""
     parts: list[RenderableType] = [table(results)] if results else []
     parts += [failure(r) for r in worst_first(results)]
-    parts.append(Text("\n".join(kernel_lines(run))))
+    parts.append(Text("\n".join([*kernel_lines(run), *verdict.test_lines(results)])))
     parts.append(Text(verdict.summary(run, results), style="bold"))
     return Group(*parts)
 
@@ -55,7 +55,11 @@ def table(results: Sequence[CaseResult]) -> Table:
     for case, by_arch in rows.items():
         cells = [_cell(by_arch.get(arch)) for arch in arches]
         name = Text(f"{case.module_set}/{case.name}")
-        made.add_row(name, Text(orders.format(case.order)), *cells)
+        what = orders.format(case.order)
+        if selftests.is_script(case):
+            ran = max(len(selftests.tests(result)) for result in by_arch.values())
+            what = f"{ran} test{'s' * (ran != 1)}"
+        made.add_row(name, Text(what), *cells)
     return made
 
 
@@ -80,15 +84,17 @@ def failure(result: CaseResult) -> RenderableType:
         (f" {result.arch} {result.case.module_set}/{result.case.name}", "bold"),
         f": {result.reason}",
     )
-    lines = [("order", marked_order(result))]
+    script = selftests.is_script(result.case)
+    lines = [] if script else [("order", marked_order(result))]
     found = result.first_failure()
     if found is not None:
         index, step, check = found
         total = sum(not c.good for s in result.steps for c in s.checks)
         more = f" (the first of {total} failed checks)" if total > 1 else ""
-        event = f"{step.event}, event {index + 1} of {len(result.case.order.events)}"
+        events = len(result.case.order.events)
+        event = step.event if script else f"{step.event}, event {index + 1} of {events}"
         lines += [
-            ("event", Text(event)),
+            ("test" if script else "event", Text(event)),
             ("check", Text(f"{check.kind}: {check.subject}{more}")),
             ("expected", Text(check.expected)),
             ("seen", Text(check.seen)),
@@ -127,8 +133,9 @@ def marked_order(result: CaseResult) -> Text:
 
 
 def kernel_lines(run: Run) -> list[str]:
-    """One line a kernel: what ran, so that a table pasted into a mail is of use."""
-    return [
+    """One line a kernel: what ran, so that a table pasted into a mail is of use; and what did not
+    build."""
+    return [f"{arch}: no kernel: {why}" for arch, why in run.unbuilt.items()] + [
         f"{k.arch}: Linux {k.release}, {k.source} {k.source_version}, "
         f"series {' '.join(k.series) or 'none'}, {run.qemu.get(k.arch, 'QEMU not started')}"
         for k in run.kernels

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from orchestrator import selftests
 from orchestrator.errors import Exit
 from orchestrator.verdicts import CaseResult, Run, Status
 
@@ -24,12 +25,15 @@ def counts_as_failure(status: Status, strict: bool) -> bool:
 
 
 def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
-    """1 when the kernel is wrong anywhere, else 4 when anything did not get its verdict, else 0.
+    """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when anything did
+    not get its verdict, else 0.
 
     A run in which nothing ran (no results, or only skipped ones) proved nothing: it is not good.
     """
     if any(counts_as_failure(r.status, run.strict) for r in results):
         return Exit.KERNEL_WRONG
+    if run.unbuilt:
+        return Exit.BUILD
     nothing_ran = all(r.status is Status.SKIP for r in results)
     unfinished = bool(run.trouble) or len(results) < run.planned
     if nothing_ran or unfinished or any(r.status is Status.ERROR for r in results):
@@ -53,6 +57,23 @@ def summary(run: Run, results: Sequence[CaseResult]) -> str:
     line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"
     if run.finished is not None:
         line += f", in {duration(run.finished - run.started)}"
+    if run.unbuilt:
+        line += f"; not built: {', '.join(run.unbuilt)}"
     if run.trouble:
         line += f"; stopped early: {run.trouble}"
     return line
+
+
+def test_lines(results: Sequence[CaseResult]) -> list[str]:
+    """Of the kernel's own tests, one line an architecture: `s390x: 26 of 26 tests ok, scripts: 7`.
+
+    A script ends at its first test that fails: those behind it did not run and do not count.
+    """
+    scripts = [result for result in results if selftests.is_script(result.case)]
+    lines = []
+    for arch in sorted({result.arch for result in scripts}):
+        mine = [result for result in scripts if result.arch == arch]
+        ran = [step for result in mine for step in selftests.tests(result)]
+        good = sum(step.good for step in ran)
+        lines.append(f"{arch}: {good} of {len(ran)} tests ok, scripts: {len(mine)}")
+    return lines

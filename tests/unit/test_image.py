@@ -152,3 +152,29 @@ def test_the_recipe_that_comes_with_us_is_sound() -> None:
     for applet in ("sh", "mount", "mkdir", "ifconfig", "sleep", "reboot"):
         assert applet in recipe.applets
         assert applet in init or applet in ("sh", "reboot")
+
+
+def test_a_recipes_own_links_win(tmp_path: Path) -> None:
+    root = _tar(tmp_path / "root.tar", {"bin/bash-static": 0o755})
+    links = {"bin/sh": "bash-static", "bin/bash": "bash-static"}
+    recipe = Recipe("s", "main", ("p",), ("bin/bash-static",), ("ls", "sh"), links)
+    kept = image._userland(root, recipe)
+    found = {name: e.data.decode() for name, e in kept.items() if stat.S_ISLNK(e.mode)}
+    assert found == {**links, "bin/ls": "busybox"}
+
+
+def test_the_addition_for_the_kernels_tests_is_sound() -> None:
+    place = catalog.data_dir("images/guest")
+    recipe = catalog.load_toml(place / "kselftest.toml", Recipe)
+    base = catalog.load_toml(place / "recipe.toml", Recipe)
+    programs = {Path(path).name for path in (*recipe.keep, *recipe.links)}
+    programs |= {*recipe.applets, *base.applets}
+    # what functions.sh and the scripts of 6.1 and 6.12 call, and what runs them
+    called = (
+        "awk bash cat comm date depmod diff dmesg getconf grep id insmod kill modinfo modprobe "
+    )
+    called += "mktemp rm rmmod sed seq sleep sort stat sysctl tr uname"
+    called += " basename cut dirname head realpath timeout uniq wc"
+    assert set(called.split()) <= programs
+    for path, target in recipe.links.items():
+        assert str(Path("/", path).parent / target).lstrip("/") in recipe.keep

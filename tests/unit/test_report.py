@@ -128,6 +128,15 @@ def test_a_run_that_stopped_early_is_not_good() -> None:
     assert verdict.exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
 
 
+def test_an_architecture_that_was_not_built() -> None:
+    """What the others say comes first."""
+    run = a_run(2, unbuilt={"s390x": "no compiler"})
+    assert verdict.exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
+    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.KERNEL_WRONG
+    shown = text.plain(text.report(run, [a_result(Status.PASS, "x86_64")]))
+    assert "s390x: no kernel: no compiler" in shown and "not built: s390x" in shown
+
+
 @pytest.mark.parametrize(
     ("seconds", "shown"), [(3.21, "3.2 s"), (247.4, "4 min 07 s"), (3725, "1 h 02 min")]
 )

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command that runs the kernel's own tests."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import kselftest as own_tests
+from orchestrator import options
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.errors import Exit
+from orchestrator.progress import Reporter
+from orchestrator.report import text, verdict
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e kselftest --arch s390x --test test-callbacks.sh")
+@guarded
+def kselftest(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
+    ] = None,
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Run the kernel's own livepatch tests. Those of its tree, with the series."""
+    built = options.build(arch or (), kernel, series or (), jobs)
+    wanted = own_tests.KselftestOptions(built, tuple(test or ()), options.results(output))
+    writer = own_tests.begin(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Console(stderr=True)) as reporter:
+            own_tests.run(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(text.report(writer.run, writer.results))
+        print(f"results: {writer.path}")
+    return verdict.exit_code(writer.run, writer.results)

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The directory of `klp-e2e ablate` or `mutate`, written as it goes.
+
+DIR/trials.json          what was asked for, and every trial so far; replaced whole
+DIR/NAME/ARCH/           the results directory of one trial, see report/directory.py
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+
+from orchestrator.alterations import Kind, Trial
+from orchestrator.errors import UsageError
+from orchestrator.report.directory import prepare, told, write
+from orchestrator.verdicts import Run
+
+SCHEMA: Literal[1] = 1
+DOCUMENT = "trials.json"
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A trial and where its results are: name and architecture name the directory."""
+
+    name: str
+    trial: Trial
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class Document:
+    """trials.json as a whole."""
+
+    schema: Literal[1]
+    run: Run
+    kind: Kind
+    alterations: tuple[str, ...]
+    whole: bool
+    controls: int
+    trials: tuple[Tried, ...] = ()
+
+    @property
+    def planned(self) -> int:
+        """Trials on each architecture; the sixth ablation is no patch."""
+        return self.controls + len(self.alterations) + (self.kind is Kind.ABLATION)
+
+
+_DOCUMENT = TypeAdapter(Document)
+
+
+class TriedDirectory:
+    """A context manager, made for a new experiment, or by `resumed` for an interrupted one."""
+
+    def __init__(self, path: Path, head: Document) -> None:
+        self.path = path.absolute()
+        self.head = head
+        prepare(self.path)
+        self._save()
+
+    @classmethod
+    def resumed(cls, path: Path) -> TriedDirectory:
+        """Raises UsageError when nothing was begun there."""
+        made = cls.__new__(cls)
+        made.path = path.absolute()
+        made.head = load(path)
+        return made
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
+        self.update(replace(self.head.run, finished=time.time(), trouble=why))
+
+    def update(self, run: Run) -> None:
+        self.head = replace(self.head, run=run)
+        self._save()
+
+    def add(self, name: str, trial: Trial) -> None:
+        self.head = replace(self.head, trials=(*self.head.trials, Tried(name, trial)))
+        self._save()
+
+    def trial(self, name: str, arch: str) -> Trial | None:
+        """What was found out before."""
+        found = (t.trial for t in self.head.trials if (t.name, t.trial.arch) == (name, arch))
+        return next(found, None)
+
+    def done(self, arch: str) -> int:
+        return sum(each.trial.arch == arch for each in self.head.trials)
+
+    def place(self, name: str, arch: str) -> Path:
+        """An empty place for a trial's results; what an interrupted one left there goes."""
+        place = self.path / name / arch
+        with told(place):
+            shutil.rmtree(place, ignore_errors=True)
+        return place
+
+    def _save(self) -> None:
+        write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
+
+
+def load(path: Path) -> Document:
+    """trials.json of a directory. Raises UsageError."""
+    file = path / DOCUMENT
+    try:
+        return _DOCUMENT.validate_json(file.read_text(encoding="utf-8"))
+    except OSError as trouble:
+        raise UsageError(
+            f"cannot read {file}: {trouble.strerror}",
+            hint="give a directory of `klp-e2e ablate` or `klp-e2e mutate`",
+        ) from trouble
+    except ValidationError as trouble:
+        first = trouble.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
+            hint="was it written by another version of klp-e2e?",
+        ) from trouble

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel's own tests on real guests: one of the kernel's scripts, and scripts of ours that end
+in every other way, to see that none of them passes."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Mapping
+
+import pytest
+from vmkit import ARCHES
+
+from orchestrator import kselftest, lanes, rig, scriptrun, testtree
+from orchestrator.deadline import Deadline
+from orchestrator.nouns import Case
+from orchestrator.observe import module_path
+from orchestrator.prepare import Bench
+from orchestrator.verdicts import CaseResult, CheckKind, Status
+
+OWN = "test-shadow-vars.sh"  # the quickest
+IMPATIENCE = 4.0  # seconds for the script that hangs, times time_scale
+HEAD = "#!/bin/bash\n. $(dirname $0)/functions.sh\n"
+# log(): what the kernel's log is expected to hold is not what it holds
+DIFFERS = 'start_test "differs"\nlog "livepatch: seen"\ncheck_result "livepatch: expected"\n'
+HANGS = 'start_test "hangs"\nsleep 100000\n'
+CRASHES = """\
+start_test "crashes"
+insmod {module}
+echo panic > /sys/module/trouble/parameters/what
+"""
+
+
+def run(guests: rig.Rig, case: Case) -> CaseResult:
+    if case.name == "hangs.sh":
+        return guests.use(case, functools.partial(scriptrun.run, patience=IMPATIENCE))
+    return kselftest.run_script(guests, case)
+
+
+@pytest.fixture(scope="module")
+def results(
+    benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory
+) -> Mapping[tuple[str, str], CaseResult]:
+    """By architecture and script, all architectures side by side."""
+    scratch = tmp_path_factory.mktemp("kselftest")
+    crashes = CRASHES.format(module=module_path("trouble", "trouble"))
+    scripts = {"crashes.sh": crashes, "differs.sh": DIFFERS, "hangs.sh": HANGS}
+    ready = []
+    for bench in benches.values():
+        built = testtree.build(
+            bench.kernel, bench.arch, jobs=2, deadline=Deadline.after(600), say=print
+        )
+        assert "test-reload.sh" in built.tests, "of the series"
+        tree = testtree.Tree(scratch / f"{bench.arch.name}.tree", built.release)
+        shutil.copytree(built.directory, tree.directory)
+        installed = tree.directory / "kselftest"
+        for name, text in scripts.items():
+            (installed / "livepatch" / name).write_text(HEAD + text)
+            (installed / "livepatch" / name).chmod(0o755)
+        listed = "".join(f"livepatch:{name}\n" for name in (OWN, *scripts))
+        (installed / testtree.LIST).write_text(listed)
+        ready.append(kselftest.with_tests(bench, tree, scratch))
+    found: list[CaseResult] = []
+    lanes.run_cases(ready, kselftest.cases(tree), rig.Options(), found.append, run=run)
+    return {(result.arch, result.case.name): result for result in found}
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_the_kernels_script_passes(
+    results: Mapping[tuple[str, str], CaseResult], arch: str
+) -> None:
+    result = results[arch, OWN]
+    assert (result.status, result.reason) == (Status.PASS, "")
+    assert [step.event for step in result.steps] == ["basic shadow variable API", "end"]
+    assert "klp_shadow_get" in result.dmesg
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_difference_in_the_kernels_log_is_shown(
+    results: Mapping[tuple[str, str], CaseResult], arch: str
+) -> None:
+    result = results[arch, "differs.sh"]
+    assert (result.status, result.reason) == (Status.FAIL, "differs: -livepatch: expected")
+    assert "\n+livepatch: seen\n" in result.steps[0].checks[0].seen
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_script_that_hangs_says_nothing_of_the_kernel(
+    results: Mapping[tuple[str, str], CaseResult], arch: str
+) -> None:
+    result = results[arch, "hangs.sh"]
+    assert result.status is Status.ERROR
+    assert "hangs" in result.reason
+
+
+@pytest.mark.parametrize("arch", ARCHES)
+def test_a_crash_is_the_kernels(results: Mapping[tuple[str, str], CaseResult], arch: str) -> None:
+    result = results[arch, "crashes.sh"]
+    assert result.status is Status.FAIL
+    assert result.reason.startswith("crashes: Kernel panic - not syncing: ")
+    assert result.steps[-1].checks[-1].kind is CheckKind.HEALTH
