@@ -11,6 +11,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from orchestrator import catalog, kernel, options, process, series, workdir
@@ -97,21 +98,47 @@ def _exploration(arch: Arch, scratch: Path, cold: Iterable[CaseResult]) -> None:
         klp_e2e("explore", "--arch", arch.name, *options_, "-o", place)
         document = explored.load(place)
         (tally,) = [ground.tally for ground in document.grounds]
-        pace[guests] = guests * tally.per_minute
+        walking = tally.seconds - tally.spent.get("boot", 0.0)  # of the guests together
+        pace[guests] = guests * tally.verified / walking
         if guests == 1:
             one, lives = tally, document.run.guests
             took = statistics.median(line.seconds for line in explored.journal(place))
     print(f"{arch.name}: {one.verified} orders in {one.seconds:.1f} s of one guest:")
-    print(f"    {pace[1]:.0f} a minute, {pace[1] * booted / 60:.0f} times as many as with a boot")
+    often = one.per_minute
+    print(f"    {often:.0f} a minute, {often * booted / 60:.0f} times as many as with a boot")
     print(f"    of {booted:.1f} s for each (at least 12 times)")
     print(f"    restore + event + verification {took * 1000:.0f} ms at the median (limit 500);")
     whole = sum(one.spent.values())
     shares = (f"{what} {took / whole:.0%}" for what, took in sorted(one.spent.items()))
     print(f"    it went into: {', '.join(shares)}; {one.saves} snapshots, {one.restores} restores")
-    print(f"    two guests side by side: {pace[2] / pace[1]:.2f} times one (at least 1.7)")
+    print(f"    two guests side by side: {pace[2] / pace[1]:.2f} times one, boots left out")
+    print(f"    (at least 1.7; two busy loops side by side, right after it: {_cores():.2f})")
     memory, disk = max(life.memory for life in lives), max(life.disk for life in lives)
     print(f"    a guest took {memory / 1e6:.0f} MB of memory; after {one.saves} snapshots in turn")
     print(f"    {disk / 1e6:.0f} MB of disk are in use")
+
+
+BUSY = """
+import time
+end, rounds = time.perf_counter() + 3, 0
+while time.perf_counter() < end:
+    sum(range(20000))
+    rounds += 1
+print(rounds)
+"""
+
+
+def _cores() -> float:
+    """What two processes get done at once, against one: what this machine has to give just now."""
+
+    def done(processes: int) -> float:
+        busy = [sys.executable, "-c", BUSY]
+        with ThreadPoolExecutor(processes) as pool:
+            told = list(pool.map(lambda _: process.run(busy).output, range(processes)))
+        return sum(map(float, told))
+
+    pairs = [(done(1), done(2)) for _ in range(3)]
+    return statistics.median(two / one for one, two in pairs)
 
 
 def _rebuild(arch: Arch, place: Path) -> None:

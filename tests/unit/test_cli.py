@@ -43,7 +43,9 @@ def klp(*argv: str) -> Told:
     return Told(done.exit_code, done.stdout, done.stderr)
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "cache list", "cache size", "cache prune"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS, "kselftest", "cache list", "cache size", "cache prune"]
+)
 def test_help_has_an_example(command: str) -> None:
     told = klp(*command.split(), "--help")
     assert told.code == 0
@@ -183,6 +185,32 @@ def test_modules_without_an_order_choose_from_the_suite() -> None:
     some = options.cases("replace", (), None)
     assert some == tuple(case for case in every if case.module_set == "replace")
     assert 0 < len(some) < len(every)
+
+
+def test_a_directory_is_a_module_set_wherever_one_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = """
+[[modules]]
+name = "t"
+kind = "target"
+[[modules]]
+name = "p"
+kind = "livepatch"
+patches.t = ["f"]
+"""
+    (tmp_path / "set.toml").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert {case.module_set for case in options.cases(".", (), None)} == {str(tmp_path)}
+    (one,) = options.cases("./", ("+p +t",), None)
+    assert (one.module_set, one.name) == (str(tmp_path), "order-1")
+    assert options.module_sets([".", "basic"]) == (str(tmp_path), "basic")
+    told = klp("orders", "--modules", ".", "--order", "+p +p -t", "--why")
+    assert "+p EEXIST (17), -t ENOENT (2)" in told.out and "p loads, waits for t" in told.out
+    told = klp("orders", "--modules", ".")
+    assert (told.code, len(told.out.splitlines())) == (Exit.GOOD, 20)
+    told = klp("orders", "--modules", ".", "--suite", "core")
+    assert (told.code, "suite core has no order of module set ." in told.err) == (Exit.USAGE, True)
 
 
 # --- run, wired to guests that are not there ------------------------------------------------------

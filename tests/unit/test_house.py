@@ -19,14 +19,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # A module imports only from floors below it, or from its own floor where that makes no circle.
 FLOORS = (
     "errors errnos nouns verdicts deadline",
-    "orders semantics races model memory judge known suite walk minimise findings elf kconfig qemu "
-    "agent",
-    "tools pump process qmp ssh console lines workdir catalog doctor options modfiles",
-    "sources series worktree kbuild kernel modules image machine",
+    "orders state semantics races model memory manifest judge known suite walk minimise findings "
+    "elf kconfig qemu agent selftests alterations bisect patches mails",
+    "tools pump process qmp ssh console lines workdir catalog doctor options modfiles prebuilt",
+    "sources gitbisect series worktree kbuild kernel modules testtree image machine",
     "guest observe prepare",
-    "lab runner rig lanes explore triage survey bisect signs reproducer bundle",
-    "report history progress",
-    "session shell exploration",
+    "lab runner rig lanes explore triage survey signs reproducer bundle scriptrun",
+    "report progress",
+    "session shell exploration kselftest experiment bisection eachpatch",
     "cli bench",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

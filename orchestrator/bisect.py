@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Where in a row of kernels an order begins to pass, or to fail. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one kernel of the row said."""
+
+    name: str  # of the point
+    fails: bool | None  # None: it did not build, or the harness had trouble
+    symptom: str = ""  # of a failure; the reason where there is no verdict
+    reproduce: str = ""
+
+    @property
+    def word(self) -> str:
+        """`passes`, `fails: ...`, `cannot be told: ...`"""
+        if self.fails is None:
+            return f"cannot be told: {self.symptom}"
+        return f"fails: {self.symptom}" if self.fails else "passes"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Between two points; more than one step apart where those between could not be told."""
+
+    before: int
+    after: int
+
+
+def search(points: int, look: Callable[[int], Seen]) -> Change:
+    """The change in a row of `points` points, the first and the last of which differ.
+
+    Halves the row as git bisect does: that there is one change is taken for granted. A point that
+    cannot be told is passed over for its nearest neighbour. Raises UsageError when the ends do not
+    differ, or one of them cannot be told.
+    """
+    first, last = look(0), look(points - 1)
+    differ(first, last)
+    low, high = 0, points - 1
+    untold: set[int] = set()
+    while left := [n for n in range(low + 1, high) if n not in untold]:
+        middle = min(left, key=lambda n: abs(2 * n - low - high))
+        seen = look(middle)
+        if seen.fails is None:
+            untold.add(middle)
+        elif seen.fails == first.fails:
+            low = middle
+        else:
+            high = middle
+    return Change(low, high)
+
+
+def differ(first: Seen, last: Seen) -> None:
+    """Raises UsageError when there is nothing between them to look for."""
+    for end in (first, last):
+        if end.fails is None:
+            raise UsageError(f"{end.name} {end.word}", hint="bisect needs a verdict at both ends")
+    if first.fails == last.fails:
+        raise UsageError(
+            f"nothing changes between {first.name} and {last.name}: the order {last.word} at both",
+            hint="another order, another architecture, or another range?",
+        )

@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands about the patches of a series: what each is worth, and whether we would notice."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import bisection, experiment, options
+from orchestrator.alterations import Kind
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    SuiteOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.errors import Exit, UsageError
+from orchestrator.progress import Reporter
+from orchestrator.report import tried_text
+from orchestrator.report.tried import TriedDirectory
+
+OnlyOption = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="NAME", help="Only these; a pattern such as '3-*' will do."),
+]
+PatchesOption = Annotated[
+    Path | None,
+    typer.Option("--patches", metavar="DIR", help="Of your own, in the form of ours."),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option("--resume", metavar="DIR", help="Go on with an interrupted one."),
+]
+ControlsOption = Annotated[
+    int,
+    typer.Option("--controls", min=1, metavar="N", help="Run the unaltered kernel so often."),
+]
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e ablate --only '3-*'")
+@guarded
+def ablate(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    suite: SuiteOption = None,
+    only: OnlyOption = None,
+    patches: PatchesOption = None,
+    controls: ControlsOption = 1,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
+    if resume is not None:
+        return conducted(*experiment.resumed(resume, jobs))
+    asked = experiment.ExperimentOptions(
+        build=options.build(arch or (), kernel, series or (), jobs),
+        kind=Kind.ABLATION,
+        alterations=options.alterations(Kind.ABLATION, only or (), patches),
+        patches=patches,
+        suite=suite or options.SUITE,
+        whole=True,
+        controls=controls,
+        directory=options.results(output),
+    )
+    return conducted(asked, experiment.begin(asked, tuple(sys.argv)))
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
+@guarded
+def mutate(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    suite: SuiteOption = None,
+    only: OnlyOption = None,
+    patches: PatchesOption = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Run every order, also after one has failed.")
+    ] = False,
+    controls: ControlsOption = 1,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Make small mistakes in livepatch. Does an order catch each?"""
+    if resume is not None:
+        return conducted(*experiment.resumed(resume, jobs))
+    asked = experiment.ExperimentOptions(
+        build=options.build(arch or (), kernel, series or (), jobs),
+        kind=Kind.MUTANT,
+        alterations=options.alterations(Kind.MUTANT, only or (), patches),
+        patches=patches,
+        suite=suite or options.SUITE,
+        whole=whole,
+        controls=controls,
+        directory=options.results(output),
+    )
+    return conducted(asked, experiment.begin(asked, tuple(sys.argv)))
+
+
+def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Exit:
+    try:
+        with Reporter(Console(stderr=True)) as reporter:
+            experiment.conduct(asked, writer, reporter)
+    finally:
+        if writer.head.trials:
+            show(tried_text.report(writer.head))
+        print(f"results: {writer.path}")
+    return tried_text.exit_code(writer.head)
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e bisect --arch s390x --series livepatch-reload \\\n"
+    "      --order '+klp_patch +klp_target -klp_target +filler +klp_target'\n"
+    "  klp-e2e bisect --arch x86_64 --kernel git:linux --good v6.1 --bad v6.2 --series none \\\n"
+    "      --order '+klp_patch +klp_target -klp_target +klp_target'"
+)
+@guarded
+def bisect(
+    order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="What to look at.")],
+    arch: Annotated[str, typer.Option("--arch", metavar="A", help="Architecture.")],
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        str, typer.Option("--modules", metavar="SET", help="Module set of the order.")
+    ] = options.MODULE_SET,
+    good: Annotated[
+        str | None, typer.Option("--good", metavar="REF", help="Of --kernel git:REPO: passes.")
+    ] = None,
+    bad: Annotated[
+        str | None, typer.Option("--bad", metavar="REF", help="Of --kernel git:REPO: fails.")
+    ] = None,
+    times: Annotated[
+        int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
+    ] = 1,
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Find the patch, or the commit, that changes what an order does."""
+    built = options.build((arch,), kernel, series or (), jobs)
+    (case,) = options.cases(modules, (order,), None)
+    place = options.results(output)
+    asked = bisection.BisectOptions(built, case, times, place)
+    command = tuple(sys.argv)
+    with Reporter(Console(stderr=True)) as reporter:
+        if good and bad:
+            found = bisection.over_commits(asked, good, bad, command, reporter)
+        elif good or bad:
+            raise UsageError("--good and --bad go together", hint="give both, or none: a series")
+        else:
+            found = bisection.over_series(asked, command, reporter)
+    for line in bisection.lines(asked, found):
+        print(line)
+    print(f"results: {asked.directory}")
+    return Exit.GOOD

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""git bisect, the real one, over small repositories."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator import gitbisect, process
+from orchestrator.bisect import Seen
+from orchestrator.errors import UsageError
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Callable[[str], Path]:
+    """A repository with a commit for each word: what the kernel there does, "." "x" or "?"."""
+
+    def make(words: str) -> Path:
+        place = tmp_path / "repository"
+        git("init", "--quiet", "--initial-branch=main", str(place), at=tmp_path)
+        for number, word in enumerate(words):
+            (place / "kernel").write_text(f"{number} {word}\n")
+            git("add", "kernel", at=place)
+            git("commit", "--quiet", "-m", f"commit {number}", at=place)
+            git("tag", f"v{number}", at=place)
+        return place
+
+    return make
+
+
+def git(*words: str, at: Path) -> str:
+    who = ("-c", "user.name=t", "-c", "user.email=t@example.org")
+    return process.run(["git", *who, "-C", str(at), *words]).output.strip()
+
+
+def searched(repository: Path, good: str, bad: str) -> tuple[gitbisect.FirstNew, list[str]]:
+    looked: list[str] = []
+    with gitbisect.working_copy(str(repository)) as tree:
+
+        def look(commit: str, name: str) -> Seen:
+            looked.append(name)
+            number, word = (tree / "kernel").read_text().split()  # it is checked out
+            assert name.endswith(f"commit {number}")
+            assert commit == git("rev-parse", f"v{number}", at=repository)
+            return Seen(name, {".": False, "x": True, "?": None}[word], "why")
+
+        found = gitbisect.search(tree, good, bad, look)
+    return found, looked
+
+
+def subjects(found: gitbisect.FirstNew) -> list[str]:
+    return [name.partition(" ")[2] for name in found.culprits]
+
+
+def test_the_commit_that_broke_it(repository: Callable[[str], Path]) -> None:
+    found, looked = searched(repository("......xxx"), "v0", "v8")
+    assert subjects(found) == ["commit 6"]
+    assert found.before.name.endswith("commit 5") and not found.before.fails
+    assert found.after.name.endswith("commit 6") and found.after.fails
+    assert len(looked) < 7
+
+
+def test_the_commit_that_mended_it(repository: Callable[[str], Path]) -> None:
+    found, _ = searched(repository("xx......."), "v8", "v0")
+    assert subjects(found) == ["commit 2"]
+    assert found.before.fails and not found.after.fails
+
+
+def test_what_cannot_be_told_is_skipped(repository: Callable[[str], Path]) -> None:
+    found, _ = searched(repository("..?.?.xxx"), "v0", "v8")
+    assert subjects(found) == ["commit 6"]
+
+
+def test_a_change_among_those_that_cannot_be_told(repository: Callable[[str], Path]) -> None:
+    found, _ = searched(repository("...??xxxx"), "v0", "v8")
+    assert sorted(subjects(found)) == ["commit 3", "commit 4", "commit 5"]
+
+
+def test_the_log_can_be_replayed(repository: Callable[[str], Path]) -> None:
+    place = repository("....xx")
+    found, _ = searched(place, "v0", "v5")
+    (place.parent / "log").write_text(found.log)
+    said = git("bisect", "replay", str(place.parent / "log"), at=place)
+    assert f"{git('rev-parse', 'v4', at=place)} is the first new commit" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "good", "bad", "complaint"),
+    [
+        ("...", "v0", "v2", "nothing changes between"),
+        ("?.x", "v0", "v2", "cannot be told"),
+        ("x..", "v0", "v2", "commit 0 fails"),
+        ("..x", "v0", "v9", "has no commit v9"),
+    ],
+)
+def test_ends_that_will_not_do(
+    repository: Callable[[str], Path], words: str, good: str, bad: str, complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        searched(repository(words), good, bad)
+
+
+def test_two_lines_of_history(repository: Callable[[str], Path]) -> None:
+    place = repository("..x")
+    git("checkout", "--quiet", "v1", at=place)
+    git("commit", "--quiet", "--allow-empty", "-m", "aside", at=place)
+    git("tag", "aside", at=place)
+    with pytest.raises(UsageError, match="neither commit is an ancestor"):
+        searched(place, "aside", "v2")

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Altered kernels: what their patches say, and what a trial of one comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from orchestrator import options
+from orchestrator.alterations import (
+    CONTROL,
+    Alteration,
+    Kind,
+    Outcome,
+    Trial,
+    judged,
+    label,
+    parse,
+    score,
+)
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Case, Load, Order
+from orchestrator.verdicts import CaseResult, Status
+
+PATCH = """Piece: 3
+Breaks: keeping GOT offsets
+  beyond the load.
+First: two-targets/b basic/a
+Unseen: x86_64: it does not compile this file
+
+--- a/file.c
++++ b/file.c
+@@ -1 +1 @@
+-Breaks: no field any more
++x
+"""
+CASES = tuple(
+    Case(name, module_set, Order((Load("m"),)))
+    for module_set, name in (("basic", "x"), ("basic", "a"), ("two-targets", "b"))
+)
+
+
+def results(*statuses: Status) -> list[CaseResult]:
+    return [
+        CaseResult(case, "s390x", status, reason=f"because of {case.name}", reproduce="line")
+        for case, status in zip(CASES, statuses, strict=False)
+    ]
+
+
+def test_a_patch_says_what_it_breaks() -> None:
+    found = parse("3-got", PATCH, "ablations/3-got")
+    assert found == Alteration(
+        name="3-got",
+        breaks="keeping GOT offsets beyond the load.",
+        series="ablations/3-got",
+        piece="3",
+        first=("two-targets/b", "basic/a"),
+        unseen=(("x86_64", "it does not compile this file"),),
+    )
+    assert found.unseen_on("x86_64") and not found.unseen_on("s390x")
+    assert [label(case) for case in found.in_turn(CASES)] == ["two-targets/b", "basic/a", "basic/x"]
+
+
+def test_unseen_anywhere() -> None:
+    found = parse("n", "Breaks: it\nUnseen: all: a race\n\n--- a/f\n", "s")
+    assert found.unseen_on("s390x") == found.unseen_on("x86_64") == "a race"
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        ("", "the field Breaks is missing"),
+        ("Piece: 1", "the field Breaks is missing"),
+        ("Breaks: it\nRisk: none", "unknown field risk"),
+        ("Breaks: it\nUnseen: s390x", "Unseen: s390x: why?"),
+    ],
+)
+def test_a_header_that_is_not_right(header: str, complaint: str) -> None:
+    with pytest.raises(UsageError, match=complaint.replace("?", r"\?")):
+        parse("n", f"{header}\n\n--- a/f\n", "s")
+
+
+def test_ours_are_right_and_name_orders_of_the_core_suite() -> None:
+    core = {label(case) for case in options.suite_cases(options.SUITE)}
+    for kind in Kind:
+        found = options.alterations(kind, ())
+        assert found
+        for each in found:
+            assert set(each.first) <= core, each.name
+    assert len(options.alterations(Kind.MUTANT, ())) >= 25
+    pieces = {each.piece for each in options.alterations(Kind.ABLATION, ())}
+    assert pieces == {"1", "2", "3", "4", "5"}  # the sixth has no code: see elf/rules.py
+
+
+def test_some_of_ours() -> None:
+    found = options.alterations(Kind.ABLATION, ("3-*",))
+    assert [each.piece for each in found] == ["3"]
+    with pytest.raises(UsageError, match=r"has no mutant nothing-\*"):
+        options.alterations(Kind.MUTANT, ("nothing-*",))
+
+
+def trial(said: Sequence[CaseResult], unseen: str = "") -> Trial:
+    return judged(Trial("n", "s390x", unseen=unseen), said)
+
+
+def test_one_failure_catches_it() -> None:
+    found = trial(results(Status.PASS, Status.FAIL, Status.ERROR))
+    assert found.outcome is Outcome.CAUGHT and not found.hole
+    assert found.caught_by == ("basic/a",) and found.symptom == "because of a"
+    assert found.order == "+m" and found.reproduce == "line" and found.orders == 3
+
+
+def test_an_error_says_nothing_unless_something_failed() -> None:
+    found = trial(results(Status.PASS, Status.ERROR))
+    assert found.outcome is Outcome.ERROR and found.hole and found.reason == "because of a"
+    assert trial([]).outcome is Outcome.ERROR
+
+
+def test_what_survives_is_a_hole_unless_nobody_can_see_it() -> None:
+    assert trial(results(Status.PASS, Status.PASS)).hole
+    assert not trial(results(Status.PASS), unseen="a race").hole
+    assert trial(results(Status.FAIL), unseen="a race").hole  # then the claim is wrong
+
+
+def test_the_unaltered_kernel_is_to_survive() -> None:
+    assert not judged(Trial(CONTROL, "s390x"), results(Status.PASS)).hole
+    assert judged(Trial(CONTROL, "s390x"), results(Status.FAIL)).hole
+
+
+def test_score() -> None:
+    def one(outcome: Outcome, unseen: str = "", arch: str = "s390x") -> Trial:
+        return Trial("n", arch, outcome, unseen=unseen)
+
+    trials = [
+        Trial(CONTROL, "s390x", Outcome.SURVIVED),
+        *(one(Outcome.CAUGHT), one(Outcome.CAUGHT), one(Outcome.SURVIVED)),
+        *(one(Outcome.SAME), one(Outcome.SURVIVED, "a race")),
+        *(one(Outcome.ERROR), one(Outcome.UNBUILT), one(Outcome.CAUGHT, arch="x86_64")),
+    ]
+    assert str(score(trials, "s390x")) == (
+        "s390x: 2 of 3 that can be seen are caught (67%), 2 cannot be seen, 2 untried"
+    )
+    assert score(trials, "x86_64").caught == 1

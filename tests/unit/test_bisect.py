@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The search for the patch that changes what an order does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from orchestrator.bisect import Change, Seen, search
+from orchestrator.errors import UsageError
+
+
+def row(text: str, looked: list[int] | None = None) -> tuple[int, Callable[[int], Seen]]:
+    """ "..xx" passes twice, then fails; "?" cannot be told."""
+    fails = {".": False, "x": True, "?": None}
+
+    def look(number: int) -> Seen:
+        if looked is not None:
+            looked.append(number)
+        return Seen(f"@{number}", fails[text[number]], "why")
+
+    return len(text), look
+
+
+@pytest.mark.parametrize(
+    ("text", "change"),
+    [
+        (".x", Change(0, 1)),
+        ("x.", Change(0, 1)),
+        ("....x", Change(3, 4)),
+        (".xxxx", Change(0, 1)),
+        ("xxx..", Change(2, 3)),
+        ("..?xx", Change(1, 3)),
+        (".???x", Change(0, 4)),
+        ("..?.x", Change(3, 4)),
+        (".?x?x", Change(0, 2)),
+    ],
+)
+def test_the_change_is_found(text: str, change: Change) -> None:
+    points, look = row(text)
+    assert search(points, look) == change
+
+
+def test_it_halves_the_row() -> None:
+    looked: list[int] = []
+    points, look = row("." * 60 + "x" * 4, looked)
+    assert search(points, look) == Change(59, 60)
+    assert len(looked) <= 2 + 6 and len(set(looked)) == len(looked)
+
+
+@pytest.mark.parametrize("text", ["...", "xxx"])
+def test_ends_that_do_not_differ(text: str) -> None:
+    points, look = row(text)
+    with pytest.raises(UsageError, match="nothing changes between @0 and @2"):
+        search(points, look)
+
+
+@pytest.mark.parametrize("text", ["?.x", ".x?"])
+def test_an_end_that_cannot_be_told(text: str) -> None:
+    points, look = row(text)
+    with pytest.raises(UsageError, match="cannot be told: why"):
+        search(points, look)
