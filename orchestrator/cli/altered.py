@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -64,17 +65,8 @@ def ablate(
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
         return conducted(*experiment.resumed(resume, jobs))
-    asked = experiment.ExperimentOptions(
-        build=options.build(arch or (), kernel, series or (), jobs),
-        kind=Kind.ABLATION,
-        alterations=options.alterations(Kind.ABLATION, only or (), patches),
-        patches=patches,
-        suite=suite or options.SUITE,
-        whole=True,
-        controls=controls,
-        directory=options.results(output),
-    )
-    return conducted(asked, experiment.begin(asked, tuple(sys.argv)))
+    built = options.build(arch or (), kernel, series or (), jobs)
+    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, output)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
@@ -97,10 +89,25 @@ def mutate(
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
         return conducted(*experiment.resumed(resume, jobs))
+    built = options.build(arch or (), kernel, series or (), jobs)
+    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, output)
+
+
+def tried(
+    kind: Kind,
+    built: options.BuildOptions,
+    only: Sequence[str],
+    patches: Path | None,
+    suite: str | None,
+    whole: bool,
+    controls: int,
+    output: Path | None,
+) -> Exit:
+    """A new experiment, from its beginning."""
     asked = experiment.ExperimentOptions(
-        build=options.build(arch or (), kernel, series or (), jobs),
-        kind=Kind.MUTANT,
-        alterations=options.alterations(Kind.MUTANT, only or (), patches),
+        build=built,
+        kind=kind,
+        alterations=options.alterations(kind, only, patches),
         patches=patches,
         suite=suite or options.SUITE,
         whole=whole,

@@ -22,13 +22,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.verdicts import CaseResult, Run
+
+T = TypeVar("T")
 
 RESULTS = "results.json"
 _WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
@@ -128,6 +132,23 @@ def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
         ) from trouble
     return json.load(text, str(file))
+
+
+def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
+    """A document that `command` wrote into its directory. Raises UsageError."""
+    try:
+        return shape.validate_json(file.read_text(encoding="utf-8"))
+    except OSError as trouble:
+        raise UsageError(
+            f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"
+        ) from trouble
+    except ValidationError as trouble:
+        first = trouble.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UsageError(
+            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
+            hint="was it written by another version of klp-e2e?",
+        ) from trouble
 
 
 def prepare(path: Path) -> None:

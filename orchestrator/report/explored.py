@@ -17,9 +17,9 @@ from typing import Literal, TextIO
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import explore, orders
-from orchestrator.errors import UsageError
 from orchestrator.findings import Finding, Signature, Way
 from orchestrator.nouns import Channel
+from orchestrator.report import directory
 from orchestrator.report.directory import prepare, told, write
 from orchestrator.report.json import CaseRecord, as_result, record
 from orchestrator.survey import Ground, Tally, Wanted
@@ -174,20 +174,7 @@ def journal(path: Path) -> Iterator[Walked]:
 
 def load(path: Path) -> Document:
     """explore.json of a directory. Raises UsageError."""
-    file = path / DOCUMENT
-    try:
-        return _DOCUMENT.validate_json(file.read_text(encoding="utf-8"))
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot read {file}: {trouble.strerror}", hint="give a directory of `klp-e2e explore`"
-        ) from trouble
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
-            hint="was it written by another version of klp-e2e?",
-        ) from trouble
+    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e explore")
 
 
 def findings(ground: GroundRecord) -> tuple[Finding, ...]:

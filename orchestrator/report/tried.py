@@ -14,10 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, TypeAdapter, with_config
 
 from orchestrator.alterations import Kind, Trial
-from orchestrator.errors import UsageError
+from orchestrator.report import directory
 from orchestrator.report.directory import prepare, told, write
 from orchestrator.verdicts import Run
 
@@ -114,18 +114,4 @@ class TriedDirectory:
 
 def load(path: Path) -> Document:
     """trials.json of a directory. Raises UsageError."""
-    file = path / DOCUMENT
-    try:
-        return _DOCUMENT.validate_json(file.read_text(encoding="utf-8"))
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot read {file}: {trouble.strerror}",
-            hint="give a directory of `klp-e2e ablate` or `klp-e2e mutate`",
-        ) from trouble
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
-            hint="was it written by another version of klp-e2e?",
-        ) from trouble
+    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
