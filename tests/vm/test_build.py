@@ -116,7 +116,7 @@ def test_a_patch_that_does_not_apply_names_patch_file_and_hunk(
     told = klp.run(*build_argv(arch, name))
     assert told.code == Exit.BUILD
     assert f"{name}: change.patch does not apply: {FILE}: hunk #1 at line" in told.err
-    assert "refresh it" in told.err
+    assert "refresh the patch" in told.err
 
 
 def test_a_dropped_option_stops_the_build_with_its_dependency(
