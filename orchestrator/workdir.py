@@ -355,8 +355,8 @@ def run_dir(label: str = "run") -> Iterator[Path]:
     base = _run_base()
     with disk_errors(f"no run directory can be made in {base}"):
         for stale in base.glob(f"{RUN_PREFIX}*"):
-            if stale.lstat().st_uid == os.getuid() and not _process_lives(_pid_of(stale.name)):
-                with contextlib.suppress(FileNotFoundError):  # another run cleans up too
+            with contextlib.suppress(FileNotFoundError):  # it has ended, or another run cleans up
+                if stale.lstat().st_uid == os.getuid() and not _process_lives(_pid_of(stale.name)):
                     remove(stale)
         path = Path(tempfile.mkdtemp(prefix=f"{RUN_PREFIX}{label}.{os.getpid()}-", dir=base))
     try:

@@ -22,6 +22,8 @@ from orchestrator.guest import Guest
 from orchestrator.prepare import Bench
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
+pytestmark = pytest.mark.xdist_group("troubled guests")  # one run for most of them
+
 GOOD = case("good", "+klp_patch +klp_target")
 HANG_SECONDS = 2.5  # an event takes a tenth of a second
 

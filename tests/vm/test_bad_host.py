@@ -219,7 +219,7 @@ def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bench) -> None:
             "-o",
             str(klp.results),
         ),
-        prefix=in_namespace(tmpfs(klp.temporary, "size=90m")),
+        prefix=in_namespace(tmpfs(klp.temporary, "size=70m")),
     )
     assert told.code == Exit.GOOD, told.err
     document = json.loads((klp.results / "explore.json").read_text())

@@ -69,10 +69,10 @@ def write_series(place: Path, tree: Path, name: str, changed: str) -> str:
     return str(place)
 
 
-def one_line(place: Path, tree: Path) -> str:
+def one_line(place: Path, tree: Path, file: str = FILE) -> str:
     """A series that adds a line, never seen before, to one file."""
     line = f'static const char klp_e2e_test[] __used = "{secrets.token_hex(8)}";\n'
-    return write_series(place, tree, FILE, (tree / FILE).read_text() + line)
+    return write_series(place, tree, file, (tree / file).read_text() + line)
 
 
 def build_argv(arch: Arch, *series: str) -> list[str]:
@@ -178,11 +178,12 @@ def test_a_killed_build_leaves_nothing_that_looks_finished(
     klp: Klp, arch: Arch, tree: Path
 ) -> None:
     """kill -9 while the compiler runs. The next build has ccache for what was compiled before."""
-    series = one_line(klp.directory / f"{TAG}-killed", tree)
+    file = "mm/memory.c"  # which takes a while
+    series = one_line(klp.directory / f"{TAG}-killed", tree, file)
     kernels = workdir.cache_root() / "kernels"
     before = finished(kernels)
     started = klp.start(*build_argv(arch, series))
-    wait_for("the compiler", lambda: klp.running("cc1", "ctype.c"))
+    wait_for("the compiler", lambda: klp.running("cc1", Path(file).name))
     started.send_signal(signal.SIGKILL)
     klp.end(started)
     wait_for("everything to end", lambda: not klp.running())

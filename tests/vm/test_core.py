@@ -17,6 +17,8 @@ from orchestrator.report import directory
 from orchestrator.report import json as documents
 from orchestrator.verdicts import CaseResult, CheckKind, Run, Status
 
+pytestmark = pytest.mark.xdist_group("core run")  # one run for all of them
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,6 +18,8 @@ from orchestrator.observe import module_path
 from orchestrator.prepare import Bench
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
+pytestmark = pytest.mark.xdist_group("kselftest")  # its guests are made once
+
 OWN = "test-shadow-vars.sh"  # the quickest
 IMPATIENCE = 4.0  # seconds for the script that hangs, times time_scale
 HEAD = "#!/bin/bash\n. $(dirname $0)/functions.sh\n"

@@ -25,6 +25,8 @@ from orchestrator.prepare import Bench
 from orchestrator.report import directory
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
+pytestmark = pytest.mark.xdist_group("own modules")  # their modules are made once
+
 OWN = Path(__file__).with_name("own")
 PATCH = "klp_own_patch"
 SAMPLE = "livepatch_sample"
