@@ -17,6 +17,11 @@ order (paths of Linux 6.1; 6.12 is the same):
   disabled: EBUSY (core.c, __klp_enable_patch(), __klp_disable_patch()); writing to the same
   livepatch's `enabled` turns the transition round (enabled_store()). A livepatch on its way out
   still takes part in the coming and going of targets.
+- Between its offer and its init a target waits for nobody, so that its init runs what is enabled by
+  then; during a transition, what its own task runs, which may be either
+  (kernel/livepatch/patch.c, klp_ftrace_handler()).
+- A livepatch that is being replaced stays in klp_patches, and its module is held, until the
+  transition has ended (transition.c, klp_complete_transition()).
 - Files are opened before the start: what was not there then is ENOENT, what goes before the write
   is ENODEV (fs/kernfs/file.c, kernfs_fop_write_iter()).
 """
@@ -46,17 +51,40 @@ _Standing = Literal["", "loads", "waits", "unloads"] | int
 
 
 @dataclass(frozen=True, slots=True)
+class _Transition:
+    """klp_transition_patch, and what tasks run that stand on the other side than State.stack."""
+
+    livepatch: str
+    way: Literal["in", "out"]
+    other: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Moment:
     """How far all have come."""
 
     past: Past
     answers: tuple[int | None, ...]  # None: not yet
     standing: tuple[_Standing, ...]
-    transition: tuple[str, Literal["in", "out"]] | None = None  # klp_transition_patch
+    transition: _Transition | None = None
 
     def then(self, outcome: Outcome) -> _Moment:
         """Something has happened. Answers are kept by event here, not in order of coming."""
         return replace(self, past=replace(self.past.and_then(outcome), answers=()))
+
+    @property
+    def listed(self) -> State:
+        """With all that stands in klp_patches as its stack, those that are being replaced first."""
+        state = self.past.state
+        if self.transition is None or self.transition.way == "out":
+            return state
+        replaced = (name for name in self.transition.other if name not in state.stack)
+        return replace(state, stack=(*replaced, *state.stack))
+
+    def then_still(self, outcome: Outcome) -> _Moment:
+        """Something has happened to a module while livepatches stay `listed` as they are."""
+        state = replace(outcome.state, stack=self.past.state.stack)
+        return self.then(replace(outcome, state=state))
 
     def stands(self, index: int, how: _Standing) -> _Moment:
         standing = (*self.standing[:index], how, *self.standing[index + 1 :])
@@ -135,7 +163,7 @@ class _Race:
         own, others = moment.standing[index], self._standing(moment, event.module)
         coming = "loads" in others or any(isinstance(how, int) for how in others)
         if own == "loads":
-            yield self._init(moment, index, event)
+            yield from self._init(moment, index, event)
         elif isinstance(own, int):
             yield moment.answer(index, own)
         elif coming:
@@ -155,24 +183,39 @@ class _Race:
             return moment.stands(index, "loads")
         asked_by_init = {failure.parameter for failure in spec.failures if failure.at == "init"}
         parameters = tuple(p for p in event.parameters if p[0] not in asked_by_init)
-        outcome = load(self.world, moment.past.state, replace(event, parameters=parameters))
-        return moment.then(outcome).stands(index, outcome.errno or "loads")
+        outcome = load(self.world, moment.listed, replace(event, parameters=parameters))
+        return moment.then_still(outcome).stands(index, outcome.errno or "loads")
 
-    def _init(self, moment: _Moment, index: int, event: Load) -> _Moment:
+    def _init(self, moment: _Moment, index: int, event: Load) -> Iterator[_Moment]:
         """Its init has run, and has enabled a livepatch."""
         spec, state = self.world.spec(event.module), moment.past.state
         error = told_to_fail(with_parameters(frozenset(), spec, event.parameters), spec, "init")
         if spec.kind != "livepatch":
             if not error:
-                return moment.answer(index, 0)
-            gone = replace(unload(self.world, state, spec), why=f"the init of {spec.name} fails")
-            return moment.then(gone).answer(index, error)
-        if not error and moment.transition is not None:
-            why = f"{spec.name} meets the transition of {moment.transition[0]}"
-            return moment.refuse(index, errno.EBUSY, why)
-        outcome = load(self.world, state, event)
-        after = moment.then(outcome).answer(index, outcome.errno)
-        return after if outcome.errno else replace(after, transition=(spec.name, "in"))
+                yield from self._init_has_seen(moment.answer(index, 0), spec.name)
+                return
+            gone = unload(self.world, moment.listed, spec)
+            told = replace(gone, why=f"the init of {spec.name} fails")
+            yield moment.then_still(told).answer(index, error)
+        elif not error and moment.transition is not None:
+            why = f"{spec.name} meets the transition of {moment.transition.livepatch}"
+            yield moment.refuse(index, errno.EBUSY, why)
+        else:
+            outcome = load(self.world, state, event)
+            after = moment.then(outcome).answer(index, outcome.errno)
+            way = _Transition(spec.name, "in", state.stack)
+            yield after if outcome.errno else replace(after, transition=way)
+
+    def _init_has_seen(self, moment: _Moment, target: str) -> Iterator[_Moment]:
+        """What is enabled when it runs, not when it was offered."""
+        state, transition = moment.past.state, moment.transition
+        others = self.world.probes_of(target)
+        rest = frozenset(entry for entry in state.at_init if entry[0] not in others)
+        for stack in {state.stack, transition.other if transition else state.stack}:
+            seen = self.world.shown_at_init(replace(state, stack=stack), target)
+            yield replace(
+                moment, past=replace(moment.past, state=replace(state, at_init=rest | seen))
+            )
 
     def _unload(self, moment: _Moment, index: int, name: str) -> Iterator[_Moment]:
         others = self._standing(moment, name)
@@ -181,8 +224,8 @@ class _Race:
             if "loads" in others and name in moment.past.state.loaded:
                 yield moment.refuse(index, errno.EWOULDBLOCK, f"the loader still holds {name}")
             return
-        outcome = unload(self.world, moment.past.state, self.world.spec(name))
-        after = moment.then(outcome).answer(index, outcome.errno)
+        outcome = unload(self.world, moment.listed, self.world.spec(name))
+        after = moment.then_still(outcome).answer(index, outcome.errno)
         yield after if outcome.errno else after.stands(index, "unloads")
 
     # --- files ---------------------------------------------------------------------------------
@@ -196,26 +239,32 @@ class _Race:
             yield moment.refuse(index, errno.ENODEV, f"{name} has gone from sysfs")
             if transition is not None and not event.enabled:  # of the one that replaces it
                 yield moment.refuse(index, errno.EBUSY, f"{name} is being replaced")
-        elif event.enabled == (transition != (name, "out")):
+        elif transition is not None and transition.livepatch != name:
+            if event.enabled:
+                yield moment.refuse(index, errno.EINVAL, f"{name} is in that state already")
+            else:
+                why = f"{name} meets the transition of {transition.livepatch}"
+                yield moment.refuse(index, errno.EBUSY, why)
+        elif event.enabled == (transition is None or transition.way == "in"):
             yield moment.refuse(index, errno.EINVAL, f"{name} is in that state already")
-        elif transition is None or transition[0] == name:
+        elif transition is not None:
             turns = Outcome(moment.past.state, 0, f"{name} turns round")
-            begun = moment if transition is None else moment.then(turns)
             way: Literal["in", "out"] = "in" if event.enabled else "out"
-            yield replace(begun.answer(index, 0), transition=(name, way))
+            yield replace(
+                moment.then(turns).answer(index, 0), transition=replace(transition, way=way)
+            )
         else:
-            why = f"{name} meets the transition of {transition[0]}"
-            yield moment.refuse(index, errno.EBUSY, why)
+            without = tuple(other for other in moment.past.state.stack if other != name)
+            begun = _Transition(name, "out", without)
+            yield replace(moment.answer(index, 0), transition=begun)
 
     def _transition_ends(self, moment: _Moment) -> _Moment:
         assert moment.transition is not None
-        name, way = moment.transition
         over = replace(moment, transition=None)
-        if way == "in":
+        if moment.transition.way == "in":
             return over
-        return over.then(
-            set_enabled(self.world, moment.past.state, self.world.spec(name), enabled=False)
-        )
+        livepatch = self.world.spec(moment.transition.livepatch)
+        return over.then(set_enabled(self.world, moment.past.state, livepatch, enabled=False))
 
     def _set_parameter(self, moment: _Moment, index: int, event: SetParameter) -> _Moment:
         name, state = event.module, moment.past.state

@@ -98,7 +98,6 @@ def after(order: str, capabilities: frozenset[str] = BARE) -> Expectation:
         ("+a a.fail=1", 0),
         ("+a a.other=1", 0),
         ("+a[fail=19] +t", 19),
-        ("+a[fail=-19] +t", 19),
         ("+a[fail=19]", 0),  # nothing to patch yet, no callback
         ("+t +a[fail=22]", 22),
         ("+v[fail=22]", 22),  # vmlinux is always there
@@ -482,6 +481,34 @@ def test_how_a_race_may_end(before: str, race: str, expected: dict[str, set[str]
 def test_a_races_first_end_is_its_events_in_turn() -> None:
     assert after("+t {-t -t}").answers == (0, 2)
     assert after("{+a +b}").modules == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    ("before", "race", "expected"),
+    [
+        # The target has been offered to the livepatch, and its init runs after that is disabled.
+        ("+a", "{+t a=0}", {("pristine", "t"), ("applied", "t"), ("applied", "a")}),
+        # Enabled between the two: the same; and during its transition either may be seen.
+        ("", "{+t +a}", {("applied", "t"), ("applied", "a")}),
+        ("+b", "{+t a=1}", {("", "b")}),
+        # A livepatch that replaces: until its transition ends the other one is in the list, too,
+        # and its version is what tasks run that are not switched yet.
+        ("+a", "{+t +r}", {("applied", "a"), ("applied", "r"), ("pristine", "r")}),
+    ],
+)
+def test_what_the_init_of_a_target_may_see_in_a_race(
+    before: str, race: str, expected: set[tuple[str, str]]
+) -> None:
+    """(klp relocations of `a` for the target, what its init saw)"""
+    state = model.State()
+    for event in orders.parse(before, SET).events if before else ():
+        state, _ = model.outcomes(SET, state, event, SERIES)[0]
+    (event,) = orders.parse(race, SET).events
+    found = {
+        (str(expectation.relocations.get(("a", "t"), "")), expectation.probes["init"])
+        for _, expectation in model.outcomes(SET, state, event, SERIES)
+    }
+    assert found == expected
 
 
 def test_relocations_after_a_race() -> None:
