@@ -24,7 +24,7 @@ def describe(number: int) -> str:
 def of_parameter(value: str) -> int | None:
     """The errno, positive, that a failure parameter's value asks for, and 0 for "do not fail".
 
-    A sign is dropped: our modules take 19, samples/livepatch takes -19, and both fail with ENODEV.
+    A sign is dropped: our modules take 19, samples/livepatch takes -19 (nouns.Failure.negative).
     None when the value is no errno.
     """
     try:

@@ -89,6 +89,11 @@ class Failure:
     parameter: str
     at: Literal["init", "pre_patch"]
     object: str = ""  # pre_patch: of this object only; "": of each
+    negative: bool = False  # it is returned as it is: -N is "fail with errno N", and N no failure
+
+    def value(self, error: int) -> str:
+        """What the parameter is set to, for failing with this errno."""
+        return str(-error if self.negative else error)
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,15 +288,23 @@ def _problem(event: Event, module_set: ModuleSet) -> tuple[str, str] | None:
 
 
 def _parameter_problem(spec: ModuleSpec, name: str, value: str) -> tuple[str, str] | None:
-    failures = [failure.parameter for failure in spec.failures]
+    failures = {failure.parameter: failure for failure in spec.failures}
     names = list(dict.fromkeys((*spec.parameters, *failures)))
     if name not in names:
         return f"module '{spec.name}' has no parameter '{name}'", _known("parameters", name, names)
-    if name in failures and errnos.of_parameter(value) is None:
-        return (
-            f"'{value}' is no errno, and '{spec.name}.{name}' takes one",
-            f"a number from 1 to {errnos.MAX_ERRNO}, or 0 to not fail",
-        )
+    if name in failures:
+        error = errnos.of_parameter(value)
+        if error is None:
+            return (
+                f"'{value}' is no errno, and '{spec.name}.{name}' takes one",
+                f"a number from 1 to {errnos.MAX_ERRNO}, or 0 to not fail",
+            )
+        told = failures[name].value(error)
+        if error and int(value, 0) != int(told):
+            return (
+                f"'{spec.name}.{name}' fails with errno {error} when it is told {told}",
+                f"write {told} for {value}",
+            )
     return None
 
 

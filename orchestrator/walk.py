@@ -13,6 +13,7 @@ for one and walks every order.
 
 from __future__ import annotations
 
+import errno
 import itertools
 import random
 from collections import deque
@@ -36,7 +37,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.verdicts import Expectation
 
-REFUSED = "19"  # ENODEV, what a callback or an init that is told to fail returns
+REFUSED = errno.ENODEV  # what a callback or an init that is told to fail returns
 WRITINGS = 2  # how many past places of an object are remembered for each livepatch
 CALM = 4  # a random walk takes an accepted event so many times as often as a refused one
 
@@ -82,15 +83,16 @@ def alphabet(module_set: ModuleSet) -> tuple[Plain, ...]:
     """Every single event that makes sense with a module set, whatever the state."""
     events: list[Plain] = []
     for spec in module_set.modules:
-        told = {failure.parameter for failure in spec.failures}
+        told = {(failure.parameter, failure.value(REFUSED)) for failure in spec.failures}
         events.append(Load(spec.name))
-        events += [Load(spec.name, ((parameter, REFUSED),)) for parameter in sorted(told)]
+        events += [Load(spec.name, (parameter,)) for parameter in sorted(told)]
         events.append(Unload(spec.name))
         if spec.kind == "livepatch":
             events += [SetEnabled(spec.name, False), SetEnabled(spec.name, True)]
         for failure in spec.failures:
             if failure.at != "init":  # an init is asked once, and its parameters come with it
-                events += [SetParameter(spec.name, failure.parameter, v) for v in ("0", REFUSED)]
+                values = "0", failure.value(REFUSED)
+                events += [SetParameter(spec.name, failure.parameter, v) for v in values]
     return tuple(events)
 
 

@@ -31,7 +31,10 @@ SET = ModuleSet(
         ModuleSpec(
             "klp_patch",
             "livepatch",
-            failures=(Failure("fail_pre_patch", "pre_patch"),),
+            failures=(
+                Failure("fail_pre_patch", "pre_patch"),
+                Failure("returned", "pre_patch", negative=True),
+            ),
             parameters=("verbose",),
         ),
         ModuleSpec("filler", "plain"),
@@ -126,6 +129,8 @@ def test_an_empty_order_is_refused(text: str) -> None:
         ("filler.x=1", "has no parameter 'x'", "known parameters: none"),
         ("klp_patch.fail_pre_patch=no", "'no' is no errno", "1 to 4095"),
         ("+klp_patch[fail_pre_patch=4096]", "'4096' is no errno", "1 to 4095"),
+        ("klp_patch.fail_pre_patch=-19", "fails with errno 19 when it is told 19", "write 19 for"),
+        ("klp_patch.returned=0x13", "fails with errno 19 when it is told -19", "write -19 for"),
         ("{+filler +klp_pach}", "has no module 'klp_pach'", "did you mean 'klp_patch'?"),
         ("(-filler filler=0)*3", "'filler' is no livepatch", "known livepatches: klp_patch"),
     ],
