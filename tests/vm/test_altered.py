@@ -34,7 +34,7 @@ def test_a_piece_is_missed_where_it_is_used(tmp_path: Path) -> None:
     (piece,) = options.alterations(Kind.ABLATION, ("3-*",))
     caught = found[piece.name, "s390x"]
     assert caught["outcome"] == Outcome.CAUGHT
-    assert caught["caught_by"] == ["basic/livepatch-first", "basic/life"]
+    assert caught["caught_by"] == ["basic/livepatch-first", "basic/life", "basic/reload-moved"]
     assert found[piece.name, "x86_64"]["outcome"] == Outcome.SAME
     for arch in ("s390x", "x86_64"):
         assert found[CONTROL, arch]["outcome"] == Outcome.SURVIVED
@@ -67,11 +67,12 @@ def mutants(tmp_path: Path) -> Path:
 
 
 def test_what_does_not_build_is_named_and_does_not_stop_the_rest(klp: Klp, mutants: Path) -> None:
-    """Interrupted on the way, and taken up again."""
+    """Interrupted on the way, and taken up again. On a kernel with a known issue: the order that
+    shows it fails with and without a mutant, and catches none."""
     place = klp.results
     started = klp.start(
-        *("mutate", "--arch", "s390x", "--suite", "smoke", "--patches", str(mutants)),
-        *("-o", str(place)),
+        *("mutate", "--arch", "s390x", "--suite", "smoke", "--patches", str(mutants), "--whole"),
+        *("--series", "none", "-o", str(place)),
     )
     wait_for("the first mutant", lambda: (place / "1-caught").exists())
     started.send_signal(signal.SIGINT)
@@ -79,11 +80,13 @@ def test_what_does_not_build_is_named_and_does_not_stop_the_rest(klp: Klp, mutan
     klp.assert_nothing_left()
     assert set(trials(place)) == {(CONTROL, "s390x")}
     told = klp.run("mutate", "--resume", str(place))
-    assert told.code == Exit.BUILD, told.err
+    assert told.code == Exit.KERNEL_WRONG, told.err
     found = {name: trial for (name, _), trial in trials(place).items()}
     assert [trial["outcome"] for trial in found.values()] == [
-        *(Outcome.SURVIVED, Outcome.CAUGHT, Outcome.UNBUILT, Outcome.UNBUILT)
+        *(Outcome.CAUGHT, Outcome.CAUGHT, Outcome.UNBUILT, Outcome.UNBUILT)
     ]
+    assert found[CONTROL]["caught_by"] == ["basic/reload-moved"]
+    assert found["1-caught"]["caught_by"] == ["basic/target-first"]
     assert "error: " in found["2-no-c"]["reason"]
     assert "does not apply: there is no file" in found["3-elsewhere"]["reason"]
 

@@ -74,12 +74,17 @@ def test_a_good_kernel_differs_from_the_model_nowhere(bench: Bench) -> None:
     assert ground.tally.relocations > plan.edges
 
 
+def has_got(bench: Bench) -> bool:
+    """Then the bug shows only when the target moves, one event later."""
+    return any(r.leads_to == "got" for r in bench.arch.relocations)
+
+
 @pytest.mark.parametrize("arch", ARCHES)
 def test_the_reload_bugs_are_found_and_minimised(make_benches: MakeBenches, arch: str) -> None:
     """Nobody says where to look."""
     bench = make_benches(())[arch]
-    got = any(r.leads_to == "got" for r in bench.arch.relocations)
-    ground = explored(bench, "basic", Wanted(depth=5 if got else 4, confirm=2))
+    got = has_got(bench)
+    ground = explored(bench, "basic", Wanted(depth=5 if got else 4, confirm=1))
     assert ground.findings
     shortest = [orders.format(found.ways[0].order) for found in ground.findings]
     moved = ["+klp_patch +klp_target -klp_target +filler +klp_target"]
@@ -91,7 +96,7 @@ def test_the_reload_bugs_are_found_and_minimised(make_benches: MakeBenches, arch
     for found in ground.findings:
         assert found.signature.kind == kind
         assert found.known
-        assert [(way.repeated, way.tries) for way in found.ways] == [(2, 2)] * len(found.ways)
+        assert [(way.repeated, way.tries) for way in found.ways] == [(1, 1)] * len(found.ways)
 
 
 def test_random_walks_with_races_and_bursts_on_a_good_kernel(bench: Bench) -> None:
@@ -174,7 +179,7 @@ def test_a_way_that_answers_otherwise_is_not_gone_on_with(
 
     monkeypatch.setattr("orchestrator.explore.perform", perform)
     monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 0)  # keep no state
-    ground = explored(bench, "vmlinux", Wanted(depth=3))
+    ground = explored(bench, "vmlinux", Wanted(depth=2))
     assert ground.findings == ()
     assert ground.tally.unwalked
     assert all("answered EIO (5)" in why for why in ground.tally.troubles)
@@ -233,9 +238,10 @@ def test_an_interrupted_exploration_is_taken_up_again(
 def test_interrupted_while_it_minimises_it_finds_the_same_again(
     klp: Klp, make_benches: MakeBenches
 ) -> None:
-    bench = next(iter(make_benches(()).values()))
+    bench = min(make_benches(()).values(), key=has_got)
     place = klp.directory / "walk"
-    bare = ("--series", "none", "--depth", "5", "--confirm", "1", "-o", str(place))
+    depth = "5" if has_got(bench) else "4"
+    bare = ("--series", "none", "--depth", depth, "--confirm", "1", "-o", str(place))
     started = klp.start(*arguments(bench, *bare))
     assert started.stderr is not None
     for line in started.stderr:
