@@ -21,7 +21,7 @@ house = pathlib.Path("orchestrator")
 common = read(house / "host-packages.toml")
 wanted = {*common["programs"].values(), *common["files"]}
 for arch in (house / "arches").glob("*.toml"):
-    wanted.update(read(arch)["packages"])
+    wanted.update(read(arch).get("packages", []))
 query = ["dpkg-query", "-W", "-f", "$${db:Status-Status} $${Package}\\n", *sorted(wanted)]
 told = subprocess.run(query, stdout=-1, stderr=-3, text=True).stdout.splitlines()
 print(*sorted(wanted - {line.split()[1] for line in told if line.startswith("installed ")}), sep="\n")

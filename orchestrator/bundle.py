@@ -6,6 +6,7 @@
            kernel  System.map  config           of the kernel
            userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
            modules/NAME.ko  set/                the module set, and what it was built from
+           ARCH.toml                            its architecture, when it is none of ours
            id_ed25519  known_hosts              keys of this bundle's guest and of no other
            console.log  dmesg  qemu-command     from the boot in which it was seen
 
@@ -199,6 +200,8 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
         shutil.copyfile(origin, into / name)
     # padded here, so that the two parts make an initramfs by mere `cat`
     (into / USERLAND).write_bytes(image.stack(bench.userland.read_bytes(), b""))
+    if bench.arch.file:
+        shutil.copyfile(bench.arch.file, into / _arch_file(bench.arch.name))
     shutil.copytree(built.set.directory, into / SET)
     (into / MODULES).mkdir()
     keys = ssh.new_keys()
@@ -214,6 +217,11 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
     ):
         (into / name).touch(mode=PRIVATE)
         (into / name).write_bytes(content)
+
+
+def _arch_file(arch: str) -> str:
+    """What the description of an architecture that is none of ours is called in a bundle."""
+    return f"{arch}.toml"
 
 
 def _kernel_record(kernel: Kernel) -> KernelRecord:
@@ -247,7 +255,8 @@ def read(place: Path) -> Bundle:
     place = place.absolute()
     record = load(place)
     _check_digests(place, record)
-    arch = catalog.arch(record.arch)
+    own = _arch_file(record.arch)
+    arch = catalog.arch(str(place / own) if own in record.files else record.arch)
     module_set = catalog.load_toml(
         place / SET / "set.toml", ModuleSet, name=record.module_set, directory=place / SET
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,6 +27,8 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
+MISSING = "missing"  # what `problems` says of a key that is not there
+_ARCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def data_dir(name: str) -> Path:
@@ -47,17 +50,22 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
     given: fields that need not stand in the file (its own name, its directory); where one does, it
     must say the same. Raises UsageError naming file and key.
     """
-    try:
-        with path.open("rb") as file:
-            data: dict[str, Any] = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: {error}") from error
+    data = read_toml(path)
     for key, value in given.items():
         if data.get(key, value) != value:
             raise UsageError(f"{path}: {key}: must be {value!r}, after the file's place")
     return check({**data, **given}, type_, str(path))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """A TOML file's tables, whatever is in them. Raises UsageError when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: {error}") from error
 
 
 def check(data: object, type_: type[T], name: str) -> T:
@@ -66,12 +74,29 @@ def check(data: object, type_: type[T], name: str) -> T:
     Goes through JSON: pydantic's strict mode then takes a list for a tuple and a string for a
     path, and still nothing for anything else ("3" is no number).
     """
-    adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
     try:
-        return adapter.validate_json(json.dumps(data, default=str), strict=True, extra="forbid")
+        return _validated(data, type_)
     except pydantic.ValidationError as error:
-        problems = [f"{_key(e['loc'])}: {_words(e)}" for e in error.errors(include_url=False)]
-        raise UsageError(f"{name}: {'; '.join(problems)}") from error
+        wrong = "; ".join(f"{key}: {words}" for key, words in _problems(error))
+        raise UsageError(f"{name}: {wrong}") from error
+
+
+def problems(data: object, type_: type[object]) -> list[tuple[str, str]]:
+    """All that keeps `data` from being a `type_`: ("relocations[3].bits", "missing")."""
+    try:
+        _validated(data, type_)
+    except pydantic.ValidationError as error:
+        return _problems(error)
+    return []
+
+
+def _validated(data: object, type_: type[T]) -> T:
+    adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
+    return adapter.validate_json(json.dumps(data, default=str), strict=True, extra="forbid")
+
+
+def _problems(error: pydantic.ValidationError) -> list[tuple[str, str]]:
+    return [(_key(e["loc"]), _words(e)) for e in error.errors(include_url=False)]
 
 
 def _key(location: tuple[int | str, ...]) -> str:
@@ -85,7 +110,7 @@ def _words(error: Mapping[str, Any]) -> str:
         case "unexpected_keyword_argument" | "extra_forbidden":
             return "unknown key"
         case "missing" | "missing_argument":
-            return "missing"
+            return MISSING
     message: str = error["msg"]
     return f"{message[:1].lower()}{message[1:]}, not {error['input']!r}"
 
@@ -93,20 +118,71 @@ def _words(error: Mapping[str, Any]) -> str:
 # --- architectures -----------------------------------------------------------------------------
 
 
-def arches(extra: Path | None = None) -> Mapping[str, Arch]:
-    """Every architecture by name, from our arches/NAME.toml and from `extra`, another directory of
-    such files (its files win). Raises UsageError for a file that is not right."""
-    files = {path.stem: path for path in sorted((_PACKAGE / "arches").glob("*.toml"))}
-    if extra is not None:
-        if not extra.is_dir():
-            raise UsageError(f"{extra} is not a directory of architecture files")
-        files.update((path.stem, path) for path in sorted(extra.glob("*.toml")))
-    return {name: load_toml(path, Arch, name=name) for name, path in sorted(files.items())}
+def arch_files() -> Mapping[str, Path]:
+    """The file of every architecture that comes with us, by name."""
+    return {path.stem: path for path in sorted((_PACKAGE / "arches").glob("*.toml"))}
 
 
-def arch(name: str, extra: Path | None = None) -> Arch:
-    """Raises UsageError, listing the known ones, for an unknown architecture."""
-    return _named(name, arches(extra), "architecture")
+def arches() -> Mapping[str, Arch]:
+    """Every architecture that comes with us, by name. Raises UsageError for a wrong file."""
+    return {name: _arch(path) for name, path in arch_files().items()}
+
+
+def arch(spec: str) -> Arch:
+    """An architecture of ours by name, or any by its file: see `arch_file`."""
+    return _arch(arch_file(spec))
+
+
+def arch_file(spec: str) -> Path:
+    """Where an architecture is described: one of ours by name, or a file given as a path, which
+    has a "/" or ends in ".toml"; its name is the file's.
+
+    Raises UsageError, listing the known ones.
+    """
+    if not is_arch_file(spec):
+        hint = f"a file is given as {spec}.toml\n" if Path(f"{spec}.toml").is_file() else ""
+        return _named(spec, arch_files(), "architecture", hint)
+    path = Path(spec).absolute()
+    if not _ARCH_NAME.fullmatch(path.stem) or path.suffix != ".toml":
+        raise UsageError(
+            f"{spec}: no name of an architecture's file",
+            hint="NAME.toml, with letters, digits, _ and - in NAME: it names results and kernels",
+        )
+    return path
+
+
+def is_arch_file(spec: str) -> bool:
+    """Is it the file of an architecture, and not the name of one of ours?"""
+    return "/" in spec or spec.endswith(".toml")
+
+
+def fragment(file: Path) -> Path:
+    """The Kconfig fragment that belongs to an architecture's file: beside it, ours apart."""
+    if _is_ours(file):
+        return data_dir("kernel-config") / f"{file.stem}.config"
+    return file.with_suffix(".config")
+
+
+def new_arch(name: str, directory: Path | None) -> Path:
+    """Where the file of an architecture that is to be written belongs: in `directory`, or beside
+    ours. Raises UsageError for a name that cannot be one."""
+    if directory is not None:
+        return arch_file(str(directory / f"{name}.toml"))
+    if data_dir("kernel-config").is_relative_to(_PACKAGE):
+        raise UsageError(
+            "this klp-e2e is installed, and its own files are not for writing",
+            hint="--directory . writes them there; then: --arch-file",
+        )
+    return arch_file(str(_PACKAGE / "arches" / f"{name}.toml"))
+
+
+def _is_ours(file: Path) -> bool:
+    return file.resolve().parent == _PACKAGE / "arches"
+
+
+def _arch(path: Path) -> Arch:
+    given: dict[str, object] = {} if _is_ours(path) else {"file": path}
+    return load_toml(path, Arch, name=path.stem, **given)
 
 
 # --- module sets -------------------------------------------------------------------------------

@@ -73,7 +73,7 @@ def examine(common: HostPackages, arches: Iterable[Arch], host: Host | None = No
     wanted = ".".join(str(part) for part in PYTHON)
     found.append(Need(f"Python {wanted} or later", "python3", look.python >= PYTHON))
     for arch in arches:
-        found += _of_arch(arch, look)
+        found += of_arch(arch.qemu, arch.cross_compile, arch.packages, look)
     return list(dict.fromkeys(found))
 
 
@@ -87,13 +87,14 @@ def install_line(needs: Iterable[Need]) -> str:
     return f"sudo apt-get install --no-install-recommends {' '.join(packages)}" if packages else ""
 
 
-def _of_arch(arch: Arch, look: Host) -> list[Need]:
-    compiler = f"{arch.cross_compile}gcc"
+def of_arch(qemu: str, cross_compile: str, packages: Iterable[str], look: Host) -> list[Need]:
+    """What each of an architecture's packages is there for."""
+    compiler = f"{cross_compile}gcc"
     found = []
-    for package in arch.packages:
+    for package in packages:
         # Debian names both after what they hold: qemu-system-*, gcc-*.
         if package.startswith("qemu-"):
-            found.append(Need(f"program {arch.qemu}", package, look.program(arch.qemu)))
+            found.append(Need(f"program {qemu}", package, look.program(qemu)))
         elif package == "gcc" or package.startswith("gcc-"):
             found.append(Need(f"program {compiler}", package, look.program(compiler)))
         else:

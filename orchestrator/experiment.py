@@ -61,7 +61,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
     """An experiment that was interrupted, with everything as it was asked for."""
     writer = TriedDirectory.resumed(place)
     head, run = writer.head, writer.head.run
-    arches = run.options["arches"].split()
+    arches = tuple(map(run.arch_spec, run.options["arches"].split()))
     built = options.build(arches, run.source, run.series or (options.BARE,), jobs)
     patches = Path(run.options["patches"]) if "patches" in run.options else None
     asked = ExperimentOptions(

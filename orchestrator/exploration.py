@@ -50,7 +50,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirec
     """An exploration that was interrupted, with everything as it was asked for."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = head.run.options["arches"].split()
+    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
     built = options.build(arches, head.run.source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
@@ -82,7 +82,8 @@ def minimise(
     if like is None:
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
     case = result.case
-    built = options.build((result.arch,), run.source, run.series or (options.BARE,), jobs)
+    arch = (run.arch_spec(result.arch),)
+    built = options.build(arch, run.source, run.series or (options.BARE,), jobs)
     (bench,) = session.benches(built, (case.module_set,), reporter)
     stop = threading.Event()
     with Rig(bench, Options(), stop) as warm, Rig(bench, Options(cold=True), stop) as cold:

@@ -36,16 +36,24 @@ def parse(text: str) -> dict[str, str]:
 
     Raises ValueError naming the line that is neither an option nor a comment nor blank.
     """
+    if wrong := unreadable(text):
+        raise ValueError(wrong[0])
     values = {}
-    for number, line in enumerate(text.splitlines(), 1):
-        line = line.strip()
+    for line in map(str.strip, text.splitlines()):
         if match := _SET.match(line):
             values[match[1]] = match[2]
         elif match := _UNSET.match(line):
             values[match[1]] = "n"
-        elif line and not line.startswith("#"):
-            raise ValueError(f"line {number} is not a Kconfig option: {line}")
     return values
+
+
+def unreadable(text: str) -> tuple[str, ...]:
+    """`line 3 is not a Kconfig option: CONFIG_X`, for each line that is none and no comment."""
+    return tuple(
+        f"line {number} is not a Kconfig option: {line}"
+        for number, line in enumerate(map(str.strip, text.splitlines()), 1)
+        if line and not line.startswith("#") and not _SET.match(line)
+    )
 
 
 def merge(fragments: Sequence[str]) -> str:

@@ -82,16 +82,16 @@ def _label(stack: Sequence[Series]) -> str:
 
 def configuration(arch: Arch) -> str:
     """What is requested on top of tinyconfig: base.config and the architecture's fragment."""
-    directory = catalog.data_dir("kernel-config")
+    own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
     texts = []
-    for path in (directory / "base.config", directory / f"{arch.name}.config"):
+    for path in (catalog.data_dir("kernel-config") / "base.config", own):
         if not path.is_file():
             raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
         texts.append(path.read_text())
     try:
         return kconfig.merge(texts)
     except ValueError as error:
-        raise ConfigError(f"{directory}, base.config or {arch.name}.config: {error}") from error
+        raise ConfigError(f"base.config or {own}: {error}") from error
 
 
 def compiler_version(arch: Arch) -> str:

@@ -27,21 +27,27 @@ def read_file(path: Path) -> bytes:
         ) from trouble
 
 
-def arch_of(data: bytes, name: str) -> Arch:
-    """The architecture a module was built for. Raises UsageError when it is none of ours."""
+def arch_of(data: bytes, name: str, arch_files: Sequence[str] = ()) -> Arch:
+    """The architecture a module was built for: of these files, else of ours. Raises UsageError when
+    it is none of them."""
     elf = reader.read(data, name)
-    known = catalog.arches()
-    for arch in known.values():
+    known = [*map(catalog.arch, arch_files), *catalog.arches().values()]
+    for arch in known:
         if (arch.elf_machine, arch.byte_order) == (elf.machine, elf.byte_order):
             return arch
     raise UsageError(
         f"{name} is for another architecture: ELF machine {elf.machine}, {elf.byte_order} endian",
-        hint=f"known: {', '.join(known)}",
+        hint=f"known: {', '.join(arch.name for arch in known)}; --arch-file adds one",
     )
 
 
 def convert(
-    source: Path, goal: Path, object_name: str | None, symbols: Sequence[str], auto: Path | None
+    source: Path,
+    goal: Path,
+    object_name: str | None,
+    symbols: Sequence[str],
+    auto: Path | None,
+    arch_files: Sequence[str] = (),
 ) -> int:
     """Write `goal`, `source` with its relocations against the symbols deferred; their number.
 
@@ -55,7 +61,7 @@ def convert(
             hint="--object M --symbol NAME[,SYMPOS]..., or --auto TARGET.ko",
         )
     data = read_file(source)
-    arch = arch_of(data, str(source))
+    arch = arch_of(data, str(source), arch_files)
     wanted = options.klp_symbols(name, symbols)
     if auto is not None:
         given = {symbol.name for symbol in wanted}
@@ -84,10 +90,10 @@ def write_atomically(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def examine(path: Path) -> tuple[Inspection, Arch]:
+def examine(path: Path, arch_files: Sequence[str] = ()) -> tuple[Inspection, Arch]:
     """Raises UsageError for what is no module of a known architecture."""
     data = read_file(path)
-    arch = arch_of(data, str(path))
+    arch = arch_of(data, str(path), arch_files)
     return inspect(data, field_bytes=field_bytes(arch.relocations), name=str(path)), arch
 
 

@@ -73,6 +73,7 @@ class Arch:
     packages: tuple[str, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
+    file: Path | None = None  # where it is described, when it is none of ours; not in the file
 
     def relocation(self, number: int) -> RelocationType | None:
         """The table's row for an ELF64_R_TYPE, None when the table lacks it."""
@@ -99,9 +100,9 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class Defect:
     """Why the kernel refuses to patch an object with this livepatch: klp_init_object_loaded()
-    fails, whatever it is told."""
+    fails, whatever it is told. Or, without an object, why it never loads this module."""
 
-    object: str
+    object: str  # "": the module itself is refused
     errno: int
     written: bool  # its klp relocations are in place by then (a function is missing), or none is
 

@@ -263,9 +263,10 @@ def row_of(arch: Arch, rela: KlpRelocation) -> RelocationType:
     """The table row for an entry; HarnessError when the architecture file lacks its type."""
     row = arch.relocation(rela.type)
     if row is None:
+        file = arch.file or f"orchestrator/arches/{arch.name}.toml"
         raise HarnessError(
             f"{arch.name}: relocation type {rela.type} (on {rela.symbol}) is not in the table",
-            hint=f"add a [[relocations]] row to orchestrator/arches/{arch.name}.toml",
+            hint=f"add a [[relocations]] row to {file}",
         )
     return row
 

@@ -48,10 +48,25 @@ class RunOptions:
     channel: Channel
 
 
-def arches(names: Sequence[str]) -> tuple[Arch, ...]:
-    """The named architectures, each once; all of them when none is named."""
-    known = catalog.arches()
-    return tuple(catalog.arch(name) for name in dict.fromkeys(names or known))
+def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
+    """The architectures, by name or by file, each once; all of ours when none is given.
+
+    A file's counts for its name, too: `--arch-file mine.toml --arch mine` is one architecture.
+    """
+    files: dict[str, Arch] = {}
+    for spec in filter(catalog.is_arch_file, specs):
+        found = catalog.arch(spec)
+        if files.setdefault(found.name, found) != found:
+            raise UsageError(
+                f"{spec} and {files[found.name].file} are both architecture {found.name}",
+                hint="rename one: an architecture is called after its file",
+            )
+    chosen = [_name(spec) for spec in specs] or list(catalog.arch_files())
+    return tuple(files.get(name) or catalog.arch(name) for name in dict.fromkeys(chosen))
+
+
+def _name(spec: str) -> str:
+    return Path(spec).stem if catalog.is_arch_file(spec) else spec
 
 
 def build(

@@ -60,6 +60,9 @@ def load(world: World, state: State, event: Load) -> Outcome:
     if missing := [name for name in spec.depends if name not in state.loaded]:
         why = f"{spec.name} needs symbols of {_names(missing)}"
         return refused(state, errno.ENOENT, why)
+    for defect in spec.defects:
+        if not defect.object:
+            return refused(state, defect.errno, f"{spec.name} is no module to load")
     failing = with_parameters(state.failing, spec, event.parameters)
     users = world.users(state, spec.name)
 

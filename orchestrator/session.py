@@ -74,6 +74,7 @@ def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
         planned=0,
         host=host_line(),
         strict=strict,
+        arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
     )
 
 

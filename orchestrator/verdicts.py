@@ -148,7 +148,7 @@ class CaseResult:
     status: Status = Status.ERROR
     reason: str = "did not run"
     steps: tuple[Step, ...] = ()
-    known_issue: str = ""  # id in known-issues.toml
+    known_issue: str = ""  # id in known-issues.toml, or what this kernel does not check
     reproduce: str = ""  # the line that reproduces it
     console: str = ""
     dmesg: str = ""
@@ -197,3 +197,8 @@ class Run:
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
+    arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
+
+    def arch_spec(self, name: str) -> str:
+        """An architecture of this run as `--arch` takes it: its file, or its name if it is ours."""
+        return self.arch_files.get(name, name)

@@ -1,7 +1,18 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line: the only place that prints results and exits."""
 
-from orchestrator.cli import altered, build, cases, explored, kselftest, modules
+from orchestrator.cli import altered, arch, build, cases, explored, kselftest, malformed, modules
 from orchestrator.cli.program import app, main
 
-__all__ = ["altered", "app", "build", "cases", "explored", "kselftest", "main", "modules"]
+__all__ = [
+    "altered",
+    "app",
+    "arch",
+    "build",
+    "cases",
+    "explored",
+    "kselftest",
+    "main",
+    "malformed",
+    "modules",
+]

@@ -137,7 +137,9 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
 @guarded
 def bisect(
     order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="What to look at.")],
-    arch: Annotated[str, typer.Option("--arch", metavar="A", help="Architecture.")],
+    arch: Annotated[
+        str, typer.Option("--arch", "--arch-file", metavar="A|FILE", help="Architecture.")
+    ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[

@@ -149,7 +149,7 @@ def expected(case: Case) -> list[tuple[str, Expectation]]:
 @app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
 @guarded
 def shell(
-    arch: Annotated[str, typer.Argument(metavar="ARCH")],
+    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[

@@ -12,6 +12,11 @@ from orchestrator import modfiles
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errors import Exit
 
+ArchFileOption = Annotated[
+    list[str] | None,
+    typer.Option("--arch-file", metavar="FILE", help="Of an architecture that is none of ours."),
+]
+
 
 @app.command(
     epilog=EXAMPLE + "klp-e2e convert patch.ko klp_patch.ko --object klp_target \\\n"
@@ -33,9 +38,10 @@ def convert(
         Path | None,
         typer.Option(metavar="TARGET.ko", help="Every undefined symbol that this module defines."),
     ] = None,
+    arch_file: ArchFileOption = None,
 ) -> Exit:
     """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
-    number = modfiles.convert(source, goal, object_name, symbol or (), auto)
+    number = modfiles.convert(source, goal, object_name, symbol or (), auto, arch_file or ())
     print(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
     return Exit.GOOD
 
@@ -45,8 +51,9 @@ def convert(
 def inspect(
     module: Annotated[Path, typer.Argument(metavar="X.ko")],
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    arch_file: ArchFileOption = None,
 ) -> Exit:
     """Check a livepatch module. Exit code 1 when it is not well-formed."""
-    found, arch = modfiles.examine(module)
+    found, arch = modfiles.examine(module, arch_file or ())
     print(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
     return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG

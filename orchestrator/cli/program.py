@@ -111,8 +111,16 @@ def silence(stream: TextIO) -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
+# One option with two spellings: an architecture is given by name or by file, as a module set is.
 ArchOption = Annotated[
-    list[str] | None, typer.Option("--arch", metavar="A", help="Architecture; default: all.")
+    list[str] | None,
+    typer.Option(
+        "--arch",
+        "--arch-file",
+        metavar="A|FILE",
+        help="Architecture, or its file A.toml with A.config beside it; may be given again. "
+        "[default: all of ours]",
+    ),
 ]
 KernelOption = Annotated[
     str,

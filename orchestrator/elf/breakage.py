@@ -60,30 +60,33 @@ def _object(section: Section) -> str:
     return parsed[0] if parsed else ""
 
 
-def _with_section(elf: Elf, index: int, change: Callable[[Section], Section]) -> Elf:
+def with_section(elf: Elf, index: int, change: Callable[[Section], Section]) -> Elf:
+    """With the section of that index changed."""
     sections = list(elf.sections)
     sections[index] = change(sections[index])
     return replace(elf, sections=tuple(sections))
 
 
-def _klp(change: Callable[[Section], Section]) -> Breakage:
-    return lambda elf: _with_section(elf, klp_section(elf), change)
+def of_section(change: Callable[[Section], Section]) -> Breakage:
+    """The klp section that is broken, changed."""
+    return lambda elf: with_section(elf, klp_section(elf), change)
 
 
-def _named(name: str, change: Callable[[Section], Section]) -> Breakage:
-    return lambda elf: _with_section(elf, _index(elf, name), change)
+def of_named(name: str, change: Callable[[Section], Section]) -> Breakage:
+    """The section of that name, changed."""
+    return lambda elf: with_section(elf, _index(elf, name), change)
 
 
 def _index(elf: Elf, name: str) -> int:
     return next(i for i, section in enumerate(elf.sections) if section.name == name)
 
 
-def _relas(change: Callable[[Rela], Rela]) -> Breakage:
+def of_entry(change: Callable[[Rela], Rela]) -> Breakage:
     """Of the section's first entry."""
-    return _klp(lambda s: replace(s, relas=(change(s.relas[0]), *s.relas[1:])))
+    return of_section(lambda s: replace(s, relas=(change(s.relas[0]), *s.relas[1:])))
 
 
-def _symbol(change: Callable[[Symbol], Symbol]) -> Breakage:
+def of_symbol(change: Callable[[Symbol], Symbol]) -> Breakage:
     """Of the klp symbol that the section's first entry uses."""
 
     def broken(elf: Elf) -> Elf:
@@ -95,53 +98,55 @@ def _symbol(change: Callable[[Symbol], Symbol]) -> Breakage:
     return broken
 
 
-def _another(name: str, shndx: int) -> Breakage:
+def another(name: str, shndx: int) -> Breakage:
+    """One more symbol."""
     new = Symbol(name, STB_GLOBAL << 4, 0, shndx, 0, 8)
     return lambda elf: replace(elf, symbols=(*elf.symbols, new))
 
 
-def _behind(elf: Elf, section: Section) -> Elf:
+def behind(elf: Elf, section: Section) -> Elf:
+    """With one more section."""
     return replace(elf, sections=(*elf.sections, replace(section, offset=-1, name_at=-1)))
 
 
-def _onto(name: str, flags: int) -> Breakage:
+def onto(name: str, flags: int) -> Breakage:
     """The klp section applied to a new section of that name."""
 
     def broken(elf: Elf) -> Elf:
-        more = _behind(elf, Section(name, SHT_PROGBITS, flags, data=bytes(4096)))
-        return _with_section(more, klp_section(elf), lambda s: replace(s, info=len(elf.sections)))
+        more = behind(elf, Section(name, SHT_PROGBITS, flags, data=bytes(4096)))
+        return with_section(more, klp_section(elf), lambda s: replace(s, info=len(elf.sections)))
 
     return broken
 
 
 def _no_symbol_table(elf: Elf) -> Elf:
     assert elf.symbol_table is not None
-    made = _with_section(elf, elf.symbol_table, lambda s: replace(s, type=SHT_PROGBITS))
+    made = with_section(elf, elf.symbol_table, lambda s: replace(s, type=SHT_PROGBITS))
     return replace(made, symbols=())
 
 
 def _twice(elf: Elf) -> Elf:
     """Its last entry goes into a second section of the same name."""
     section = elf.sections[klp_section(elf)]
-    cut = _with_section(elf, klp_section(elf), lambda s: replace(s, relas=s.relas[:-1]))
-    return _behind(cut, replace(section, relas=section.relas[-1:]))
+    cut = with_section(elf, klp_section(elf), lambda s: replace(s, relas=s.relas[:-1]))
+    return behind(cut, replace(section, relas=section.relas[-1:]))
 
 
 def _plain_symbol(elf: Elf) -> Elf:
     """Its first entry uses a symbol of the module's own."""
     own = next(i for i, s in enumerate(elf.symbols) if s.name and 0 < s.shndx < len(elf.sections))
-    return _relas(lambda rela: replace(rela, symbol=own))(elf)
+    return of_entry(lambda rela: replace(rela, symbol=own))(elf)
 
 
 def _vmlinux_symbol(elf: Elf) -> Elf:
     name = symbol_name(KlpSymbol(VMLINUX, "schedule", 0))
-    more = _another(name, SHN_LIVEPATCH)(elf)
-    return _relas(lambda rela: replace(rela, symbol=len(elf.symbols)))(more)
+    more = another(name, SHN_LIVEPATCH)(elf)
+    return of_entry(lambda rela: replace(rela, symbol=len(elf.symbols)))(more)
 
 
 def _offset_beyond(elf: Elf) -> Elf:
     target = elf.sections[elf.sections[klp_section(elf)].info]
-    return _relas(lambda rela: replace(rela, offset=target.size))(elf)
+    return of_entry(lambda rela: replace(rela, offset=target.size))(elf)
 
 
 def _field_not_zero(elf: Elf) -> Elf:
@@ -151,7 +156,7 @@ def _field_not_zero(elf: Elf) -> Elf:
     def change(target: Section) -> Section:
         return replace(target, data=target.data[:at] + b"\1" + target.data[at + 1 :])
 
-    return _with_section(elf, section.info, change)
+    return with_section(elf, section.info, change)
 
 
 def _ordinary(elf: Elf) -> Elf:
@@ -159,7 +164,7 @@ def _ordinary(elf: Elf) -> Elf:
     section = elf.sections[klp_section(elf)]
     name = f".rela{elf.sections[section.info].name}"
     ordinary = replace(section, name=name, flags=SHF_INFO_LINK, relas=section.relas[:1])
-    return _behind(elf, ordinary)
+    return behind(elf, ordinary)
 
 
 def _depends(elf: Elf) -> Elf:
@@ -170,7 +175,7 @@ def _depends(elf: Elf) -> Elf:
         kept = [word for word in kept if not word.startswith(b"depends=")]
         return replace(section, data=b"\0".join([*kept, b"depends=" + name, b""]))
 
-    return _named(MODINFO, change)(elf)
+    return of_named(MODINFO, change)(elf)
 
 
 def _unmarked(section: Section) -> Section:
@@ -179,32 +184,32 @@ def _unmarked(section: Section) -> Section:
 
 
 BREAKAGES: Mapping[str, Breakage] = {
-    "modinfo-livepatch": _named(MODINFO, _unmarked),
-    "this-module": _named(THIS_MODULE, lambda s: replace(s, name=".gone")),
+    "modinfo-livepatch": of_named(MODINFO, _unmarked),
+    "this-module": of_named(THIS_MODULE, lambda s: replace(s, name=".gone")),
     "symbol-table": _no_symbol_table,
-    "symbol-common": _another("common", SHN_COMMON),
-    "symbol-section": _another("nowhere", NO_INDEX),
-    "section-flag": _klp(lambda s: replace(s, flags=s.flags & ~SHF_RELA_LIVEPATCH)),
-    "section-name": _klp(lambda s: replace(s, name=section_name("o" * 56, ".text"))),
-    "section-type": _klp(lambda s: replace(s, type=SHT_PROGBITS, relas=())),
-    "section-alloc": _klp(lambda s: replace(s, flags=s.flags & ~SHF_ALLOC)),
-    "section-size": _klp(lambda s: replace(s, data=b"odd")),
-    "section-target": _klp(lambda s: replace(s, info=NO_SECTION)),
-    "section-target-alloc": _onto(".not-loaded", 0),
-    "section-target-early": _onto(".init.text", SHF_ALLOC),
+    "symbol-common": another("common", SHN_COMMON),
+    "symbol-section": another("nowhere", NO_INDEX),
+    "section-flag": of_section(lambda s: replace(s, flags=s.flags & ~SHF_RELA_LIVEPATCH)),
+    "section-name": of_section(lambda s: replace(s, name=section_name("o" * 56, ".text"))),
+    "section-type": of_section(lambda s: replace(s, type=SHT_PROGBITS, relas=())),
+    "section-alloc": of_section(lambda s: replace(s, flags=s.flags & ~SHF_ALLOC)),
+    "section-size": of_section(lambda s: replace(s, data=b"odd")),
+    "section-target": of_section(lambda s: replace(s, info=NO_SECTION)),
+    "section-target-alloc": onto(".not-loaded", 0),
+    "section-target-early": onto(".init.text", SHF_ALLOC),
     "section-duplicate": _twice,
-    "section-link": _klp(lambda s: replace(s, link=0)),
-    "section-info-link": _klp(lambda s: replace(s, flags=s.flags & ~SHF_INFO_LINK)),
+    "section-link": of_section(lambda s: replace(s, link=0)),
+    "section-info-link": of_section(lambda s: replace(s, flags=s.flags & ~SHF_INFO_LINK)),
     "relocation-symbol": _plain_symbol,
     "relocation-vmlinux": _vmlinux_symbol,
     "relocation-offset": _offset_beyond,
-    "relocation-type": _relas(lambda rela: replace(rela, type=NO_TYPE)),
+    "relocation-type": of_entry(lambda rela: replace(rela, type=NO_TYPE)),
     "relocation-field": _field_not_zero,
     "relocation-ordinary": _ordinary,
-    "symbol-name": _symbol(
+    "symbol-name": of_symbol(
         lambda s: replace(s, name=f"{s.name.partition(',')[0]},one", name_at=-1)
     ),
-    "symbol-mark": _symbol(lambda s: replace(s, shndx=SHN_UNDEF)),
-    "symbol-unused": _another(symbol_name(KlpSymbol("idle", "nobody", 0)), SHN_LIVEPATCH),
+    "symbol-mark": of_symbol(lambda s: replace(s, shndx=SHN_UNDEF)),
+    "symbol-unused": another(symbol_name(KlpSymbol("idle", "nobody", 0)), SHN_LIVEPATCH),
     "depends": _depends,
 }

@@ -98,6 +98,17 @@ def machine_name(number: int) -> str:
     return next((name for name, n in table.items() if n == number), f"machine {number}")
 
 
+def relocation_numbers() -> Mapping[str, frozenset[int]]:
+    """R_NAME -> its numbers, of every machine that pyelftools knows; the name tells the machine."""
+    found: dict[str, set[int]] = {}
+    for table, entries in vars(enums).items():
+        if table.startswith("ENUM_RELOC_TYPE"):
+            for name, number in entries.items():
+                if isinstance(number, int):
+                    found.setdefault(name, set()).add(number)
+    return {name: frozenset(numbers) for name, numbers in found.items()}
+
+
 def definitions(elf: Elf) -> Mapping[str, tuple[tuple[str, int], ...]]:
     """Symbol name -> (section name, offset in bytes) of each definition, in symbol-table order.
 

@@ -5,23 +5,22 @@ from __future__ import annotations
 
 import shlex
 
-from orchestrator import orders, selftests
+from orchestrator import malformations, orders, selftests
 from orchestrator.verdicts import CaseResult, Run
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     """The arguments after `klp-e2e` that run this case alone, on the same kernel."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
+    option = "--arch-file" if result.arch in run.arch_files else "--arch"
+    where = (option, run.arch_spec(result.arch), "--kernel", run.source, *series)
     if selftests.is_script(result.case):
-        where = ("--arch", result.arch, "--kernel", run.source)
-        return ("kselftest", *where, *series, "--test", result.case.name)
+        return ("kselftest", *where, "--test", result.case.name)
+    if malformations.is_malformed(result.case):
+        return ("malformed", *where, "--only", malformations.label(result.case))
     extra = ["--cold"] * result.cold + ["--strict"] * run.strict
-    # fmt: off
-    return (
-        "run", "--arch", result.arch, "--kernel", run.source, *series,
-        "--modules", result.case.module_set, "--order", orders.format(result.case.order), *extra,
-    )
-    # fmt: on
+    order = orders.format(result.case.order)
+    return ("run", *where, "--modules", result.case.module_set, "--order", order, *extra)
 
 
 def line(run: Run, result: CaseResult) -> str:

@@ -194,6 +194,19 @@ def test_what_is_written_is_read(bench: Bench, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_an_architecture_that_is_none_of_ours_comes_along(bench: Bench, tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    file.write_text(catalog.arch_file(ARCH.name).read_text())
+    mine = catalog.arch(str(file))
+    bundle.write(tmp_path / "bundle", replace(bench, arch=mine), a_result(ANSWER), (1, 1))
+    file.unlink()
+    place = (tmp_path / "bundle").rename(tmp_path / "elsewhere")
+    assert bundle.read(place).bench.arch == replace(mine, file=place / "mine.toml")
+    (place / "mine.toml").unlink()
+    with pytest.raises(UsageError, match=r"is damaged: mine\.toml is missing"):
+        bundle.read(place)
+
+
 def test_the_keys_are_fresh_and_nobody_elses(bench: Bench, tmp_path: Path) -> None:
     keys = set()
     for name in ("one", "two"):

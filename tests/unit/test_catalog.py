@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -83,9 +83,21 @@ def test_unknown_names_list_the_known() -> None:
     assert "did you mean basic?" in caught.value.hint
 
 
-def test_a_further_directory_adds_an_architecture(tmp_path: Path) -> None:
+def test_an_architecture_may_be_a_file_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name, arch = next(iter(catalog.arches().items()))
-    source = next(iter((Path(catalog.__file__).parent / "arches").glob(f"{name}.toml")))
-    (tmp_path / "mine.toml").write_text(source.read_text())
-    found = catalog.arches(tmp_path)
-    assert found["mine"].machine == arch.machine and set(found) > set(catalog.arches())
+    (tmp_path / "mine.toml").write_text(catalog.arch_file(name).read_text())
+    monkeypatch.chdir(tmp_path)
+    mine = catalog.arch("mine.toml")
+    assert mine == replace(arch, name="mine", file=tmp_path / "mine.toml")
+    assert catalog.arch("./mine.toml") == mine
+    assert catalog.fragment(tmp_path / "mine.toml") == tmp_path / "mine.config"
+    assert catalog.arch(str(catalog.arch_file(name))) == arch, "ours by its path is ours"
+    with pytest.raises(UsageError, match="unknown architecture: mine") as caught:
+        catalog.arch("mine")
+    assert "a file is given as mine.toml" in caught.value.hint
+    with pytest.raises(UsageError, match=r"other\.toml: No such file"):
+        catalog.arch("other.toml")
+    with pytest.raises(UsageError, match="no name of an architecture's file"):
+        catalog.arch("./my arch.toml")

@@ -7,6 +7,7 @@ import errno
 import io
 import json as stdjson
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -18,12 +19,26 @@ import pytest
 from elf_samples import target
 from typer.testing import CliRunner
 
-from orchestrator import catalog, cli, doctor, lanes, options, orders, prepare, progress, session
+from orchestrator import (
+    catalog,
+    cli,
+    doctor,
+    experiment,
+    exploration,
+    lanes,
+    options,
+    orders,
+    prepare,
+    progress,
+    session,
+)
+from orchestrator.alterations import Kind
 from orchestrator.cli import program
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.nouns import Case, Kernel
+from orchestrator.nouns import Case, Channel, Kernel
 from orchestrator.report import directory
+from orchestrator.survey import Wanted
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
 
 ORDER = "+klp_patch +klp_target"
@@ -44,7 +59,8 @@ def klp(*argv: str) -> Told:
 
 
 @pytest.mark.parametrize(
-    "command", [*COMMANDS, "kselftest", "cache list", "cache size", "cache prune"]
+    "command",
+    [*COMMANDS, "kselftest", "cache list", "cache size", "cache prune", "arch check", "arch new"],
 )
 def test_help_has_an_example(command: str) -> None:
     told = klp(*command.split(), "--help")
@@ -56,6 +72,9 @@ def test_help_has_an_example(command: str) -> None:
     ("argv", "message", "hint"),
     [
         (["run", "--arch", "sparc"], "unknown architecture: sparc", "known:"),
+        (["run", "--arch-file", "sparc.toml"], "sparc.toml: No such file", ""),
+        (["arch", "check", "sparc"], "unknown architecture: sparc", "known:"),
+        (["arch", "new", "a b", "--directory", "."], "no name of an architecture", "NAME.toml"),
         (["shell", "sparc"], "unknown architecture: sparc", "known:"),
         (["build", "--kernel", "6.1"], "'6.1' is no kernel source", "debian:6.1, tar:PATH"),
         (["run", "--modules", "nosuch"], "unknown module set: nosuch", "basic"),
@@ -89,6 +108,15 @@ def test_bad_input_is_one_message_and_2(
     assert "Traceback" not in told.err
     assert told.out == ""
     assert [p.name for p in tmp_path.iterdir()] == ["occupied"]
+
+
+def test_a_module_of_an_architecture_that_is_none_of_ours(tmp_path: Path) -> None:
+    text = re.sub(r"elf_machine = .*", "elf_machine = 40", catalog.arch_file("s390x").read_text())
+    (tmp_path / "arm.toml").write_text(text)
+    whole = write(target("big"))
+    (tmp_path / "arm.ko").write_bytes(whole[:18] + b"\0\x28" + whole[20:])
+    told = klp("inspect", str(tmp_path / "arm.ko"), "--arch-file", str(tmp_path / "arm.toml"))
+    assert told.out.startswith("module my_patch for arm\n"), told.err
 
 
 def test_modules_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
@@ -169,6 +197,47 @@ def test_series_stack_in_order_and_none_is_bare(
     assert options.stack([]) == (options.SERIES,)
     assert options.stack(["none"]) == ()
     assert options.stack(["git:x#a..b", "mine"]) == ("git:x#a..b", str(tmp_path / "mine"))
+
+
+def test_an_architecture_is_given_by_name_or_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name, ours = next(iter(catalog.arches().items()))
+    text = catalog.arch_file(name).read_text()
+    for path in ("mine.toml", f"{name}.toml", "deep/mine.toml"):
+        Path(path).parent.mkdir(exist_ok=True)
+        Path(path).write_text(text)
+    mine = replace(ours, name="mine", file=tmp_path / "mine.toml")
+    assert options.arches([]) == tuple(catalog.arches().values())
+    assert options.arches(["mine.toml"]) == (mine,)
+    assert options.arches([name, "mine.toml", name, "./mine.toml"]) == (ours, mine)
+    assert options.arches(["mine", "mine.toml"]) == (mine,)
+    assert options.arches([f"./{name}.toml"]) == (replace(ours, file=tmp_path / f"{name}.toml"),)
+    with pytest.raises(UsageError, match="are both architecture mine"):
+        options.arches(["mine.toml", "deep/mine.toml"])
+
+
+def test_what_is_resumed_finds_an_architectures_file_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = next(iter(catalog.arches()))
+    (tmp_path / "mine.toml").write_text(catalog.arch_file(name).read_text())
+    monkeypatch.chdir(tmp_path)
+    built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
+    explored = exploration.ExploreOptions(
+        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored"
+    )
+    exploration.begin(explored, ("klp-e2e",))
+    patches = options.alterations(Kind.ABLATION, ())
+    tried = experiment.ExperimentOptions(
+        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried"
+    )
+    experiment.begin(tried, ("klp-e2e",))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert exploration.resumed(tmp_path / "explored", 1)[0] == explored
+    assert experiment.resumed(tmp_path / "tried", 1)[0] == tried
 
 
 def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

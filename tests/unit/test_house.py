@@ -20,13 +20,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "errors errnos nouns verdicts deadline",
     "orders state semantics races model memory manifest judge known suite walk minimise findings "
-    "elf kconfig qemu agent selftests alterations bisect patches mails",
-    "tools pump process qmp ssh console lines workdir catalog doctor options modfiles prebuilt",
-    "sources gitbisect series worktree kbuild kernel modules testtree image machine",
+    "elf malformations kconfig qemu agent selftests alterations bisect patches mails",
+    "tools pump process qmp ssh console lines workdir catalog doctor options modfiles prebuilt "
+    "archfile archhost archnew",
+    "sources gitbisect series worktree kbuild kernel modules testtree image machine archcheck",
     "guest observe prepare",
     "lab runner rig lanes explore triage survey signs reproducer bundle scriptrun",
     "report progress",
-    "session shell exploration kselftest experiment bisection eachpatch",
+    "session shell exploration kselftest malformed experiment bisection eachpatch",
     "cli bench",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}

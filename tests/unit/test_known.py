@@ -61,7 +61,8 @@ def test_declared_capabilities(
     version: tuple[int, int], arch: str, applied: tuple[str, ...], expected: set[str]
 ) -> None:
     file = catalog.load_toml(CONFIG / "capabilities.toml", known.CapabilitiesFile)
-    assert known.capabilities(file.capability, version, arch, applied) == expected
+    able = known.capabilities(file.capability, version, arch, applied)
+    assert {name for name in able if name.startswith("clears-")} == expected
 
 
 def test_a_capability_of_a_whole_series_is_none_of_its_prefixes() -> None:

@@ -296,6 +296,11 @@ def test_reproduce_line_can_be_pasted() -> None:
         *("klp-e2e", "run", "--arch", "s390x", "--kernel", "debian:6.1", "--series", "none"),
         *("--modules", "basic", "--order", RELOAD, "--cold", "--strict"),
     ]
+    mine = a_run(1, arch_files={"s390x": "/my arches/s390x.toml"})
+    assert shlex.split(reproduce.line(mine, result))[2:4] == [
+        "--arch-file",
+        "/my arches/s390x.toml",
+    ]
     script = reproduce.script(a_run(1), replace(result, reason="two\nlines"))
     assert script.startswith("#!/bin/sh\n")
     assert "# two\n# lines\n" in script

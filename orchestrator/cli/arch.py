@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that help with the two files of an architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import archcheck, archnew, options
+from orchestrator.cli.program import EXAMPLE, KernelOption, app, guarded
+from orchestrator.errors import Exit
+from orchestrator.progress import Reporter
+
+arch = typer.Typer(no_args_is_help=True, help="Write and check an architecture's two files.")
+app.add_typer(arch, name="arch", epilog=EXAMPLE + "klp-e2e arch check")
+
+
+@arch.command(epilog=EXAMPLE + "klp-e2e arch check s390x ./mine.toml")
+@guarded
+def check(
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAME|FILE")] = None,
+    kernel: KernelOption = options.SOURCE,
+) -> Exit:
+    """Say all that is wrong with them. Exit code 2: the files are; 4: this host lacks something."""
+    with Reporter(Console(stderr=True)) as reporter:
+        reports = archcheck.check(names or (), options.source(kernel), reporter.say)
+    for report in reports:
+        print("\n".join(report.lines))
+    return archcheck.exit_code(reports)
+
+
+@arch.command(epilog=EXAMPLE + "klp-e2e arch new riscv64 --kernel-arch riscv --directory .")
+@guarded
+def new(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Debian's or GNU's, if it has one.")],
+    kernel_arch: Annotated[
+        str | None, typer.Option("--kernel-arch", metavar="A", help="As in make ARCH=A.")
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option("--like", metavar="NAME|FILE", help="Take every value of this one."),
+    ] = None,
+    directory: Annotated[
+        Path | None,
+        typer.Option("--directory", metavar="DIR", help="Both files go there; default: our tree."),
+    ] = None,
+) -> Exit:
+    """Write them as commented templates. Never over others."""
+    for path in archnew.write(name, directory, kernel_arch=kernel_arch, like=like):
+        print(path)
+    return Exit.GOOD

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command that feeds the kernel broken livepatch modules."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator import malformed as broken
+from orchestrator import options
+from orchestrator.cli.program import (
+    EXAMPLE,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.errors import Exit
+from orchestrator.progress import Reporter
+from orchestrator.report import text, verdict
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e malformed --arch s390x --only 'symbol-*'")
+@guarded
+def malformed(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Only these; a pattern such as 'symbol-*' or '*/target-later' will do.",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
+    chosen = broken.cases(only or ())
+    built = options.build(arch or (), kernel, series or (), jobs)
+    wanted = broken.MalformedOptions(built, chosen, options.results(output))
+    writer = broken.begin(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Console(stderr=True)) as reporter:
+            broken.run(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(text.report(writer.run, writer.results))
+            print("\n".join(broken.speeds(writer.results)))
+        print(f"results: {writer.path}")
+    return verdict.exit_code(writer.run, writer.results)

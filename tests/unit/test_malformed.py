@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Broken livepatch modules: each file is broken, and it is said what becomes of each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elf_samples import field_bytes, livepatch
+
+from orchestrator import catalog, model, orders
+from orchestrator.elf.klp import convert, klp_relocations
+from orchestrator.elf.reader import read
+from orchestrator.elf.writer import write
+from orchestrator.errors import UsageError
+from orchestrator.malformations import (
+    CHECKS_FIELD,
+    CHECKS_SECTION_NAMES,
+    MALFORMATIONS,
+    PREFIX,
+    Refused,
+    label,
+)
+from orchestrator.malformed import LIVEPATCH, TARGET, broken_set, cases, judged, speeds
+from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
+from orchestrator.report.reproduce import words
+from orchestrator.verdicts import CaseResult, Run, Status, Step
+
+FILE = convert(
+    write(livepatch()),
+    [KlpSymbol(TARGET, "target_fn", 0), KlpSymbol(TARGET, "target_var", 2)],
+    field_bytes=field_bytes,
+)
+GOOD = read(FILE)
+NO_ELF = ("file-truncated", "section-beyond-file")
+STEP = Step("+klp_patch", (), 0.1, 0.1, 0)
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> BuiltSet:
+    module_set = catalog.module_set("basic")
+    path = tmp_path / "klp_patch.ko"
+    path.write_bytes(FILE)
+    relocations = klp_relocations(GOOD, field_bytes, path.name)
+    modules = {
+        spec.name: BuiltModule(spec, path, relocations if spec.name == LIVEPATCH else (), {})
+        for spec in module_set.modules
+    }
+    return BuiltSet(module_set, modules)
+
+
+@pytest.mark.parametrize("name", MALFORMATIONS)
+def test_each_file_is_broken(name: str) -> None:
+    broken = MALFORMATIONS[name].file(GOOD)
+    assert broken != FILE
+    if name in NO_ELF:
+        with pytest.raises(UsageError, match="truncated"):
+            read(broken)
+    else:
+        assert write(read(broken)) == broken
+
+
+def test_no_two_are_alike() -> None:
+    files = {malformation.file(GOOD) for malformation in MALFORMATIONS.values()}
+    assert len(files) == len(MALFORMATIONS)
+
+
+@pytest.mark.parametrize("name", MALFORMATIONS)
+def test_it_is_said_what_becomes_of_each(name: str) -> None:
+    malformation = MALFORMATIONS[name]
+    assert malformation.text
+    assert re.search(r"\.c, \w+\(\)", malformation.where) or "nobody" in malformation.where
+    assert bool(malformation.errno) == (malformation.refused is not Refused.NOT)
+
+
+@pytest.mark.parametrize("name", MALFORMATIONS)
+def test_the_model_expects_what_is_said(name: str, good: BuiltSet, tmp_path: Path) -> None:
+    malformation = MALFORMATIONS[name]
+    able = frozenset({CHECKS_FIELD, CHECKS_SECTION_NAMES, "clears-on-refusal"})
+    broken = broken_set(good, name, tmp_path / name, able)
+    assert broken.modules[LIVEPATCH].path.read_bytes() == malformation.file(GOOD)
+    answers = {
+        case.name: [step.answers[0] for step in model.expectations(broken.set, case.order, able)]
+        for case in cases([name])
+    }
+    wrong = malformation.errno
+    gone = [2, 2]  # ENOENT: there is no livepatch to disable or to unload
+    assert (
+        answers
+        == {
+            Refused.LOADER: {"target-first": [0, wrong, *gone], "target-later": [wrong, 0, *gone]},
+            Refused.OBJECT: {"target-first": [0, wrong, *gone], "target-later": [0, wrong, 0, 0]},
+            Refused.NOT: {"target-first": [0] * 4, "target-later": [0] * 4},
+        }[malformation.refused]
+    )
+
+
+def test_what_a_kernel_does_not_look_for_makes_no_difference(
+    good: BuiltSet, tmp_path: Path
+) -> None:
+    broken = broken_set(good, "relocation-field", tmp_path / "field", frozenset())
+    assert broken.modules[LIVEPATCH].spec.defects == ()
+    initial = [r.initial for r in broken.modules[LIVEPATCH].klp_relocations]
+    assert initial != [r.initial for r in good.modules[LIVEPATCH].klp_relocations]
+
+
+def test_nothing_is_promised_where_the_kernel_does_not_look(good: BuiltSet, tmp_path: Path) -> None:
+    broken = broken_set(good, "section-alloc", tmp_path / "alloc", frozenset())
+    assert broken.set.probes == ()
+    assert broken.modules[LIVEPATCH].klp_relocations == ()
+
+
+def test_cases_are_chosen_by_name_or_time() -> None:
+    assert len(cases([])) == 2 * len(MALFORMATIONS)
+    (case,) = cases(["section-alloc/target-later"])
+    assert case.module_set == f"{PREFIX}section-alloc"
+    assert orders.format(case.order).startswith("+klp_patch +klp_target")
+    assert "not checked" in case.why and "klp_apply_object_relocs()" in case.why
+    assert {c.name for c in cases(["section-alloc"])} == {"target-first", "target-later"}
+    assert len(cases(["*/target-later"])) == len(MALFORMATIONS)
+    with pytest.raises(UsageError, match="no malformation is called nonsense"):
+        cases(["symbol-*", "nonsense"])
+
+
+def test_the_line_that_reproduces_one_chooses_it_alone() -> None:
+    (case,) = cases(["symbol-missing/target-first"])
+    run = Run(("klp-e2e",), 0.0, "debian:6.1", (), 1)
+    line = words(run, CaseResult(case, "sparc"))
+    assert line[0] == "malformed" and line[-2:] == ("--only", label(case))
+    assert cases([line[-1]]) == (case,)
+
+
+VERDICTS: Mapping[tuple[str, Status], Status] = {
+    ("section-alloc", Status.FAIL): Status.KNOWN,
+    ("section-alloc", Status.PASS): Status.PASS,
+    ("section-alloc", Status.ERROR): Status.ERROR,
+    ("symbol-missing", Status.FAIL): Status.FAIL,
+}
+
+
+@pytest.mark.parametrize(("name", "status"), VERDICTS)
+def test_only_what_the_kernel_does_not_look_for_is_known(name: str, status: Status) -> None:
+    case = cases([name])[0]
+    result = judged(CaseResult(case, "sparc", status, "BUG: x", (STEP,)), frozenset())
+    assert result.status is VERDICTS[name, status]
+    assert bool(result.known_issue) == (result.status is Status.KNOWN)
+
+
+def test_a_kernel_that_looks_is_not_excused() -> None:
+    result = CaseResult(cases(["section-duplicate"])[0], "sparc", Status.FAIL, "", (STEP,))
+    assert judged(result, frozenset()).status is Status.KNOWN
+    assert judged(result, {CHECKS_SECTION_NAMES}).status is Status.FAIL
+
+
+def test_a_guest_that_does_not_boot_is_no_malformation() -> None:
+    crash = CaseResult(cases(["section-alloc"])[0], "sparc", Status.FAIL, "crash, while booting")
+    assert judged(crash, frozenset()) == crash
+
+
+def test_speed_is_that_of_a_warm_guest() -> None:
+    result = CaseResult(cases(["symbol-*"])[0], "sparc", seconds=0.5)
+    boot = replace(result, seconds=4.5, cold=True)
+    assert speeds([boot, result, result]) == [
+        "sparc: 120 modules a minute on a warm guest, 33 with 1 boots"
+    ]

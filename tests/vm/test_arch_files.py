@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An architecture described outside of the tree serves as ours do, and what is found with it can be
+seen again; and ours are right against the kernel's real source."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+
+from conftest import MakeBenches
+from vmkit import ARCHES, Klp
+
+from orchestrator import archcheck, catalog, options
+from orchestrator.errors import Exit
+
+NAME = ARCHES[0]
+RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
+
+
+def test_ours_are_right_and_another_kernel_arch_is_not(klp: Klp) -> None:
+    assert [report.remarks for report in archcheck.check([], options.SOURCE, print)] == [
+        () for _ in ARCHES
+    ]
+    text = catalog.arch_file(NAME).read_text().replace("kernel_arch = ", "kernel_arch = 'vax' #")
+    (klp.directory / "mine.toml").write_text(text)
+    shutil.copy(catalog.fragment(catalog.arch_file(NAME)), klp.directory / "mine.config")
+    told = klp.run("arch", "check", "mine.toml")
+    assert told.code == Exit.USAGE, told.err
+    assert told.out.startswith("mine: 1 wrong (")
+    assert "wrong    kernel_arch: the kernel has no arch/vax/\n" in told.out
+
+
+def test_what_is_found_with_a_file_is_seen_again(klp: Klp, make_benches: MakeBenches) -> None:
+    make_benches(())  # under its own name, so that its kernel is the one in the cache
+    ours = catalog.arch_file(NAME)
+    for file in (ours, catalog.fragment(ours)):
+        shutil.copy(file, klp.directory)
+    what = ("--series", "none", "--modules", "basic", "--order", RELOAD, "--strict")
+    told = klp.run("run", "--arch-file", f"{NAME}.toml", *what, "-o", "results")
+    assert told.code == Exit.KERNEL_WRONG, told.err
+    document = json.loads((klp.results / "results.json").read_text())
+    words = shlex.split(document["cases"][0]["reproduce"])
+    assert words[1:4] == ["run", "--arch-file", str(klp.directory / f"{NAME}.toml")]
+    name = f"{NAME}/basic/order-1"
+    told = klp.run("minimise", "results", name, "--confirm", "1", "-o", "bundle")
+    assert told.code == Exit.KERNEL_WRONG, told.err
+    (klp.directory / f"{NAME}.toml").unlink()
+    told = klp.run("replay", "bundle")
+    assert (told.code, "reproduced 1 of 1" in told.out) == (Exit.KERNEL_WRONG, True), told.err
