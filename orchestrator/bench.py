@@ -14,9 +14,13 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from orchestrator import catalog, kernel, options, process, series, workdir
+from orchestrator import catalog
+from orchestrator.build import kernel
+from orchestrator.commands import options
+from orchestrator.host import process, workdir
 from orchestrator.nouns import Arch
 from orchestrator.report import directory, explored
+from orchestrator.source import series
 from orchestrator.verdicts import CaseResult, Run
 
 EXPLORED, DEPTH = "callbacks", 4

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 
 import pydantic
 
-from orchestrator import manifest
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.model import manifest
 from orchestrator.nouns import Arch, ModuleSet
 
 T = TypeVar("T")

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.host.tools import which
 from orchestrator.nouns import Arch
-from orchestrator.tools import which
 
 PYTHON = (3, 11)
 DPKG_INFO = Path("/var/lib/dpkg/info")

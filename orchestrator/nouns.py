@@ -7,6 +7,7 @@ Addresses are guest-virtual unsigned 64-bit integers. Paths are on the host unle
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -228,6 +229,12 @@ class Order:
 
 
 # --- kernels and built modules -----------------------------------------------------------------
+
+
+def series_prefix(spec: str) -> tuple[str, int | None]:
+    """("S", 3) of "S@3", the first three patches of a series S; ("S", None) of "S", all of them."""
+    found = re.fullmatch(r"(.+)@(\d+)", spec)
+    return (found[1], int(found[2])) if found else (spec, None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import bisection, experiment, options
-from orchestrator.alterations import Kind
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -25,10 +23,12 @@ from orchestrator.cli.program import (
     guarded,
     show,
 )
+from orchestrator.commands import bisection, experiment, options
 from orchestrator.errors import Exit, UsageError
-from orchestrator.progress import Reporter
 from orchestrator.report import tried_text
+from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import TriedDirectory
+from orchestrator.source.alterations import Kind
 
 OnlyOption = Annotated[
     list[str] | None,

@@ -9,10 +9,11 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import archcheck, archnew, options
 from orchestrator.cli.program import EXAMPLE, KernelOption, app, guarded
+from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.progress import Reporter
+from orchestrator.port import archcheck, archnew
+from orchestrator.report.progress import Reporter
 
 arch = typer.Typer(no_args_is_help=True, help="Write and check an architecture's two files.")
 app.add_typer(arch, name="arch", epilog=EXAMPLE + "klp-e2e arch check")

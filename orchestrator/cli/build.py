@@ -10,7 +10,6 @@ import typer
 from rich.console import Console
 
 from orchestrator import doctor as hosts
-from orchestrator import options, session, workdir
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -20,8 +19,10 @@ from orchestrator.cli.program import (
     app,
     guarded,
 )
+from orchestrator.commands import options, session
 from orchestrator.errors import Exit
-from orchestrator.progress import Reporter
+from orchestrator.host import workdir
+from orchestrator.report.progress import Reporter
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import catalog, eachpatch, model, options, orders, session
+from orchestrator import catalog
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -25,10 +25,11 @@ from orchestrator.cli.program import (
     guarded,
     show,
 )
+from orchestrator.commands import eachpatch, options, session
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
+from orchestrator.model import model, orders
 from orchestrator.nouns import Case, Channel, Order
-from orchestrator.progress import Reporter
 from orchestrator.report import (
     directory,
     explored,
@@ -39,6 +40,7 @@ from orchestrator.report import (
     tried_text,
     verdict,
 )
+from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import Expectation
 
 

@@ -11,7 +11,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import bundle, exploration, options, session
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -25,12 +24,14 @@ from orchestrator.cli.program import (
     guarded,
     show,
 )
+from orchestrator.commands import exploration, options, session
 from orchestrator.errors import Exit
+from orchestrator.explore import bundle
+from orchestrator.explore.survey import Strategy, Wanted
+from orchestrator.model.walk import Choice
 from orchestrator.nouns import Channel
-from orchestrator.progress import Reporter
 from orchestrator.report import explored_text
-from orchestrator.survey import Strategy, Wanted
-from orchestrator.walk import Choice
+from orchestrator.report.progress import Reporter
 
 
 @app.command(

@@ -9,8 +9,6 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from orchestrator import malformed as broken
-from orchestrator import options
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
@@ -22,9 +20,11 @@ from orchestrator.cli.program import (
     guarded,
     show,
 )
+from orchestrator.commands import malformed as broken
+from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.progress import Reporter
 from orchestrator.report import text, verdict
+from orchestrator.report.progress import Reporter
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e malformed --arch s390x --only 'symbol-*'")

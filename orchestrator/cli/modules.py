@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator import modfiles
 from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.commands import modfiles
 from orchestrator.errors import Exit
 
 ArchFileOption = Annotated[

@@ -17,7 +17,7 @@ from typing import Annotated, NoReturn, ParamSpec, TextIO
 import typer
 from rich.console import Console, RenderableType
 
-from orchestrator import options
+from orchestrator.commands import options
 from orchestrator.errors import Exit, KlpError
 from orchestrator.nouns import Channel
 from orchestrator.report import text

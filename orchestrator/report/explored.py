@@ -16,13 +16,14 @@ from typing import Literal, TextIO
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from orchestrator import explore, orders
-from orchestrator.findings import Finding, Signature, Way
+from orchestrator.explore import explore
+from orchestrator.explore.survey import Ground, Tally, Wanted
+from orchestrator.model import orders
+from orchestrator.model.findings import Finding, Signature, Way
 from orchestrator.nouns import Channel
 from orchestrator.report import directory
 from orchestrator.report.directory import prepare, told, write
 from orchestrator.report.json import CaseRecord, as_result, record
-from orchestrator.survey import Ground, Tally, Wanted
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1

@@ -11,9 +11,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import orders
 from orchestrator.errors import Exit
-from orchestrator.findings import Finding, Way
+from orchestrator.model import orders
+from orchestrator.model.findings import Finding, Way
 from orchestrator.report import text
 from orchestrator.report.explored import Document, GroundRecord, findings
 from orchestrator.report.verdict import duration

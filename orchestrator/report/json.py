@@ -16,8 +16,8 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
-from orchestrator import orders
 from orchestrator.errors import UsageError
+from orchestrator.model import orders
 from orchestrator.nouns import Case, Order
 from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status, Step

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 
 import junitparser
 
-from orchestrator import orders, selftests
+from orchestrator.model import orders
 from orchestrator.report import verdict
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
 # Characters that XML 1.0 cannot carry, not even escaped; a guest's console is full of them.

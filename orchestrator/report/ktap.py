@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from orchestrator import orders, selftests
+from orchestrator.model import orders
 from orchestrator.report import verdict
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")

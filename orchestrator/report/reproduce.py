@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import shlex
 
-from orchestrator import malformations, orders, selftests
+from orchestrator.model import malformations, orders
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run
 
 

@@ -14,11 +14,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator import orders, selftests
-from orchestrator.console import crash_title
+from orchestrator.model import orders
 from orchestrator.nouns import Case
 from orchestrator.report import verdict
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
+from orchestrator.vm.console import crash_title
 
 STYLES: Mapping[Status, str] = {
     Status.PASS: "green",

@@ -16,9 +16,9 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from orchestrator.alterations import Kind, Trial
 from orchestrator.report import directory
 from orchestrator.report.directory import prepare, told, write
+from orchestrator.source.alterations import Kind, Trial
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1

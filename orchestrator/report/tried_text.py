@@ -11,11 +11,11 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.alterations import CONTROL, Outcome, Trial, score
 from orchestrator.errors import Exit
 from orchestrator.report import text
 from orchestrator.report.tried import Document
 from orchestrator.report.verdict import duration
+from orchestrator.source.alterations import CONTROL, Outcome, Trial, score
 
 STYLES: Mapping[Outcome, str] = {
     Outcome.CAUGHT: "green",

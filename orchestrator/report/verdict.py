@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from orchestrator import selftests
 from orchestrator.errors import Exit
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
 # Worst first: the order in which statuses are listed and in which failures are shown.

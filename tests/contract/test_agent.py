@@ -22,14 +22,14 @@ from urllib.parse import unquote
 import pytest
 
 from orchestrator import catalog
-from orchestrator.agent import encode
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
-from orchestrator.guest import Guest
-from orchestrator.lines import UnixLines
-from orchestrator.machine import Machine
+from orchestrator.host.lines import UnixLines
 from orchestrator.nouns import Channel
 from orchestrator.verdicts import PatchState
+from orchestrator.vm.agent import encode
+from orchestrator.vm.guest import Guest
+from orchestrator.vm.machine import Machine
 
 FAKE_FILES = {"/proc/version": "Linux version\n"}
 

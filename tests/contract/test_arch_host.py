@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import archfile, catalog
-from orchestrator.archfile import Kind, Remark
-from orchestrator.archhost import Asked, Host
+from orchestrator import catalog
+from orchestrator.port import archfile
+from orchestrator.port.archfile import Kind, Remark
+from orchestrator.port.archhost import Asked, Host
 
 FILES = catalog.arch_files()
 HOST = Host(words=functools.cache(Host().words), tuxmake=functools.cache(Host().tuxmake))

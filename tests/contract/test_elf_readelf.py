@@ -13,8 +13,8 @@ from orchestrator.elf.klp import auto_symbols, convert, inspect, klp_relocations
 from orchestrator.elf.reader import read
 from orchestrator.elf.records import SHT_RELA, STT_FILE, Elf
 from orchestrator.elf.writer import write
+from orchestrator.host.process import run
 from orchestrator.nouns import KlpSymbol
-from orchestrator.process import run
 
 TARGET = """
 int data = 42;

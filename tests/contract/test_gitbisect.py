@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import gitbisect, process
-from orchestrator.bisect import Seen
+from orchestrator.commands import gitbisect
+from orchestrator.commands.bisect import Seen
 from orchestrator.errors import UsageError
+from orchestrator.host import process
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import kernel, workdir
+from orchestrator.build import kernel
 from orchestrator.catalog import arches
 from orchestrator.errors import BuildError, ConfigError, PatchError
+from orchestrator.host import workdir
 from orchestrator.nouns import Arch, Kernel
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
@@ -170,7 +171,8 @@ def test_an_architecture_file_with_a_wrong_image_is_told(tree: Path) -> None:
 
 RUN = """
 import sys
-from orchestrator import catalog, kernel
+from orchestrator import catalog
+from orchestrator.build import kernel
 kernel.build(catalog.arch(sys.argv[1]), "dir:" + sys.argv[2], [], jobs=1,
              progress=lambda done, total, text: print(done, text, flush=True))
 """

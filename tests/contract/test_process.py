@@ -15,10 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from orchestrator import process
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, MissingTool, OutOfTime
-from orchestrator.process import CommandFailed
+from orchestrator.host import process
+from orchestrator.host.process import CommandFailed
 
 # a shell whose child ignores SIGTERM, and a grandchild in a session of its own
 FAMILY = "(trap '' TERM; sleep 1000) & setsid sleep 1000 & echo started; wait"
@@ -158,7 +158,7 @@ def test_end_all_frees_a_thread_that_waits() -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_everything_dies_with_us(number: signal.Signals) -> None:
     code = (
-        "from orchestrator import process\n"
+        "from orchestrator.host import process\n"
         "process.run(['sh', '-c', 'sleep 1000 & echo $! $$; wait'],"
         " on_line=lambda l: print(l, flush=True))"
     )

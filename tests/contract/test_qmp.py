@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator import catalog, process, qmp
+from orchestrator import catalog
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.host import process
+from orchestrator.vm import qmp
 
 NODE = "state"
 

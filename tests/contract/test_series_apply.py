@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import process, series, worktree
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.patches import Patch
-from orchestrator.series import Patched, Series
-from orchestrator.sources import SourceTree
+from orchestrator.host import process
+from orchestrator.source import series, worktree
+from orchestrator.source.patches import Patch
+from orchestrator.source.series import Patched, Series
+from orchestrator.source.sources import SourceTree
 
 TEN = "".join(f"line {n}\n" for n in range(1, 11))
 

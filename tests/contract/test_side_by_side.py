@@ -8,7 +8,7 @@ import re
 import sys
 from pathlib import Path
 
-from orchestrator import process
+from orchestrator.host import process
 
 TESTS = """
 import pytest

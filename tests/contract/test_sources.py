@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import process, sources
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.host import process
+from orchestrator.source import sources
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
 PACKAGE = "linux-source-6.1"

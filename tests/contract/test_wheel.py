@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog, process
+from orchestrator import catalog
+from orchestrator.host import process
 
 ROOT = Path(__file__).parents[2]
 PARTS = ("orchestrator", "images", "kernel-config")

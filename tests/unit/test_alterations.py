@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator import options
-from orchestrator.alterations import (
+from orchestrator.commands import options
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Case, Load, Order
+from orchestrator.source.alterations import (
     CONTROL,
     Alteration,
     Kind,
@@ -19,8 +21,6 @@ from orchestrator.alterations import (
     parse,
     score,
 )
-from orchestrator.errors import UsageError
-from orchestrator.nouns import Case, Load, Order
 from orchestrator.verdicts import CaseResult, Status
 
 PATCH = """Piece: 3

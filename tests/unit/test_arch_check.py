@@ -15,13 +15,15 @@ from typing import NoReturn
 import pytest
 from elf_samples import target
 
-from orchestrator import archcheck, archfile, archnew, catalog, doctor, sources
-from orchestrator.archfile import Kind, Remark
-from orchestrator.archhost import Cpu, Host
+from orchestrator import catalog, doctor
+from orchestrator.build.kernel import configuration
 from orchestrator.elf.writer import write
 from orchestrator.errors import ConfigError, Exit, HarnessError, UsageError
-from orchestrator.kernel import configuration
 from orchestrator.nouns import Arch
+from orchestrator.port import archcheck, archfile, archnew
+from orchestrator.port.archfile import Kind, Remark
+from orchestrator.port.archhost import Cpu, Host
+from orchestrator.source import sources
 
 NAME = "x86_64"  # the ELF samples are its
 TEXT = catalog.arch_file(NAME).read_text()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.bisect import Change, Seen, search
+from orchestrator.commands.bisect import Change, Seen, search
 from orchestrator.errors import UsageError
 
 

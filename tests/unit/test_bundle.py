@@ -16,27 +16,20 @@ from typing import Any
 import pytest
 from elf_samples import livepatch, target
 
-from orchestrator import (
-    bundle,
-    catalog,
-    image,
-    judge,
-    modules,
-    orders,
-    prepare,
-    reproducer,
-    session,
-    signs,
-    tools,
-)
+from orchestrator import catalog
+from orchestrator.build import image, modules, prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import session
 from orchestrator.elf import klp
 from orchestrator.elf.relocation import field_bytes
 from orchestrator.elf.writer import write
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
-from orchestrator.findings import signature
+from orchestrator.explore import bundle, reproducer
+from orchestrator.host import tools
+from orchestrator.model import judge, orders
+from orchestrator.model.findings import signature
 from orchestrator.nouns import Arch, Case, Kernel, KlpSymbol, ModuleSet
-from orchestrator.prepare import Bench
-from orchestrator.qemu import qemu_argv
+from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
     Check,
@@ -48,6 +41,7 @@ from orchestrator.verdicts import (
     Status,
     Step,
 )
+from orchestrator.vm.qemu import qemu_argv
 
 ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
 RUN = "/tmp/klp-x,y z"  # a run directory with all that an option's value trips over

@@ -19,26 +19,18 @@ import pytest
 from elf_samples import target
 from typer.testing import CliRunner
 
-from orchestrator import (
-    catalog,
-    cli,
-    doctor,
-    experiment,
-    exploration,
-    lanes,
-    options,
-    orders,
-    prepare,
-    progress,
-    session,
-)
-from orchestrator.alterations import Kind
+from orchestrator import catalog, cli, doctor
+from orchestrator.build import prepare
 from orchestrator.cli import program
+from orchestrator.commands import experiment, exploration, options, session
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
+from orchestrator.explore.survey import Wanted
+from orchestrator.model import orders
 from orchestrator.nouns import Case, Channel, Kernel
-from orchestrator.report import directory
-from orchestrator.survey import Wanted
+from orchestrator.report import directory, progress
+from orchestrator.run import lanes
+from orchestrator.source.alterations import Kind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
 
 ORDER = "+klp_patch +klp_target"

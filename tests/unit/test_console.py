@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.console import Console, complaints, crash_title, refusals
+from orchestrator.vm.console import Console, complaints, crash_title, refusals
 
 X86_NULL = """\
 [    9.018337] klp_target: loading out-of-tree module taints kernel.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import findings, orders
-from orchestrator.findings import Signature, Way, added, counted, explained, signature
+from orchestrator.model import findings, orders
+from orchestrator.model.findings import Signature, Way, added, counted, explained, signature
 from orchestrator.nouns import Case
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
 

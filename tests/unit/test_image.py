@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog, image
+from orchestrator import catalog
+from orchestrator.build import image
+from orchestrator.build.image import Entry, Recipe
 from orchestrator.errors import BuildError
-from orchestrator.image import Entry, Recipe
-from orchestrator.ssh import new_keys
+from orchestrator.vm.ssh import new_keys
 
 FILE = stat.S_IFREG | 0o644
 

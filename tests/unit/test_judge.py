@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import HarnessError
-from orchestrator.judge import ALLOWED_TAINT, LIVEPATCH_TAINT, crash_of, judge, with_cmdline
+from orchestrator.model.judge import ALLOWED_TAINT, LIVEPATCH_TAINT, crash_of, judge, with_cmdline
 from orchestrator.nouns import (
     BuiltModule,
     BuiltSet,

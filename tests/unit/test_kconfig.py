@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import kconfig
+from orchestrator.build import kconfig
+from orchestrator.build.kconfig import LostOption
 from orchestrator.catalog import arches, data_dir
-from orchestrator.kconfig import LostOption
 
 KCONFIG = """
 config LIVEPATCH

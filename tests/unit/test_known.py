@@ -10,9 +10,11 @@ from typing import Literal
 
 import pytest
 
-from orchestrator import catalog, known, orders, series, suite
+from orchestrator import catalog
 from orchestrator.errors import UsageError
+from orchestrator.model import known, orders, suite
 from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec
+from orchestrator.source import series
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
 
 CONFIG = catalog.data_dir("kernel-config")
@@ -252,7 +254,7 @@ def test_of_those_only_the_sure_ones_are_news_when_they_pass() -> None:
 
 def test_every_sure_case_in_our_list_comes_to_such_an_event() -> None:
     sets = catalog.module_sets()
-    core = catalog.load_toml(Path(suite.__file__).parent / "suites/core.toml", suite.SuiteFile)
+    core = catalog.load_toml(Path(suite.__file__).parents[1] / "suites/core.toml", suite.SuiteFile)
     cases = suite.expand(core, sets)
     for issue in catalog.load_toml(CONFIG / "known-issues.toml", known.KnownIssuesFile).issue:
         for pattern in issue.surely:

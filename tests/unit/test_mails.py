@@ -8,8 +8,8 @@ import quopri
 
 import pytest
 
-from orchestrator import mails
 from orchestrator.errors import UsageError
+from orchestrator.source import mails
 
 B4 = "From git@z Thu Jan  1 00:00:00 1970\n"
 

@@ -11,12 +11,14 @@ from pathlib import Path
 import pytest
 from elf_samples import field_bytes, livepatch
 
-from orchestrator import catalog, model, orders
+from orchestrator import catalog
+from orchestrator.commands.malformed import LIVEPATCH, TARGET, broken_set, cases, judged, speeds
 from orchestrator.elf.klp import convert, klp_relocations
 from orchestrator.elf.reader import read
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
-from orchestrator.malformations import (
+from orchestrator.model import model, orders
+from orchestrator.model.malformations import (
     CHECKS_FIELD,
     CHECKS_SECTION_NAMES,
     MALFORMATIONS,
@@ -24,7 +26,6 @@ from orchestrator.malformations import (
     Refused,
     label,
 )
-from orchestrator.malformed import LIVEPATCH, TARGET, broken_set, cases, judged, speeds
 from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
 from orchestrator.report.reproduce import words
 from orchestrator.verdicts import CaseResult, Run, Status, Step

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import memory
 from orchestrator.errors import HarnessError
+from orchestrator.model import memory
 from orchestrator.verdicts import Growth
 
 MEMINFO = """MemTotal:         180000 kB

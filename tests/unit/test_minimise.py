@@ -7,9 +7,9 @@ import random
 
 import pytest
 
-from orchestrator import orders
-from orchestrator.findings import is_part
-from orchestrator.minimise import minimise
+from orchestrator.model import orders
+from orchestrator.model.findings import is_part
+from orchestrator.model.minimise import minimise
 from orchestrator.nouns import Order
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import model, orders
 from orchestrator.errors import UsageError
+from orchestrator.model import model, orders
 from orchestrator.nouns import Defect, Failure, Load, ModuleSet, ModuleSpec, Probe
 from orchestrator.verdicts import Expectation
 

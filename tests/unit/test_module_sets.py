@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog, modules
+from orchestrator import catalog
+from orchestrator.build import modules
+from orchestrator.model.state import COMES, GOES
 from orchestrator.nouns import (
     BuiltModule,
     BuiltSet,
@@ -18,7 +20,6 @@ from orchestrator.nouns import (
     ModuleSet,
     ModuleSpec,
 )
-from orchestrator.state import COMES, GOES
 
 SETS = catalog.module_sets()
 OWN = [s for s in SETS.values() if not s.in_tree]

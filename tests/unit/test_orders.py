@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import orders
 from orchestrator.errors import UsageError
+from orchestrator.model import orders
 from orchestrator.nouns import (
     Burst,
     Event,

@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator import patches
-from orchestrator.patches import Patch
+from orchestrator.nouns import series_prefix
+from orchestrator.source import patches
+from orchestrator.source.patches import Patch
 
 DIFF = "--- a/fs/one.c\n+++ b/fs/one.c\n@@ -1,2 +1,2 @@\n-a\n+b\n c\n"
 GIT = "diff --git a/fs/one.c b/fs/one.c\nindex 1234567..89abcde 100644\n" + DIFF
@@ -25,7 +26,7 @@ INDENTED = "".join(f"  {line}" for line in DIFF.splitlines(True))
     ],
 )
 def test_a_prefix_is_a_number_behind_an_at(spec: str, expected: tuple[str, int | None]) -> None:
-    assert patches.prefix(spec) == expected
+    assert series_prefix(spec) == expected
 
 
 def test_the_diff_is_headers_and_hunks_whatever_the_message_shows() -> None:

@@ -19,7 +19,8 @@ from elf_samples import (
     with_symbol,
 )
 
-from orchestrator import catalog, modules, prebuilt
+from orchestrator import catalog
+from orchestrator.build import modules, prebuilt
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import Elf
 from orchestrator.elf.relocation import field_bytes

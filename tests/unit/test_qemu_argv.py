@@ -10,7 +10,7 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.nouns import Arch
-from orchestrator.qemu import Places, qemu_argv
+from orchestrator.vm.qemu import Places, qemu_argv
 
 KERNEL = Path("/k/image")
 RUN = Path("/tmp/klp-run")

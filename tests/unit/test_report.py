@@ -17,8 +17,8 @@ import jsonschema
 import junitparser
 import pytest
 
-from orchestrator import orders
 from orchestrator.errors import Exit, HarnessError, UsageError
+from orchestrator.model import orders
 from orchestrator.nouns import Case, Kernel
 from orchestrator.report import directory, json, reproduce, text, verdict
 from orchestrator.report.directory import ResultsDirectory

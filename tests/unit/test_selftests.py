@@ -9,15 +9,15 @@ from pathlib import Path
 import junitparser
 import pytest
 
-from orchestrator import selftests
+from orchestrator.build.image import Entry
+from orchestrator.build.testtree import Tree
+from orchestrator.commands.kselftest import cases
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.image import Entry
-from orchestrator.kselftest import cases
 from orchestrator.nouns import Case, Order
 from orchestrator.report import json, reproduce, text
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
-from orchestrator.testtree import Tree
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, CheckKind, Run, Status, Step
 
 SCRIPT = "test-state.sh"
@@ -245,7 +245,7 @@ def test_modprobe_finds_the_modules_and_the_scripts_can_be_run(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: dict[str, Entry] = {}
-    monkeypatch.setattr("orchestrator.image.cpio", lambda given: packed.update(given) or b"")
+    monkeypatch.setattr("orchestrator.build.image.cpio", lambda given: packed.update(given) or b"")
     tree.archive()
     run, plain = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     assert {name: entry.mode for name, entry in packed.items()} == {

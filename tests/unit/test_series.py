@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import options, series
+from orchestrator.commands import options
 from orchestrator.errors import UsageError
-from orchestrator.patches import Patch
+from orchestrator.source import series
+from orchestrator.source.patches import Patch
 
 DIFF = "--- a/fs/one.c\n+++ b/fs/one.c\n@@ -1 +1 @@\n-a\n+b\n"
 

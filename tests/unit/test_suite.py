@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog, model, orders, suite
+from orchestrator import catalog
 from orchestrator.errors import UsageError
+from orchestrator.model import model, orders, suite
+from orchestrator.model.suite import CaseEntry, Interleave, SuiteFile
 from orchestrator.nouns import Case, ModuleSet, ModuleSpec
-from orchestrator.suite import CaseEntry, Interleave, SuiteFile
 
-FILES = Path(suite.__file__).parent / "suites"
+FILES = Path(suite.__file__).parents[1] / "suites"
 SETS = {
     "two": ModuleSet(
         "two",

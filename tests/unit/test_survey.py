@@ -9,17 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog, options, orders
+from orchestrator import catalog
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore import Path as Events
-from orchestrator.findings import Way, added, signature
+from orchestrator.explore.explore import Path as Events
+from orchestrator.explore.survey import Ground, Strategy, Wanted
+from orchestrator.model import orders
+from orchestrator.model.findings import Way, added, signature
+from orchestrator.model.walk import Branch, Choice
 from orchestrator.nouns import BuiltSet, Case, Channel, Kernel, Order
-from orchestrator.prepare import Bench
 from orchestrator.report import explored, explored_text, text
 from orchestrator.report.explored import Document, ExploreDirectory, Walked
-from orchestrator.survey import Ground, Strategy, Wanted
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
-from orchestrator.walk import Branch, Choice
 
 ABLE = frozenset({"clears-on-unload", "clears-on-refusal"})
 BAD = orders.parse("+klp_patch +klp_target").events

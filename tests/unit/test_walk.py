@@ -8,9 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator import catalog, model, orders, walk
+from orchestrator import catalog
+from orchestrator.model import model, orders, walk
+from orchestrator.model.walk import Branch, Choice, Errand
 from orchestrator.nouns import Event, Load, Order, Race
-from orchestrator.walk import Branch, Choice, Errand
 
 BASIC = catalog.module_set("basic")
 CALLBACKS = catalog.module_set("callbacks")

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import workdir
 from orchestrator.errors import HarnessError
+from orchestrator.host import workdir
 
 
 def publish(final: Path, **files: str) -> None:

@@ -18,9 +18,12 @@ import psutil
 import pytest
 from vmkit import FRESH, TROUBLE, Klp
 
-from orchestrator import catalog, lab, options, prepare
-from orchestrator.guest import Guest
-from orchestrator.prepare import Bench
+from orchestrator import catalog
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options
+from orchestrator.run import lab
+from orchestrator.vm.guest import Guest
 
 Say = Callable[[str], None]
 MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]  # series -> benches by architecture

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from vmkit import Klp, klp_e2e, wait_for
 
-from orchestrator import catalog, options
-from orchestrator.alterations import CONTROL, Kind, Outcome
+from orchestrator import catalog
+from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.source.alterations import CONTROL, Kind, Outcome
 
 pytestmark = pytest.mark.xdist_group("build trees")
 

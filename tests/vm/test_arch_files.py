@@ -11,8 +11,10 @@ import shutil
 from conftest import MakeBenches
 from vmkit import ARCHES, Klp
 
-from orchestrator import archcheck, catalog, options
+from orchestrator import catalog
+from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.port import archcheck
 
 NAME = ARCHES[0]
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"

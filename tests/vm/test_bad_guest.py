@@ -15,12 +15,13 @@ import psutil
 import pytest
 from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 
-from orchestrator import lab, machine, rig, runner
+from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
-from orchestrator.guest import Guest
-from orchestrator.prepare import Bench
+from orchestrator.run import lab, rig, runner
 from orchestrator.verdicts import CaseResult, CheckKind, Status
+from orchestrator.vm import machine
+from orchestrator.vm.guest import Guest
 
 pytestmark = pytest.mark.xdist_group("troubled guests")  # one run for most of them
 

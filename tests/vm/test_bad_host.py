@@ -16,10 +16,10 @@ import jsonschema
 import pytest
 from vmkit import Klp, Told, descendants, in_namespace, wait_for
 
-from orchestrator import workdir
+from orchestrator.build.prepare import Bench
 from orchestrator.errors import Exit
-from orchestrator.explore import SAVES_IN_VAIN
-from orchestrator.prepare import Bench
+from orchestrator.explore.explore import SAVES_IN_VAIN
+from orchestrator.host import workdir
 from orchestrator.report import json as report_json
 
 ORDER = ("--modules", "basic", "--order", "+klp_patch +klp_target")

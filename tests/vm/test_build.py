@@ -20,10 +20,12 @@ from pathlib import Path
 import pytest
 from vmkit import Klp, wait_for
 
-from orchestrator import options, sources, workdir
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.host import workdir
 from orchestrator.nouns import Arch
-from orchestrator.prepare import Bench
+from orchestrator.source import sources
 
 # one build tree an architecture: who counts what is compiled must be alone with it
 pytestmark = pytest.mark.xdist_group("build trees")

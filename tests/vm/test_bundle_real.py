@@ -15,9 +15,9 @@ import pytest
 from conftest import MakeBenches
 from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, Told, case, run_cases, wait_for
 
-from orchestrator import bundle
-from orchestrator.prepare import Bench
-from orchestrator.rig import Options
+from orchestrator.build.prepare import Bench
+from orchestrator.explore import bundle
+from orchestrator.run.rig import Options
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"

@@ -12,7 +12,9 @@ import junitparser
 import pytest
 from vmkit import ARCHES, klp_e2e
 
-from orchestrator import catalog, options, process
+from orchestrator import catalog
+from orchestrator.commands import options
+from orchestrator.host import process
 from orchestrator.report import directory
 from orchestrator.report import json as documents
 from orchestrator.verdicts import CaseResult, CheckKind, Run, Status

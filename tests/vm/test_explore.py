@@ -14,18 +14,20 @@ from typing import Any
 import pytest
 from vmkit import ARCHES, TROUBLE, Klp, wait_for
 
-from orchestrator import observe, orders, survey, walk
+from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.explore import Path as Events
-from orchestrator.findings import Way
-from orchestrator.guest import Guest
+from orchestrator.explore import survey
+from orchestrator.explore.explore import Path as Events
+from orchestrator.explore.survey import Ground, Listener, Strategy, Wanted
+from orchestrator.model import orders, walk
+from orchestrator.model.findings import Way
 from orchestrator.nouns import Load
-from orchestrator.observe import Done
-from orchestrator.prepare import Bench
-from orchestrator.rig import Options
-from orchestrator.survey import Ground, Listener, Strategy, Wanted
+from orchestrator.run import observe
+from orchestrator.run.observe import Done
+from orchestrator.run.rig import Options
 from orchestrator.verdicts import CheckKind, Step
+from orchestrator.vm.guest import Guest
 
 MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]
 
@@ -162,7 +164,9 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
         restore(self, name, deadline)
 
     monkeypatch.setattr(Guest, "restore", restored)
-    monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 1000)  # keep every state
+    monkeypatch.setattr(
+        "orchestrator.explore.explore.returns", lambda branch: 1000
+    )  # keep every state
     ground = explored(bench, "basic", Wanted(depth=2))
     assert refused
     assert ground.tally.verified == planned(bench, "basic", 2).edges
@@ -177,8 +181,8 @@ def test_a_way_that_answers_otherwise_is_not_gone_on_with(
         done = observe.perform(*arguments)
         return Done((5,)) if isinstance(arguments[2], Load) else done
 
-    monkeypatch.setattr("orchestrator.explore.perform", perform)
-    monkeypatch.setattr("orchestrator.explore.returns", lambda branch: 0)  # keep no state
+    monkeypatch.setattr("orchestrator.explore.explore.perform", perform)
+    monkeypatch.setattr("orchestrator.explore.explore.returns", lambda branch: 0)  # keep no state
     ground = explored(bench, "vmlinux", Wanted(depth=2))
     assert ground.findings == ()
     assert ground.tally.unwalked
@@ -191,7 +195,7 @@ def test_without_any_guest_everything_is_unwalked_and_says_why(
     def boot(*_: object, **__: object) -> None:
         raise HarnessError("no guest today")
 
-    monkeypatch.setattr("orchestrator.lab.booted", boot)
+    monkeypatch.setattr("orchestrator.run.lab.booted", boot)
     ground = explored(bench, "basic", Wanted(depth=4))
     plan = planned(bench, "basic", 4)
     assert ground.tally.unwalked == plan.edges

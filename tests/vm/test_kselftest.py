@@ -11,11 +11,13 @@ from collections.abc import Mapping
 import pytest
 from vmkit import ARCHES
 
-from orchestrator import kselftest, lanes, rig, scriptrun, testtree
+from orchestrator.build import testtree
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import kselftest
 from orchestrator.deadline import Deadline
 from orchestrator.nouns import Case
-from orchestrator.observe import module_path
-from orchestrator.prepare import Bench
+from orchestrator.run import lanes, rig, scriptrun
+from orchestrator.run.observe import module_path
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 pytestmark = pytest.mark.xdist_group("kselftest")  # its guests are made once

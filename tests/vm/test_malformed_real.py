@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import pytest
 from vmkit import ARCHES, run_cases
 
-from orchestrator import malformed
-from orchestrator.prepare import Bench
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import malformed
 from orchestrator.verdicts import CaseResult, Status
 
 pytestmark = pytest.mark.xdist_group("malformed")  # its guests are booted once

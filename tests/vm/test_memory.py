@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 
 from vmkit import FRESH, Ran, case, run_cases
 
-from orchestrator import lab, observe, options, rig
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.guest import Guest
 from orchestrator.nouns import Channel
-from orchestrator.prepare import Bench
+from orchestrator.run import lab, observe, rig
 from orchestrator.verdicts import CaseResult, CheckKind, Status
+from orchestrator.vm.guest import Guest
 
 SECONDS = 20.0
 RESTORES = 50

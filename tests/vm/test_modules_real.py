@@ -12,12 +12,14 @@ import pytest
 from typer.testing import CliRunner
 from vmkit import TROUBLE, Told
 
-from orchestrator import catalog, cli, modules, workdir
+from orchestrator import catalog, cli
+from orchestrator.build import modules
+from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation, writer
 from orchestrator.errors import Exit, UsageError
+from orchestrator.host import workdir
 from orchestrator.nouns import KlpSymbol
-from orchestrator.prepare import Bench
 
 CUTS = 97  # a prime: cuts fall anywhere in a structure
 

@@ -16,12 +16,14 @@ from foreign import laid_out
 from typer.testing import CliRunner
 from vmkit import ARCHES, klp_e2e
 
-from orchestrator import catalog, cli, modules, workdir
+from orchestrator import catalog, cli
+from orchestrator.build import modules
+from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_LIVEPATCH, STB_LOCAL
+from orchestrator.host import workdir
 from orchestrator.nouns import KlpSymbol
-from orchestrator.prepare import Bench
 from orchestrator.report import directory
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from vmkit import TROUBLE, case, run_cases
 
-from orchestrator.prepare import Bench
+from orchestrator.build.prepare import Bench
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status
 
 AGAIN = 10

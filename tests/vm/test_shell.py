@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 from vmkit import ARCHES, MARK, PATIENCE, Klp
 
-from orchestrator import catalog, model, orders
-from orchestrator.prepare import Bench
+from orchestrator import catalog
+from orchestrator.build.prepare import Bench
+from orchestrator.model import model, orders
 
 ORDER = "+klp_patch +klp_target"
 PROMPT = "# "

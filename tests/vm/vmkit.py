@@ -19,10 +19,13 @@ from typing import Any, Self
 
 import psutil
 
-from orchestrator import catalog, lanes, orders, process, rig
+from orchestrator import catalog
+from orchestrator.build.prepare import Bench
 from orchestrator.catalog import module_set
+from orchestrator.host import process
+from orchestrator.model import orders
 from orchestrator.nouns import Case
-from orchestrator.prepare import Bench
+from orchestrator.run import lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 ARCHES = sorted(catalog.arches())

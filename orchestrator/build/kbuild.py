@@ -1,0 +1,297 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One kernel build by tuxmake in a working tree: configuration, compilation, what to keep of it.
+
+Facts of tuxmake 1.45 this relies on: an existing build directory is built on incrementally; its
+`config` target does nothing where a `.config` lies, so that the old one is removed first (kbuild
+compares option by option, and compiles nothing again for a new time stamp); `default` is `make`
+with no target; `--verbose` is make without --silent, whose lines make the progress; metadata.json
+is written before the build starts, atomically, with the line that reproduces it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.build import kconfig
+from orchestrator.deadline import Deadline
+from orchestrator.errors import BuildError, ConfigError, HarnessError
+from orchestrator.host import process, tools, workdir
+from orchestrator.nouns import Arch
+
+Progress = Callable[[int, int, str], None]  # (compiled so far, expected in all, the last file)
+
+# an absolute path is a tool of the host's (objtool)
+_COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+([^/\s]\S*\.o)$")
+_ERROR = re.compile(
+    r"(?::\d+: (?:fatal )?error: |: undefined reference to |^ERROR: modpost: |^error: "
+    r"|No space left on device|\*\*\* .*(?:Error \d|No rule|Stop\.))"
+)
+_SOURCE = re.compile(r"^source_\S+ := ", re.MULTILINE)  # fixdep writes it for each compilation
+_UNFINISHED = "klp-e2e-unfinished"  # lies in a build directory while make is at work there
+CCACHE_SIZE = "5G"
+USUAL_OBJECTS = 730  # of a kernel with our configuration, before one has been built
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A working tree and what belongs to it, in one directory of the cache."""
+
+    root: Path
+
+    @property
+    def source(self) -> Path:
+        return self.root / "src"
+
+    @property
+    def build(self) -> Path:
+        return self.root / "build"
+
+    @property
+    def output(self) -> Path:
+        """Where tuxmake puts build.log, metadata.json and reproducer.sh."""
+        return self.root / "output"
+
+    @property
+    def last_count(self) -> Path:
+        """How many objects the last finished build had."""
+        return self.root / "objects"
+
+    @property
+    def log(self) -> Path:
+        return self.output / "build.log"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """`objects`: files that a cold build compiles; `compiled`: what this one compiled."""
+
+    objects: int
+    compiled: int
+    cpu_seconds: float
+
+
+def make(
+    arch: Arch,
+    site: Site,
+    series: str,
+    fragment: str,
+    changed: Collection[str],
+    jobs: int,
+    progress: Progress,
+    deadline: Deadline | None,
+) -> Done:
+    """Configure and compile what `changed` (relative paths) makes necessary.
+
+    series: how messages call it. fragment: the requested options, on top of tinyconfig. Raises
+    ConfigError before anything is compiled when the kernel drops one; BuildError naming
+    architecture, series, the compiler's first error and the log.
+    """
+    mark = site.build / _UNFINISHED
+    if mark.exists():
+        # A compiler that was killed may have left part of an object, newer than its source. ccache
+        # gives back what was finished.
+        progress(0, 0, "the last build here was killed: starting afresh")
+        workdir.remove(site.build)
+    site.build.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    workdir.remove(site.output)
+    site.output.mkdir()
+    requested = site.root / "requested.config"
+    requested.write_text(fragment)
+    expected = _expected(site, changed)
+
+    (site.build / ".config").unlink(missing_ok=True)
+    command = _command(arch, site, requested, jobs)
+    progress(0, expected, "configuring")
+    seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
+    _check_config(arch, site, fragment)
+
+    compiled = 0
+
+    def on_line(line: str) -> None:
+        nonlocal compiled
+        if match := _COMPILED.match(line):
+            compiled += 1
+            progress(compiled, max(expected, compiled + 1), match[1])
+
+    try:
+        seconds += _run([*command, "kernel"], arch, site, series, on_line, deadline)
+    except BuildError:
+        mark.unlink()  # make ended by itself, and has removed what it could not finish
+        raise
+    mark.unlink()
+    objects = sum(1 for _ in _compiled_objects(site.build))
+    site.last_count.write_text(str(objects))
+    return Done(objects, compiled, seconds)
+
+
+def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
+    environment = {
+        # the same sources give the same kernel
+        "KBUILD_BUILD_TIMESTAMP": "@0",
+        "KBUILD_BUILD_VERSION": "1",
+        "KBUILD_BUILD_USER": "klp-e2e",
+        "KBUILD_BUILD_HOST": "klp-e2e",
+    }
+    return [
+        *(sys.executable, "-m", "tuxmake"),
+        f"--directory={site.source}",
+        f"--build-dir={site.build}",
+        f"--output-dir={site.output}",
+        f"--target-arch={arch.tuxmake_arch}",
+        f"--kernel-image={arch.image_target}",
+        f"--kconfig-add={requested}",
+        f"--jobs={jobs}",
+        *("--kconfig=tinyconfig", "--toolchain=gcc", "--wrapper=ccache", "--runtime=null"),
+        *("--compression-type=none", "--fail-fast", "--verbose"),
+        *(f"--environment={name}={value}" for name, value in environment.items()),
+        # the same program that modules will be compiled with, or kbuild warns of two compilers
+        f"CROSS_COMPILE={arch.cross_compile}",
+    ]
+
+
+def _environment() -> Mapping[str, str]:
+    root = workdir.cache_root()
+    return {
+        "CCACHE_DIR": str(root / workdir.CCACHE),
+        "CCACHE_BASEDIR": str(root),
+        "CCACHE_NOHASHDIR": "1",
+        "CCACHE_MAXSIZE": CCACHE_SIZE,
+        # tuxmake hands on make's lines as they come, not by blocks of them: they are our progress
+        "PYTHONUNBUFFERED": "1",
+        # neither the user's tuxmake nor the user's ccache settings
+        "XDG_CONFIG_HOME": str(root / "no-config"),
+    }
+
+
+def _run(
+    command: Sequence[str],
+    arch: Arch,
+    site: Site,
+    series: str,
+    on_line: Callable[[str], None],
+    deadline: Deadline | None,
+) -> float:
+    """CPU seconds taken. Raises BuildError with the first error."""
+    tools.need("ccache", "ccache")
+    log = site.root / "tuxmake.log"
+    log.unlink(missing_ok=True)
+    done = process.run(
+        command, env=_environment(), log=log, check=False, on_line=on_line, deadline=deadline
+    )
+    if done.code == 0:
+        return done.cpu_seconds
+    text = log.read_text(errors="replace")
+    first = next((line for line in text.splitlines() if _ERROR.search(line)), "")
+    first = first or (text.strip().splitlines() or ["tuxmake said nothing"])[-1]
+    if "No space left on device" in text:
+        raise HarnessError(
+            f"the disk is full, the {arch.name} kernel could not be built",
+            hint="free some space, or run `klp-e2e cache prune`",
+        )
+    raise BuildError(
+        f"the {arch.name} kernel does not build with series {series}: {first.strip()}",
+        hint=f"the whole log: {log}",
+        log=str(log),
+    )
+
+
+def _check_config(arch: Arch, site: Site, fragment: str) -> None:
+    final = (site.build / ".config").read_text()
+    lost = kconfig.lost(fragment, final)
+    if lost:
+        (site.build / _UNFINISHED).unlink()  # nothing was compiled
+        raise ConfigError(
+            f"the {arch.name} kernel does not take the configuration:\n"
+            + kconfig.explain(lost, lambda: _kconfig_files(site.source), final),
+            hint="request what the option depends on as well, or leave the option out",
+        )
+
+
+def _kconfig_files(source: Path) -> list[str]:
+    return [path.read_text(errors="replace") for path in sorted(source.rglob("Kconfig*"))]
+
+
+def _compiled_objects(build: Path) -> Iterator[Path]:
+    """The .cmd file of each object compiled for the kernel; the host's own tools left out."""
+    for base, subdirs, names in os.walk(build):
+        subdirs[:] = [name for name in subdirs if name not in ("scripts", "tools")]
+        for name in names:
+            if name.endswith(".o.cmd"):
+                path = Path(base) / name
+                if _SOURCE.search(path.read_text(errors="replace")):
+                    yield path
+
+
+def _expected(site: Site, changed: Collection[str]) -> int:
+    """How many files will be compiled, by the dependencies that the last build noted."""
+    if not (site.build / ".config").exists():
+        return int(site.last_count.read_text()) if site.last_count.exists() else USUAL_OBJECTS
+    needles = [
+        f"{site.source.name}/{name}" for name in changed if name.endswith((".c", ".h", ".S"))
+    ]
+    texts = (path.read_text(errors="replace") for path in _compiled_objects(site.build))
+    return sum(1 for text in texts if any(needle in text for needle in needles))
+
+
+# --- what is kept ------------------------------------------------------------------------------
+
+
+def module_tree(arch: Arch, site: Site, into: Path) -> None:
+    """What modules are built against, self-contained: `make -C INTO ARCH=... M=... modules`.
+
+    The list is that of the kernel's own linux-headers package (scripts/package/builddeb of 6.1,
+    scripts/package/install-extmod-build of 6.12), and the built modules in their directories.
+    """
+    srcarch = Path(arch.image_path).parts[1]  # arch/SRCARCH/boot/...
+    for name in _source_files(site.source, Path("arch") / srcarch):
+        # never written to in place: see worktree.sync
+        _place(site.source / name, into / name, link=True)
+    for name in _build_files(site.build, Path("arch") / srcarch):
+        _place(site.build / name, into / name, link=False)
+
+
+def _source_files(source: Path, arch: Path) -> Iterator[Path]:
+    for top in (Path(), arch):
+        yield from (path.relative_to(source) for path in (source / top).glob("Makefile*"))
+    for top in (Path("include"), Path("scripts")):
+        yield from _tree(source, top)
+    for base, _, names in os.walk(source / arch):
+        here = Path(base).relative_to(source)
+        if {"include", "scripts"} & set(here.parts):
+            yield from (here / name for name in names)
+        else:
+            yield from (here / name for name in names if name in ("Kbuild.platforms", "Platform"))
+
+
+def _build_files(build: Path, arch: Path) -> Iterator[Path]:
+    for top in (arch / "include", Path("include"), Path("scripts")):
+        yield from (p for p in _tree(build, top) if p.suffix not in (".o", ".a", ".cmd"))
+    for name in ("Module.symvers", ".config", "tools/objtool/objtool"):
+        if (build / name).exists():
+            yield Path(name)
+    yield from (path.relative_to(build) for path in sorted(build.rglob("*.ko")))
+
+
+def _tree(base: Path, top: Path) -> Iterator[Path]:
+    """Every file and link under base/top, relative to base."""
+    for directory, subdirs, names in os.walk(base / top):
+        here = Path(directory).relative_to(base)
+        for name in names + [s for s in subdirs if (Path(directory) / s).is_symlink()]:
+            yield here / name
+
+
+def _place(origin: Path, target: Path, link: bool) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if os.path.lexists(target):
+        target.unlink()  # a generated file has the same name: the build's own wins
+    if link:
+        os.link(origin, target, follow_symlinks=False)
+    else:
+        shutil.copy2(origin, target, follow_symlinks=False)

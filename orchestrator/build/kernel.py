@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernels: looked up by the hash of what they are made of, built if they are not there yet.
+
+CACHE/kernels/NAME-KEY/   a finished kernel, which never changes
+CACHE/trees/NAME-KEY/     a working tree for one (lineage of sources, architecture, config); the
+                          series put on it come and go, so that a build compiles what changed
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.build import kbuild, kconfig
+from orchestrator.build.kbuild import Progress, Site
+from orchestrator.deadline import Deadline
+from orchestrator.errors import BuildError, ConfigError
+from orchestrator.host import process, tools, workdir
+from orchestrator.model import known
+from orchestrator.nouns import Arch, Kernel
+from orchestrator.source import series, sources, worktree
+from orchestrator.source.series import Series
+from orchestrator.source.sources import SourceTree
+
+LAYOUT = 1  # of a finished kernel's directory: another number makes all of them anew
+TREE_GIB = 3.0  # a working tree with its build directory and ccache's share
+MODULE_TREE = "build"  # the directory that modules are built against
+
+
+def build(
+    arch: Arch,
+    source: str,
+    series_specs: Sequence[str] = (),
+    *,
+    jobs: int | None = None,
+    progress: Progress = lambda _done, _total, _text: None,
+    say: Callable[[str], None] = lambda _line: None,
+    deadline: Deadline | None = None,
+) -> Kernel:
+    """The kernel of a source with the series stacked on it, from the cache or built now.
+
+    jobs: parallel compilers, all cores by default. progress: see `kbuild.Progress`. say: one line
+    for anything else that takes time. Two runs that want the same kernel share one build.
+    Raises UsageError, PatchError, ConfigError, BuildError, HarnessError.
+    """
+    tree = sources.fetch(source, deadline, say)
+    stack = [one for spec in series_specs if (one := series.resolve(spec, tree.kernel)).patches]
+    fragment = configuration(arch)
+    compiler = compiler_version(arch)
+    key = _key(arch, tree, stack, fragment, compiler)
+    label = _label(stack)
+    name = f"{arch.name}-{_plain(tree.version)}-{_plain(label)}-{key[:16]}"
+    final = workdir.cache_root() / "kernels" / name
+    with workdir.locked(final, say), workdir.disk_errors(f"{name} cannot be built"):
+        problem = workdir.verify(final, trusting=f"{MODULE_TREE}/")
+        if problem and final.exists():
+            say(f"the cached kernel {name} is damaged ({problem}); building it again")
+        if problem:
+            _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
+        workdir.touch(final)
+        return load(final, arch)
+
+
+def _label(stack: Sequence[Series]) -> str:
+    """`livepatch-reload+fix.mbx`"""
+    return "+".join(Path(one.name).name for one in stack) or series.NONE
+
+
+def configuration(arch: Arch) -> str:
+    """What is requested on top of tinyconfig: base.config and the architecture's fragment."""
+    own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
+    texts = []
+    for path in (catalog.data_dir("kernel-config") / "base.config", own):
+        if not path.is_file():
+            raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
+        texts.append(path.read_text())
+    try:
+        return kconfig.merge(texts)
+    except ValueError as error:
+        raise ConfigError(f"base.config or {own}: {error}") from error
+
+
+def compiler_version(arch: Arch) -> str:
+    """The first line of gcc --version."""
+    compiler = f"{arch.cross_compile}gcc"
+    tools.need(compiler, _package_of(arch))
+    return process.run([compiler, "--version"]).output.splitlines()[0]
+
+
+def _package_of(arch: Arch) -> str:
+    """The Debian package of the architecture's compiler."""
+    return next((name for name in arch.packages if name.startswith("gcc")), "gcc")
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9.+~_-]+", "_", text)[:60]
+
+
+def _key(
+    arch: Arch, tree: SourceTree, stack: Sequence[Series], fragment: str, compiler: str
+) -> str:
+    parts = [
+        *(str(LAYOUT), tree.digest, fragment, compiler),
+        *(arch.kernel_arch, arch.tuxmake_arch, arch.cross_compile),
+        *(arch.image_target, arch.image_path),
+        *(digest for one in stack for digest in (one.name, one.digest)),
+    ]
+    return _hash(*parts)
+
+
+def _hash(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _build(
+    arch: Arch,
+    tree: SourceTree,
+    stack: Sequence[Series],
+    fragment: str,
+    compiler: str,
+    key: str,
+    final: Path,
+    jobs: int | None,
+    progress: Progress,
+    say: Callable[[str], None],
+    deadline: Deadline | None,
+) -> None:
+    root = workdir.cache_root() / "trees"
+    site = Site(root / f"{arch.name}-{_hash(tree.lineage, arch.name, fragment, compiler)[:16]}")
+    with workdir.locked(site.root, say):
+        workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
+        site.root.mkdir(parents=True, exist_ok=True)
+        with workdir.run_dir("patch") as scratch:
+            patched = series.apply(tree.directory, stack, scratch)
+        if not site.source.exists() and not sources.repair(tree, say):
+            tree = sources.fetch(tree.spec, deadline, say)
+        say(f"preparing the {arch.name} source tree of {tree.version}")
+        changed = worktree.sync(tree, patched, site.source)
+        jobs = jobs or os.cpu_count() or 1
+        done = kbuild.make(arch, site, _label(stack), fragment, changed, jobs, progress, deadline)
+        say(f"keeping the {arch.name} kernel")
+        with workdir.staging(final) as tmp:
+            _collect(arch, site, tmp)
+            record = {
+                "key": key,
+                "arch": arch.name,
+                "source": tree.spec,
+                "source_version": tree.version,
+                "series": [one.name for one in stack],
+                "release": (site.build / "include/config/kernel.release").read_text().strip(),
+                "version": tree.kernel,
+                "compiler": compiler,
+                **dataclasses.asdict(done),
+            }
+            (tmp / "kernel.json").write_text(json.dumps(record, indent=1))
+            workdir.publish(tmp, final)
+    workdir.touch(site.root)
+    workdir.touch(workdir.cache_root() / workdir.CCACHE)
+
+
+def _collect(arch: Arch, site: Site, into: Path) -> None:
+    """Copy what is kept of a build."""
+    image = site.build / arch.image_path
+    if not image.is_file():
+        raise BuildError(
+            f"the {arch.name} build left no {arch.image_path}",
+            hint=f"image_target and image_path of the architecture file; the log: {site.log}",
+            log=str(site.log),
+        )
+    for origin, name in (
+        (image, "image"),
+        (site.build / "System.map", "System.map"),
+        (site.build / ".config", "config"),
+        (site.build / "vmlinux", "vmlinux"),
+        (site.log, "build.log"),
+        (site.output / "metadata.json", "metadata.json"),
+        (site.output / "reproducer.sh", "reproducer.sh"),
+    ):
+        shutil.copy2(origin, into / name)
+    kbuild.module_tree(arch, site, into / MODULE_TREE)
+
+
+def load(directory: Path, arch: Arch) -> Kernel:
+    """A finished kernel from its directory."""
+    record = json.loads((directory / "kernel.json").read_text())
+    version = (record["version"][0], record["version"][1])
+    declared = catalog.load_toml(
+        catalog.data_dir("kernel-config") / "capabilities.toml", known.CapabilitiesFile
+    )
+    return Kernel(
+        key=record["key"],
+        arch=record["arch"],
+        source=record["source"],
+        source_version=record["source_version"],
+        series=tuple(record["series"]),
+        release=record["release"],
+        version=version,
+        compiler=record["compiler"],
+        directory=directory,
+        image=directory / "image",
+        system_map=directory / "System.map",
+        config=directory / "config",
+        build_tree=directory / MODULE_TREE,
+        source_tree=directory / MODULE_TREE,
+        capabilities=known.capabilities(declared.capability, version, arch.name, record["series"]),
+        objects=record["objects"],
+    )

@@ -1,0 +1,325 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Module sets: C sources -> .ko files as the guest loads them, and what is needed to check those.
+
+A set is built out of tree against a finished kernel, then its livepatches are converted: the
+symbols that set.toml names become klp symbols. Modules that others built are taken as they are.
+The result is a cache entry of its own, named by the digest of kernel, sources, relocation table and
+converter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.build import prebuilt
+from orchestrator.deadline import Deadline
+from orchestrator.elf import klp, reader, relocation
+from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
+from orchestrator.errors import BuildError, UsageError
+from orchestrator.host import process, workdir
+from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+
+AUTO = "auto"
+# What an earlier build left beside the sources; kbuild would take it for its own.
+_PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
+# Undefined in a module, and no export provides it (ignore_undef_symbol() in scripts/mod/modpost.c).
+_NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_"})
+
+
+def build(
+    kernel: Kernel,
+    arch: Arch,
+    module_set: ModuleSet,
+    *,
+    jobs: int,
+    deadline: Deadline,
+    on_wait: Callable[[str], None] | None = None,
+) -> BuiltSet:
+    """The set built against `kernel`, from the cache where it has been built before.
+
+    jobs: for make. on_wait: gets one line when another run is building the same.
+    Raises BuildError naming the first line the compiler objects to and the log; UsageError for a
+    livepatch that cannot be converted, and for a module that set.toml or kernel do not fit.
+    """
+    final = workdir.cache_root() / "modules" / _key(kernel, arch, module_set)
+    with workdir.locked(final, on_wait):
+        if workdir.verify(final) != "":
+            with workdir.staging(final) as tmp:
+                _fill(tmp, kernel, arch, module_set, jobs, deadline)
+                workdir.publish(tmp, final)
+        workdir.touch(final)
+    return read(module_set, final, arch)
+
+
+def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
+    """The set from its .ko files in `directory`. Raises UsageError for one that is none.
+
+    What they defer is added to what set.toml says: of a livepatch that others built it need not say
+    anything.
+    """
+    modules = {spec.name: _built(spec, directory, arch) for spec in module_set.modules}
+    specs = tuple(module.spec for module in modules.values())
+    return BuiltSet(replace(module_set, modules=specs), modules)
+
+
+def missing_types(arch: Arch, built_sets: Iterable[BuiltSet]) -> tuple[str, ...]:
+    """Names of relocation types that gcc emits on this architecture and no livepatch here carries.
+
+    Each name is followed by the C constructs that should have made one.
+    """
+    carried = {
+        entry.type
+        for built in built_sets
+        for module in built.modules.values()
+        for entry in module.klp_relocations
+    }
+    return tuple(
+        f"{row.name} ({', '.join(row.emitted_for)})"
+        for row in arch.relocations
+        if row.emitted_for and row.number not in carried
+    )
+
+
+# --- what the result depends on ----------------------------------------------------------------
+
+
+def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
+    """Name below the build directory -> file. Sets include the common headers as "../NAME.h"."""
+    files = {p.name: p for p in sorted(catalog.data_dir("images/modules").glob("*.h"))}
+    for path in sorted(module_set.directory.rglob("*")):
+        inside = path.relative_to(module_set.directory)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if not hidden and not path.name.endswith(_PRODUCTS) and path.is_file():
+            files[f"set/{inside}"] = path
+    return files
+
+
+def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
+    """The modules that are not there yet."""
+    return tuple(spec for spec in module_set.modules if not spec.ko)
+
+
+def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
+    digest = hashlib.sha256()
+    converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
+    converter.append(Path(prebuilt.__file__))
+    sources = _sources(module_set) if _of_sources(module_set) else {}
+    given = prebuilt.files(module_set, arch)
+    for part in (
+        *_built_against(kernel, whole=bool(module_set.in_tree or given)),
+        module_set.name,
+        repr((module_set.modules, module_set.in_tree)),
+        repr(arch.relocations),
+        *(f"{name} {workdir.file_digest(path)}" for name, path in sources.items()),
+        *(f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in given.items()),
+        *(f"{path.name} {workdir.file_digest(path)}" for path in converter),
+    ):
+        digest.update(part.encode() + b"\0")
+    return f"{module_set.name}-{arch.name}-{digest.hexdigest()[:32]}"
+
+
+def _built_against(kernel: Kernel, whole: bool) -> Iterator[str]:
+    """What of a kernel the modules depend on. Not all of it, unless `whole`: kernels that differ in
+    a few lines of code have the same headers, symbols and configuration, and share modules."""
+    if whole:
+        yield kernel.key
+        return
+    tree = kernel.build_tree.relative_to(kernel.directory)
+    for name, digest in sorted(workdir.digests(kernel.directory).items()):
+        if name.startswith(f"{tree}/") and not name.endswith(".ko"):
+            yield f"{name} {digest}"
+
+
+# --- building ----------------------------------------------------------------------------------
+
+
+def _fill(
+    tmp: Path, kernel: Kernel, arch: Arch, module_set: ModuleSet, jobs: int, deadline: Deadline
+) -> None:
+    """Put every module of the set into `tmp`, as NAME.ko, the livepatches converted."""
+    exported = _exported(kernel.build_tree / "Module.symvers")
+    given = prebuilt.files(module_set, arch)
+    prebuilt.check_kernel(given, module_set, kernel, arch)
+    files = {**_made(kernel, arch, module_set, jobs, deadline), **given}
+    for name, data in files.items():
+        exported |= prebuilt.exports(data, f"{name}.ko")
+    widths = relocation.field_bytes(arch.relocations)
+    for spec in module_set.modules:
+        data = files[spec.name]
+        elf = reader.read(data, f"{spec.name}.ko")
+        reader.expect_machine(elf, arch.elf_machine, arch.byte_order, f"{spec.name}.ko")
+        if spec.klp_symbols:
+            symbols, elsewhere = _klp_symbols(spec, files)
+            data = klp.convert(
+                data, symbols, elsewhere=elsewhere, field_bytes=widths, name=f"{spec.name}.ko"
+            )
+        _refuse_unresolved(spec, data, exported)
+        prebuilt.check_depends(data, spec, f"{spec.name}.ko")
+        (tmp / f"{spec.name}.ko").write_bytes(data)
+    prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)
+
+
+def _made(
+    kernel: Kernel, arch: Arch, module_set: ModuleSet, jobs: int, deadline: Deadline
+) -> Mapping[str, bytes]:
+    """Module name -> .ko, of those that are built here or came with the kernel's own build."""
+    if not _of_sources(module_set):
+        return {}
+    if module_set.in_tree:
+        return _in_tree(kernel, module_set)
+    with workdir.run_dir("modules") as scratch:
+        return _make(scratch, kernel, arch, module_set, jobs, deadline)
+
+
+def _make(
+    scratch: Path,
+    kernel: Kernel,
+    arch: Arch,
+    module_set: ModuleSet,
+    jobs: int,
+    deadline: Deadline,
+) -> Mapping[str, bytes]:
+    """Module name -> the .ko file that kbuild made of our sources."""
+    for name, path in _sources(module_set).items():
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, scratch / name)
+    log = workdir.cache_root() / "logs" / f"modules-{module_set.name}-{arch.name}.log"
+    log.parent.mkdir(exist_ok=True)
+    log.write_text("")
+    argv = [
+        *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
+        *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
+        # The targets' symbols stay undefined until the livepatches are converted.
+        "KBUILD_MODPOST_WARN=1",
+        *(f"M={scratch / 'set'}", "modules"),
+    ]
+    try:
+        process.run(argv, deadline=deadline, log=log)
+    except process.CommandFailed as error:
+        line = first_error(log.read_text(errors="replace"), scratch / "set") or str(error)
+        raise BuildError(
+            f"module set {module_set.name} does not build for {arch.name}: {line}",
+            hint=f"the whole output is in {log}",
+            log=str(log),
+        ) from error
+    wanted = _of_sources(module_set)
+    return _collect(wanted, scratch / "set", f"{module_set.directory}/Kbuild builds no")
+
+
+def _in_tree(kernel: Kernel, module_set: ModuleSet) -> Mapping[str, bytes]:
+    """Module name -> the .ko file that came with the kernel's own build."""
+    directory = kernel.build_tree / module_set.in_tree
+    return _collect(
+        _of_sources(module_set),
+        directory,
+        f"the kernel's {module_set.in_tree} has no",
+        "the kernel's .config must ask for it as a module",
+    )
+
+
+def _collect(
+    wanted: Sequence[ModuleSpec], directory: Path, complaint: str, hint: str = ""
+) -> Mapping[str, bytes]:
+    # A file may be called a-b.ko; its module's name is a_b (scripts/Makefile.lib, modname).
+    found = {path.stem.replace("-", "_"): path for path in directory.glob("*.ko")}
+    for spec in wanted:
+        if spec.name not in found:
+            raise BuildError(
+                f"{complaint} {spec.name}.ko", hint=hint or f"add {spec.name}.o to obj-m"
+            )
+    return {spec.name: found[spec.name].read_bytes() for spec in wanted}
+
+
+_COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
+_KBUILD = re.compile(r"^(?:ERROR: .+|make(?:\[\d+\])?: \*\*\* .+|ld: .+)$", re.MULTILINE)
+
+
+def first_error(log: str, root: Path) -> str:
+    """The first line of a build's output that says what is wrong, "" when none does.
+
+    Names of files below `root`, where the sources were copied to, become relative to it.
+    """
+    found = _COMPILER.search(log) or _KBUILD.search(log)
+    return found[0].replace(f"{root}/", "") if found else ""
+
+
+# --- converting --------------------------------------------------------------------------------
+
+
+def _klp_symbols(
+    spec: ModuleSpec, files: Mapping[str, bytes]
+) -> tuple[tuple[KlpSymbol, ...], Mapping[KlpSymbol, str]]:
+    """What set.toml asks for, "auto" resolved against the object's own .ko; and of the symbols of
+    other modules, "MODULE:NAME", the object that asks for them."""
+    symbols, elsewhere = [], {}
+    for object_name, entries in spec.klp_symbols.items():
+        for entry in entries:
+            name, _, sympos = entry.rpartition(":")[2].partition(",")
+            owner = entry.rpartition(":")[0] or object_name
+            if entry == AUTO:
+                continue
+            if sympos and not sympos.isdecimal():
+                raise UsageError(
+                    f"{spec.name}: klp_symbols of {object_name}: {entry!r} is no symbol",
+                    hint='write "NAME", or "NAME,1" for the first of several of that name',
+                )
+            symbols.append(KlpSymbol(owner, name, int(sympos or 0)))
+            if owner != object_name:
+                elsewhere[symbols[-1]] = object_name
+    given = {symbol.name for symbol in symbols}
+    for object_name, entries in spec.klp_symbols.items():
+        if AUTO in entries:
+            if object_name not in files:
+                raise BuildError(
+                    f'{spec.name}: "{AUTO}" needs a module, and the set has no {object_name}',
+                    hint="name the symbols one by one in klp_symbols",
+                )
+            symbols += klp.auto_symbols(
+                files[spec.name], files[object_name], object_name, given=given
+            )
+    return tuple(symbols), elsewhere
+
+
+def _exported(symvers: Path) -> frozenset[str]:
+    """Names in a Module.symvers: CRC, symbol, module, kind of export, namespace, tab-separated."""
+    return frozenset(line.split("\t")[1] for line in symvers.read_text().splitlines())
+
+
+def _refuse_unresolved(spec: ModuleSpec, data: bytes, exported: frozenset[str]) -> None:
+    """What modpost would have refused, and the guest would: a symbol that nobody provides."""
+    for symbol in reader.read(data, f"{spec.name}.ko").symbols:
+        if (
+            symbol.shndx == SHN_UNDEF
+            and symbol.binding != STB_WEAK
+            and symbol.name not in exported
+            and symbol.name not in _NOT_NEEDED
+        ):
+            raise BuildError(
+                f"{spec.name}.ko needs {symbol.name}, which nothing exports",
+                hint="was it built for this kernel, and is what exports it in the set?"
+                if spec.ko
+                else "name it, under its object, in klp_symbols of set.toml",
+            )
+
+
+def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
+    path = directory / f"{spec.name}.ko"
+    elf = reader.read(path.read_bytes(), path.name)
+    relocations = klp.klp_relocations(elf, relocation.field_bytes(arch.relocations), path.name)
+    deferred: dict[str, tuple[str, ...]] = {r.object: () for r in relocations}
+    for found in relocations:
+        entry = f"{found.symbol.name},{found.symbol.sympos}"
+        if entry not in deferred[found.object]:
+            deferred[found.object] += (entry,)
+    return BuiltModule(
+        spec=replace(spec, klp_symbols={**deferred, **spec.klp_symbols}),
+        path=path,
+        klp_relocations=relocations,
+        symbols=reader.definitions(elf),
+    )

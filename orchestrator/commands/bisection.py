@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e bisect` does: which patch of a series, or which commit, changes what an order does.
+
+DIR/bisect.log        one line for each kernel that was tried, with what it said
+DIR/git-bisect.log    over commits: for `git bisect replay` in one's own repository
+DIR/POINT/            the results directory of each kernel
+"""
+
+from __future__ import annotations
+
+import shlex
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build import prepare
+from orchestrator.commands import bisect, gitbisect, options, session
+from orchestrator.commands.bisect import Seen
+from orchestrator.commands.options import BuildOptions
+from orchestrator.errors import BuildError, HarnessError, UsageError
+from orchestrator.model.orders import format as notation
+from orchestrator.nouns import Arch, Case
+from orchestrator.report import directory
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.run.rig import Options, Rig
+from orchestrator.source import series
+from orchestrator.source.sources import fetch
+from orchestrator.verdicts import CaseResult, Status
+
+
+@dataclass(frozen=True, slots=True)
+class BisectOptions:
+    build: BuildOptions  # of one architecture
+    case: Case
+    times: int  # cold boots of each kernel; one failure is enough
+    directory: Path
+
+    @property
+    def arch(self) -> Arch:
+        return self.build.arches[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The change, and what was seen on either side of it."""
+
+    culprits: tuple[str, ...]  # one, or more where those between could not be told
+    before: Seen
+    after: Seen
+
+
+def over_series(asked: BisectOptions, command: Sequence[str], reporter: Reporter) -> Found:
+    """Which patch of the last series: prefixes of it are built on top of the others."""
+    session.need_emulators(asked.build)
+    *below, last = asked.build.series or (options.BARE,)
+    tree = fetch(asked.build.source, say=reporter.say)
+    patches = series.resolve(last, tree.kernel).patches
+    if not patches:
+        raise UsageError(f"series {last} has no patch for {asked.build.source}: nothing to bisect")
+    looking = _Looking(asked, command, reporter)
+    seen: dict[int, Seen] = {}
+
+    def look(number: int) -> Seen:
+        # the whole series goes by its own name: it may be built already
+        name = last if number == len(patches) else f"{last}@{number}"
+        wanted = replace(asked.build, series=(*below, name) if number else tuple(below))
+        seen[number] = looking.at(f"{number:02}", name, wanted)
+        return seen[number]
+
+    change = bisect.search(len(patches) + 1, look)
+    culprits = tuple(patch.name for patch in patches[change.before : change.after])
+    return Found(culprits, seen[change.before], seen[change.after])
+
+
+def over_commits(
+    asked: BisectOptions, good: str, bad: str, command: Sequence[str], reporter: Reporter
+) -> Found:
+    """Which commit between two of --kernel git:REPO."""
+    session.need_emulators(asked.build)
+    kind, _, place = asked.build.source.partition(":")
+    repository = place.partition("#")[0]
+    if kind != "git":
+        raise UsageError(
+            f"--good and --bad are commits, and {asked.build.source} has none",
+            hint="--kernel git:REPO --good REF --bad REF",
+        )
+    looking = _Looking(asked, command, reporter)
+    reporter.say(f"cloning {repository}")
+    with gitbisect.working_copy(repository) as tree:
+        here = replace(asked.build, source=f"dir:{tree}")
+
+        def look(commit: str, name: str) -> Seen:
+            return looking.at(commit[:12], name, here, source=f"git:{repository}#{commit}")
+
+        found = gitbisect.search(tree, good, bad, look)
+    directory.write(asked.directory / "git-bisect.log", found.log)
+    return Found(found.culprits, found.before, found.after)
+
+
+class _Looking:
+    """Builds a kernel, runs the order on it, writes down what it said."""
+
+    def __init__(self, asked: BisectOptions, command: Sequence[str], reporter: Reporter) -> None:
+        self._asked = asked
+        self._command = command
+        self._reporter = reporter
+        directory.prepare(asked.directory)
+        self._lines = [f"# {shlex.join(command)}"]
+
+    def at(self, place: str, name: str, wanted: BuildOptions, source: str = "") -> Seen:
+        """`source`: how the kernel is called where results tell how to reproduce them."""
+        seen = self._judged(place, name, wanted, source or wanted.source)
+        line = f"{seen.name}: {seen.word}"
+        self._reporter.say(line)
+        self._lines.append(line)
+        directory.write(self._asked.directory / "bisect.log", "\n".join(self._lines) + "\n")
+        return seen
+
+    def _judged(self, place: str, name: str, wanted: BuildOptions, source: str) -> Seen:
+        case = self._asked.case
+        try:
+            (bench,) = session.benches(wanted, (case.module_set,), self._reporter)
+        except (BuildError, HarnessError) as trouble:
+            return Seen(name, None, str(trouble))
+        run = replace(
+            session.begun(wanted, self._command, strict=True),
+            source=source,
+            planned=self._asked.times,
+            kernels=(bench.kernel,),
+            qemu={bench.arch.name: prepare.qemu_version(bench.arch)},
+            started=time.time(),
+        )
+        results: list[CaseResult] = []
+        with (
+            ResultsDirectory(self._asked.directory / place, run) as written,
+            Rig(bench, Options(cold=self._asked.times > 1), threading.Event()) as rig,
+        ):
+            for _ in range(self._asked.times):
+                results.append(written.add(rig.run(case)))
+        for result in results:
+            if result.status in (Status.FAIL, Status.KNOWN):
+                return Seen(name, True, result.reason, result.reproduce)
+        if any(result.status is Status.ERROR for result in results):
+            return Seen(name, None, results[0].reason)
+        return Seen(name, False, "", results[0].reproduce)
+
+
+def lines(asked: BisectOptions, found: Found) -> list[str]:
+    """What there is to say: the culprit, the order, what was seen before it and with it."""
+    what = "begins to fail" if found.after.fails else "begins to pass"
+    several = len(found.culprits) > 1
+    return [
+        f"{asked.arch.name}: the order {what} with {'one of' if several else found.culprits[0]}",
+        *(f"    {name}" for name in found.culprits if several),
+        f"  order      {notation(asked.case.order)}",
+        f"  before     {found.before.name}: {found.before.word}",
+        f"  after      {found.after.name}: {found.after.word}",
+        f"  reproduce  {(found.after if found.after.fails else found.before).reproduce}",
+    ]

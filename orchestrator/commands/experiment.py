@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e ablate` and `mutate` do, from options to a directory. Prints nothing itself.
+
+Each architecture is a lane: it builds an altered kernel, which after the last one is a matter of an
+object or two, and runs orders on it, while the other lane does the same.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options, session
+from orchestrator.commands.options import BuildOptions
+from orchestrator.elf import reader, relocation, writer
+from orchestrator.elf.breakage import BREAKAGES
+from orchestrator.elf.inspection import inspect
+from orchestrator.elf.klpformat import VMLINUX
+from orchestrator.elf.rules import RULES
+from orchestrator.errors import BuildError, HarnessError
+from orchestrator.host import workdir
+from orchestrator.nouns import Arch, Case
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
+from orchestrator.run import lanes
+from orchestrator.run.rig import Options, Rig
+from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged, label
+from orchestrator.verdicts import CaseResult, Status
+
+DOCUMENT = "6-documentation"
+
+
+@dataclass(frozen=True, slots=True)
+class ExperimentOptions:
+    build: BuildOptions
+    kind: Kind
+    alterations: tuple[Alteration, ...]
+    patches: Path | None  # where they lie; None: ours
+    suite: str
+    whole: bool  # every order, also after one has failed
+    controls: int  # how often the unaltered kernel is run
+    directory: Path
+
+
+def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
+    """The directory with what is known before anything is built."""
+    run = session.begun(asked.build, command, strict=True)
+    chosen = {"arches": " ".join(arch.name for arch in asked.build.arches), "suite": asked.suite}
+    chosen |= {"patches": str(asked.patches)} if asked.patches else {}
+    names = tuple(each.name for each in asked.alterations)
+    head = Document(
+        SCHEMA, replace(run, options=chosen), asked.kind, names, asked.whole, asked.controls
+    )
+    return TriedDirectory(asked.directory, head)
+
+
+def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDirectory]:
+    """An experiment that was interrupted, with everything as it was asked for."""
+    writer = TriedDirectory.resumed(place)
+    head, run = writer.head, writer.head.run
+    arches = tuple(map(run.arch_spec, run.options["arches"].split()))
+    built = options.build(arches, run.source, run.series or (options.BARE,), jobs)
+    patches = Path(run.options["patches"]) if "patches" in run.options else None
+    asked = ExperimentOptions(
+        build=built,
+        kind=head.kind,
+        alterations=options.alterations(head.kind, head.alterations, patches),
+        patches=patches,
+        suite=run.options["suite"],
+        whole=head.whole,
+        controls=head.controls,
+        directory=writer.path,
+    )
+    return asked, writer
+
+
+def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter) -> None:
+    """Try every alteration on every architecture; each trial is on disk before the next begins.
+
+    Raises what the unaltered kernel's build raises: without it nothing can be said.
+    """
+    session.need_emulators(asked.build)
+    cases = options.suite_cases(asked.suite)
+    module_sets = tuple(case.module_set for case in cases)
+    controls = session.benches(asked.build, module_sets, reporter)
+    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
+    kernels = tuple(bench.kernel for bench in controls)
+    writer.update(replace(writer.head.run, kernels=kernels, qemu=qemu))
+    stop, mutex = threading.Event(), threading.Lock()
+    made = [_Lane(asked, cases, bench, writer, reporter, stop, mutex) for bench in controls]
+
+    def end() -> None:
+        for lane in made:
+            lane.end()
+
+    with writer:
+        lanes.side_by_side([lane.work for lane in made], stop, end)
+
+
+class _Lane:
+    """One architecture's trials, in turn."""
+
+    def __init__(
+        self,
+        asked: ExperimentOptions,
+        cases: tuple[Case, ...],
+        control: Bench,
+        writer: TriedDirectory,
+        reporter: Reporter,
+        stop: threading.Event,
+        mutex: threading.Lock,
+    ) -> None:
+        self._asked = asked
+        self._control = control
+        self._arch: Arch = control.arch
+        self._writer = writer
+        self._reporter = reporter
+        self._stop = stop
+        self._mutex = mutex
+        self._rig: Rig | None = None
+        self._cases = cases
+
+    def end(self) -> None:
+        """From another thread: end the guest there is."""
+        rig = self._rig
+        if rig is not None:
+            rig.kill()
+
+    def work(self) -> None:
+        """The unaltered kernel first: an order that it fails catches nobody."""
+        for number in range(self._asked.controls):
+            name = CONTROL if self._asked.controls == 1 else f"{CONTROL}-{number + 1}"
+            control = Trial(CONTROL, self._arch.name)
+            before = self._writer.trial(name, self._arch.name)
+            if before is None:
+                # A failure that is known would catch every alteration, too.
+                bench = replace(self._control, known_issues=())
+                before = self._orders(name, bench, control, self._cases, whole=True)
+                self._tell(name, replace(before, alteration=CONTROL))
+            wrong = set(before.caught_by)
+            self._cases = tuple(c for c in self._cases if label(c) not in wrong)
+        for alteration in self._asked.alterations:
+            if self._stop.is_set():
+                return
+            if self._writer.trial(alteration.name, self._arch.name) is None:
+                trial = self._tried(alteration)
+                if not self._stop.is_set():  # an interrupted trial says nothing
+                    self._tell(alteration.name, trial)
+        if self._asked.kind is Kind.ABLATION and not self._writer.trial(DOCUMENT, self._arch.name):
+            self._tell(DOCUMENT, documented(self._control))
+
+    def _tell(self, name: str, trial: Trial) -> None:
+        with self._mutex:
+            self._writer.add(name, trial)
+            self._reporter.say(line(trial))
+            done = self._writer.done(self._arch.name)
+            total = self._writer.head.planned
+            self._reporter.advance(f"{self._asked.kind}s on {self._arch.name}", done, total)
+
+    def _tried(self, alteration: Alteration) -> Trial:
+        trial = Trial(
+            alteration.name, self._arch.name, unseen=alteration.unseen_on(self._arch.name)
+        )
+        began = time.monotonic()
+        try:
+            bench = self._built(alteration)
+        except BuildError as trouble:
+            return replace(trial, outcome=Outcome.UNBUILT, reason=trouble.whole)
+        except HarnessError as trouble:
+            return replace(trial, reason=trouble.whole)
+        trial = replace(trial, build_seconds=time.monotonic() - began)
+        if _contents(bench) == _contents(self._control):
+            return replace(trial, outcome=Outcome.SAME)
+        cases = alteration.in_turn(self._cases)
+        return self._orders(alteration.name, bench, trial, cases, self._asked.whole)
+
+    def _built(self, alteration: Alteration) -> Bench:
+        wanted = self._asked.build
+        (bench,) = prepare.benches(
+            (self._arch,),
+            source=wanted.source,
+            series=(*wanted.series, alteration.series),
+            module_sets=tuple(self._control.sets),
+            jobs=max(1, wanted.jobs // len(wanted.arches)),
+            say=lambda text: None,
+            advance=lambda task, done, total: None,
+        )
+        return replace(bench, known_issues=())  # what is wrong with it is our doing
+
+    def _orders(
+        self, name: str, bench: Bench, trial: Trial, cases: Sequence[Case], whole: bool
+    ) -> Trial:
+        """The trial judged; each result is in a results directory of its own."""
+        began = time.monotonic()
+        run = replace(
+            self._writer.head.run,
+            series=bench.kernel.series,
+            kernels=(bench.kernel,),
+            planned=len(cases),
+            started=time.time(),
+        )
+        results: list[CaseResult] = []
+        place = self._writer.place(name, self._arch.name)
+        with (
+            ResultsDirectory(place, run) as directory,
+            Rig(bench, Options(), self._stop) as self._rig,
+        ):
+            for case in cases:
+                result = self._rig.run(case)
+                if self._stop.is_set():
+                    break
+                results.append(directory.add(result))
+                if result.status is Status.FAIL and not whole:
+                    directory.update(replace(directory.run, planned=len(results)))
+                    break
+        return replace(judged(trial, results), run_seconds=time.monotonic() - began)
+
+
+def documented(bench: Bench) -> Trial:
+    """The sixth piece of the series has no code: it is the format's documentation, and what stands
+    on it is `inspect`. Of each rule that is more than a warning: is a good module of ours, broken
+    against it, told by that rule?"""
+    module = next(
+        module
+        for built in bench.sets.values()
+        for module in built.modules.values()
+        if any(entry.object != VMLINUX for entry in module.klp_relocations)
+    )
+    widths = relocation.field_bytes(bench.arch.relocations)
+    good = reader.read(module.path.read_bytes(), module.path.name)
+    rules = [name for name, rule in RULES.items() if not rule.warning]
+    told = []
+    for rule in rules:
+        broken = writer.write(BREAKAGES[rule](good))
+        violations = inspect(broken, field_bytes=widths, name=rule).violations
+        if rule in {violation.rule for violation in violations}:
+            told.append(rule)
+    untold = sorted(set(rules) - set(told))
+    return Trial(
+        DOCUMENT,
+        bench.arch.name,
+        Outcome.SURVIVED if untold else Outcome.CAUGHT,
+        orders=len(rules),
+        caught_by=tuple(f"inspect/{rule}" for rule in told),
+        symptom=f"not told by inspect: {', '.join(untold)}" if untold else RULES[told[0]].text,
+    )
+
+
+def line(trial: Trial) -> str:
+    """`CAUGHT    s390x 3-s390-mod-arch-specific: basic/livepatch-first: ..., 45 of 75, 63 s`"""
+    text = f"{trial.outcome:<8}  {trial.arch} {trial.alteration}"
+    if trial.caught_by:
+        text += f": {trial.caught_by[0]}: {trial.symptom}"
+    elif trial.reason:
+        text += f": {trial.reason}"
+    seconds = trial.build_seconds + trial.run_seconds
+    return f"{text} ({len(trial.caught_by)} of {trial.orders} orders, {seconds:.0f} s)"
+
+
+def _contents(bench: Bench) -> Mapping[str, str]:
+    """The digest of everything a guest runs of it."""
+    files = {"kernel": bench.kernel.image}
+    for name, built in bench.sets.items():
+        files.update((f"{name}/{m}", module.path) for m, module in built.modules.items())
+    return {name: workdir.file_digest(path) for name, path in files.items()}

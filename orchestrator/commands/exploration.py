@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e explore` does, from options to a directory. Prints nothing itself."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import options, session
+from orchestrator.commands.options import BuildOptions
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.explore import bundle, survey, triage
+from orchestrator.explore.explore import Path as Events
+from orchestrator.explore.survey import Ground, Listener, Wanted
+from orchestrator.model.findings import Way, signature
+from orchestrator.model.orders import format as notation
+from orchestrator.nouns import Channel, Order
+from orchestrator.report import directory
+from orchestrator.report.explored import FINDINGS, SCHEMA, Document, ExploreDirectory, Walked
+from orchestrator.report.progress import Reporter
+from orchestrator.run.rig import Options, Rig
+from orchestrator.verdicts import CaseResult, GuestRecord, Step
+
+SAVE_SECONDS = 5.0  # between two writings of the totals; the journal is written at once
+
+
+@dataclass(frozen=True, slots=True)
+class ExploreOptions:
+    build: BuildOptions
+    module_sets: tuple[str, ...]
+    wanted: Wanted
+    channel: Channel
+    strict: bool
+    directory: Path
+
+
+def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
+    """The directory with what is known before anything is built."""
+    run = session.begun(asked.build, command, asked.strict)
+    run = replace(run, options={"arches": " ".join(arch.name for arch in asked.build.arches)})
+    head = Document(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
+    return ExploreDirectory(asked.directory, head)
+
+
+def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirectory]:
+    """An exploration that was interrupted, with everything as it was asked for."""
+    writer = ExploreDirectory.resumed(place)
+    head = writer.head
+    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
+    built = options.build(arches, head.run.source, head.run.series or (options.BARE,), jobs)
+    asked = ExploreOptions(
+        built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
+    )
+    return asked, writer
+
+
+def guests(built: BuildOptions) -> int:
+    """How many guests of each architecture keep this host's cores busy."""
+    return max(1, len(os.sched_getaffinity(0)) // len(built.arches))
+
+
+def minimise(
+    results: Path,
+    name: str,
+    tries: int,
+    place: Path | None,
+    jobs: int | None,
+    reporter: Reporter,
+) -> Way:
+    """The shortest order that fails as a case of a results directory did, as a bundle too.
+
+    Raises UsageError when there is no such case or it did not fail; HarnessError when it does not
+    fail any more.
+    """
+    run, found = directory.read(results)
+    result = _failed(found, name)
+    like = signature(result)
+    if like is None:
+        raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
+    case = result.case
+    arch = (run.arch_spec(result.arch),)
+    built = options.build(arch, run.source, run.series or (options.BARE,), jobs)
+    (bench,) = session.benches(built, (case.module_set,), reporter)
+    stop = threading.Event()
+    with Rig(bench, Options(), stop) as warm, Rig(bench, Options(cold=True), stop) as cold:
+        reporter.say(f"minimising {notation(case.order)}")
+        short = triage.shortest(case, like, warm.run)
+        if short is None:
+            raise HarnessError(
+                f"{name} does not fail in this way any more: {like}",
+                hint="has the kernel changed since? klp-e2e run tells",
+            )
+        reporter.say(f"booting it {tries} times")
+        way = Way(short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries)
+    bundled = place or results / FINDINGS / name.replace("/", "-")
+    bundle.write(bundled.absolute(), bench, short, (way.repeated, way.tries))
+    return replace(way, bundle=str(bundled))
+
+
+def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
+    """`ARCH/SET/NAME` among a run's results."""
+    names = {f"{r.arch}/{r.case.module_set}/{r.case.name}": r for r in found}
+    if name not in names:
+        bad = [n for n, r in names.items() if r.first_failure() is not None]
+        raise UsageError(
+            f"these results have no case {name}", hint=f"that failed: {', '.join(bad) or 'none'}"
+        )
+    return names[name]
+
+
+def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
+    """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
+    session.need_emulators(asked.build)
+    benches = session.benches(asked.build, asked.module_sets, reporter)
+    _same_kernels(writer, benches)
+    run = writer.head.run
+    writer.update(
+        replace(
+            run,
+            kernels=tuple(bench.kernel for bench in benches),
+            qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in benches},
+        )
+    )
+    grounds = [Ground(b, name, asked.wanted) for b in benches for name in asked.module_sets]
+    writer.restore(grounds)
+    with _Scribe(writer, grounds, reporter) as scribe:
+        survey.explore(grounds, asked.wanted, Options(channel=asked.channel), scribe.listener())
+
+
+def _same_kernels(writer: ExploreDirectory, benches: Sequence[Bench]) -> None:
+    """What is taken up again must go on with the kernels it began with."""
+    before = {kernel.arch: kernel.key for kernel in writer.head.run.kernels}
+    for bench in benches:
+        if before.get(bench.arch.name, bench.kernel.key) != bench.kernel.key:
+            raise UsageError(
+                f"the {bench.arch.name} kernel is not the one this exploration began with",
+                hint="source, series, config or compiler have changed: begin a new one",
+            )
+
+
+class _Scribe:
+    """Writes down what a survey tells, and says how far it is."""
+
+    def __init__(
+        self, writer: ExploreDirectory, grounds: Sequence[Ground], reporter: Reporter
+    ) -> None:
+        self._writer = writer
+        self._grounds = grounds
+        self._reporter = reporter
+        self._saved = time.monotonic()
+
+    def __enter__(self) -> _Scribe:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        run = self._writer.head.run
+        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else kind.__name__
+        self._writer.update(replace(run, finished=time.time(), trouble=why))
+        self._writer.save(self._grounds)
+        self._writer.close()
+
+    def listener(self) -> Listener:
+        return Listener(
+            self._verified,
+            self._failed,
+            self._changed,
+            self._found,
+            self._guest,
+            self._reporter.say,
+        )
+
+    def _verified(self, ground: Ground, path: Events, step: Step, seconds: float) -> None:
+        order, read = notation(Order(path)), step.relocations_read
+        self._writer.walked(Walked(*_where(ground), order, True, read, seconds=round(seconds, 4)))
+        self._advance(ground)
+
+    def _failed(self, ground: Ground, path: Events, beyond: int) -> None:
+        self._writer.save(self._grounds)  # its finding, before the order counts as walked
+        self._writer.walked(Walked(*_where(ground), notation(Order(path)), False, beyond=beyond))
+        self._advance(ground)
+
+    def _advance(self, ground: Ground) -> None:
+        tally = ground.tally
+        note = f"depth {tally.depth}, {tally.relocations} relocations, {len(ground.findings)} found"
+        self._reporter.advance(f"exploring {ground}", tally.done, tally.planned, note)
+
+    def _changed(self, ground: Ground) -> None:
+        if time.monotonic() - self._saved > SAVE_SECONDS:
+            self._writer.save(self._grounds)
+            self._saved = time.monotonic()
+
+    def _found(self, ground: Ground, way: Way) -> Way:
+        known = f" ({way.result.known_issue})" if way.result.known_issue else ""
+        reliability = f"{way.repeated}/{way.tries}"
+        self._reporter.say(
+            f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
+        )
+        place = self._writer.bundle(f"{ground.bench.arch.name}-{ground.name}")
+        bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
+        return replace(way, bundle=str(place.relative_to(self._writer.path)))
+
+    def _guest(self, record: GuestRecord) -> None:
+        run = self._writer.head.run
+        self._writer.update(replace(run, guests=(*run.guests, record)))
+
+
+def _where(ground: Ground) -> tuple[str, str]:
+    return ground.bench.arch.name, ground.name

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e kselftest` does, from options to results: the kernel's own livepatch tests, each
+script on a fresh guest. Prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build import image, prepare, testtree
+from orchestrator.build.prepare import SET_SECONDS, Bench
+from orchestrator.build.testtree import Tree
+from orchestrator.commands import session
+from orchestrator.commands.options import BuildOptions
+from orchestrator.deadline import Deadline
+from orchestrator.errors import UsageError
+from orchestrator.host import workdir
+from orchestrator.nouns import Case, Order
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.run import lanes, rig, scriptrun, selftests
+from orchestrator.run.rig import Rig
+from orchestrator.verdicts import CaseResult, GuestRecord
+
+ADDITION = "kselftest"  # images/guest/NAME.toml
+
+
+@dataclass(frozen=True, slots=True)
+class KselftestOptions:
+    build: BuildOptions
+    tests: tuple[str, ...]  # names of scripts; empty: all of them
+    directory: Path
+
+
+def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    return ResultsDirectory(wanted.directory, session.begun(wanted.build, command, strict=False))
+
+
+def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+    """Every script on every architecture, in the order of kselftest.
+
+    Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
+    builds, or one's tests do not.
+    """
+    session.need_emulators(wanted.build)
+    made, unbuilt = session.buildable(wanted.build, (), reporter)
+    trees = [_tree(bench, wanted, reporter) for bench in made]
+    chosen = cases(trees[0], wanted.tests)  # of one source and series all have the same
+    writer.update(
+        replace(
+            writer.run,
+            planned=len(chosen) * len(wanted.build.arches),
+            kernels=tuple(bench.kernel for bench in made),
+            unbuilt=unbuilt,
+            qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in made},
+        )
+    )
+
+    def on_result(result: CaseResult) -> None:
+        told = writer.add(result)
+        reporter.result(told, len(writer.results), writer.run.planned)
+
+    def on_guest(record: GuestRecord) -> None:
+        writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
+
+    with workdir.run_dir("kselftest") as scratch:
+        benches = [
+            with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
+        ]
+        lanes.run_cases(benches, chosen, rig.Options(), on_result, on_guest, run_script)
+
+
+def _tree(bench: Bench, wanted: KselftestOptions, reporter: Reporter) -> Tree:
+    return testtree.build(
+        bench.kernel,
+        bench.arch,
+        jobs=wanted.build.jobs,
+        deadline=Deadline.after(SET_SECONDS),
+        say=reporter.say,
+    )
+
+
+def cases(tree: Tree, wanted: Sequence[str] = ()) -> tuple[Case, ...]:
+    """A case for each wanted script, or for all. Raises UsageError for one that is not there."""
+    for name in wanted:
+        if name not in tree.tests:
+            raise UsageError(
+                f"this kernel has no test {name}", hint=f"it has: {', '.join(tree.tests)}"
+            )
+    chosen = (name for name in tree.tests if not wanted or name in wanted)
+    return tuple(Case(name, selftests.MODULE_SET, Order(())) for name in chosen)
+
+
+def with_tests(bench: Bench, tree: Tree, scratch: Path) -> Bench:
+    """The bench with the tests, and the programs that they call, in its userland."""
+    userland = scratch / bench.arch.name
+    tools = image.addition(bench.arch, ADDITION).read_bytes()
+    userland.write_bytes(image.stack(bench.userland.read_bytes(), tools, tree.archive()))
+    return replace(bench, userland=userland)
+
+
+def run_script(guests: Rig, case: Case) -> CaseResult:
+    """A script on a fresh guest that has the tests; nothing is raised but Ctrl-C."""
+    return guests.use(case, scriptrun.run)

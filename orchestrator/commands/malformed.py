@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e malformed` does, from options to results: broken livepatch modules, each on a fresh
+guest, before and after their target. Prints nothing itself.
+
+Each broken module makes a module set of its own, of the good one's target and that livepatch; what
+the kernel is to answer is in the set, so that model and judge know of no malformations.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import session
+from orchestrator.commands.options import BuildOptions
+from orchestrator.elf import reader
+from orchestrator.elf.records import Elf
+from orchestrator.errors import UsageError
+from orchestrator.explore import bundle
+from orchestrator.host import workdir
+from orchestrator.model import orders
+from orchestrator.model.malformations import MALFORMATIONS, PREFIX, Malformation, Refused
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.run import lanes, rig
+from orchestrator.run.rig import Rig
+from orchestrator.verdicts import CaseResult, GuestRecord, Status
+
+MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
+# Afterwards it must be possible to get rid of the livepatch, if there is one.
+ORDERS: Mapping[str, str] = {
+    "target-first": f"+{TARGET} +{LIVEPATCH} {LIVEPATCH}=0 -{LIVEPATCH}",
+    "target-later": f"+{LIVEPATCH} +{TARGET} {LIVEPATCH}=0 -{LIVEPATCH}",
+}
+MODULES, FINDINGS = "modules", "findings"  # below the results directory
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedOptions:
+    build: BuildOptions
+    cases: tuple[Case, ...]
+    directory: Path
+
+
+def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
+    """Those that a pattern fits, NAME or NAME/TIME; all when none is given. Raises UsageError."""
+    made = {
+        f"{name}/{time}": Case(time, PREFIX + name, orders.parse(order), _why(malformation))
+        for name, malformation in MALFORMATIONS.items()
+        for time, order in ORDERS.items()
+    }
+    for pattern in patterns:
+        if not any(_fits(name, (pattern,)) for name in made):
+            raise UsageError(
+                f"no malformation is called {pattern}", hint=f"known: {', '.join(MALFORMATIONS)}"
+            )
+    return tuple(case for name, case in made.items() if not patterns or _fits(name, patterns))
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    alone = name.partition("/")[0]
+    return any(fnmatch.fnmatchcase(each, p) for p in patterns for each in (name, alone))
+
+
+def _why(malformation: Malformation) -> str:
+    what = "not checked" if malformation.unchecked else f"refused by: {malformation.refused}"
+    return f"{malformation.text}; {what}; {malformation.where}"
+
+
+def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    run = session.begun(wanted.build, command, strict=False)
+    planned = len(wanted.cases) * len(wanted.build.arches)
+    return ResultsDirectory(wanted.directory, replace(run, planned=planned))
+
+
+def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+    """Every case on every architecture; a guest that a module crashes is replaced by another.
+
+    Raises HarnessError, and BuildError when no kernel builds.
+    """
+    session.need_emulators(wanted.build)
+    made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
+    names = dict.fromkeys(case.module_set.removeprefix(PREFIX) for case in wanted.cases)
+    benches = {b.arch.name: with_broken(b, names, writer.path / MODULES) for b in made}
+    kernels = tuple(bench.kernel for bench in made)
+    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
+    writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu))
+
+    def on_result(result: CaseResult) -> None:
+        told = writer.add(result)
+        reporter.result(told, len(writer.results), writer.run.planned)
+        if told.status is Status.FAIL and told.first_failure() is not None:
+            name = f"{told.arch}-{told.case.module_set}-{told.case.name}".replace("/", "-")
+            bundle.write(writer.path / FINDINGS / name, benches[told.arch], told, (0, 0))
+
+    def on_guest(record: GuestRecord) -> None:
+        writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
+
+    lanes.run_cases(
+        tuple(benches.values()), wanted.cases, rig.Options(), on_result, on_guest, run_case
+    )
+
+
+def run_case(guests: Rig, case: Case) -> CaseResult:
+    """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
+    return judged(guests.run(case), guests.bench.kernel.capabilities)
+
+
+def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
+    """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module."""
+    malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
+    unchecked = not malformation.checked(capabilities)
+    if unchecked and result.status is Status.FAIL and result.steps:
+        issue = f"not checked: {malformation.where}"
+        return replace(result, status=Status.KNOWN, known_issue=issue)
+    return result
+
+
+def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
+    """The bench with a module set for each of these malformations; the broken modules are written
+    below `place`, as ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
+    good = bench.sets[MODULE_SET]
+    sets = {}
+    for name in names:
+        directory = place / bench.arch.name / name
+        sets[PREFIX + name] = broken_set(good, name, directory, bench.kernel.capabilities)
+    return replace(bench, sets=sets)
+
+
+def broken_set(
+    good: BuiltSet, name: str, directory: Path, capabilities: AbstractSet[str]
+) -> BuiltSet:
+    """The good set with its livepatch broken, and with what a kernel of these capabilities makes of
+    that.
+
+    Where the kernel does not look, nothing is read back and no patched function is called: nobody
+    can say what it should do.
+    """
+    malformation = MALFORMATIONS[name]
+    livepatch = good.modules[LIVEPATCH]
+    elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
+    path = directory / f"{LIVEPATCH}.ko"
+    with workdir.disk_errors(f"cannot write {path}"):
+        directory.mkdir(parents=True)
+        path.write_bytes(malformation.file(elf))
+    spec = replace(livepatch.spec, defects=_defects(malformation, capabilities))
+    broken = malformation.breaks(elf)
+    relocations = tuple(_initial(entry, broken) for entry in livepatch.klp_relocations)
+    if not (checked := malformation.checked(capabilities)):
+        spec, relocations = replace(spec, klp_symbols={}), ()
+    modules = {
+        TARGET: good.modules[TARGET],
+        LIVEPATCH: BuiltModule(spec, path, relocations, livepatch.symbols),
+    }
+    module_set = replace(
+        good.set,
+        name=PREFIX + name,
+        description=malformation.text,
+        modules=tuple(module.spec for module in modules.values()),
+        probes=good.set.probes if checked else (),
+    )
+    return BuiltSet(module_set, modules)
+
+
+def _defects(malformation: Malformation, capabilities: AbstractSet[str]) -> tuple[Defect, ...]:
+    lacking = malformation.needs and malformation.needs not in capabilities
+    if lacking and not malformation.unchecked:
+        return ()
+    match malformation.refused:
+        case Refused.LOADER:
+            return (Defect("", malformation.errno, written=False),)
+        case Refused.OBJECT:
+            return (Defect(TARGET, malformation.errno, written=True),)
+        case Refused.NOT:
+            return ()
+
+
+def _initial(relocation: KlpRelocation, broken: Elf) -> KlpRelocation:
+    """The relocation with its field's bytes as the broken module has them."""
+    section = broken.section(relocation.section)
+    if section is None:
+        return relocation
+    end = relocation.offset + len(relocation.initial)
+    return replace(relocation, initial=section.data[relocation.offset : end])
+
+
+def speeds(results: Sequence[CaseResult]) -> list[str]:
+    """One line an architecture: `s390x: 72 modules a minute on a warm guest, 58 with boots`."""
+    lines = []
+    for arch in sorted({result.arch for result in results}):
+        mine = [result for result in results if result.arch == arch]
+        warm = [result for result in mine if not result.cold]
+        lines.append(
+            f"{arch}: {_per_minute(warm):.0f} modules a minute on a warm guest, "
+            f"{_per_minute(mine):.0f} with {len(mine) - len(warm)} boots"
+        )
+    return lines
+
+
+def _per_minute(results: Sequence[CaseResult]) -> float:
+    seconds = sum(result.seconds for result in results)
+    return 60 * len(results) / seconds if seconds else 0.0

@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""argv -> options: what was typed becomes a frozen value in which everything exists and fits.
+
+Every function raises UsageError with what is known instead. Relative paths become absolute, so that
+the line that reproduces a case works from any directory.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.errors import UsageError
+from orchestrator.model import orders
+from orchestrator.model import suite as suites
+from orchestrator.nouns import Arch, Case, Channel, KlpSymbol, Order, series_prefix
+from orchestrator.source.alterations import Alteration, Kind
+from orchestrator.source.alterations import parse as parse_alteration
+
+SOURCE = "debian:6.1"
+SERIES = "livepatch-reload"
+BARE = "none"  # --series none: the bare kernel
+SUITE = "core"
+MODULE_SET = "basic"
+ALL = "all"  # --modules all: every module set
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    arches: tuple[Arch, ...]
+    source: str
+    series: tuple[str, ...]  # empty: the bare kernel
+    jobs: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    build: BuildOptions
+    cases: tuple[Case, ...]
+    directory: Path
+    strict: bool
+    cold: bool
+    channel: Channel
+
+
+def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
+    """The architectures, by name or by file, each once; all of ours when none is given.
+
+    A file's counts for its name, too: `--arch-file mine.toml --arch mine` is one architecture.
+    """
+    files: dict[str, Arch] = {}
+    for spec in filter(catalog.is_arch_file, specs):
+        found = catalog.arch(spec)
+        if files.setdefault(found.name, found) != found:
+            raise UsageError(
+                f"{spec} and {files[found.name].file} are both architecture {found.name}",
+                hint="rename one: an architecture is called after its file",
+            )
+    chosen = [_name(spec) for spec in specs] or list(catalog.arch_files())
+    return tuple(files.get(name) or catalog.arch(name) for name in dict.fromkeys(chosen))
+
+
+def _name(spec: str) -> str:
+    return Path(spec).stem if catalog.is_arch_file(spec) else spec
+
+
+def build(
+    arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
+) -> BuildOptions:
+    """`jobs`: None for one each core this process may use."""
+    return BuildOptions(
+        arches=arches(arch),
+        source=source(kernel),
+        series=stack(series),
+        jobs=jobs or len(os.sched_getaffinity(0)),
+    )
+
+
+def source(spec: str) -> str:
+    """A kernel source, its path made absolute; `sources` says whether it exists."""
+    kind, colon, place = spec.partition(":")
+    if not colon or not place:
+        raise UsageError(
+            f"'{spec}' is no kernel source",
+            hint="debian:6.1, tar:PATH, dir:PATH or git:PATH_OR_URL#REF",
+        )
+    path, hash_sign, ref = place.partition("#")
+    if kind in ("tar", "dir", "git") and "://" not in path and Path(path).exists():
+        return f"{kind}:{Path(path).absolute()}{hash_sign}{ref}"
+    return spec
+
+
+def stack(names: Sequence[str]) -> tuple[str, ...]:
+    """The series in the order given: the default one when none is, none for `--series none`."""
+    if not names:
+        return (SERIES,)
+    if BARE in names:
+        if len(names) > 1:
+            raise UsageError(
+                f"--series {BARE} means the bare kernel and goes with no other series",
+                hint=f"leave out --series {BARE}, or the others",
+            )
+        return ()
+    return tuple(map(_series, names))
+
+
+def _series(spec: str) -> str:
+    """A series, its path made absolute; `series` says whether it exists."""
+    if spec.startswith("git:"):
+        return source(spec)
+    name, count = series_prefix(spec)
+    if count is not None and not Path(spec).exists():
+        return f"{_series(name)}@{count}"
+    ours = catalog.data_dir("kernel-config") / "series" / spec
+    return spec if ours.is_dir() or not Path(spec).exists() else str(Path(spec).absolute())
+
+
+def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
+    """The given orders on a module set, else a suite's cases, those of the set if one is given; of
+    a set that is not in the default suite, its usual orders."""
+    if order:
+        if suite is not None:
+            raise UsageError(
+                "--order and --suite exclude each other",
+                hint="--order runs the given orders, --suite those of a file",
+            )
+        name = _anywhere(modules or MODULE_SET)
+        module_set = catalog.module_set(name)
+        return tuple(
+            Case(f"order-{number}", name, orders.parse(text, module_set))
+            for number, text in enumerate(dict.fromkeys(order), 1)
+        )
+    found = suite_cases(suite or SUITE)
+    if modules is None:
+        return found
+    module_set = catalog.module_set(modules)
+    mine = tuple(case for case in found if case.module_set == modules)
+    if not mine and suite is None:
+        mine = suites.usual(_anywhere(modules), module_set)
+    if not mine:
+        raise UsageError(
+            f"suite {suite or SUITE} has no order of module set {modules}",
+            hint="give orders with --order '+module ...'",
+        )
+    return mine
+
+
+def suite_cases(name: str) -> tuple[Case, ...]:
+    """A suite's cases, from suites/NAME.toml."""
+    files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
+    if name not in files:
+        raise UsageError(
+            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(files)) or 'none'}"
+        )
+    file = catalog.load_toml(files[name], suites.SuiteFile)
+    return suites.expand(file, catalog.module_sets())
+
+
+def order(modules: str, text: str) -> Order:
+    """One order, checked against its module set."""
+    return orders.parse(text, catalog.module_set(modules))
+
+
+def run(
+    build_options: BuildOptions,
+    chosen: tuple[Case, ...],
+    directory: Path | None,
+    strict: bool,
+    cold: bool,
+    channel: Channel = Channel.AGENT,
+) -> RunOptions:
+    """What `klp-e2e run` is to do; for `directory` see `results`."""
+    return RunOptions(build_options, chosen, results(directory), strict, cold, channel)
+
+
+def results(directory: Path | None) -> Path:
+    """Where results go: None for a new directory under results/, named after the time."""
+    named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
+    return named.absolute()
+
+
+def module_sets(names: Sequence[str]) -> tuple[str, ...]:
+    """The named module sets, each once; `all` for every one of ours."""
+    if ALL in names:
+        return tuple(catalog.module_sets())
+    chosen = tuple(dict.fromkeys(names)) or (MODULE_SET,)
+    for name in chosen:
+        catalog.module_set(name)
+    return tuple(map(_anywhere, chosen))
+
+
+def _anywhere(name: str) -> str:
+    """A module set's name as it serves in any directory."""
+    return str(Path(name).resolve()) if catalog.is_place(name) else name
+
+
+def seconds(text: str) -> float:
+    """`30s`, `10m`, `1.5h` as seconds."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text)
+    if found is None or not float(found[1]):
+        raise UsageError(f"'{text}' is no time", hint="a time is written 30s, 10m or 2h")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+
+def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:
+    """`NAME` or `NAME,SYMPOS` of one object, for the converter; sympos 0 means "unique"."""
+    made = []
+    for text in texts:
+        name, comma, position = text.partition(",")
+        if not name or (comma and not position.isdecimal()):
+            raise UsageError(
+                f"'{text}' is no symbol",
+                hint="NAME, or NAME,N for the N-th of that name in the symbol table",
+            )
+        made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
+    return tuple(made)
+
+
+def alterations(
+    kind: Kind, patterns: Sequence[str], directory: Path | None = None
+) -> tuple[Alteration, ...]:
+    """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
+    pattern fits; all when none is given."""
+    ours = catalog.data_dir("kernel-config") / f"{kind}s"
+    place = (directory or ours).absolute()
+    files = {path.stem: path for path in sorted(place.glob("*.patch"))}
+    for pattern in patterns or ("*",):
+        if not fnmatch.filter(files, pattern):
+            raise UsageError(
+                f"{place} has no {kind} {pattern}", hint=f"it has {', '.join(files) or 'none'}"
+            )
+    chosen = [
+        (name, path)
+        for name, path in files.items()
+        if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    return tuple(
+        parse_alteration(
+            name,
+            path.read_text(errors="surrogateescape"),
+            f"{kind}s/{name}" if directory is None else str(path),
+        )
+        for name, path in chosen
+    )

@@ -1,0 +1,178 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the commands that build and boot do, from options to results. Prints nothing itself."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from orchestrator import catalog
+from orchestrator import doctor as hosts
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import shell as shells
+from orchestrator.commands.options import BuildOptions, RunOptions
+from orchestrator.errors import BuildError
+from orchestrator.explore.bundle import Bundle
+from orchestrator.host.tools import need
+from orchestrator.model import orders
+from orchestrator.nouns import Arch, Kernel, Order
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.run import lanes, rig
+from orchestrator.verdicts import CaseResult, GuestRecord, Run
+
+
+def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
+    """What this host should have for these architectures, and whether it has it."""
+    file = Path(__file__).parents[1] / "host-packages.toml"
+    return hosts.examine(catalog.load_toml(file, hosts.HostPackages), arches)
+
+
+def build(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
+    """The kernels, one an architecture, built where they are not."""
+    return prepare.kernels(
+        wanted.arches,
+        source=wanted.source,
+        series=wanted.series,
+        jobs=wanted.jobs,
+        say=reporter.say,
+        advance=reporter.advance,
+    )
+
+
+def benches(
+    wanted: BuildOptions, module_sets: Iterable[str], reporter: Reporter
+) -> tuple[Bench, ...]:
+    """Kernel, modules and guest image of every architecture."""
+    return prepare.benches(
+        wanted.arches,
+        source=wanted.source,
+        series=wanted.series,
+        module_sets=tuple(dict.fromkeys(module_sets)),
+        jobs=wanted.jobs,
+        say=reporter.say,
+        advance=reporter.advance,
+    )
+
+
+def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
+    """A run as far as it is known before anything is built."""
+    program = Path(command[0]).absolute()
+    if program.name == "__main__.py":  # python -m: the command lies beside python
+        program = Path(sys.executable).with_name("klp-e2e")
+    return Run(
+        command=(str(program), *command[1:]),
+        started=time.time(),
+        source=wanted.source,
+        series=wanted.series,
+        planned=0,
+        host=host_line(),
+        strict=strict,
+        arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
+    )
+
+
+def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    run = replace(
+        begun(wanted.build, command, wanted.strict),
+        planned=len(wanted.cases) * len(wanted.build.arches),
+        options={
+            "jobs": str(wanted.build.jobs),
+            "cold": str(wanted.cold),
+            "channel": wanted.channel,
+        },
+    )
+    return ResultsDirectory(wanted.directory, run)
+
+
+def need_emulators(wanted: BuildOptions) -> None:
+    """Before a build of ten minutes, not after it. Raises MissingTool."""
+    for arch in wanted.arches:
+        _need_emulator(arch)
+
+
+def _need_emulator(arch: Arch) -> None:
+    need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
+
+
+def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+    """Every case on every architecture; each result is on disk before the next one begins.
+
+    An architecture that does not build does not keep the others from running: a patch may break
+    one only. Raises BuildError when none builds.
+    """
+    need_emulators(wanted.build)
+    module_sets = [case.module_set for case in wanted.cases]
+    made, unbuilt = buildable(wanted.build, module_sets, reporter)
+    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
+    built = tuple(bench.kernel for bench in made)
+    writer.update(replace(writer.run, kernels=built, qemu=qemu, unbuilt=unbuilt))
+
+    def on_result(result: CaseResult) -> None:
+        told = writer.add(result)
+        reporter.result(told, len(writer.results), writer.run.planned)
+
+    def on_guest(record: GuestRecord) -> None:
+        writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
+
+    chosen = rig.Options(cold=wanted.cold, channel=wanted.channel)
+    lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest)
+
+
+def buildable(
+    wanted: BuildOptions, module_sets: Sequence[str], reporter: Reporter
+) -> tuple[tuple[Bench, ...], Mapping[str, str]]:
+    """(what builds, architecture -> why it does not). Raises BuildError when nothing builds."""
+    made: list[Bench] = []
+    unbuilt: dict[str, BuildError] = {}
+    for arch in wanted.arches:
+        try:
+            made += benches(replace(wanted, arches=(arch,)), module_sets, reporter)
+        except BuildError as trouble:
+            unbuilt[arch.name] = trouble
+    if not made:
+        raise next(iter(unbuilt.values()))
+    return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
+
+
+def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter) -> None:
+    """Boot one guest, replay the order, hand the terminal over until Ctrl-D."""
+    with reporter:  # its bars must be gone when the terminal is handed over
+        (bench,) = benches(wanted, (module_set,), reporter)
+    shells.interactive(bench, module_set, order, say=reporter.say)
+
+
+def replay(recorded: Bundle, times: int, say: Callable[[str], None]) -> list[CaseResult]:
+    """A bundle's order so many times, each on a guest booted for it. Raises MissingTool."""
+    _need_emulator(recorded.bench.arch)
+    cpus = orders.largest_race(recorded.case.order)
+    results: list[CaseResult] = []
+    say(recorded.heading)
+    with rig.Rig(recorded.bench, rig.Options(cold=True), threading.Event(), cpus=cpus) as guests:
+        for number in range(1, times + 1):
+            results.append(guests.run(recorded.case))
+            say(f"{number} of {times}  {recorded.compared(results[-1])}")
+    say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
+    return results
+
+
+def host_line() -> str:
+    """`Debian GNU/Linux 12 (bookworm), Linux 6.1.0-28-amd64, x86_64, 2 cores, 8 GB`"""
+    try:
+        system = platform.freedesktop_os_release()["PRETTY_NAME"]
+    except (OSError, KeyError):
+        system = platform.system()
+    cores = len(os.sched_getaffinity(0))
+    memory = psutil.virtual_memory().total / 1e9
+    release, machine = platform.release(), platform.machine()
+    return f"{system}, Linux {release}, {machine}, {cores} cores, {memory:.0f} GB"

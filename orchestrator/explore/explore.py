@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Walking a plan of orders over one guest: each event verified where the plan puts it, states come
+back to by snapshot where that is cheaper than doing their events again.
+
+A failure ends its branch: from there on, kernel and model are apart. Trouble of the harness is
+tried again once, on a newly booted guest.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from orchestrator import errnos
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.model.model import State, outcomes
+from orchestrator.model.orders import format_event, plain_events
+from orchestrator.model.walk import Branch, Errand
+from orchestrator.nouns import Event, Order
+from orchestrator.run import lab
+from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perform
+from orchestrator.run.rig import Rig, ill
+from orchestrator.run.runner import EventRun
+from orchestrator.verdicts import Check, CheckKind, Observation, Step
+from orchestrator.vm.guest import Guest
+
+RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
+TRIES = 2  # of an event whose guest was lost, the second on a new guest
+SAVES_IN_VAIN = 2  # after so many in a row no state is kept any more: each has cost a guest
+GUESS = 0.1  # seconds, before anything was measured
+
+Path = tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """An event that failed, after a path every event of which was good."""
+
+    order: Order
+    step: Step
+    console: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Who hears what the walk finds. `unwalked`: path, number of events not verified, and why."""
+
+    verified: Callable[[Path, Step, float], None]  # seconds, getting there included
+    hit: Callable[[Path, Hit, int], None]  # the int: events behind it that nobody can verify
+    unwalked: Callable[[Path, int, str], None]
+
+
+@dataclass(slots=True)
+class Costs:
+    """What things take on this guest, in seconds, as running means."""
+
+    event: float = GUESS  # one that is verified
+    repeat: float = GUESS  # one that is not: right after a restore the emulator has to warm up
+    save: float = 3 * GUESS
+    restore: float = GUESS
+    saves: int = 0
+    restores: int = 0
+    repeated: int = 0  # events carried out to get to a state, not to be verified
+    spent: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
+    # seconds, by what they went into
+
+    def learn(
+        self, what: Literal["event", "repeat", "save", "restore"], seconds: float, times: int = 1
+    ) -> None:
+        """`seconds`: of so many times."""
+        old: float = getattr(self, what)
+        setattr(self, what, 0.8 * old + 0.2 * seconds / times)
+        self.spent[what] += seconds
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """A state on the way: how to get there, and what model and guest said of it."""
+
+    path: Path = ()
+    done: Path = ()  # what the guest has really had: refused events too, that change no state
+    state: State = field(default_factory=State)
+    seen: Observation | None = None  # None on a fresh guest
+
+
+@dataclass(slots=True)
+class _Standing:
+    """The guest at hand, where it stands, and which of its states are kept as snapshots."""
+
+    guest: Guest
+    here: _State | None  # None: somewhere off the plan
+    kept: dict[Path, _State] = field(default_factory=dict)
+
+
+class Walker:
+    """Walks errands over a rig's guest."""
+
+    def __init__(
+        self,
+        rig: Rig,
+        module_set: str,
+        capabilities: AbstractSet[str],
+        told: Told,
+        over: Callable[[], bool],
+    ) -> None:
+        """over: is it to end now? What is not told of by then is still to be walked."""
+        self.costs = Costs()
+        self._rig = rig
+        self._name = module_set
+        self._set = rig.bench.sets[module_set].set
+        self._capabilities = capabilities
+        self._told = told
+        self._over = over
+        self._at: _Standing | None = None
+        self._saves_in_vain = 0  # in a row
+
+    def walk(self, errand: Errand) -> None:
+        """Verify everything in it, and tell. Raises nothing but Ctrl-C."""
+        self._at = None  # others may have used the rig meanwhile
+        try:
+            self._go(errand.before)  # so that it can be kept
+        except HarnessError:
+            self._lose()  # whoever comes next tries again, and tells if it is in vain
+        self._below(errand.before, errand.branch)
+
+    # --- the tree ------------------------------------------------------------------------------
+
+    def _below(self, path: Path, branch: Branch) -> None:
+        """What is tried in the state that `path` leads to."""
+        self._keep(path, branch)
+        for child in branch.children:
+            if self._verify(path, child.event, child.edges) and (child.children or child.settled):
+                self._below((*path, child.event), child)
+        # At last: they change nothing that the model knows of, yet a refused load has taken memory
+        # and given it back, and what comes after it may lie elsewhere.
+        for event in branch.settled:
+            self._verify(path, event, 1, stays=True)
+        if self._at is not None:
+            self._at.kept.pop(path, None)
+
+    def _verify(self, path: Path, event: Event, edges: int, *, stays: bool = False) -> bool:
+        """One event after `path`; False when nothing can be tried behind it.
+
+        edges: how many events, itself included, stand or fall with it. stays: the model says that
+        it changes nothing.
+        """
+        why = ""
+        for _ in range(TRIES):
+            if self._over():
+                return False
+            taken, here = None, None
+            began = time.monotonic()
+            try:
+                at, here = self._go(path)
+                there = time.monotonic()
+                taken = EventRun(at.guest, self._rig.sight(self._name), event)
+                state, seen = taken.take(here.state, here.seen, self._capabilities)
+            except HarnessError as trouble:
+                if self._over():
+                    return False  # the guest was ended by us
+                hit = self._crash(path, here, event, taken, trouble)
+                self._lose()
+                if hit is not None:
+                    self._told.hit((*path, event), hit, edges - 1)
+                    return False
+                why = trouble.whole
+            else:
+                after = _State((*path, event), (*here.done, event), state, seen)
+                now = time.monotonic()
+                self.costs.spent["verify"] += now - there - taken.step.seconds
+                return self._judged(at, after, taken, edges, stays, now - began)
+        self._told.unwalked((*path, event), edges, why)
+        return False
+
+    def _judged(
+        self,
+        at: _Standing,
+        after: _State,
+        taken: EventRun,
+        edges: int,
+        stays: bool,
+        seconds: float,
+    ) -> bool:
+        path, step = after.path, taken.step
+        if not step.good:
+            hit = Hit(Order(after.done), step, taken.console())
+            at.here = None
+            if ill(step):
+                self._lose()
+            self._told.hit(path, hit, edges - 1)
+            return False
+        self.costs.learn("event", step.seconds)
+        at.here = replace(after, path=path[:-1]) if stays else after
+        self._told.verified(path, step, seconds)
+        return True
+
+    def _crash(
+        self,
+        path: Path,
+        here: _State | None,
+        event: Event,
+        taken: EventRun | None,
+        trouble: HarnessError,
+    ) -> Hit | None:
+        """What is to be told when the kernel went down: in this event, or in one before it that was
+        good the last time. None when it did not."""
+        if not isinstance(trouble, GuestLost):
+            return None
+        if taken is not None and here is not None:
+            title = taken.crash()
+            if title is None:
+                return None
+            return Hit(Order((*here.done, event)), taken.step, taken.console())
+        if trouble.crash is None or not path:
+            return None
+        check = Check(CheckKind.HEALTH, "guest", "lives", trouble.crash, False)
+        step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
+        return Hit(Order(path), step, trouble.console)
+
+    # --- getting there -------------------------------------------------------------------------
+
+    def _go(self, path: Path) -> tuple[_Standing, _State]:
+        """The guest in the state that `path` leads to, from the nearest state that was kept."""
+        at = self._at
+        if at is not None and at.here is not None and at.here.path == path:
+            return at, at.here
+        at, here = self._nearest(path)
+        if here.path != path:
+            here = self._catch_up(at, here, path)
+        at.here = here
+        return at, here
+
+    def _nearest(self, path: Path) -> tuple[_Standing, _State]:
+        """The guest as it was last kept on the way to `path`, at worst freshly booted."""
+        at = self._at
+        began = time.monotonic()
+        self.costs.restores += 1
+        kept = _longest(path, at.kept) if at is not None else None
+        if at is not None and kept is not None:
+            at.here = None
+            try:
+                at.guest.restore(_name(kept), self._deadline(RESTORE_SECONDS))
+            except HarnessError:
+                self._lose()  # it says nothing of the kernel: take the longer way
+            else:
+                self.costs.learn("restore", time.monotonic() - began)
+                return at, at.kept[kept]
+        guest = self._rig.fresh()
+        if self._rig.booted:
+            self.costs.spent["boot"] += time.monotonic() - began
+        else:
+            self.costs.learn("restore", time.monotonic() - began)
+        if self._rig.booted or self._at is None:
+            self._at = _Standing(guest, None)
+        return self._at, _State()
+
+    def _catch_up(self, at: _Standing, here: _State, path: Path) -> _State:
+        """Carry out events that were verified before. After the last one the memory is read: what
+        it shows is to be compared with what comes next."""
+        at.here = None
+        began = time.monotonic()
+        sight = self._rig.sight(self._name)
+        state, done = here.state, Done(())
+        left = path[len(here.path) :]
+        for event in left:
+            until = self._deadline(EVENT_SECONDS * plain_events(event))
+            done = perform(at.guest, sight, event, until)
+            state = self._state_after(state, event, done)
+        seen = observe_memory(at.guest, sight, done, 0.0, self._deadline(EVENT_SECONDS))
+        self.costs.repeated += len(left)
+        self.costs.learn("repeat", time.monotonic() - began, len(left))
+        return _State(path, (*here.done, *left), state, seen)
+
+    def _state_after(self, state: State, event: Event, done: Done) -> State:
+        """The state that an event led to, by its answers. Raises HarnessError when they are not
+        those of an event that was good before, or fit more than one end of a race: what is looked
+        at next would be judged by a state that nobody has seen."""
+        ends = outcomes(self._set, state, event, self._capabilities)
+        fitting = {after for after, expected in ends if expected.answers == done.answers}
+        if len(fitting) != 1:
+            raise HarnessError(
+                f"{format_event(event)}, done again on the way to what is to be verified, answered "
+                f"{errnos.describe_all(done.answers)}",
+                hint="it was good before: try the order by itself, klp-e2e run --order",
+            )
+        return fitting.pop()
+
+    # --- keeping states ------------------------------------------------------------------------
+
+    def _keep(self, path: Path, branch: Branch) -> None:
+        """Keep the state, where coming back to it by its events would cost more."""
+        at = self._at
+        if at is None or at.here is None or at.here.path != path or not path:
+            return
+        if self._saves_in_vain == SAVES_IN_VAIN:
+            return
+        way = len(path) - len(_longest(path, at.kept) or ())
+        if returns(branch) * way * self.costs.repeat < self.costs.save:
+            return
+        began = time.monotonic()
+        name = _name(path)
+        for other in [other for other in at.kept if _name(other) == name]:
+            del at.kept[other]  # its snapshot is dropped for this one
+        try:
+            at.guest.save_unproven(name, self._rig.snapshot_deadline())
+        except HarnessError:
+            self._saves_in_vain += 1
+            self._lose()  # what was to be kept can be reached by its events
+            return
+        self._saves_in_vain = 0
+        self.costs.learn("save", time.monotonic() - began)
+        self.costs.saves += 1
+        at.kept[path] = at.here
+
+    def _lose(self) -> None:
+        self._at = None
+        self._rig.discard()
+
+    def _deadline(self, seconds: float) -> Deadline:
+        return lab.deadline(self._rig.bench.arch, seconds)
+
+
+def returns(branch: Branch) -> int:
+    """How often a walk comes back to this state, or to one behind it."""
+    return max(0, len(branch.children) - 1) + sum(map(returns, branch.children))
+
+
+def _longest(path: Path, kept: Collection[Path]) -> Path | None:
+    """The longest beginning of `path` that is kept."""
+    return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in kept), None)
+
+
+def _name(path: Path) -> str:
+    """One snapshot for each depth: what is kept at once lies on one path."""
+    return f"depth-{len(path)}"

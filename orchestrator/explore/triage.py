@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From an order that failed to the shortest that fails alike, and how reliably it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from orchestrator.build.prepare import Bench
+from orchestrator.explore.explore import Hit
+from orchestrator.model import known
+from orchestrator.model.findings import Signature, Way, signature
+from orchestrator.model.minimise import minimise
+from orchestrator.model.orders import format_event
+from orchestrator.nouns import Case, Order
+from orchestrator.verdicts import CaseResult, Status, Step
+
+RunCase = Callable[[Case], CaseResult]
+
+
+def shortest(case: Case, like: Signature, run: RunCase) -> CaseResult | None:
+    """The case with the shortest order that fails alike, as it ran; None when not even the whole
+    order does, on a fresh guest."""
+    failed: dict[Order, CaseResult] = {}
+
+    def fails(order: Order) -> bool:
+        result = run(replace(case, order=order))
+        if signature(result) != like:
+            return False
+        failed[order] = _up_to_failure(result)
+        return True
+
+    return failed[minimise(case.order, fails)] if fails(case.order) else None
+
+
+def repeated(case: Case, like: Signature, run: RunCase, times: int) -> int:
+    """Of so many runs, how many fail alike."""
+    return sum(signature(run(case)) == like for _ in range(times))
+
+
+def way(
+    bench: Bench,
+    module_set: str,
+    hit: Hit,
+    like: Signature,
+    warm: RunCase,
+    cold: RunCase,
+    tries: int,
+) -> Way:
+    """What is to be known of a failure: `warm` runs a case on a guest made fresh by a snapshot,
+    `cold` on one that was booted for it."""
+    case = Case("found", module_set, hit.order)
+    result = shortest(case, like, warm) or seen_once(bench, case, hit)
+    return Way(result, repeated=repeated(result.case, like, cold, tries), tries=tries)
+
+
+def seen_once(bench: Bench, case: Case, hit: Hit) -> CaseResult:
+    """All that is known of a failure that did not come again."""
+    before = tuple(Step(format_event(event), (), 0.0, 0.0, 0) for event in hit.order.events[:-1])
+    bad = next(check for check in hit.step.checks if not check.good)
+    result = CaseResult(
+        case=case,
+        arch=bench.arch.name,
+        status=Status.FAIL,
+        reason=f"{hit.step.event}: {bad.subject}: {bad.seen}",
+        steps=(*before, hit.step),
+        console=hit.console,
+    )
+    module_set = bench.sets[case.module_set].set
+    return known.judge_known(result, module_set, bench.kernel, bench.known_issues)
+
+
+def _up_to_failure(result: CaseResult) -> CaseResult:
+    """Events behind the one that fails are not part of the way to it."""
+    events = result.case.order.events[: len(result.steps)]
+    return replace(result, case=replace(result.case, order=Order(events)))

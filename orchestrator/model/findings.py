@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What belongs together of everything that failed. Pure.
+
+Two failures are of one kind when the same event goes wrong in the same way: that is a finding. The
+orders that cannot be made shorter are its ways; an order that holds a shorter one that fails alike
+says nothing new.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.model import orders
+from orchestrator.nouns import Burst, Event, Load, Order, Race
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Step
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Signature:
+    """How an event failed."""
+
+    event: str  # in notation, without parameters and numbers of times
+    kind: str  # of the first failed check, a CheckKind
+    detail: str  # relocation type, errno seen, name of the probe, what the console said
+
+    def __str__(self) -> str:
+        return f"{self.event}: {self.kind}: {self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One order to a failure from which nothing can be left out."""
+
+    result: CaseResult  # of this order; its last step is the one that fails
+    hits: int = 1  # orders of the walk that hold this one and fail alike
+    repeated: int = 0  # of `tries` cold boots, how many failed alike
+    tries: int = 0
+    bundle: str = ""  # directory, relative to the results
+
+    @property
+    def order(self) -> Order:
+        return self.result.case.order
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One kind of failure on one architecture and module set, the shortest way first."""
+
+    arch: str
+    module_set: str
+    signature: Signature
+    ways: tuple[Way, ...]
+
+    @property
+    def hits(self) -> int:
+        return sum(way.hits for way in self.ways)
+
+    @property
+    def known(self) -> bool:
+        """Is every way of it a known issue?"""
+        return all(way.result.known_issue for way in self.ways)
+
+
+def signature(result: CaseResult) -> Signature | None:
+    """How a case failed, None when no check of it did."""
+    failure = result.first_failure()
+    if failure is None:
+        return None
+    index, step, _ = failure
+    return of_step(result.case.order.events[index], step)
+
+
+def of_step(event: Event, step: Step) -> Signature:
+    """How this event failed; a crash of the guest counts before everything that led to it."""
+    bad = [check for check in step.checks if not check.good]
+    crash = next((c for c in bad if c.kind is CheckKind.HEALTH and c.subject == "guest"), None)
+    first = crash or bad[0]
+    return Signature(_plain(event), first.kind, _detail(first))
+
+
+def is_part(part: Order, whole: Order) -> bool:
+    """Whether all events of `part` stand in `whole`, in the same sequence."""
+    left = iter(whole.events)
+    return all(event in left for event in part.events)
+
+
+def explained(found: Iterable[Finding], like: Signature, order: Order) -> tuple[int, int] | None:
+    """(index of the finding, of the way) that tells of this failure already, or None."""
+    for index, finding in enumerate(found):
+        for number, way in enumerate(finding.ways):
+            if finding.signature == like and is_part(way.order, order):
+                return index, number
+    return None
+
+
+def counted(found: Sequence[Finding], at: tuple[int, int]) -> tuple[Finding, ...]:
+    """The findings with one hit more for that way."""
+    index, number = at
+    finding = found[index]
+    way = finding.ways[number]
+    ways = (*finding.ways[:number], replace(way, hits=way.hits + 1), *finding.ways[number + 1 :])
+    return (*found[:index], replace(finding, ways=ways), *found[index + 1 :])
+
+
+def added(found: Sequence[Finding], like: Signature, way: Way) -> tuple[Finding, ...]:
+    """The findings with this way: a hit more where it is there already, else in its finding."""
+    result = way.result
+    for index, finding in enumerate(found):
+        if (finding.arch, finding.module_set, finding.signature) != (
+            result.arch,
+            result.case.module_set,
+            like,
+        ):
+            continue
+        for number, other in enumerate(finding.ways):
+            if other.order == way.order:
+                return counted(found, (index, number))
+        ways = tuple(sorted((*finding.ways, way), key=lambda w: len(w.order.events)))
+        return (*found[:index], replace(finding, ways=ways), *found[index + 1 :])
+    return (*found, Finding(result.arch, result.case.module_set, like, (way,)))
+
+
+def _plain(event: Event) -> str:
+    match event:
+        case Load(module, _):
+            event = Load(module)
+        case Burst(events, _):
+            return f"({' '.join(map(_plain, events))})*N"
+        case Race(events):
+            return f"{{{' '.join(map(_plain, events))}}}"
+    return orders.format_event(event)
+
+
+def _detail(check: Check) -> str:
+    if check.kind is CheckKind.RELOCATION:
+        words = check.subject.split()  # "LIVEPATCH SECTION+OFFSET TYPE SYMBOL"
+        return words[2] if len(words) == 4 else check.subject
+    if check.kind is CheckKind.ANSWER:
+        return check.seen
+    if check.kind is CheckKind.HEALTH:
+        return re.sub(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b", "N", f"{check.subject}: {check.seen}")
+    return check.subject

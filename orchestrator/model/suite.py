@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Suites of cases: orchestrator/suites/NAME.toml -> cases.
+
+`SuiteFile` is the file's content, for `catalog.load_toml`. An order is either written out
+([[case]]) or made: [[interleave]] gives every order in which its sequences can run into one
+another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from orchestrator.errors import UsageError
+from orchestrator.model import orders
+from orchestrator.nouns import (
+    Burst,
+    Case,
+    Event,
+    Load,
+    ModuleSet,
+    Order,
+    Race,
+    SetEnabled,
+    SetParameter,
+    Unload,
+)
+
+# A case's name becomes a directory's name, and stands in globs of known-issues.toml.
+_NAME = re.compile(r"[a-z0-9][A-Za-z0-9+=.-]*")
+
+
+@dataclass(frozen=True, slots=True)
+class CaseEntry:
+    """[[case]]: one order."""
+
+    name: str
+    modules: str  # module set
+    order: str
+    why: str  # what this order is there to catch
+
+
+@dataclass(frozen=True, slots=True)
+class Interleave:
+    """[[interleave]]: all interleavings of `sequences`, each followed by `then`.
+
+    A case is named `name` and its interleaved events in short: `any-order` with letters
+    {klp_both = "L", klp_target_a = "A"} gives any-order+L+A-A.
+    """
+
+    name: str
+    modules: str
+    sequences: tuple[str, ...]
+    letters: Mapping[str, str]  # module -> its short name
+    why: str
+    then: str = ""  # events at the end of each order
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteFile:
+    description: str
+    case: tuple[CaseEntry, ...] = ()
+    interleave: tuple[Interleave, ...] = ()
+
+
+def expand(suite: SuiteFile, sets: Mapping[str, ModuleSet]) -> tuple[Case, ...]:
+    """The cases of a suite: those written out first, then the made ones.
+
+    Raises UsageError, naming the entry, for a module set that does not exist, for an order that
+    makes no sense with it, for a name that is no file name, and for a name or an order that is
+    there twice.
+    """
+    cases = [case for entry in suite.case for case in _written(entry, sets)]
+    cases += [case for entry in suite.interleave for case in _made(entry, sets)]
+    by_order: dict[tuple[str, Order], str] = {}
+    names = set()
+    for case in cases:
+        if _NAME.fullmatch(case.name) is None:
+            raise UsageError(
+                f"suite: '{case.name}' is no name for a case",
+                hint="letters, digits and +=.- make one, a small letter or digit first",
+            )
+        if case.name in names:
+            raise UsageError(f"suite: two cases are named '{case.name}'", hint="rename one")
+        same = by_order.setdefault((case.module_set, case.order), case.name)
+        if same != case.name:
+            raise UsageError(
+                f"suite: '{same}' and '{case.name}' are the same order", hint="drop one of them"
+            )
+        names.add(case.name)
+    return tuple(cases)
+
+
+def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
+    """Orders for a module set that no suite speaks of; `name` is what cases call it.
+
+    For each livepatch and each module of the set that it patches, every order in which the one is
+    loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, the set's plain
+    modules before that to take the memory that it left. For a livepatch with none of them, the one
+    order there is. What they depend on comes first. `explore` goes on from there.
+    """
+    found = []
+    for spec in module_set.modules:
+        if spec.kind != "livepatch":
+            continue
+        life = (Load(spec.name), SetEnabled(spec.name, False), Unload(spec.name))
+        targets = [target for target in spec.patches if module_set.module(target) is not None]
+        for target in targets or [spec.name]:
+            first = _needed(module_set, (spec.name, target))
+            moved = [m.name for m in module_set.modules if m.kind == "plain"]
+            between = [Load(filler) for filler in moved if filler not in first]
+            again: tuple[Event, ...] = (Load(target), Unload(target), *between, Load(target))
+            for order in orders.interleavings((life, again if targets else ())):
+                found.append(Order((*map(Load, first), *order.events)))
+    return tuple(Case(f"order-{number}", name, order) for number, order in enumerate(found, 1))
+
+
+def _needed(module_set: ModuleSet, names: Iterable[str]) -> list[str]:
+    """What these modules depend on, without themselves, in the order in which it can be loaded."""
+    found: list[str] = []
+    seen = set(names)
+
+    def add(name: str) -> None:
+        spec = module_set.module(name)
+        for each in spec.depends if spec is not None else ():
+            if each not in seen:
+                seen.add(each)
+                add(each)
+                found.append(each)
+
+    for name in names:
+        add(name)
+    return found
+
+
+def _written(entry: CaseEntry, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
+    order = _parse(entry.order, _set(entry.name, entry.modules, sets), entry.name)
+    yield Case(entry.name, entry.modules, order, entry.why)
+
+
+def _made(entry: Interleave, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
+    module_set = _set(entry.name, entry.modules, sets)
+    sequences = [_parse(text, module_set, entry.name).events for text in entry.sequences]
+    then = _parse(entry.then, module_set, entry.name).events if entry.then else ()
+    for order in orders.interleavings(sequences):
+        name = entry.name + "".join(_short(event, entry) for event in order.events)
+        yield Case(name, entry.modules, Order((*order.events, *then)), entry.why)
+
+
+def _short(event: Event, entry: Interleave) -> str:
+    if isinstance(event, Race | Burst):
+        raise UsageError(
+            f"suite: '{entry.name}' interleaves '{orders.format_event(event)}', no single event",
+            hint="give it a [[case]] of its own, or put it into `then`",
+        )
+    if event.module not in entry.letters:
+        raise UsageError(
+            f"suite: '{entry.name}' has no letter for module '{event.module}'",
+            hint=f'add `{event.module} = "X"` to its `letters`',
+        )
+    letter = entry.letters[event.module]
+    match event:
+        case Load():
+            return f"+{letter}"
+        case Unload():
+            return f"-{letter}"
+        case SetEnabled(_, enabled):
+            return f"{letter}={int(enabled)}"
+        case SetParameter(_, parameter, value):
+            return f"{letter}.{parameter}={value}"
+
+
+def _set(name: str, modules: str, sets: Mapping[str, ModuleSet]) -> ModuleSet:
+    if modules not in sets:
+        raise UsageError(
+            f"suite: '{name}' wants module set '{modules}', which does not exist",
+            hint=f"known module sets: {', '.join(sorted(sets)) or 'none'}",
+        )
+    return sets[modules]
+
+
+def _parse(text: str, module_set: ModuleSet, name: str) -> Order:
+    try:
+        return orders.parse(text, module_set)
+    except UsageError as error:
+        raise UsageError(f"suite: '{name}': {error}", hint=error.hint) from error

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`klp-e2e arch check`: everything that is wrong with an architecture's two files, at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.errors import Exit, HarnessError
+from orchestrator.port import archfile
+from orchestrator.port.archfile import Kind, Remark
+from orchestrator.port.archhost import Asked, Host, Tree
+from orchestrator.source import sources
+
+BASE = "base.config"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What there is to say about one architecture."""
+
+    path: Path
+    remarks: tuple[Remark, ...]
+
+    @property
+    def lines(self) -> list[str]:
+        """For a terminal: the verdict, then each remark with what to do."""
+        told = {kind: sum(r.kind is kind for r in self.remarks) for kind in Kind}
+        bad = [f"{told[kind]} {kind}" for kind in (Kind.WRONG, Kind.LACKING) if told[kind]]
+        lines = [f"{self.path.stem}: {', '.join(bad) or 'right'} ({self.path})"]
+        for remark in self.remarks:
+            first, *more = remark.text.splitlines()
+            lines.append(f"  {remark.kind:<7}  {remark.field}: {first}")
+            lines += [f"           {line}" for line in (*more, *remark.hint.splitlines())]
+        return lines
+
+
+def check(
+    specs: Sequence[str], source: str, say: Callable[[str], None], host: Host | None = None
+) -> list[Report]:
+    """Architectures by name or file, all of ours when none is given, against a kernel's source.
+
+    Raises UsageError for a name that is unknown and a source that is none.
+    """
+    places = [catalog.arch_file(spec) for spec in specs or catalog.arch_files()]
+    checks = [*archfile.CHECKS, *Asked(host or Host()).checks]
+    unread: list[Remark] = []
+    try:
+        checks += Tree(sources.fetch(source, say=say).directory).checks
+    except HarnessError as trouble:
+        text = f"not compared with the kernel's source: {trouble}"
+        unread.append(Remark("kernel_arch", text, trouble.hint, Kind.LACKING))
+    return [_report(path, checks, unread) for path in places]
+
+
+def _report(path: Path, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
+    draft = archfile.read(path)
+    base = catalog.data_dir("kernel-config") / BASE
+    found = [*draft.remarks, *draft.run(checks), *unread]
+    found += archfile.fragment_remarks(catalog.fragment(path), base)
+    return Report(path, tuple(sorted(found, key=_rank)))
+
+
+def _rank(remark: Remark) -> int:
+    """As the keys stand in a file; what is no key comes last, an unknown one first."""
+    order = list(archfile.fields())
+    top = archfile.top(remark.field)
+    last = remark.field == archfile.FRAGMENT
+    return order.index(top) if top in order else len(order) if last else -1
+
+
+def exit_code(reports: Iterable[Report]) -> Exit:
+    """Files that are wrong before a host that lacks something."""
+    kinds = {remark.kind for report in reports for remark in report.remarks}
+    if Kind.WRONG in kinds:
+        return Exit.USAGE
+    return Exit.HARNESS if Kind.LACKING in kinds else Exit.GOOD

@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is wrong with an architecture's two files, field by field, as far as they themselves tell.
+
+A check is a function whose parameters are the fields it needs: it runs when all of them are there
+and of the right type, so that one mistake hides no other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from orchestrator import catalog
+from orchestrator.build import kconfig
+from orchestrator.elf import reader
+from orchestrator.errors import UsageError
+from orchestrator.nouns import Arch, RelocationType, Stub
+
+BITS = (8, 16, 24, 32, 64)
+ADDRESS_BYTES = 8  # in a PLT stub
+LEAST_MB = 96  # kernel and unpacked userland need some 80
+MOST_MB = 16384  # more is a slip
+GIVEN = ("name", "file")  # fields of Arch that come from the file's place
+MAY_BE_EMPTY = ("cross_compile", "cmdline")
+FILE = "the file"
+FRAGMENT = "Kconfig fragment"
+
+
+class Kind(StrEnum):
+    WRONG = "wrong"  # with the files
+    LACKING = "lacking"  # on this host
+    NOTE = "note"  # may be right
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing about one field."""
+
+    field: str  # "machine", "relocations[3].bits", "Kconfig fragment"
+    text: str  # what is wrong
+    hint: str = ""  # what to do
+    kind: Kind = Kind.WRONG
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A key of an architecture's file, as arch-fields.toml tells of it."""
+
+    name: str
+    what: str
+    where: str
+    usual: str | int | float | tuple[str, ...] | None = None  # what most architectures have
+
+
+@dataclass(frozen=True, slots=True)
+class _Fields:
+    field: tuple[Field, ...]
+
+
+Check = Callable[..., Iterator[Remark]]
+
+
+@functools.cache
+def fields() -> Mapping[str, Field]:
+    """Every key that may stand in an architecture's file, in the order of our files."""
+    file = catalog.load_toml(Path(__file__).with_name("arch-fields.toml"), _Fields)
+    return {field.name: field for field in file.field}
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An architecture's file as far as it can be read."""
+
+    path: Path
+    right: Mapping[str, Any]  # fields that are there and of the right type, defaults included
+    remarks: tuple[Remark, ...]  # about the others
+
+    def run(self, checks: Iterable[Check]) -> Iterator[Remark]:
+        """What the checks say whose fields are all right; see the module's docstring."""
+        for check in checks:
+            wanted = inspect.signature(check).parameters
+            if wanted.keys() <= self.right.keys():
+                yield from check(**{name: self.right[name] for name in wanted})
+
+
+def read(path: Path) -> Draft:
+    """Reads what can be read; a file that is no TOML is a remark like any other."""
+    try:
+        data = catalog.read_toml(path)
+    except UsageError as error:
+        hint = "`klp-e2e arch new NAME` writes one to begin with"
+        return Draft(path, {}, (Remark(FILE, str(error).removeprefix(f"{path}: "), hint),))
+    types = {
+        name: type_ for name, type_ in typing.get_type_hints(Arch).items() if name not in GIVEN
+    }
+    told = fields()
+    if data.get("name") == path.stem:  # said twice, and said rightly
+        del data["name"]
+    known = {key: value for key, value in data.items() if key in types}
+    unknown = [key for key in data if key not in types]
+    remarks = [Remark(key, "unknown key", _guess(key, told)) for key in unknown]
+    empty = [key for key, value in known.items() if value == "" and key not in MAY_BE_EMPTY]
+    remarks += [Remark(key, "empty", told[key].where) for key in empty]
+    for place, words in catalog.problems({**known, "name": path.stem}, Arch):
+        key = told.get(place)  # of a row of the table, the words say it all
+        what = f": {key.what}" if key and words == catalog.MISSING else ""
+        remarks.append(Remark(place, f"{words}{what}", key.where if key else ""))
+    wrong = {top(remark.field) for remark in remarks}
+    right = {
+        field.name: catalog.check(known[field.name], types[field.name], field.name)
+        if field.name in known
+        else field.default
+        for field in dataclasses.fields(Arch)
+        if field.name in types and field.name not in wrong
+    }
+    return Draft(path, right, tuple(remarks))
+
+
+def top(place: str) -> str:
+    """The key that a place is in: relocations[3].bits -> relocations"""
+    return place.partition("[")[0].partition(".")[0]
+
+
+def _guess(key: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f"did you mean {close[0]}?" if close else "take it out"
+
+
+# --- what a file alone tells -------------------------------------------------------------------
+
+
+def _memory(memory_mb: int) -> Iterator[Remark]:
+    if not LEAST_MB <= memory_mb <= MOST_MB:
+        text = f"{memory_mb} MB is not sensible for a guest"
+        yield Remark("memory_mb", text, f"{LEAST_MB} to {MOST_MB}; 192 is enough for most")
+
+
+def _cpus(cpus: int) -> Iterator[Remark]:
+    if cpus < 1:
+        yield Remark("cpus", f"a guest with {cpus} CPUs does nothing", "1 is the fastest under TCG")
+
+
+def _time_scale(time_scale: float) -> Iterator[Remark]:
+    if not 1 <= time_scale <= 100:
+        yield Remark(
+            "time_scale", f"{time_scale} is no factor for deadlines", "1.0 to 100; 4.0 serves"
+        )
+
+
+def _packages(packages: tuple[str, ...], qemu: str, cross_compile: str) -> Iterator[Remark]:
+    hint = "without it `klp-e2e doctor` and `make host` do not know what to install"
+    if not any(package.startswith("qemu-") for package in packages):
+        yield Remark("packages", f"no qemu-... package, which brings {qemu}", hint)
+    if not any(package == "gcc" or package.startswith("gcc-") for package in packages):
+        yield Remark("packages", f"no gcc... package, which brings {cross_compile}gcc", hint)
+
+
+def _image(image_target: str, image_path: str) -> Iterator[Remark]:
+    for name, value in (("image_target", image_target), ("image_path", image_path)):
+        if not value or value.startswith("/") or ".." in value.split("/"):
+            yield Remark(name, f"{value!r} is not in the build directory", fields()[name].where)
+
+
+def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
+    if not relocations:
+        text = "the table is empty: no deferred relocation could be read back"
+        yield Remark("relocations", text, fields()["relocations"].where)
+    for index, row in enumerate(relocations):
+        place = f"relocations[{index}]"
+        before = relocations[:index]
+        for name in ("name", "number"):
+            value = getattr(row, name)
+            twin = next(
+                (n for n, other in enumerate(before) if getattr(other, name) == value), None
+            )
+            if twin is not None:
+                text = f"{value} stands in relocations[{twin}] already"
+                yield Remark(f"{place}.{name}", text, "one row for each relocation type")
+        if row.bits not in BITS:
+            text = f"{row.bits} is no width of a field ({row.name})"
+            yield Remark(f"{place}.bits", text, ", ".join(map(str, BITS)))
+        if not 0 <= row.shift < max(row.bits, 1):
+            text = f"{row.shift} low bits cannot be left out of {row.bits} ({row.name})"
+            yield Remark(f"{place}.shift", text, "0 where the field holds the value itself")
+
+
+def _numbers(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
+    known = reader.relocation_numbers()
+    for index, row in enumerate(relocations):
+        place = f"relocations[{index}]"
+        numbers = known.get(row.name)
+        if numbers is None:
+            text = f"pyelftools does not know {row.name}"
+            yield Remark(f"{place}.name", text, "is it spelled as readelf has it?", Kind.NOTE)
+        elif row.number not in numbers:
+            text = f"{row.name} is {' or '.join(map(str, sorted(numbers)))}, not {row.number}"
+            yield Remark(f"{place}.number", text, "as in elf.h of the C library")
+
+
+def _stub(relocations: tuple[RelocationType, ...], stub: Stub | None) -> Iterator[Remark]:
+    through = [row.name for row in relocations if row.leads_to == "plt"]
+    if stub is None:
+        if through:
+            text = f'missing, and {", ".join(through)} has leads_to = "plt"'
+            yield Remark("stub", text, fields()["stub"].where)
+    elif not 0 <= stub.address_offset <= stub.size - ADDRESS_BYTES:
+        text = f"no address fits at byte {stub.address_offset} of {stub.size}"
+        yield Remark("stub.address_offset", text, fields()["stub"].where)
+
+
+CHECKS: Sequence[Check] = (_memory, _cpus, _time_scale, _packages, _image, _rows, _numbers, _stub)
+
+
+# --- the fragment ------------------------------------------------------------------------------
+
+
+def fragment_remarks(path: Path, base: Path) -> Iterator[Remark]:
+    """About an architecture's Kconfig fragment, on top of base.config."""
+    if not path.is_file():
+        hint = "every architecture has one; it may be empty but for comments"
+        yield Remark(FRAGMENT, f"{path} is missing", hint)
+        return
+    text = path.read_text(errors="replace")
+    wrong = kconfig.unreadable(text)
+    for line in wrong:
+        yield Remark(FRAGMENT, line, "CONFIG_NAME=value, or # CONFIG_NAME is not set")
+    common = kconfig.parse(base.read_text())
+    readable = "\n".join(line for line in text.splitlines() if not kconfig.unreadable(line))
+    for name, value in kconfig.parse(readable).items():
+        asked = common.get(name, value)
+        if value == asked:
+            continue
+        if value == "n":  # how a fragment says that the architecture has no such option
+            text = f"CONFIG_{name} is off here, and {asked} in {base.name}"
+            hint = "right where this architecture cannot have it, and only there"
+            yield Remark(FRAGMENT, text, hint, Kind.NOTE)
+        else:
+            text = f"CONFIG_{name}={value} contradicts {base.name}, which has {asked}"
+            yield Remark(FRAGMENT, text, "take the line out")

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Work on several guests at once: one lane each, side by side."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from orchestrator.build.prepare import Bench
+from orchestrator.host import process
+from orchestrator.nouns import Case
+from orchestrator.run.rig import Options, Rig
+from orchestrator.verdicts import CaseResult, GuestRecord
+
+OnResult = Callable[[CaseResult], None]
+OnGuest = Callable[[GuestRecord], None]
+
+
+def run_cases(
+    benches: Sequence[Bench],
+    cases: Sequence[Case],
+    options: Options,
+    on_result: OnResult,
+    on_guest: OnGuest = lambda record: None,
+    run: Callable[[Rig, Case], CaseResult] = Rig.run,
+) -> None:
+    """Run every case on every bench, the benches side by side.
+
+    `on_result` and `on_guest` are called from the lanes' threads, one call at a time. On Ctrl-C,
+    and on whatever a callback raises, the guests are ended at once and it comes through.
+    """
+    mutex = threading.Lock()
+    stop = threading.Event()
+
+    def guest(seen: GuestRecord) -> None:
+        with mutex:
+            on_guest(seen)
+
+    def lane(rig: Rig) -> None:
+        """The cases in turn; a guest that is lost or misbehaves is replaced by a new one."""
+        for case in cases:
+            if stop.is_set():
+                return
+            result = run(rig, case)
+            with mutex:
+                if stop.is_set():
+                    return  # an interrupted case has no result
+                on_result(result)
+
+    rigs = [Rig(bench, options, stop, guest) for bench in benches]
+    with_rigs(rigs, lane, stop)
+
+
+def with_rigs(rigs: Sequence[Rig], work: Callable[[Rig], None], stop: threading.Event) -> None:
+    """Do `work` with each rig, side by side, and end its guest; see `side_by_side`."""
+
+    def lane(rig: Rig) -> None:
+        with rig:
+            work(rig)
+
+    def end() -> None:
+        for rig in rigs:
+            rig.kill()
+
+    side_by_side([functools.partial(lane, rig) for rig in rigs], stop, end)
+
+
+def side_by_side(
+    works: Sequence[Callable[[], None]], stop: threading.Event, end: Callable[[], None]
+) -> None:
+    """Each in a thread of its own. On Ctrl-C, and on whatever one raises: `stop` is set, `end` is
+    called to end their guests, all our processes are ended, and it comes through."""
+    with ThreadPoolExecutor(max_workers=max(1, len(works))) as pool:
+        try:
+            for future in [pool.submit(work) for work in works]:
+                future.result()
+        except BaseException:
+            stop.set()
+            end()
+            process.end_all()  # a guest that still boots is no rig's yet
+            raise

@@ -1,0 +1,322 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a guest shows after an event, every klp relocation included.
+
+Addresses of relocations are never taken from livepatch's own bookkeeping: a field's address is its
+section's address (/sys/module/M/sections) plus the entry's offset in the .ko file, a symbol's
+address is its section's address plus its offset in the target's .ko file. Livepatch must have come
+to the same result by its own way.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from orchestrator.deadline import Deadline
+from orchestrator.elf import relocation
+from orchestrator.errors import HarnessError, OutOfTime
+from orchestrator.model import memory
+from orchestrator.model.judge import ALLOWED_TAINT
+from orchestrator.nouns import (
+    Arch,
+    BuiltModule,
+    BuiltSet,
+    Burst,
+    Event,
+    KlpRelocation,
+    KlpSymbol,
+    Load,
+    Plain,
+    Probe,
+    Race,
+    RelocationType,
+    SetEnabled,
+    SetParameter,
+    Unload,
+)
+from orchestrator.verdicts import Growth, Observation, RelocationReading
+from orchestrator.vm import console
+from orchestrator.vm.guest import Guest, Look
+
+VMLINUX = "vmlinux"
+SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
+REPORT_SECONDS = 1.0
+EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale
+SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass; times time_scale
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What is needed to look at one module set in one guest."""
+
+    arch: Arch
+    built: BuiltSet
+    vmlinux_symbols: Mapping[str, tuple[int, ...]]  # present addresses, in kallsyms order
+
+
+def module_path(set_name: str, module: str) -> str:
+    """Where the guest finds a module (see `image.overlay`)."""
+    return f"/modules/{set_name}/{module}.ko"
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What an event came to by its own account."""
+
+    answers: tuple[int, ...]  # errno of each plain event, in the order written
+    growth: Growth | None = None
+
+
+def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> Done:
+    """Do one event and wait until livepatch has settled, in a burst after each of its events.
+
+    Raises GuestLost when the guest goes away.
+    """
+    match event:
+        case Race(events):
+            answers = guest.race(
+                [request(sight.built.set.name, racer) for racer in events], deadline
+            )
+            _settle(guest, sight, deadline)
+            return Done(answers)
+        case Burst(events, times):
+            return _burst(guest, sight, events, times, deadline)
+        case _:
+            return Done((_plain(guest, sight, event, deadline),))
+
+
+def _plain(guest: Guest, sight: Sight, event: Plain, deadline: Deadline) -> int:
+    errno = guest.change(request(sight.built.set.name, event), deadline)
+    _settle(guest, sight, deadline)
+    return errno
+
+
+def _burst(
+    guest: Guest, sight: Sight, events: tuple[Plain, ...], times: int, deadline: Deadline
+) -> Done:
+    answers, readings = [], []
+    for number in range(1, times + 1):
+        for event in events:
+            # its own deadline as well: one that hangs is noticed before the time of all is up
+            until = deadline.sooner(EVENT_SECONDS * sight.arch.time_scale)
+            answers.append(_plain(guest, sight, event, until))
+        if memory.read_after(number, times):
+            readings.append(memory.in_use(guest.observe((), memory.FILES, deadline).files))
+    return Done(tuple(answers), memory.growth(readings, times))
+
+
+def request(set_name: str, event: Plain) -> tuple[str, ...]:
+    """The agent's request that carries out an event of that module set's."""
+    match event:
+        case Load(module, parameters):
+            arguments = " ".join(f"{name}={value}" for name, value in parameters)
+            path = module_path(set_name, module)
+            return ("load", path, arguments) if arguments else ("load", path)
+        case Unload(module):
+            return ("unload", module)
+        case SetEnabled(module, enabled):
+            return ("write", f"/sys/kernel/livepatch/{module}/enabled", str(int(enabled)))
+        case SetParameter(module, parameter, value):
+            return ("write", f"/sys/module/{module}/parameters/{parameter}", value)
+
+
+def _settle(guest: Guest, sight: Sight, deadline: Deadline) -> None:
+    with contextlib.suppress(OutOfTime):
+        # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
+        guest.settle(deadline.sooner(SETTLE_SECONDS * sight.arch.time_scale))
+
+
+def observe_memory(
+    guest: Guest, sight: Sight, done: Done, seconds: float, deadline: Deadline
+) -> Observation:
+    """State and relocations as they are now; no patched function is called.
+
+    `seconds`: how long the event took. `observe_rest` fills in what is still missing.
+    """
+    built = sight.built
+    look = guest.observe(tuple(built.modules), (), deadline)
+    began = time.monotonic()
+    readings = _read_relocations(guest, sight, look, deadline)
+    return Observation(
+        answers=done.answers,
+        modules=frozenset(look.modules) & frozenset(built.modules),
+        patches=look.patches,
+        probes={},
+        relocations=readings,
+        taint=look.taint,
+        console="",
+        seconds=seconds,
+        readback_seconds=time.monotonic() - began,
+        growth=done.growth,
+    )
+
+
+def observe_rest(
+    guest: Guest, sight: Sight, seen: Observation, console_mark: int, deadline: Deadline
+) -> Observation:
+    """Call every patched function, then see what that and the event did to the guest's health."""
+    probes = sight.built.set.probes
+    commands = [probe for probe in probes if probe.command]
+    shown = {
+        probe.name: guest.run(asked(probe), deadline)
+        if probe.object == VMLINUX or probe.object in seen.modules
+        else None
+        for probe in commands
+    }
+    look = guest.observe((), tuple(probe.file for probe in probes if probe.file), deadline)
+    shown |= {probe.name: look.files[probe.file] for probe in probes if probe.file}
+    printed = _printed(guest, console_mark, look.taint, deadline)
+    return replace(
+        seen,
+        probes=shown,
+        taint=look.taint,
+        console=printed,
+        qmp_events=guest.qmp_events(),
+        complaints=console.complaints(printed),
+        refusals=console.refusals(printed),
+        crash=console.crash_title(printed),
+    )
+
+
+def asked(probe: Probe) -> str:
+    """Shell for the guest that runs a probe's command, and says so where that fails."""
+    return f'sh -c {shlex.quote(probe.command)} 2>&1 || echo "exit status $?"'
+
+
+def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
+    """What the console printed since `mark`.
+
+    A report may come to the console later than its taint to us: s390x's writes by interrupts, up to
+    50 ms later (drivers/s390/char/sclp_con.c). So where the taint speaks of one, wait for it.
+    """
+    until = deadline.sooner(REPORT_SECONDS)
+    while True:
+        printed = guest.console_since(mark)
+        if not taint & ~ALLOWED_TAINT or console.complaints(printed) or until.passed:
+            return printed
+        time.sleep(0.01)
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    livepatch: str
+    relocation: KlpRelocation
+    row: RelocationType
+    address: int
+
+
+def _read_relocations(
+    guest: Guest, sight: Sight, look: Look, deadline: Deadline
+) -> tuple[RelocationReading, ...]:
+    """Two passes over guest memory: the fields, then the slots and stubs they lead to."""
+    fields = [
+        _Field(name, rela, row_of(sight.arch, rela), _field_address(look, name, rela))
+        for name, module in sorted(sight.built.modules.items())
+        if name in look.modules
+        for rela in module.klp_relocations
+    ]
+    raws = guest.peek([(f.address, f.row.bits // 8) for f in fields], deadline)
+    decoded: list[int | None] = []
+    for found, raw in zip(fields, raws, strict=True):
+        if raw is None:
+            decoded.append(None)
+            continue
+        addend = found.relocation.addend
+        order = sight.arch.byte_order
+        decoded.append(relocation.decode(found.row, order, found.address, raw, addend))
+    hops = [
+        _hop_address(sight.arch, f.row, target, _symbol_address(sight, look, f.relocation.symbol))
+        for f, target in zip(fields, decoded, strict=True)
+    ]
+    slots = iter(guest.peek([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
+    readings = []
+    for found, raw, target, hop in zip(fields, raws, decoded, hops, strict=True):
+        leads_to, via = target, ""
+        if hop is not None:
+            content = next(slots)
+            leads_to = int.from_bytes(content, sight.arch.byte_order) if content else None
+            via = f"{found.row.leads_to} {hop:#x}"
+        if raw is None:
+            raise HarnessError(
+                f"cannot read guest memory at {found.address:#x}, where {found.livepatch} has "
+                f"a {found.row.name} in {found.relocation.section}",
+                hint="the guest kernel needs CONFIG_PROC_KCORE, see kernel-config/base.config",
+            )
+        readings.append(
+            RelocationReading(
+                livepatch=found.livepatch,
+                relocation=found.relocation,
+                type_name=found.row.name,
+                address=found.address,
+                raw=raw,
+                leads_to=leads_to,
+                via=via,
+                symbol_address=_symbol_address(sight, look, found.relocation.symbol),
+            )
+        )
+    return tuple(readings)
+
+
+def row_of(arch: Arch, rela: KlpRelocation) -> RelocationType:
+    """The table row for an entry; HarnessError when the architecture file lacks its type."""
+    row = arch.relocation(rela.type)
+    if row is None:
+        file = arch.file or f"orchestrator/arches/{arch.name}.toml"
+        raise HarnessError(
+            f"{arch.name}: relocation type {rela.type} (on {rela.symbol}) is not in the table",
+            hint=f"add a [[relocations]] row to {file}",
+        )
+    return row
+
+
+def _field_address(look: Look, livepatch: str, rela: KlpRelocation) -> int:
+    return _section_address(look, livepatch, rela.section) + rela.offset
+
+
+def _section_address(look: Look, module: str, section: str) -> int:
+    """Every section that is loaded and not empty is shown (sect_empty(), kernel/module/sysfs.c)."""
+    sections = look.sections[module]
+    if section not in sections:
+        raise HarnessError(
+            f"the guest does not show section {section} of {module}",
+            hint="/sys/module/*/sections needs CONFIG_KALLSYMS and root",
+        )
+    return sections[section]
+
+
+def _hop_address(
+    arch: Arch, row: RelocationType, target: int | None, symbol: int | None
+) -> int | None:
+    """Where a GOT slot or a PLT stub keeps its address; None when the field leads straight."""
+    if target is None or row.leads_to == "symbol":
+        return None
+    if row.leads_to == "got":
+        return target
+    if arch.stub is None or target == symbol:
+        return None
+    return (target + arch.stub.address_offset) % 2**64
+
+
+def _symbol_address(sight: Sight, look: Look, symbol: KlpSymbol) -> int | None:
+    """Where the symbol stands now, None while its object is not loaded or where it has none such.
+
+    sympos 0 means "unique", n the n-th of that name (kernel/livepatch/core.c,
+    klp_find_object_symbol()).
+    """
+    index = max(symbol.sympos, 1) - 1
+    if symbol.object == VMLINUX:
+        found = sight.vmlinux_symbols[symbol.name]
+        return found[index] if index < len(found) else None
+    module: BuiltModule | None = sight.built.modules.get(symbol.object)
+    sections = look.sections.get(symbol.object)
+    if module is None or sections is None:
+        return None
+    places = module.symbols.get(symbol.name, ())
+    if index >= len(places):
+        return None
+    section, offset = places[index]
+    # SHN_ABS: the value is the address (`reader.definitions`)
+    return (_section_address(look, symbol.object, section) if section else 0) + offset

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One script of the kernel's own livepatch tests on one guest, as a case. As in `runner`, it starts
+as not known and is earned."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from dataclasses import replace
+
+from orchestrator.build.testtree import COLLECTION
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.model.judge import crash_of
+from orchestrator.run import selftests
+from orchestrator.run.lab import deadline
+from orchestrator.run.observe import EVENT_SECONDS
+from orchestrator.verdicts import CaseResult, Status
+from orchestrator.vm.console import complaints, crash_title
+from orchestrator.vm.guest import Guest
+
+# Times time_scale. Scripts give up by themselves what does not happen within 60 s of the guest's
+# (MAX_RETRIES in functions.sh); ours is for those that hang elsewhere.
+SCRIPT_SECONDS = 150.0
+
+
+def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> CaseResult:
+    """Run the script that the case names on a fresh guest that has the kernel's tests.
+
+    patience: seconds until it counts as hanging, times time_scale. Whatever goes wrong with guest
+    or harness is in the result; nothing is raised but Ctrl-C.
+    """
+    mark = guest.console_mark()
+    try:
+        result = _earned(guest, result, mark, patience)
+    except (GuestLost, OutOfTime) as trouble:
+        result = _unfinished(guest, replace(result, reason=trouble.whole), mark)
+    except HarnessError as trouble:
+        result = replace(result, reason=trouble.whole)
+    return replace(result, console=guest.console_since(mark))
+
+
+def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> CaseResult:
+    arch, script = guest.machine.arch, result.case.name
+    began = time.monotonic()
+    command = shlex.join(["run-kselftest", f"{COLLECTION}:{script}"])
+    output = guest.run(command, deadline(arch, patience))
+    seconds = time.monotonic() - began
+    log = guest.run("dmesg", _soon(guest))
+    taint = guest.observe((), (), _soon(guest)).taint
+    told = selftests.parse(output, script)
+    reports = complaints(guest.console_since(mark))
+    steps = selftests.steps(told, log, taint, reports, seconds)
+    status, reason = selftests.verdict(told, steps)
+    return replace(result, status=status, reason=reason, steps=steps, dmesg=log)
+
+
+def _unfinished(guest: Guest, result: CaseResult, mark: int) -> CaseResult:
+    """A script that hangs, or whose guest is lost: the kernel's fault if it says so itself."""
+    printed = guest.console_since(mark)
+    test = selftests.running(printed)
+    title = crash_of(crash_title(printed), guest.qmp_events())
+    if title is not None:
+        step = selftests.crashed(test, title)
+        result = replace(result, status=Status.FAIL, reason=title, steps=(step,))
+    return replace(result, reason=f"{test}: {result.reason}" if test else result.reason)
+
+
+def _soon(guest: Guest) -> Deadline:
+    return deadline(guest.machine.arch, EVENT_SECONDS)

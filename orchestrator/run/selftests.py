@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What one of the kernel's own livepatch tests said, and what follows from it. Pure.
+
+A script of tools/testing/selftests/livepatch runs several tests, and ends at the first that fails:
+each says "TEST: NAME ... ok", or instead of "ok" why not, mostly the difference between the kernel
+log that it expects and the one that it found (functions.sh, check_result() and die()). The kernel's
+runner (kselftest/runner.sh) puts "# " before what the script says, and a TAP line after it:
+
+    TAP version 13
+    1..1
+    # selftests: livepatch: test-state.sh
+    # TEST: system state modification ... ok
+    ok 1 selftests: livepatch: test-state.sh
+
+So a script becomes a case and each of its tests a step: a case, too, ends at its first wrong step.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orchestrator.errors import HarnessError
+from orchestrator.model.judge import ALLOWED_TAINT
+from orchestrator.nouns import Case
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+
+MODULE_SET = "kselftest"  # what stands in a case for the module set
+END = "end"  # the step after the last test: how the script ended, and in what state it left things
+GOOD = "ok"
+
+_TEST = re.compile(r"^TEST: (?P<name>.*?) \.\.\. ?(?P<said>.*)$")
+# functions.sh, start_test(), with printk's time stamp (CONFIG_PRINTK_TIME)
+_BEGUN = re.compile(r"^\[\s*(?P<at>\d+\.\d+)\] ===== TEST: (?P<name>.*) =====\s*$", re.MULTILINE)
+_STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ", re.MULTILINE)
+_DIFFERS = re.compile(r"^[-+](?![-+]{2} ).*")
+_SKIPS = re.compile(r"^(?:SKIP: |skip all tests: )(?P<why>.*)$", re.MULTILINE)
+_LAST_LINES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Test:
+    """`said`: "ok", or everything up to the next test."""
+
+    __test__ = False  # it is nothing that pytest could run
+
+    name: str
+    said: str
+
+    @property
+    def gist(self) -> str:
+        """One line of it: the first that differs, where it is a difference."""
+        lines = [line.strip() for line in self.said.splitlines() if line.strip()]
+        differing = [line for line in lines if _DIFFERS.match(line)]
+        telling = [line for line in lines if line != "not ok"]
+        return next(iter([*differing, *telling, *lines]), "said nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What the runner and the script in it said.
+
+    heading: of the script, before its first test. ok, directive: of the TAP line; directive: "",
+    "SKIP", "exit=1".
+    """
+
+    heading: str
+    tests: tuple[Test, ...]
+    ok: bool
+    directive: str
+
+    @property
+    def skipped(self) -> bool:
+        return self.directive.upper().startswith("SKIP")
+
+
+def parse(output: str, script: str) -> Told:
+    """The runner's output for one script. Raises HarnessError when it does not tell the result."""
+    _, _, body = output.partition("TAP version 13\n")
+    result = re.compile(rf"^(not )?ok 1 selftests: \S+ {re.escape(script)}(?: # (.*))?$")
+    heading: list[str] = []
+    tests: list[tuple[str, list[str]]] = []
+    for line in body.splitlines():
+        if found := result.match(line):
+            done = tuple(Test(name, "\n".join(said).strip()) for name, said in tests)
+            told = "\n".join(heading).strip()
+            return Told(told, done, found[1] is None, (found[2] or "").strip())
+        said = line.removeprefix("#").removeprefix(" ")
+        if test := _TEST.match(said):
+            tests.append((test["name"], [test["said"]]))
+        else:
+            (tests[-1][1] if tests else heading).append(said)
+    last = "\n".join(output.splitlines()[-_LAST_LINES:])
+    raise HarnessError(f"the kernel's test runner does not tell the result of {script}: {last}")
+
+
+def running(log: str) -> str:
+    """The test that began last by the kernel's log, "" when none has."""
+    begun = list(_BEGUN.finditer(log))
+    return begun[-1]["name"] if begun else ""
+
+
+def steps(
+    told: Told, log: str, taint: int, complaints: Sequence[str], seconds: float
+) -> tuple[Step, ...]:
+    """A step for each test, and one for the end.
+
+    log: the kernel's, which tells how long each test took. taint: of the kernel at the end.
+    complaints: its reports on the console meanwhile (console.complaints). seconds: of it all.
+    """
+    took = _durations(log)
+    if len(took) != len(told.tests):  # the log's beginning was overwritten
+        took = (0.0,) * len(told.tests)
+    made = [
+        _step(test.name, second, _answer("result", GOOD, test.said))
+        for test, second in zip(told.tests, took, strict=True)
+    ]
+    ended = "ok" if told.ok else "not ok"
+    checks = (
+        _answer("script", GOOD, f"{ended} # {told.directive}" if told.directive else ended),
+        _health("console", "no complaint", "; ".join(complaints) or "no complaint"),
+        Check(
+            CheckKind.HEALTH,
+            "taint",
+            f"nothing beyond {ALLOWED_TAINT:#x}",
+            f"{taint:#x}",
+            taint & ~ALLOWED_TAINT == 0,
+        ),
+    )
+    return (*made, _step(END, max(0.0, seconds - sum(took)), *checks))
+
+
+def crashed(test: str, title: str) -> Step:
+    """The step in which the kernel crashed."""
+    return _step(test or END, 0.0, _health("guest", "lives", title))
+
+
+def verdict(told: Told, made: Sequence[Step]) -> tuple[Status, str]:
+    """The status of a script and the reason for it. One that ran no test proved nothing."""
+    wrong = next((test for test in told.tests if test.said != GOOD), None)
+    if told.skipped:
+        said = wrong.said if wrong else told.heading
+        why = _SKIPS.search(said)
+        return Status.SKIP, why["why"] if why else said
+    if wrong is not None:
+        return Status.FAIL, f"{wrong.name}: {wrong.gist}"
+    failed = next((check for check in made[-1].checks if not check.good), None)
+    if failed is not None:
+        heading = f": {told.heading}" if told.heading and not told.tests else ""
+        return Status.FAIL, f"{failed.subject}: {failed.seen}{heading}"
+    if not told.tests:
+        return Status.ERROR, "the script ran no test: nothing was proven"
+    return Status.PASS, ""
+
+
+def is_script(case: Case) -> bool:
+    """Whether a case is one of the kernel's scripts: it has a name and no order."""
+    return case.module_set == MODULE_SET
+
+
+def tests(result: CaseResult) -> tuple[Step, ...]:
+    """The tests that a script of the kernel's ran."""
+    return tuple(step for step in result.steps if step.event != END)
+
+
+def _durations(log: str) -> tuple[float, ...]:
+    """Seconds from the beginning of each test to that of the next, or to the log's last line."""
+    begun = [float(found["at"]) for found in _BEGUN.finditer(log)]
+    stamps = _STAMP.findall(log)
+    ends = [*begun[1:], *(float(stamp) for stamp in stamps[-1:])]
+    return tuple(max(0.0, end - start) for start, end in zip(begun, ends, strict=False))
+
+
+def _step(event: str, seconds: float, *checks: Check) -> Step:
+    return Step(event, checks, seconds, 0.0, 0)
+
+
+def _answer(subject: str, expected: str, seen: str) -> Check:
+    return Check(CheckKind.ANSWER, subject, expected, seen, seen == expected)
+
+
+def _health(subject: str, expected: str, seen: str) -> Check:
+    return Check(CheckKind.HEALTH, subject, expected, seen, seen == expected)

@@ -1,0 +1,225 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""By what `reproduce.sh` judges: how a shell sees again what a check of ours saw. Pure.
+
+What `judge` promised is known here by its checks' own words; tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from orchestrator.model.judge import LIVEPATCH_TAINT, LIVEPATCH_TAINT_SUBJECT, relocation_subject
+from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
+from orchestrator.run import observe
+from orchestrator.verdicts import Check, CheckKind, Step
+from orchestrator.vm import console
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """By what the script judges."""
+
+    kind: Literal["answer", "value", "relocation", "sysfs", "taint", "console", "ended", "unjudged"]
+    told: str
+    subject: str = ""
+    expected: str = ""
+    seen: str = ""
+    number: int = 0  # of a long burst's answers: which, from 1
+    pattern: str = ""  # basic regular expression: what the console says
+    command: str = ""  # prints what is expected or seen
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """How to read a klp relocation by shell: the arithmetic of `elf.relocation.decode`."""
+
+    subject: str
+    seen: str
+    state: str  # applied, pristine, left
+    livepatch: str
+    section: str
+    offset: int
+    size: int
+    shift: int
+    pc_relative: bool
+    signed: bool
+    top_bit: str
+    addend: int
+    initial: str  # hex digits
+    little: bool
+    leads_to: str
+    slot_offset: int
+    object: str
+    symbol_name: str
+    symbol_number: int
+    symbol_section: str  # "": the kernel's own
+    symbol_offset: int
+
+
+def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -> Sign:
+    """Of the first check that failed. A relocation that a patched function read through is judged
+    by what that function shows. printed: what the console said; where: of `field`."""
+    bad = [check for check in step.checks if not check.good]
+    first = cause(step)
+    told = f"{first.kind}: {first.subject}: expected {first.expected}, seen {first.seen}"
+    if first.kind is CheckKind.RELOCATION:
+        first = next((c for c in bad if c.kind is CheckKind.VALUE), first)
+    found = Sign("unjudged", told, first.subject, first.expected, first.seen)
+    match first.kind:
+        case CheckKind.ANSWER:
+            return _of_answer(found)
+        case CheckKind.VALUE:
+            return replace(found, kind="value")
+        case CheckKind.RELOCATION if where is not None:
+            return replace(found, kind="relocation")
+        case CheckKind.SYSFS:
+            return replace(found, kind="sysfs", command=_sysfs(module_set, first.subject))
+        case CheckKind.HEALTH:
+            return _of_health(found, printed)
+    return found
+
+
+def cause(step: Step) -> Check:
+    """What to name of a step that failed: that the guest died, else the first that is wrong."""
+    bad = [check for check in step.checks if not check.good]
+    crashes = [c for c in bad if c.kind is CheckKind.HEALTH and c.subject == "guest"]
+    return (*crashes, *bad)[0]
+
+
+def _of_answer(found: Sign) -> Sign:
+    """Of a long burst only the first wrong answer is told (`judge`)."""
+    long = re.match(r"number (\d+) of \d+: ", found.expected)
+    if long is None:
+        return replace(found, kind="answer")
+    return replace(found, kind="answer", number=int(long[1]), seen=found.seen.partition(", ")[0])
+
+
+def _of_health(found: Sign, printed: str) -> Sign:
+    if found.subject == "taint":
+        return replace(found, kind="taint")
+    if found.subject == LIVEPATCH_TAINT_SUBJECT:
+        missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
+        command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
+        return replace(found, kind="sysfs", command=command)
+    if found.subject not in ("guest", "console", "QMP events"):
+        return found
+    said = console.complaints(printed)
+    if not said:
+        return replace(found, kind="ended")
+    return replace(found, kind="console", pattern=pattern(said[0]))
+
+
+def pattern(line: str) -> str:
+    """A basic regular expression for a line of the console, whatever the numbers in it."""
+    parts = re.split(r"0x[0-9a-f]+|[0-9a-f]{6,}|\b[0-9]+\b", line)
+    return ".*".join(re.sub(r"([][.*^$\\])", r"\\\1", part) for part in parts)
+
+
+def _sysfs(module_set: ModuleSet, subject: str) -> str:
+    """Shell for the guest that shows what `judge` calls by this name, in the same words."""
+    if subject == "loaded modules":
+        names = " ".join(sorted(spec.name for spec in module_set.modules))
+        return (
+            f'all=; for m in {names}; do ! grep -q "^$m " /proc/modules || all="$all $m"; done; '
+            'all=${all# }; echo "${all:-none}"'
+        )
+    where = shlex.quote(subject)
+    return (
+        f"if cd {where} 2>/dev/null; then "
+        'printf "enabled=%s transition=%s" "$(cat enabled)" "$(cat transition)"; '
+        'for o in */patched; do [ -e "$o" ] || continue; printf " %s=%s" "$o" "$(cat "$o")"; '
+        'for f in "${o%patched}"*,*; do [ ! -d "$f" ] || printf " %s" "$f"; done; done; echo; '
+        "cd /; else echo 'not there'; fi"
+    )
+
+
+def probes(module_set: ModuleSet, step: Step) -> list[dict[str, str]]:
+    """Of each probe that was looked at after the event: its name, what it asks, shell for the guest
+    that does so, and the text that was expected."""
+    known = {probe.name: probe for probe in module_set.probes}
+    return [
+        {
+            "name": check.subject,
+            "asked": known[check.subject].file or known[check.subject].command,
+            "command": _probe(known[check.subject]),
+            "expected": check.expected,
+        }
+        for check in step.checks
+        if check.kind is CheckKind.VALUE
+    ]
+
+
+def _probe(probe: Probe) -> str:
+    """Shell for the guest that shows what `observe` would, in the words of `judge`."""
+    there = "/sys/module" if probe.object == observe.VMLINUX else f"/sys/module/{probe.object}"
+    where, doing = probe.file, f"cat {shlex.quote(probe.file)} || echo error"
+    if probe.command:
+        where, doing = there, observe.asked(probe)
+    return f"if [ -e {shlex.quote(where)} ]; then {doing}; else echo 'no file'; fi"
+
+
+def field(arch: Arch, built: BuiltSet, step: Step) -> Field | None:
+    """The first relocation that was wrong after the event."""
+    for check in step.checks:
+        if check.kind is not CheckKind.RELOCATION or check.good:
+            continue
+        for name, module in built.modules.items():
+            for rela in module.klp_relocations:
+                row = observe.row_of(arch, rela)
+                if check.subject == relocation_subject(name, rela, row.name):
+                    return _read_by_shell(arch, built, check, name, rela, row)
+    return None
+
+
+def _read_by_shell(
+    arch: Arch,
+    built: BuiltSet,
+    check: Check,
+    livepatch: str,
+    rela: KlpRelocation,
+    row: RelocationType,
+) -> Field:
+    symbol = rela.symbol
+    number = max(symbol.sympos, 1)
+    section, offset = "", 0
+    places = (
+        built.modules[symbol.object].symbols.get(symbol.name, ())
+        if symbol.object in built.modules
+        else ()
+    )
+    if number <= len(places):  # else the script looks among the kernel's own, and finds none
+        section, offset = places[number - 1]
+    through_stub = row.leads_to == "plt" and arch.stub is not None
+    return Field(
+        subject=check.subject,
+        seen=check.seen,
+        state=_state(check),
+        livepatch=livepatch,
+        section=rela.section,
+        offset=rela.offset,
+        size=row.bits // 8,
+        shift=row.shift,
+        pc_relative=row.pc_relative,
+        signed=row.signed or row.pc_relative,
+        top_bit=f"{1 << (row.bits - 1):#x}",
+        addend=rela.addend,
+        initial=rela.initial.hex(),
+        little=arch.byte_order == "little",
+        leads_to=row.leads_to if row.leads_to != "plt" or through_stub else "symbol",
+        slot_offset=arch.stub.address_offset if through_stub and arch.stub else 0,
+        object=symbol.object,
+        symbol_name=symbol.name,
+        symbol_number=number,
+        symbol_section=section,
+        symbol_offset=offset,
+    )
+
+
+def _state(check: Check) -> str:
+    """What `judge` promised, by its words."""
+    if check.expected.startswith("leads to"):
+        return "applied"
+    return "pristine" if " as in the .ko" in check.expected else "left"

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Patch series: where they come from, and what they make of a kernel tree.
+
+    NAME           kernel-config/series/NAME, a quilt directory
+    DIRECTORY      any quilt directory: `series`, or `series-X.Y` for kernels from X.Y on
+    FILE           a mailbox (b4 am, git format-patch --stdout), a message, or a single patch
+    git:REPO#A..B  the commits of a range, oldest first
+    none           nothing: the bare kernel
+    SPEC@N         the first N patches of any of these
+
+Patches are applied by patch(1) with --fuzz=0: a hunk whose context does not match exactly may land
+in the wrong place, and the verdict would then be about a patch that nobody wrote. patch(1) and not
+quilt, because only the files that a series touches are copied and patched, beside the tree; the
+tree itself is never half-patched. Moved lines (an offset) are accepted, as git and quilt do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.errors import PatchError, UsageError
+from orchestrator.host import process, workdir
+from orchestrator.nouns import series_prefix
+from orchestrator.source import mails, patches
+from orchestrator.source.patches import Diff, Patch
+from orchestrator.source.sources import resolve_commit
+
+NONE = "none"
+ALTERED = ("ablations/", "mutants/")  # kernel-config/mutants/NAME.patch is the series mutants/NAME
+_VERSIONED = re.compile(r"^series-(\d+)\.(\d+)$")
+_HUNK = re.compile(r"^Hunk #(\d+) (?:FAILED|NOT MERGED) at (\d+)( \(different line endings\))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """name: "none", a name of ours, or the path or range, each as given, with its @N."""
+
+    name: str
+    patches: tuple[Patch, ...]
+
+    @property
+    def digest(self) -> str:
+        """Of the patches' texts, in order."""
+        hashes = [hashlib.sha256(patch.raw).hexdigest() for patch in self.patches]
+        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """A file as the series leave it. content: None when it is deleted."""
+
+    content: bytes | None
+    executable: bool = False
+
+
+def known() -> tuple[str, ...]:
+    """The names of our own series."""
+    directory = catalog.data_dir("kernel-config") / "series"
+    return tuple(sorted(path.name for path in directory.glob("*/") if path.is_dir()))
+
+
+def resolve(spec: str, version: tuple[int, int]) -> Series:
+    """The series that `spec` names, for a kernel (6, 1).
+
+    Raises UsageError when there is none of that name, or its patches cannot be read.
+    """
+    name, count = series_prefix(spec)
+    if count is None or Path(spec).expanduser().exists():
+        return Series(spec, _patches(spec, version))
+    found = resolve(name, version).patches
+    if count > len(found):
+        raise UsageError(
+            f"{spec}: {name} has only {len(found)} patches for {version[0]}.{version[1]}",
+            hint=f"{name}@0 to {name}@{len(found)}; without @N: all of them",
+        )
+    return Series(spec, found[:count])
+
+
+# --- where patches come from -------------------------------------------------------------------
+
+
+def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
+    if spec == NONE:
+        return ()
+    if spec.startswith("git:"):
+        return _git(spec)
+    ours = catalog.data_dir("kernel-config")
+    if spec in known():
+        return _quilt(ours / "series" / spec, version)
+    altered = ours / f"{spec}.patch"
+    path = altered if spec.startswith(ALTERED) else Path(spec).expanduser()
+    if path.is_dir():
+        return _quilt(path, version)
+    if path.is_file():
+        return mails.series(_bytes(path, str(path)), str(path))
+    raise UsageError(
+        f"no such series: {spec}",
+        hint=f"{', '.join((*known(), NONE))}, a directory, an mbox, or git:REPO#A..B; "
+        "@N behind it for its first N patches",
+    )
+
+
+def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
+    listed = _series_file(directory, version)
+    texts: dict[str, str] = {}
+    lines = _bytes(listed, str(listed)).decode(errors="replace").splitlines()
+    for number, line in enumerate(lines, 1):
+        words = re.sub(r"(?:^|\s)#.*", "", line).split()
+        if not words:
+            continue
+        name, *options = words
+        where = f"{listed}:{number}"
+        if options not in ([], ["-p1"]):
+            raise UsageError(f"{where}: only -p1 is understood, not {options[0]}")
+        if name in texts:
+            raise UsageError(f"{where}: {name} is listed a second time")
+        texts[name] = patches.decoded(_bytes(directory / name, f"{where}: {name}"))
+    if not texts:
+        raise UsageError(f"{listed} lists no patch", hint=f"--series {NONE} is the bare kernel")
+    names = patches.distinct(texts)
+    return tuple(Patch(name, text) for name, text in zip(names, texts.values(), strict=True))
+
+
+def _bytes(path: Path, label: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{label}: {error.strerror}") from error
+
+
+def _series_file(directory: Path, version: tuple[int, int]) -> Path:
+    """`series-X.Y` with the greatest X.Y not above the kernel's version, else `series`."""
+    candidates = [
+        ((int(match[1]), int(match[2])), path)
+        for path in directory.glob("series-*")
+        if (match := _VERSIONED.match(path.name))
+    ]
+    fitting = [candidate for candidate in candidates if candidate[0] <= version]
+    path = max(fitting)[1] if fitting else directory / "series"
+    if not path.is_file():
+        raise UsageError(
+            f"{directory} is no quilt series for {version[0]}.{version[1]}: "
+            "it has neither a file `series` nor a `series-X.Y` that is old enough"
+        )
+    return path
+
+
+def _git(spec: str) -> tuple[Patch, ...]:
+    where, _, span = spec.removeprefix("git:").partition("#")
+    repository = Path(where).expanduser().absolute()
+    first, dots, last = span.partition("..")
+    if not repository.is_dir():
+        raise UsageError(f"{spec}: {repository} is not a directory")
+    if not (first and dots and last):
+        raise UsageError(f"{spec}: a range like A..B is missing after #")
+    span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
+    git = ["git", "-C", str(repository)]
+    merge = process.run([*git, "rev-list", "--merges", "--max-count=1", "--oneline", span]).output
+    if merge:
+        raise UsageError(
+            f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
+            hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
+        )
+    commits = process.run([*git, "rev-list", "--reverse", span]).output
+    with workdir.run_dir("series") as place:
+        # diff-tree, because it cares about nobody's settings (diff.noprefix), leaves out commits
+        # that change nothing (b4 prep keeps its cover letter in one), and writes bytes to a file
+        show = ["diff-tree", "--stdin", "--root", "-p", "--binary", "--full-index"]
+        command = [*git, *show, "--pretty=mboxrd", f"--output={place / 'mbox'}"]
+        process.run(command, input=commits.encode())
+        found = mails.mailbox((place / "mbox").read_bytes())
+    if not found:
+        raise UsageError(f"{spec} holds no commit that changes anything")
+    return patches.named((mail.title, mail.text) for mail in found)
+
+
+# --- what they make of a tree ------------------------------------------------------------------
+
+
+def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, Patched]:
+    """Each file that the stacked series change, as they leave it. `tree` is only read.
+
+    scratch: an empty directory, used up. Raises PatchError naming patch, file and hunk.
+    """
+    copied: set[str] = set()
+    for one in series:
+        for patch in one.patches:
+            label = f"{one.name}: {patch.name}"
+            if refusal := patch.diff.refusal():
+                raise PatchError(f"{label} {refusal}")
+            for name in patch.diff.files():
+                if name not in copied:
+                    _copy(tree, scratch, name, label)
+                    copied.add(name)
+            _run_patch(scratch, patch, label)
+    result = {}
+    for name in sorted(copied):
+        found = _read(scratch / name)
+        if found != _read(tree / name):
+            result[name] = found
+    return result
+
+
+def _copy(tree: Path, scratch: Path, name: str, label: str) -> None:
+    for path in (tree / name, *(tree / name).parents):
+        if path == tree:
+            break
+        if path.is_symlink():  # what is written there lands elsewhere
+            link = path.relative_to(tree)
+            raise PatchError(f"{label} touches {name}, but {link} is a symbolic link in the tree")
+    if (tree / name).is_file():
+        (scratch / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(tree / name, scratch / name)
+
+
+def _read(path: Path) -> Patched:
+    if not path.is_file():
+        return Patched(None)
+    return Patched(path.read_bytes(), bool(path.stat().st_mode & 0o100))
+
+
+def _run_patch(scratch: Path, patch: Patch, label: str) -> None:
+    command = ["patch", "-p1", "--fuzz=0", "--no-backup-if-mismatch", "--forward", "--batch"]
+    command += ["--reject-file=-"]
+    done = process.run(command, cwd=scratch, input=patch.diff.raw, check=False)
+    if done.code != 0:
+        reason, hint = _failure(done.output + done.errors, patch.diff, scratch)
+        raise PatchError(f"{label} does not apply: {reason}", hint=hint)
+
+
+_OTHER_TREE = (
+    "it may be for another tree: name that one with --kernel (base-commit: in a cover letter tells "
+    "which), or refresh the patch; a quilt directory may hold variants, in series-X.Y"
+)
+_APPLIED = "this tree has it: leave the patch out, or take an older tree with --kernel"
+
+
+def _failure(output: str, diff: Diff, scratch: Path) -> tuple[str, str]:
+    """(file and hunk, what to do), from what patch(1) said."""
+    file = ""
+    hunks: list[str] = []
+    for line in output.splitlines():
+        if match := re.match(r"^(?:patching|checking) file '?([^']+?)'?(?: \(.*\))?$", line):
+            if hunks:
+                break
+            file = match[1]
+        elif match := _HUNK.match(line):
+            ends = ", by its line ends (LF or CRLF)" if match[3] else ""
+            hunks.append(f"hunk #{match[1]} at line {match[2]}{ends}")
+        elif line.startswith(("can't find file to patch", "Cannot rename file")):
+            old = set(diff.files()) - diff.made()
+            missing = sorted(name for name in old if not (scratch / name).exists())
+            return f"there is no file {', '.join(missing)}", _OTHER_TREE
+        elif match := re.match(r"The next patch would (create|delete) the file (.+),$", line):
+            now = "there" if match[1] == "create" else "gone"
+            return f"{match[2]}: it is {now} already", _APPLIED
+        elif line.startswith(("Reversed (or previously applied)", "Not deleting file")):
+            if file in diff.deleted():
+                return f"{file}: it is to be deleted, and holds something else", _OTHER_TREE
+            return f"{file}: it is applied already", _APPLIED
+    if hunks:
+        return f"{file}: {', '.join(hunks)}", _OTHER_TREE
+    return " ".join(output.split())[-300:] or "patch(1) gave no reason", _OTHER_TREE

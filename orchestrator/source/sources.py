@@ -1,0 +1,357 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Kernel source trees, fetched into the cache, unpacked once, and named by a digest.
+
+    debian:6.1          the package linux-source-6.1, through apt's configured mirrors, without root
+    tar:PATH            a tarball with one kernel tree in it
+    git:REPO#REF        REF of a local repository or a URL; without #REF its HEAD
+    dir:PATH            a tree as it lies there, changes included
+
+What is cached is used without the network. A `dir:` tree is read where it lies and never copied.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import pwd
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.deadline import Deadline
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.host import process, tools, workdir
+from orchestrator.host.process import CommandFailed
+
+Say = Callable[[str], None]
+UNPACKED_GIB = 2.5  # a kernel tree, and its package beside it while it is unpacked
+_HEAD_FILES = ("Makefile", "Kconfig", "Kbuild")  # every kernel tree has these, as tuxmake knows too
+
+
+@dataclass(frozen=True, slots=True)
+class SourceTree:
+    """A kernel tree ready to be read.
+
+    version: as recorded, 6.1.192-2 for a package. kernel: (6, 1). digest: names the content.
+    lineage: trees of one lineage follow one another, and share incremental builds.
+    """
+
+    spec: str
+    version: str
+    directory: Path
+    digest: str
+    kernel: tuple[int, int]
+    lineage: str
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the tree lies in the cache and never changes."""
+        return not self.spec.startswith("dir:")
+
+
+def fetch(spec: str, deadline: Deadline | None = None, say: Say = lambda _line: None) -> SourceTree:
+    """The tree that `spec` names; `say` gets a line where it takes long.
+
+    Raises UsageError for a spec that is none or names nothing, HarnessError when it cannot be had.
+    """
+    kind, _, rest = spec.partition(":")
+    fetchers = {"debian": _debian, "tar": _tar, "git": _git, "dir": _dir}
+    if kind not in fetchers or not rest:
+        raise UsageError(
+            f"{spec} is no kernel source",
+            hint="debian:6.1, tar:PATH, git:PATH_OR_URL#REF or dir:PATH",
+        )
+    with workdir.disk_errors(f"{spec} cannot be fetched"):
+        return fetchers[kind](rest, spec, deadline, say)
+
+
+def listing(tree: SourceTree) -> Iterator[str]:
+    """The relative path of every file of the tree; of a git checkout, what git would list."""
+    if not tree.frozen and (tree.directory / ".git").exists():
+        command = ["git", "-C", str(tree.directory), "ls-files", "-z", "-co", "--exclude-standard"]
+        for name in process.run(command).output.split("\0"):
+            if name and os.path.lexists(tree.directory / name):
+                yield name
+        return
+    for base, subdirs, names in os.walk(tree.directory):
+        at = Path(base)
+        for name in names + [s for s in subdirs if (at / s).is_symlink()]:
+            yield os.path.relpath(at / name, tree.directory)
+
+
+def kernel_version(directory: Path) -> tuple[str, tuple[int, int]]:
+    """("6.1.192", (6, 1)) from the head of a tree's Makefile. Raises UsageError if it is none."""
+    missing = [name for name in _HEAD_FILES if not (directory / name).is_file()]
+    if missing:
+        raise UsageError(f"{directory} is not a kernel tree: it has no {missing[0]}")
+    head = (directory / "Makefile").read_text(errors="replace")[:2000]
+    found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)", head, re.M))
+    try:
+        major, minor = int(found["VERSION"]), int(found["PATCHLEVEL"])
+    except (KeyError, ValueError):
+        raise UsageError(f"{directory}/Makefile does not tell the kernel's version") from None
+    text = f"{major}.{minor}.{found.get('SUBLEVEL') or 0}{found.get('EXTRAVERSION', '')}"
+    return text, (major, minor)
+
+
+# --- entries of the cache ----------------------------------------------------------------------
+
+
+def _entry(name: str) -> Path:
+    return workdir.cache_root() / "sources" / name
+
+
+def _cached(
+    entry: Path, spec: str, lineage: str, fill: Callable[[Path], dict[str, str]], say: Say
+) -> SourceTree:
+    """The tree of a cache entry, made by `fill` if it is not there yet.
+
+    fill(directory): puts the tree at directory/linux and returns {"version": ..., "digest": ...}.
+    """
+    with workdir.locked(entry, say):
+        if not (entry / workdir.DIGESTS).is_file():
+            workdir.require_space(workdir.cache_root(), UNPACKED_GIB, f"unpacking {spec}")
+            say(f"unpacking {spec}")
+            with workdir.staging(entry) as tmp:
+                record = fill(tmp)
+                kernel_version(tmp / "linux")
+                (tmp / "source.json").write_text(json.dumps(record))
+                workdir.publish(tmp, entry)
+        return _read(entry, spec, lineage)
+
+
+def _read(entry: Path, spec: str, lineage: str) -> SourceTree:
+    workdir.touch(entry)
+    record = json.loads((entry / "source.json").read_text())
+    tree = entry / "linux"
+    _, kernel = kernel_version(tree)
+    return SourceTree(spec, record["version"], tree, record["digest"], kernel, lineage)
+
+
+def repair(tree: SourceTree, say: Say) -> bool:
+    """Check a cached tree file by file; a damaged one is removed, to be fetched again: False."""
+    if not tree.frozen:
+        return True
+    entry = tree.directory.parent
+    with workdir.locked(entry, say):
+        if problem := workdir.verify(entry, trusting="linux/"):
+            say(f"the cached {tree.spec} is damaged ({problem}); fetching it again")
+            workdir.remove(entry)
+            return False
+    return True
+
+
+def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
+    """Unpack a tarball with one kernel tree in it to `into`/linux."""
+    raw = into / "raw"
+    raw.mkdir()
+    threads = ["--use-compress-program", "xz -T0"] if archive.name.endswith("xz") else []
+    command = ["tar", "--no-same-owner", *threads, "-xf", str(archive), "-C", str(raw)]
+    process.run(command, deadline=deadline)
+    tops = [raw, *sorted(p for p in raw.iterdir() if p.is_dir())]
+    top = next((t for t in tops if all((t / n).is_file() for n in _HEAD_FILES)), None)
+    if top is None:
+        raise UsageError(f"{archive} holds no kernel tree")
+    top.rename(into / "linux")
+    workdir.remove(raw)
+
+
+# --- debian:X.Y --------------------------------------------------------------------------------
+
+
+def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
+    if not re.fullmatch(r"\d+\.\d+", version):
+        raise UsageError(f"{spec}: the version is to look like 6.1")
+    package = f"linux-source-{version}"
+    known = _candidate(package)
+    cached = _newest(f"debian-{package}_*")
+    if known is None:
+        if cached is not None:
+            return _read(cached, spec, package)
+        raise HarnessError(
+            f"apt knows no package {package}",
+            hint="sudo apt-get update; then `apt-cache search linux-source` lists what there is",
+        )
+    debian_version, sha256 = known
+    entry = _entry(f"debian-{package}_{debian_version.replace(':', '%3a')}")
+
+    def fill(tmp: Path) -> dict[str, str]:
+        say(f"downloading {package} {debian_version}")
+        deb = _download(package, debian_version, tmp, deadline)
+        process.run(["dpkg-deb", "-x", str(deb), str(tmp / "deb")], deadline=deadline)
+        archives = sorted((tmp / "deb/usr/src").glob("linux-source-*.tar.*"))
+        if not archives:
+            raise HarnessError(f"{package} {debian_version} holds no tarball of the kernel")
+        _unpack(archives[0], tmp, deadline)
+        workdir.remove(tmp / "deb")
+        workdir.remove(deb)
+        return {"version": debian_version, "digest": sha256}
+
+    try:
+        return _cached(entry, spec, package, fill, say)
+    except _NoDownload as error:
+        if cached is None:
+            raise
+        say(f"{error}; using the cached {cached.name}")
+        return _read(cached, spec, package)
+
+
+class _NoDownload(HarnessError):
+    """apt could not download a package that it knows."""
+
+
+APT_LISTS = Path("/var/lib/apt/lists")  # changes with every `apt-get update`
+
+
+def _candidate(package: str) -> tuple[str, str] | None:
+    """(version, sha256) of what apt would download; None when it knows no such package.
+
+    apt takes a second to answer, so its answer is kept until its lists change.
+    """
+    if tools.which("apt-cache") is None:
+        return None
+    kept = _entry(f"{package}.json")
+    stamp = APT_LISTS.stat().st_mtime_ns if APT_LISTS.is_dir() else 0
+    if kept.is_file():
+        record = json.loads(kept.read_text())
+        if record["stamp"] == stamp:
+            return record["version"], record["sha256"]
+    shown = process.run(["apt-cache", "show", "--no-all-versions", package], check=False)
+    fields = dict(re.findall(r"^(Version|SHA256): (\S+)$", shown.output, re.MULTILINE))
+    if len(fields) != 2:
+        return None
+    version, sha256 = fields["Version"], fields["SHA256"]
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    record = {"stamp": stamp, "version": version, "sha256": sha256}
+    workdir.write_atomically(kept, json.dumps(record))
+    return version, sha256
+
+
+def _newest(pattern: str) -> Path | None:
+    """The finished cache entry of that name which was made last."""
+    entries = (p for p in _entry("").glob(pattern) if (p / workdir.DIGESTS).is_file())
+    return max(entries, key=lambda p: (p / workdir.DIGESTS).stat().st_mtime, default=None)
+
+
+def _download(package: str, version: str, into: Path, deadline: Deadline | None) -> Path:
+    """The .deb, as apt downloads and checks it. Neither root nor dpkg's lock is needed."""
+    command = ["apt-get", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30"]
+    # without it, apt warns that its sandbox user cannot write here, and downloads as root
+    command += ["-o", f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}"]
+    try:
+        process.run([*command, "download", f"{package}={version}"], cwd=into, deadline=deadline)
+    except CommandFailed as failed:
+        last = (failed.tail.strip().splitlines() or ["no reason given"])[-1]
+        raise _NoDownload(
+            f"{package} {version} cannot be downloaded ({last})",
+            hint="is the network there? apt's lists may be old: sudo apt-get update",
+        ) from failed
+    return next(into.glob("*.deb"))
+
+
+# --- tar:PATH, dir:PATH ------------------------------------------------------------------------
+
+
+def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise UsageError(f"{spec}: there is no such file")
+    digest = workdir.file_digest(path)
+
+    def fill(tmp: Path) -> dict[str, str]:
+        try:
+            _unpack(path, tmp, deadline)
+        except CommandFailed as failed:
+            raise UsageError(f"{path} cannot be unpacked: {failed.tail.strip()}") from failed
+        return {"version": kernel_version(tmp / "linux")[0], "digest": digest}
+
+    return _cached(_entry(f"tar-{digest[:24]}"), spec, "tarballs", fill, say)
+
+
+def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
+    path = Path(text).expanduser().absolute()
+    version, kernel = kernel_version(path)
+    tree = SourceTree(spec, version, path, "", kernel, str(path))
+    digest = hashlib.sha256()
+    for name in sorted(listing(tree)):
+        info = (path / name).lstat()
+        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+    if (path / ".config").exists() or (path / "include/config").exists():
+        raise UsageError(
+            f"{path} has been built in, and kbuild refuses such a tree for a build elsewhere",
+            hint=f"make -C {path} mrproper",
+        )
+    return replace(tree, digest=digest.hexdigest())
+
+
+# --- git:REPO#REF ------------------------------------------------------------------------------
+
+
+def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
+    where, _, ref = text.partition("#")
+    ref = ref or "HEAD"
+    if ref.startswith("-"):
+        raise UsageError(f"{spec}: {ref} is no git reference")
+    local = Path(where).expanduser().absolute()
+    if local.is_dir():
+        repository, name = local, ref
+    elif _URL.match(where):
+        repository, name = _mirror(where, ref, deadline, say)
+    else:
+        raise UsageError(f"{spec}: {where} is neither a directory nor a URL")
+    commit = resolve_commit(repository, name, spec)
+
+    def fill(tmp: Path) -> dict[str, str]:
+        (tmp / "linux").mkdir()
+        index = {"GIT_INDEX_FILE": str(tmp / "index")}  # the repository's own stays as it is
+        command = ["git", "-C", str(repository), f"--work-tree={tmp / 'linux'}"]
+        process.run([*command, "read-tree", commit], env=index, deadline=deadline)
+        process.run([*command, "checkout-index", "--all"], env=index, deadline=deadline)
+        (tmp / "index").unlink()
+        version = kernel_version(tmp / "linux")[0]
+        return {"version": f"{version} ({commit[:12]})", "digest": commit}
+
+    return _cached(_entry(f"git-{commit[:24]}"), spec, where, fill, say)
+
+
+_URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
+
+
+def resolve_commit(repository: Path, ref: str, spec: str) -> str:
+    """The full commit id. Raises UsageError naming `spec` when there is no such commit."""
+    command = ["git", "-C", str(repository), "rev-parse", "--verify", "--quiet"]
+    done = process.run([*command, f"{ref}^{{commit}}"], check=False)
+    if done.code != 0:
+        raise UsageError(f"{spec}: {repository} has no commit {ref}", hint=done.errors.strip())
+    return done.output.strip()
+
+
+def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Path, str]:
+    """(a bare repository in the cache with just that commit, the name it has there).
+
+    A full commit id that is there is not fetched again; another reference is, and when the network
+    fails, the commit it meant last time is used.
+    """
+    repository = workdir.cache_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
+    name = f"refs/klp-e2e/{ref}"
+    with workdir.locked(repository, say):
+        if not (repository / "HEAD").is_file():
+            process.run(["git", "init", "--quiet", "--bare", str(repository)])
+        command = ["git", "-C", str(repository)]
+        there = process.run([*command, "rev-parse", "--verify", "--quiet", name], check=False)
+        if there.code == 0 and re.fullmatch(r"[0-9a-f]{40}", ref):
+            return repository, name
+        say(f"fetching {ref} of {url}")
+        fetch = [*command, "-c", "gc.auto=0", "fetch", "--quiet", "--depth=1", url]
+        try:
+            process.run([*fetch, f"+{ref}:{name}"], deadline=deadline)
+        except CommandFailed as failed:
+            if there.code != 0:
+                raise HarnessError(
+                    f"{ref} of {url} cannot be fetched: {failed.tail.strip()}",
+                    hint="a commit has to be given by its full id, a branch or tag by its name",
+                ) from failed
+            say(f"{url} cannot be reached; using {there.output.strip()[:12]}, fetched earlier")
+    return repository, name

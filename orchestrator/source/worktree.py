@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A working copy of a kernel tree that follows from one series to the next.
+
+make(1) compiles what is newer than its object. So a file is written only if its content is to
+change, and then its time is now; everything else keeps the time it had, and its object.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+from orchestrator.host import workdir
+from orchestrator.source import sources
+from orchestrator.source.series import Patched
+from orchestrator.source.sources import SourceTree
+
+
+def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> frozenset[str]:
+    """Make `work` hold the source tree with `patched` in place of its own files.
+
+    Returns the relative paths that changed; of a fresh copy all of them. Files of a frozen source
+    are hard-linked: nothing may write to them in place, and nothing does, for a file to be changed
+    is replaced. After a kill the next call puts things right: the record of what was done is
+    removed first and written last.
+    """
+    record = work.with_name(work.name + ".json")
+    before = json.loads(record.read_text()) if record.is_file() else None
+    record.unlink(missing_ok=True)
+    fresh = not work.exists()
+    work.mkdir(parents=True, exist_ok=True)
+    if before is not None and before["digest"] == source.digest:
+        names = {*before["patched"], *patched}
+    else:
+        names = {*sources.listing(source), *patched}
+        if not fresh:
+            names.update(_present(work))
+    changed = {name for name in names if _put(source, patched.get(name), work, name, fresh)}
+    workdir.write_atomically(
+        record, json.dumps({"digest": source.digest, "patched": sorted(patched)})
+    )
+    return frozenset(changed)
+
+
+def _present(work: Path) -> set[str]:
+    return {
+        os.path.relpath(Path(base) / name, work)
+        for base, _, names in os.walk(work)
+        for name in names
+    }
+
+
+def _put(source: SourceTree, patched: Patched | None, work: Path, name: str, fresh: bool) -> bool:
+    """Bring one file to what it should be; whether that took a change."""
+    origin, target = source.directory / name, work / name
+    if patched is not None:
+        if patched.content is None:
+            return _delete(target)
+        if target.is_file() and not target.is_symlink():
+            same_mode = bool(target.stat().st_mode & 0o100) == patched.executable
+            if same_mode and target.read_bytes() == patched.content:
+                return False
+        _replace(target, patched.content, patched.executable)
+        return True
+    if not os.path.lexists(origin):
+        return _delete(target)
+    if fresh:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.frozen:
+            os.link(origin, target, follow_symlinks=False)
+        else:
+            shutil.copy2(origin, target, follow_symlinks=False)
+        return True
+    if _same(origin, target):
+        return False
+    if origin.is_symlink():
+        _delete(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.symlink_to(origin.readlink())
+    else:
+        _replace(target, origin.read_bytes(), bool(origin.stat().st_mode & 0o100))
+    return True
+
+
+def _same(origin: Path, target: Path) -> bool:
+    if not os.path.lexists(target):
+        return False
+    if origin.is_symlink() or target.is_symlink():
+        both = origin.is_symlink() and target.is_symlink()
+        return both and origin.readlink() == target.readlink()
+    old, new = origin.stat(), target.stat()
+    if (old.st_ino, old.st_dev) == (new.st_ino, new.st_dev):
+        return True
+    executable = (old.st_mode & 0o100) == (new.st_mode & 0o100)
+    return executable and target.is_file() and filecmp.cmp(origin, target, shallow=False)
+
+
+def _delete(target: Path) -> bool:
+    if not os.path.lexists(target):
+        return False
+    target.unlink()
+    return True
+
+
+def _replace(target: Path, content: bytes, executable: bool) -> None:
+    """Put a new file in the place; the old one may be a hard link that others read."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    tmp = target.with_name(f".{target.name}.klp-e2e")
+    tmp.write_bytes(content)
+    tmp.chmod(0o755 if executable else 0o644)
+    tmp.replace(target)

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One QEMU: its command line, its birth, its end.
+
+`boot` yields a machine whose guest answers, and leaves nothing behind: process, sockets, snapshots
+and console sit in one private directory on one ExitStack.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from orchestrator.build import image
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.host import lines, process, workdir
+from orchestrator.nouns import Arch
+from orchestrator.vm import qmp, ssh
+from orchestrator.vm.console import Console, crash_title
+from orchestrator.vm.qemu import Places, qemu_argv
+
+Accel = Literal["auto", "kvm", "tcg"]
+
+KVM_DEVICE = Path("/dev/kvm")
+# A kernel under a KVM that works prints its first line in a fraction of this. Some nested KVMs
+# create the machine and then never run it.
+KVM_SIGN_SECONDS = 4.0
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+POLL_SECONDS = 0.005
+RUNG_SECONDS = 3.0
+LAST_WORDS_SECONDS = 1.0
+
+
+@dataclass(eq=False)
+class Machine:
+    """A running QEMU whose guest has answered."""
+
+    arch: Arch
+    argv: tuple[str, ...]
+    accel: Literal["kvm", "tcg"]
+    places: Places
+    console: Console
+    qmp: qmp.Qmp
+    agent: lines.UnixLines
+    keys: ssh.Keys
+    ssh_port: int
+    _running: process.Running
+    broken: bool = False  # the guest is past asking it to power off
+    ended_by: str = ""  # the rung of the shutdown ladder that ended it
+
+    @property
+    def pid(self) -> int:
+        return self._running.pid
+
+    def footprint(self) -> tuple[int, int]:
+        """(bytes of memory at most so far, bytes on disk now); 0 for what can no longer be told."""
+        memory = disk = 0
+        with contextlib.suppress(OSError):
+            status = Path(f"/proc/{self.pid}/status").read_text()
+            found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
+            memory = int(found[1]) * 1024 if found else 0
+        with contextlib.suppress(OSError):
+            disk = self.places.snapshots.stat().st_blocks * 512
+        return memory, disk
+
+    def alive(self) -> None:
+        """Raises GuestLost when QEMU has ended."""
+        if self._running.poll() is not None:
+            raise self.lost("QEMU has ended")
+
+    def kill(self) -> None:
+        """End QEMU now, from any thread; whoever waits for the guest gets GuestLost."""
+        self.broken = True
+        self._running.kill()
+
+    def lost(self, why: str) -> GuestLost:
+        """The exception for a guest that went away, with all that is known of its end."""
+        self.broken = True
+        with contextlib.suppress(OutOfTime):
+            self._running.wait(Deadline.after(LAST_WORDS_SECONDS))
+        return _lost(self.arch, why, self._running, self.places, self.qmp)
+
+    @contextlib.contextmanager
+    def open_ssh(self, deadline: Deadline) -> Iterator[ssh.Ssh]:
+        """A new SSH connection into the guest."""
+        with ssh.connect(self.ssh_port, self.keys, deadline) as connection:
+            yield connection
+
+
+def _lost(
+    arch: Arch, why: str, running: process.Running, at: Places, monitor: qmp.Qmp | None
+) -> GuestLost:
+    console = Console(at.console)
+    code = running.poll()
+    parts = [f"the {arch.name} guest is lost: {why}"]
+    title = crash_title(console.since(0))
+    if title is not None:
+        parts.append(f"its kernel said: {title}")
+    if code is not None:
+        if monitor is not None:
+            monitor.wait_for_end(Deadline.after(LAST_WORDS_SECONDS))
+        parts.append(f"QEMU ended with status {code}")
+    said = at.qemu_log.read_text(errors="replace").strip() if at.qemu_log.exists() else ""
+    if said:
+        parts.append(f"QEMU said: {said}")
+    return GuestLost("; ".join(parts), console=console.last_lines(), crash=title)
+
+
+# --- birth -------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def boot(
+    arch: Arch,
+    kernel: Path,
+    base: Path,
+    files: Mapping[str, bytes],
+    deadline: Deadline,
+    *,
+    accel: Accel = "auto",
+    want_ssh: bool = False,
+    debug: bool = False,
+    cmdline: str = "",
+) -> Iterator[Machine]:
+    """Boot a kernel with the userland `base` (image.base) and `files` (guest path -> content).
+
+    Yields once the agent has answered and, with want_ssh, a login has worked. auto: KVM where this
+    host has one that works, else TCG. Raises HarnessError when QEMU does not start, GuestLost when
+    the guest dies or never gets ready, MissingTool.
+    """
+    with contextlib.ExitStack() as stack:
+        machine = None
+        if _may_use_kvm(arch, accel):
+            attempt = _boot(arch, kernel, base, files, deadline, "kvm", debug, cmdline, accel)
+            try:
+                machine = stack.enter_context(attempt)
+            except _KvmUseless:
+                _remember_kvm_useless(arch)
+        if machine is None:
+            machine = stack.enter_context(
+                _boot(arch, kernel, base, files, deadline, "tcg", debug, cmdline, accel)
+            )
+        if want_ssh:
+            with machine.open_ssh(deadline):
+                pass
+        yield machine
+
+
+class _KvmUseless(Exception):
+    """KVM was there, and the guest did not even start."""
+
+
+@contextlib.contextmanager
+def _boot(
+    arch: Arch,
+    kernel: Path,
+    base: Path,
+    files: Mapping[str, bytes],
+    deadline: Deadline,
+    accel: Literal["kvm", "tcg"],
+    debug: bool,
+    cmdline: str,
+    asked: Accel,
+) -> Iterator[Machine]:
+    with contextlib.ExitStack() as stack:
+        at = Places(stack.enter_context(workdir.run_dir(arch.name)))
+        keys = ssh.new_keys()
+        with workdir.disk_errors("the guest's initramfs cannot be written"):
+            overlay = image.overlay({**keys.files(), **files})
+            at.initrd.write_bytes(image.stack(base.read_bytes(), overlay))
+        process.run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
+        )
+        argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
+        stack.enter_context(_named(argv))
+        running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
+
+        def alive() -> None:
+            if running.poll() is not None:
+                raise GuestLost("QEMU has ended")
+
+        try:
+            monitor = stack.enter_context(qmp.connect(at.qmp, deadline, alive))
+            agent = stack.enter_context(lines.connect(at.agent, deadline, alive))
+            agent.send("hello boot", deadline)  # waits in QEMU until the guest listens
+            if accel == "kvm" and asked == "auto":
+                _await_sign_of_life(at, deadline)
+            port = _forwarded_port(monitor, deadline)
+            agent.receive(deadline)
+        except HarnessError as error:
+            if accel == "kvm" and asked == "auto" and not Console(at.console).mark():
+                raise _KvmUseless from error
+            raise _boot_failure(arch, argv, running, at, error) from error
+        machine = Machine(
+            arch=arch,
+            argv=tuple(argv),
+            accel=accel,
+            places=at,
+            console=Console(at.console),
+            qmp=monitor,
+            agent=agent,
+            keys=keys,
+            ssh_port=port,
+            _running=running,
+        )
+        stack.push(lambda kind, _value, _trace: _end(machine, hurry=kind is not None))
+        yield machine
+
+
+@contextlib.contextmanager
+def _named(argv: list[str]) -> Iterator[None]:
+    """Whatever of ours ends this boot or this guest carries QEMU's command line."""
+    try:
+        yield
+    except HarnessError as error:
+        error.argv = tuple(argv)
+        raise
+
+
+def _await_sign_of_life(at: Places, deadline: Deadline) -> None:
+    """Wait for the console's first byte. Raises OutOfTime."""
+    soon = deadline.sooner(KVM_SIGN_SECONDS)
+    while not Console(at.console).mark():
+        soon.check("the kernel's first words under KVM")
+        time.sleep(POLL_SECONDS)
+
+
+def _forwarded_port(monitor: qmp.Qmp, deadline: Deadline) -> int:
+    """The host's port that leads to the guest's sshd."""
+    text = monitor.execute("human-monitor-command", {"command-line": "info usernet"}, deadline)
+    found = re.search(r"TCP\[HOST_FORWARD\]\s+\d+\s+127\.0\.0\.1\s+(\d+)", text)
+    if not found:
+        raise HarnessError(f"QEMU does not say which port it forwards: {text.strip()!r}")
+    return int(found[1])
+
+
+def _boot_failure(
+    arch: Arch, argv: list[str], running: process.Running, at: Places, error: HarnessError
+) -> HarnessError:
+    """Why there is no guest: QEMU did not start, or the guest died, or it never got ready."""
+    if isinstance(error, GuestLost):
+        with contextlib.suppress(OutOfTime):
+            running.wait(Deadline.after(LAST_WORDS_SECONDS))
+        if running.poll() is not None and not Console(at.console).mark():
+            said = at.qemu_log.read_text(errors="replace").strip()
+            return HarnessError(
+                f"{arch.qemu} ended with status {running.poll()} before the guest started: {said}",
+                hint=f"to see it again: {process.pasteable(argv)}",
+            )
+        return _lost(arch, f"it died while booting ({error})", running, at, None)
+    if isinstance(error, OutOfTime):
+        return _lost(arch, f"it never got ready ({error})", running, at, None)
+    return error
+
+
+# --- KVM ---------------------------------------------------------------------------------------
+
+
+def _may_use_kvm(arch: Arch, asked: Accel) -> bool:
+    """Whether to try KVM. Raises HarnessError when it is asked for and cannot be had."""
+    if asked == "tcg":
+        return False
+    fits = arch.kvm_host == platform.machine()
+    opens = os.access(KVM_DEVICE, os.R_OK | os.W_OK)
+    if asked == "kvm" and not (fits and opens):
+        raise HarnessError(
+            f"no KVM for {arch.name} here: {KVM_DEVICE} cannot be opened"
+            if fits
+            else f"no KVM for {arch.name} here: the host is {platform.machine()}",
+            hint="use --accel auto or --accel tcg",
+        )
+    return asked == "kvm" or (fits and opens and not _kvm_known_useless(arch))
+
+
+def _note(arch: Arch) -> Path:
+    return workdir.state_dir() / f"kvm-useless-{arch.name}"
+
+
+def _kvm_known_useless(arch: Arch) -> bool:
+    note = _note(arch)
+    return note.exists() and note.read_text() == BOOT_ID.read_text()
+
+
+def _remember_kvm_useless(arch: Arch) -> None:
+    """Finding it out takes seconds; what was found holds until the host boots again."""
+    workdir.write_atomically(_note(arch), BOOT_ID.read_text())
+
+
+# --- the end -----------------------------------------------------------------------------------
+
+
+def _end(machine: Machine, hurry: bool) -> None:
+    """The shutdown ladder: power-off, QMP quit, SIGTERM, SIGKILL. Sets `ended_by`.
+
+    hurry: an exception is on its way; the guest is not asked.
+    """
+    running = machine._running
+
+    def ended() -> bool:
+        with contextlib.suppress(OutOfTime):
+            running.wait(Deadline.after(RUNG_SECONDS))
+        return running.poll() is not None
+
+    def power_off() -> None:
+        # with -no-reboot a reboot ends QEMU on every machine; a power-off needs ACPI on some
+        machine.agent.send("run 1000 reboot%20-f", Deadline.after(RUNG_SECONDS))
+
+    def quit_() -> None:
+        machine.qmp.execute("quit", deadline=Deadline.after(RUNG_SECONDS))
+
+    if running.poll() is not None:
+        machine.ended_by = "itself"
+        return
+    rungs: list[tuple[str, Callable[[], None]]] = [
+        ("power-off", power_off),
+        ("QMP quit", quit_),
+        ("SIGTERM", running.terminate),
+        ("SIGKILL", running.kill),
+    ]
+    for name, rung in rungs[1:] if hurry or machine.broken else rungs:
+        # QEMU may end, or its sockets may close, while it is being asked
+        with contextlib.suppress(GuestLost, OutOfTime):
+            rung()
+        if ended():
+            machine.ended_by = name
+            return
+    raise HarnessError(f"QEMU (process {machine.pid}) cannot be ended")
