@@ -54,9 +54,14 @@ class ResultsDirectory:
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
         prepare(self.path)
-        self._write_documents()
 
     def __enter__(self) -> Self:
+        """The first documents; whoever is interrupted from then on leaves the reason in them."""
+        try:
+            self._write_documents()
+        except BaseException as trouble:
+            self.__exit__(type(trouble), trouble, trouble.__traceback__)
+            raise
         return self
 
     def __exit__(

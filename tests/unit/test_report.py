@@ -312,7 +312,7 @@ def test_reproduce_line_can_be_pasted() -> None:
 
 def test_the_directory_is_valid_after_every_case(tmp_path: Path) -> None:
     place = tmp_path / "new" / "results"
-    writer = ResultsDirectory(place, a_run(3, finished=None))
+    writer = ResultsDirectory(place, a_run(3, finished=None)).__enter__()
     assert directory.read(place) == (a_run(3, finished=None), ())
     for number, status in enumerate((Status.FAIL, Status.FAIL, Status.PASS), 1):
         told = writer.add(a_result(status, case=a_case("reload / again")))
@@ -333,6 +333,21 @@ def test_the_directory_is_valid_after_every_case(tmp_path: Path) -> None:
     assert stdjson.loads((first / "result.json").read_text())["status"] == "FAIL"
 
 
+def test_interrupted_while_the_first_documents_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first of them may be there already, for everybody to see."""
+
+    def interrupted(*_: object) -> NoReturn:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(directory, "junit", interrupted)
+    with pytest.raises(KeyboardInterrupt), ResultsDirectory(tmp_path, a_run(3, finished=None)):
+        pytest.fail("it has not begun")
+    assert directory.read(tmp_path)[0].trouble == "interrupted"
+
+
 def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").touch()
     with pytest.raises(UsageError, match="not empty"):
@@ -346,7 +361,7 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_the_last_valid_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = ResultsDirectory(tmp_path / "r", a_run(1))
+    writer = ResultsDirectory(tmp_path / "r", a_run(1)).__enter__()
     before = (tmp_path / "r" / "results.json").read_text()
 
     def full(*_: object, **__: object) -> NoReturn:
