@@ -58,14 +58,15 @@ def valid(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_ctrl_c_while_the_guests_boot(klp: Klp, benches: Mapping[str, Bench]) -> None:
-    started = klp.start("run", "-o", str(klp.results), *ORDER)
+    # with a single order the first guest may be gone before the other begins
+    started = klp.start("run", "-o", str(klp.results), *MANY)
     wait_for("emulators", lambda: all(klp.emulators(bench) for bench in benches.values()))
     started.send_signal(signal.SIGINT)
     interrupted(klp.end(started))
     klp.assert_nothing_left()
     document = valid(klp.document())
     assert document["run"]["trouble"] == "interrupted"
-    # on a busy machine one guest may have finished before the other began; none is half a result
+    # on a busy machine one guest may be at work before the other boots; none is half a result
     assert len(document["cases"]) < document["run"]["planned"]
     assert {case["status"] for case in document["cases"]} <= {"PASS"}
     assert len(document["run"]["kernels"]) == len(benches)
