@@ -25,6 +25,7 @@ from orchestrator.report import text
 P = ParamSpec("P")
 DEBUG = "KLP_E2E_DEBUG"
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
 
 app = typer.Typer(
@@ -42,14 +43,29 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Entry point of the `klp-e2e` program."""
-    for number in INTERRUPTS:
-        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's background job
-            signal.signal(number, _interrupt)
+    listen()
     try:
         app()
     except KeyboardInterrupt:  # before or after a command's own body
         sys.exit(Exit.INTERRUPTED)
     sys.exit(Exit.GOOD)
+
+
+def listen() -> None:
+    """From now on an interrupt is KeyboardInterrupt, wherever the main thread is."""
+    for number in INTERRUPTS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a script's background job
+            signal.signal(number, _interrupt)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(told: sys.UnraisableHookArgs) -> None:
+    """A destructor, or Python that C has called, cannot pass an interrupt on: it comes again."""
+    if told.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(told)
+        return
+    signal.signal(signal.SIGALRM, _interrupt)
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

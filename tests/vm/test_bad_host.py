@@ -75,7 +75,7 @@ def test_ctrl_c_while_the_guests_boot(klp: Klp, benches: Mapping[str, Bench]) ->
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_ctrl_c_in_mid_suite(klp: Klp, one: Bench, number: signal.Signals) -> None:
     started = klp.start(*klp.run_argv(one, *MANY))
-    wait_for("a result", lambda: klp.results.exists() and klp.document()["cases"])
+    wait_for("a result", lambda: klp.begun() and klp.document()["cases"])
     started.send_signal(number)
     told = klp.end(started)
     interrupted(told)
@@ -103,7 +103,7 @@ def test_an_impatient_ctrl_c_leaves_no_process(klp: Klp, one: Bench) -> None:
 def test_ctrl_c_before_anything_has_begun(klp: Klp, one: Bench) -> None:
     """From the first document on, which is written before anything is built."""
     started = klp.start(*klp.run_argv(one, *MANY))
-    wait_for("results", (klp.results / "results.json").exists)
+    wait_for("results", klp.begun)
     started.send_signal(signal.SIGINT)
     interrupted(klp.end(started))
     klp.assert_nothing_left()
@@ -113,7 +113,7 @@ def test_ctrl_c_before_anything_has_begun(klp: Klp, one: Bench) -> None:
 def test_kill_9_leaves_no_process_and_what_was_known(klp: Klp, one: Bench) -> None:
     """Nobody can remove its run directory but the next run, and that does."""
     started = klp.start(*klp.run_argv(one, *MANY))
-    wait_for("a result", lambda: klp.results.exists() and klp.document()["cases"])
+    wait_for("a result", lambda: klp.begun() and klp.document()["cases"])
     started.kill()
     klp.end(started)
     wait_for("all processes to end", lambda: not descendants(klp.mark))

@@ -148,6 +148,10 @@ class Klp:
         """`run` on one architecture with results where `document` reads them."""
         return ["run", "--arch", bench.arch.name, "-o", str(self.results), *more]
 
+    def begun(self) -> bool:
+        """Is there a document yet?"""
+        return (self.results / "results.json").exists()
+
     def document(self) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.results / "results.json").read_text())
         return document
