@@ -37,7 +37,7 @@ class Reporter:
         self._console = console
         self._mutex = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
-        self._began: dict[str, float] = {}
+        self._began: dict[str, tuple[float, int]] = {}  # when, and how much was done by then
         self._told: dict[str, float] = {}
         self._bars = Progress(
             TextColumn("{task.description}"),
@@ -71,13 +71,18 @@ class Reporter:
         """`task` has done so many of so many steps; `note`: what else there is to say of it now."""
         with self._mutex:
             now = time.monotonic()
-            began = self._began.setdefault(task, now)
+            began, before = self._began.setdefault(task, (now, done))
             if self._console.is_terminal:
+                if task in self._tasks and began == now:
+                    self._bars.reset(self._tasks[task])
                 self._bar(task, done, total, note)
             elif now - self._told.get(task, began) >= LINE_EVERY or done >= total > 0:
                 self._told[task] = now
-                line = plain_line(task, done, total, now - began)
+                line = plain_line(task, done, total, now - began, before)
                 self.say(f"{line}; {note}" if note else line)
+            if done >= total > 0:  # another kernel's build, for one, begins anew
+                self._began.pop(task)
+                self._told.pop(task, None)
 
     def result(self, result: CaseResult, done: int, total: int) -> None:
         """A case has its verdict."""
@@ -97,11 +102,13 @@ class Reporter:
         self._bars.update(self._tasks[task], completed=done, total=total, note=escape(note))
 
 
-def plain_line(task: str, done: int, total: int, elapsed: float) -> str:
-    """`building s390x: 120 of 700, about 4 min 10 s left`; `elapsed` in seconds."""
+def plain_line(task: str, done: int, total: int, elapsed: float, before: int = 0) -> str:
+    """`building s390x: 120 of 700, about 4 min 10 s left`; `elapsed` in seconds, since
+    `before` so many were done."""
     line = f"{task}: {done} of {total}"
     if done >= total:
         return f"{line}, took {duration(elapsed)}"
-    if done > 0.03 * total and elapsed > 0:  # before that it would say more of luck than of time
-        line += f", about {duration(elapsed / done * (total - done))} left"
+    here = done - before
+    if here > 0.03 * total and elapsed > 0:  # before that it would say more of luck than of time
+        line += f", about {duration(elapsed / here * (total - done))} left"
     return line

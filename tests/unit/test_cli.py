@@ -17,6 +17,7 @@ from typing import NoReturn
 
 import pytest
 from elf_samples import target
+from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator import catalog, cli, doctor
@@ -494,3 +495,16 @@ def test_plain_progress_has_an_eta() -> None:
     line = progress.plain_line("cases", 10, 40, 60.0)
     assert line == "cases: 10 of 40, about 3 min 00 s left"
     assert progress.plain_line("cases", 40, 40, 61.0) == "cases: 40 of 40, took 1 min 01 s"
+    assert progress.plain_line("trials", 40, 50, 60.0, 10) == "trials: 40 of 50, about 20.0 s left"
+
+
+def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel after another is built under one name."""
+    clock = iter((0.0, 100.0, 500.0, 507.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    told = io.StringIO()
+    reporter = progress.Reporter(Console(file=told))
+    for done in (0, 2, 0, 2):
+        reporter.advance("building", done, 2)
+    lines = ["building: 2 of 2, took 1 min 40 s", "building: 2 of 2, took 7.0 s"]
+    assert told.getvalue().splitlines() == lines
