@@ -211,7 +211,8 @@ class _Race:
         state, transition = moment.past.state, moment.transition
         others = self.world.probes_of(target)
         rest = frozenset(entry for entry in state.at_init if entry[0] not in others)
-        for stack in {state.stack, transition.other if transition else state.stack}:
+        other = transition.other if transition else state.stack
+        for stack in dict.fromkeys((state.stack, other)):  # the ends always in one order
             seen = self.world.shown_at_init(replace(state, stack=stack), target)
             yield replace(
                 moment, past=replace(moment.past, state=replace(state, at_init=rest | seen))

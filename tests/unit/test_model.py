@@ -481,6 +481,8 @@ def test_how_a_race_may_end(before: str, race: str, expected: dict[str, set[str]
 def test_a_races_first_end_is_its_events_in_turn() -> None:
     assert after("+t {-t -t}").answers == (0, 2)
     assert after("{+a +b}").modules == {"a", "b"}
+    assert after("+a {+t a=0}").probes["init"] == "a"
+    assert after("+a {a=0 +t}").probes["init"] == "t"
 
 
 @pytest.mark.parametrize(
