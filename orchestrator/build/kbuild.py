@@ -249,12 +249,22 @@ def module_tree(arch: Arch, site: Site, into: Path) -> None:
     The list is that of the kernel's own linux-headers package (scripts/package/builddeb of 6.1,
     scripts/package/install-extmod-build of 6.12), and the built modules in their directories.
     """
-    srcarch = Path(arch.image_path).parts[1]  # arch/SRCARCH/boot/...
-    for name in _source_files(site.source, Path("arch") / srcarch):
+    place = Path("arch") / source_arch(site.source, arch.kernel_arch)
+    for name in _source_files(site.source, place):
         # never written to in place: see worktree.sync
         _place(site.source / name, into / name, link=True)
-    for name in _build_files(site.build, Path("arch") / srcarch):
+    for name in _build_files(site.build, place):
         _place(site.build / name, into / name, link=False)
+
+
+def source_arch(source: Path, kernel_arch: str) -> str:
+    """SRCARCH, the directory below arch/, of a value of ARCH: the source's top Makefile derives the
+    one from the other."""
+    head = (source / "Makefile").read_text(errors="replace")
+    derived: dict[str, str] = dict(
+        re.findall(r"^ifeq \(\$\(ARCH\),(\w+)\)\n\s+SRCARCH := (\w+)$", head, re.M)
+    )
+    return derived.get(kernel_arch, kernel_arch)
 
 
 def _source_files(source: Path, arch: Path) -> Iterator[Path]:

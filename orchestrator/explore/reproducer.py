@@ -318,4 +318,5 @@ def _hints(story: Story, first: Check) -> list[str]:
 
 def _arch_directory(arch: Arch) -> str:
     """arch/NAME of the kernel's tree, which may not be called as `make ARCH=` calls it."""
-    return "/".join(arch.image_path.split("/")[:2])
+    top, _, rest = arch.image_path.partition("/")
+    return f"arch/{rest.partition('/')[0] if top == 'arch' else arch.kernel_arch}"

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator import doctor
+from orchestrator.build import kbuild
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.errors import UsageError
@@ -269,8 +270,6 @@ class Tree:
                 yield Remark(key, text, fields()[key].where)
 
     def _source(self, kernel_arch: str) -> Path | None:
-        """arch/SRCARCH of the source; the top Makefile derives SRCARCH from some values of ARCH."""
-        head = (self.directory / "Makefile").read_text(errors="replace")
-        derived = dict(re.findall(r"^ifeq \(\$\(ARCH\),(\w+)\)\n\s+SRCARCH := (\w+)$", head, re.M))
-        place = self.directory / "arch" / derived.get(kernel_arch, kernel_arch)
+        """arch/SRCARCH of the source."""
+        place = self.directory / "arch" / kbuild.source_arch(self.directory, kernel_arch)
         return place if (place / "Makefile").is_file() else None
