@@ -128,6 +128,11 @@ def arches() -> Mapping[str, Arch]:
     return {name: _arch(path) for name, path in arch_files().items()}
 
 
+def default_arches() -> Mapping[str, Arch]:
+    """Those that a command takes where none is named. Raises UsageError for a wrong file."""
+    return {name: found for name, found in arches().items() if found.by_default}
+
+
 def arch(spec: str) -> Arch:
     """An architecture of ours by name, or any by its file: see `arch_file`."""
     return _arch(arch_file(spec))

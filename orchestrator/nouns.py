@@ -86,6 +86,7 @@ class Arch:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    by_default: bool = True  # whether a command takes it where none is named
     """A module parameter that makes something fail: N means "fail with errno N", 0 "do not"."""
 
     parameter: str

@@ -50,7 +50,8 @@ class RunOptions:
 
 
 def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
-    """The architectures, by name or by file, each once; all of ours when none is given.
+    """The architectures, by name or by file, each once; when none is given, those of ours that say
+    `by_default`.
 
     A file's counts for its name, too: `--arch-file mine.toml --arch mine` is one architecture.
     """
@@ -62,7 +63,7 @@ def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
                 f"{spec} and {files[found.name].file} are both architecture {found.name}",
                 hint="rename one: an architecture is called after its file",
             )
-    chosen = [_name(spec) for spec in specs] or list(catalog.arch_files())
+    chosen = [_name(spec) for spec in specs] or list(catalog.default_arches())
     return tuple(files.get(name) or catalog.arch(name) for name in dict.fromkeys(chosen))
 
 

@@ -57,7 +57,7 @@ class Field:
     name: str
     what: str
     where: str
-    usual: str | int | float | tuple[str, ...] | None = None  # what most architectures have
+    usual: str | bool | int | float | tuple[str, ...] | None = None  # what most architectures have
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ def make_benches(say: Say) -> MakeBenches:
     @functools.cache
     def make(series: tuple[str, ...]) -> Mapping[str, Bench]:
         made = prepare.benches(
-            tuple(catalog.arches().values()),
+            tuple(catalog.default_arches().values()),
             source=options.SOURCE,
             series=series,
             module_sets=(*catalog.module_sets(), TROUBLE),
@@ -76,7 +76,7 @@ def benches(make_benches: MakeBenches) -> Mapping[str, Bench]:
     return make_benches((options.SERIES,))
 
 
-@pytest.fixture(scope="session", params=catalog.arches())
+@pytest.fixture(scope="session", params=catalog.default_arches())
 def bench(request: pytest.FixtureRequest, benches: Mapping[str, Bench]) -> Bench:
     """Each architecture in turn."""
     name: str = request.param

@@ -28,7 +28,7 @@ from orchestrator.nouns import Case
 from orchestrator.run import lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord
 
-ARCHES = sorted(catalog.arches())
+ARCHES = sorted(catalog.default_arches())
 FRESH = "fresh"
 TROUBLE = str(Path(__file__).with_name("trouble"))  # a module set of ours
 MARK = "KLP_E2E_TEST"  # in the environment of everything that a test starts
