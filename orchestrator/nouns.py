@@ -18,6 +18,16 @@ from typing import Literal
 
 
 @dataclass(frozen=True, slots=True)
+class Behind:
+    """What stands right behind a field, where apply_relocate_add() writes that as well: the bytes
+    as hexadecimal digits, in the order in memory."""
+
+    before: str  # what it demands there
+    after: str  # what it puts there
+    where: int = 0  # only where all these bits of the field are set: of a call, not of a jump
+
+
+@dataclass(frozen=True, slots=True)
 class RelocationType:
     """How to read back one relocation type; a row of an architecture file's table.
 
@@ -28,11 +38,13 @@ class RelocationType:
     name: str  # as binutils' readelf prints it
     number: int  # ELF64_R_TYPE
     bits: int  # field width in bits, a multiple of 8
-    shift: int = 0  # the stored value is (target >> shift)
+    mask: int = 0  # those bits of the field that hold the value, in one run; 0: all of them
+    shift: int = 0  # the stored value, where `mask` has it, is (target >> shift)
     pc_relative: bool = False  # the stored value is relative to the field's own address
     signed: bool = False  # sign-extend when decoding; pc-relative fields are always signed
     leads_to: Literal["symbol", "got", "plt"] = "symbol"  # symbol itself, GOT slot, or PLT stub
     emitted_for: tuple[str, ...] = ()  # which C constructs make gcc emit it into a livepatch
+    behind: Behind | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +86,7 @@ class Arch:
     packages: tuple[str, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
+    by_default: bool = True  # whether a command takes it where none is named
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
 
     def relocation(self, number: int) -> RelocationType | None:
@@ -86,7 +99,6 @@ class Arch:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    by_default: bool = True  # whether a command takes it where none is named
     """A module parameter that makes something fail: N means "fail with errno N", 0 "do not"."""
 
     parameter: str
@@ -282,7 +294,7 @@ class KlpRelocation:
     type: int
     symbol: KlpSymbol
     addend: int
-    initial: bytes  # the field's bytes in the .ko file
+    initial: bytes  # the field's bytes in the .ko file, and those that are written behind it
 
 
 @dataclass(frozen=True, slots=True)

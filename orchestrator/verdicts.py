@@ -58,10 +58,11 @@ class RelocationReading:
     relocation: KlpRelocation
     type_name: str
     address: int  # of the field
-    raw: bytes  # the field's bytes now
+    raw: bytes  # the field's bytes now, as many as in `relocation.initial`
     leads_to: int | None  # decoded address, through GOT slot or stub; None: unreadable
     via: str  # "", "got 0x...", "plt 0x..."
     symbol_address: int | None  # where the symbol is now; None while its object is not loaded
+    beside: str = ""  # what is not as an applied relocation has it, besides where it leads
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ AUTO = "auto"
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
 # Undefined in a module, and no export provides it (ignore_undef_symbol() in scripts/mod/modpost.c).
-_NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_"})
+_NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_", ".TOC."})
 
 
 def build(
@@ -149,7 +149,7 @@ def _fill(
     files = {**_made(kernel, arch, module_set, jobs, deadline), **given}
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
-    widths = relocation.field_bytes(arch.relocations)
+    table = relocation.table(arch.relocations)
     for spec in module_set.modules:
         data = files[spec.name]
         elf = reader.read(data, f"{spec.name}.ko")
@@ -157,7 +157,7 @@ def _fill(
         if spec.klp_symbols:
             symbols, elsewhere = _klp_symbols(spec, files)
             data = klp.convert(
-                data, symbols, elsewhere=elsewhere, field_bytes=widths, name=f"{spec.name}.ko"
+                data, symbols, elsewhere=elsewhere, table=table, name=f"{spec.name}.ko"
             )
         _refuse_unresolved(spec, data, exported)
         prebuilt.check_depends(data, spec, f"{spec.name}.ko")
@@ -311,7 +311,7 @@ def _refuse_unresolved(spec: ModuleSpec, data: bytes, exported: frozenset[str]) 
 def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
     path = directory / f"{spec.name}.ko"
     elf = reader.read(path.read_bytes(), path.name)
-    relocations = klp.klp_relocations(elf, relocation.field_bytes(arch.relocations), path.name)
+    relocations = klp.klp_relocations(elf, relocation.table(arch.relocations), path.name)
     deferred: dict[str, tuple[str, ...]] = {r.object: () for r in relocations}
     for found in relocations:
         entry = f"{found.symbol.name},{found.symbol.sympos}"

@@ -232,13 +232,13 @@ def documented(bench: Bench) -> Trial:
         for module in built.modules.values()
         if any(entry.object != VMLINUX for entry in module.klp_relocations)
     )
-    widths = relocation.field_bytes(bench.arch.relocations)
+    table = relocation.table(bench.arch.relocations)
     good = reader.read(module.path.read_bytes(), module.path.name)
     rules = [name for name, rule in RULES.items() if not rule.warning]
     told = []
     for rule in rules:
         broken = writer.write(BREAKAGES[rule](good))
-        violations = inspect(broken, field_bytes=widths, name=rule).violations
+        violations = inspect(broken, table=table, name=rule).violations
         if rule in {violation.rule for violation in violations}:
             told.append(rule)
     untold = sorted(set(rules) - set(told))

@@ -10,9 +10,8 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.commands import options
-from orchestrator.elf import klp, reader
+from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.inspection import Inspection, inspect
-from orchestrator.elf.relocation import field_bytes
 from orchestrator.errors import UsageError
 from orchestrator.host.workdir import disk_errors
 from orchestrator.nouns import Arch
@@ -72,8 +71,8 @@ def convert(
             f"{source} has no undefined symbol that {auto} defines",
             hint="nothing is to be deferred; is it the right target?",
         )
-    widths = field_bytes(arch.relocations)
-    made = klp.convert(data, wanted, field_bytes=widths, name=str(source))
+    table = relocation.table(arch.relocations)
+    made = klp.convert(data, wanted, table=table, name=str(source))
     with disk_errors(f"cannot write {goal}"):
         write_atomically(goal, made)
     return len(wanted)
@@ -95,7 +94,7 @@ def examine(path: Path, arch_files: Sequence[str] = ()) -> tuple[Inspection, Arc
     """Raises UsageError for what is no module of a known architecture."""
     data = read_file(path)
     arch = arch_of(data, str(path), arch_files)
-    return inspect(data, field_bytes=field_bytes(arch.relocations), name=str(path)), arch
+    return inspect(data, table=relocation.table(arch.relocations), name=str(path)), arch
 
 
 def as_json(inspection: Inspection) -> str:

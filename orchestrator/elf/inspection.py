@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from orchestrator.elf import relocation
 from orchestrator.elf.klpformat import (
     SECTION_PREFIX,
     SYMBOL_PREFIX,
@@ -33,7 +34,7 @@ from orchestrator.elf.records import (
     Size,
     Symbol,
 )
-from orchestrator.elf.relocation import FieldBytes
+from orchestrator.elf.relocation import Table
 from orchestrator.elf.rules import RULES
 from orchestrator.nouns import KlpSymbol
 
@@ -100,12 +101,10 @@ class Inspection:
         return all(v.warning for v in self.violations)
 
 
-def inspect(
-    data: bytes, *, field_bytes: FieldBytes | None = None, name: str = "the module"
-) -> Inspection:
+def inspect(data: bytes, *, table: Table | None = None, name: str = "the module") -> Inspection:
     """What a livepatch module defers, and each violation of the format.
 
-    Without `field_bytes` relocation types and the content of the fields are not checked.
+    Without `table` relocation types and the content of the fields are not checked.
     Raises UsageError only for what is no ELF64 relocatable object.
     """
     elf = read(data, name)
@@ -122,7 +121,7 @@ def inspect(
             InspectedSection(i, s.name, _object(s), _applies_to(elf, s), len(s.relas))
             for i, s in klp
         ),
-        relocations=tuple(_relocation(elf, s, r, field_bytes) for _, s in klp for r in s.relas),
+        relocations=tuple(_relocation(elf, s, r, table) for _, s in klp for r in s.relas),
         symbols=tuple(
             InspectedSymbol(i, s.name, parse_symbol_name(s.name), uses.get(i, 0))
             for i, s in enumerate(elf.symbols)
@@ -130,7 +129,7 @@ def inspect(
         ),
         violations=tuple(
             Violation(rule, RULES[rule].text, where, RULES[rule].warning)
-            for rule, where in _violations(elf, klp, uses, field_bytes)
+            for rule, where in _violations(elf, klp, uses, table)
         ),
     )
 
@@ -160,9 +159,7 @@ def _applies_to(elf: Elf, section: Section) -> str:
     return target.name if target else ""
 
 
-def _relocation(
-    elf: Elf, section: Section, rela: Rela, field_bytes: FieldBytes | None
-) -> InspectedRelocation:
+def _relocation(elf: Elf, section: Section, rela: Rela, table: Table | None) -> InspectedRelocation:
     symbol_name = elf.symbol_name(rela.symbol)
     return InspectedRelocation(
         section=section.name,
@@ -173,23 +170,24 @@ def _relocation(
         symbol_name=symbol_name,
         symbol=parse_symbol_name(symbol_name),
         addend=rela.addend,
-        field=_field(_target(elf, section), rela, field_bytes),
+        field=_field(elf, section, rela, table),
     )
 
 
-def _field(target: Section | None, rela: Rela, field_bytes: FieldBytes | None) -> bytes | None:
-    """The field's bytes in the file; None if its width is not known or it lies outside."""
-    width = field_bytes(rela.type) if field_bytes else None
-    if target is None or width is None or rela.offset + width > target.size:
+def _field(elf: Elf, section: Section, rela: Rela, table: Table | None) -> bytes | None:
+    """The field's bytes in the file; None if its type is not known or it lies outside."""
+    row = table(rela.type) if table else None
+    target = _target(elf, section)
+    if target is None or row is None:
         return None
-    return target.data[rela.offset : rela.offset + width] if target.has_bytes else bytes(width)
+    return relocation.field(row, elf.byte_order, target.data, rela.offset)
 
 
 def _violations(
     elf: Elf,
     klp: list[tuple[int, Section]],
     uses: Mapping[int, int],
-    field_bytes: FieldBytes | None,
+    table: Table | None,
 ) -> _Broken:
     yield from _module_rules(elf, [s for _, s in klp])
     yield from _symbol_rules(elf, uses)
@@ -203,7 +201,7 @@ def _violations(
         seen.add(key)
         for rela in section.relas:
             at = f"{where}, {_applies_to(elf, section) or 'section ?'}+{rela.offset:#x}"
-            yield from _relocation_rules(elf, section, rela, at, field_bytes)
+            yield from _relocation_rules(elf, section, rela, at, table)
     for section in elf.sections:
         target = _target(elf, section)
         if section.type != SHT_RELA or _claims_klp(section) or not (target and target.allocated):
@@ -272,7 +270,7 @@ def _section_rules(elf: Elf, section: Section, where: str) -> _Broken:
 
 
 def _relocation_rules(
-    elf: Elf, section: Section, rela: Rela, where: str, field_bytes: FieldBytes | None
+    elf: Elf, section: Section, rela: Rela, where: str, table: Table | None
 ) -> _Broken:
     """Rules of one entry of a klp section."""
     symbol = elf.symbols[rela.symbol] if rela.symbol < len(elf.symbols) else None
@@ -281,12 +279,12 @@ def _relocation_rules(
         yield "relocation-symbol", f"{where}: {elf.symbol_name(rela.symbol)}"
     if parsed and parsed.object == VMLINUX and _object(section) != VMLINUX:
         yield "relocation-vmlinux", f"{where}: {parsed}"
-    width = field_bytes(rela.type) if field_bytes else None
-    if field_bytes and width is None:
+    row = table(rela.type) if table else None
+    if table and row is None:
         yield "relocation-type", f"{where}: type {rela.type}"
     target = _target(elf, section)
-    if target and rela.offset + (width or 1) > target.size:
+    if target and rela.offset + (row.bits // 8 if row else 1) > target.size:
         yield "relocation-offset", f"{where}: {target.name} has {target.size:#x} bytes"
-    field = _field(target, rela, field_bytes)
-    if field and any(field):
+    field = _field(elf, section, rela, table)
+    if row and field and field != relocation.cleared(row, elf.byte_order, field):
         yield "relocation-field", f"{where}: {field.hex(' ')}"

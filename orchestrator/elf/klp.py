@@ -18,6 +18,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
+from orchestrator.elf import relocation
 from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
     SIGNATURE,
@@ -45,15 +46,15 @@ from orchestrator.elf.records import (
     SHT_NOBITS,
     SHT_REL,
     SHT_RELA,
+    ByteOrder,
     Elf,
     Rela,
     Section,
     Size,
 )
-from orchestrator.elf.relocation import FieldBytes
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
-from orchestrator.nouns import KlpRelocation, KlpSymbol
+from orchestrator.nouns import KlpRelocation, KlpSymbol, RelocationType
 
 __all__ = [
     "Inspection",
@@ -73,7 +74,7 @@ def convert(
     symbols: Sequence[KlpSymbol],
     *,
     elsewhere: Mapping[KlpSymbol, str] = MappingProxyType({}),
-    field_bytes: FieldBytes | None = None,
+    table: relocation.Table | None = None,
     name: str = "the livepatch",
 ) -> bytes:
     """The module with every relocation against `symbols` deferred until their object is loaded.
@@ -82,7 +83,7 @@ def convert(
     of `depends=`, which would have them loaded first. May be applied again, for further objects.
     elsewhere: of some symbols the object in whose sections their relocations go, where it is not
     their own: a module on which that object depends, or what the kernel has to refuse.
-    With `field_bytes` the fields are zeroed, as some architectures want them, and relocation
+    With `table` their fields are cleared, as some architectures want them, and relocation
     types that the architecture's table lacks are refused.
 
     Raises UsageError, naming symbol and section, for what cannot be converted.
@@ -103,8 +104,8 @@ def convert(
         sections[index] = replace(
             section, relas=tuple(rela for rela in section.relas if rela.symbol not in wanted)
         )
-        if field_bytes is not None:
-            sections[section.info] = _zeroed(sections[section.info], moving, field_bytes)
+        if table is not None:
+            sections[section.info] = _cleared(elf, sections[section.info], moving, table)
         for rela in moving:
             moved.setdefault((homes[rela.symbol], section.info), []).append(rela)
     _check_all_used(wanted, moved.values(), name)
@@ -147,12 +148,12 @@ def auto_symbols(
 
 
 def klp_relocations(
-    elf: Elf, field_bytes: FieldBytes, name: str = "the livepatch"
+    elf: Elf, table: relocation.Table, name: str = "the livepatch"
 ) -> tuple[KlpRelocation, ...]:
     """Every entry of every klp section, in file order, whoever built the module.
 
     Raises UsageError for what the kernel would refuse or misread, and for a relocation type that
-    `field_bytes` does not know; `inspect` says it in full.
+    `table` does not know; `inspect` says it in full.
     """
     found = []
     named = Counter(section.name for section in elf.sections if section.allocated)
@@ -169,9 +170,9 @@ def klp_relocations(
                 "link it again: `ld -r` makes one of those of one name",
             )
         for rela in section.relas:
-            width = field_bytes(rela.type)
+            row = table(rela.type)
             where = f"{name}: {section.name} at {rela.offset:#x}"
-            if width is None:
+            if row is None:
                 raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
             known = rela.symbol < len(elf.symbols)
             symbol = parse_symbol_name(elf.symbols[rela.symbol].name) if known else None
@@ -185,7 +186,7 @@ def klp_relocations(
                     type=rela.type,
                     symbol=symbol,
                     addend=rela.addend,
-                    initial=_field(target, rela.offset, width, where),
+                    initial=_field(row, elf.byte_order, target, rela.offset, where),
                 )
             )
     return tuple(found)
@@ -195,11 +196,12 @@ def _count(places: Iterable[tuple[str, int]]) -> Iterable[tuple[int, tuple[str, 
     return enumerate(places, start=1)  # sympos counts from 1
 
 
-def _field(section: Section, offset: int, width: int, where: str) -> bytes:
+def _field(row: RelocationType, order: ByteOrder, section: Section, at: int, where: str) -> bytes:
     """The bytes of a field as they stand in the file."""
-    if offset + width > section.size:
+    found = relocation.field(row, order, section.data, at)
+    if found is None:
         raise UsageError(f"{where}: the field lies beyond the end of {section.name}")
-    return section.data[offset : offset + width] if section.has_bytes else bytes(width)
+    return found
 
 
 def _check_module(elf: Elf, name: str) -> None:
@@ -282,16 +284,19 @@ def _check_section(
             raise UsageError(f"{section.name}: {rela.offset:#x} is beyond the end of {target.name}")
 
 
-def _zeroed(section: Section, relas: Sequence[Rela], field_bytes: FieldBytes) -> Section:
-    """The section with the fields of `relas` zeroed (arch/x86/kernel/module.c checks that)."""
+def _cleared(elf: Elf, section: Section, relas: Sequence[Rela], table: relocation.Table) -> Section:
+    """The section without values in the fields of `relas`: some architectures check that."""
     data = bytearray(section.data)
     for rela in relas:
-        width = field_bytes(rela.type)
+        row = table(rela.type)
         where = f"{section.name}+{rela.offset:#x}"
-        if width is None:
+        if row is None:
             raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
-        _field(section, rela.offset, width, where)
-        data[rela.offset : rela.offset + width] = bytes(width)
+        found = _field(row, elf.byte_order, section, rela.offset, where)
+        if why := relocation.unwanted(row, elf.byte_order, found):
+            raise UsageError(f"{where}: {why}")
+        clear = relocation.cleared(row, elf.byte_order, found)
+        data[rela.offset : rela.offset + len(clear)] = clear
     return replace(section, data=bytes(data))
 
 

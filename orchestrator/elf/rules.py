@@ -68,7 +68,8 @@ RULES: Mapping[str, Rule] = {
     "relocation-offset": Rule("a field lies within the section it belongs to"),
     "relocation-type": Rule("the architecture knows the relocation type (apply_relocate_add)"),
     "relocation-field": Rule(
-        "a field is zero before it is relocated (arch/x86/kernel/module.c; elsewhere by custom)"
+        "a field holds no value before it is relocated, and behind it stands what the kernel wants "
+        "there (apply_relocate_add; where it does not look, by custom)"
     ),
     "relocation-ordinary": Rule(
         "no ordinary relocation uses a klp symbol: it would be applied before the symbol has a "

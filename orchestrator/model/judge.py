@@ -234,9 +234,12 @@ def _applied(reading: RelocationReading, observation: Observation) -> tuple[str,
             )
         seen = f"bytes {_hex(reading.raw)}, {symbol.object} is not loaded"
         return f"leads to {symbol}", seen, False
-    good = reading.leads_to == address
+    right = reading.leads_to == address
+    good = right and not reading.beside
     seen = f"bytes {_hex(reading.raw)}{_leading(reading)}"
-    if reading.leads_to is not None and not good:
+    if reading.beside:
+        seen += f", {reading.beside}"
+    if reading.leads_to is not None and not right:
         seen += f", {_distance(reading.leads_to - address)} the symbol"
         if reading.raw == relocation.initial:
             seen += ", as in the .ko: never applied"

@@ -20,7 +20,7 @@ from typing import Any
 
 from orchestrator import catalog
 from orchestrator.build import kconfig
-from orchestrator.elf import reader
+from orchestrator.elf import reader, relocation
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Arch, RelocationType, Stub
 
@@ -187,9 +187,35 @@ def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
         if row.bits not in BITS:
             text = f"{row.bits} is no width of a field ({row.name})"
             yield Remark(f"{place}.bits", text, ", ".join(map(str, BITS)))
+        yield from _mask(row, place)
+        yield from _behind(row, place)
         if not 0 <= row.shift < max(row.bits, 1):
             text = f"{row.shift} low bits cannot be left out of {row.bits} ({row.name})"
             yield Remark(f"{place}.shift", text, "0 where the field holds the value itself")
+
+
+def _mask(row: RelocationType, place: str) -> Iterator[Remark]:
+    run = row.mask >> relocation.low_bit(row.mask) if row.mask > 0 else row.mask
+    if row.mask < 0 or row.mask.bit_length() > row.bits or run & (run + 1):
+        text = f"{row.mask:#x} is not one run of bits within {row.bits} ({row.name})"
+        yield Remark(f"{place}.mask", text, "0x03fffffc, say; none where the value fills the field")
+
+
+def _behind(row: RelocationType, place: str) -> Iterator[Remark]:
+    if row.behind is None:
+        return
+    sizes = []
+    for name, digits in (("before", row.behind.before), ("after", row.behind.after)):
+        try:
+            sizes.append(len(bytes.fromhex(digits)))
+        except ValueError:
+            text = f"{digits!r} are not the hexadecimal digits of bytes ({row.name})"
+            yield Remark(
+                f"{place}.behind.{name}", text, "two digits a byte, in the order in memory"
+            )
+    if len(sizes) == 2 and (sizes[0] != sizes[1] or not sizes[0]):
+        text = f"{sizes[0]} and {sizes[1]} bytes ({row.name})"
+        yield Remark(f"{place}.behind", text, "as many after as before, and at least one")
 
 
 def _numbers(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:

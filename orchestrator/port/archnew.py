@@ -110,5 +110,11 @@ def _literal(values: Mapping[str, Any], name: str) -> str | None:
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
-    """A table's lines. What JSON writes of strings, numbers, lists and truth is TOML, too."""
-    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]
+    return [f"{key} = {_value(value)}" for key, value in table.items()]
+
+
+def _value(value: object) -> str:
+    """What JSON writes of strings, numbers, lists and truth is TOML, too."""
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(_pairs(value))} }}"
+    return json.dumps(value)

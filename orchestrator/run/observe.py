@@ -218,14 +218,14 @@ def _read_relocations(
         if name in look.modules
         for rela in module.klp_relocations
     ]
-    raws = guest.peek([(f.address, f.row.bits // 8) for f in fields], deadline)
+    raws = guest.peek([(f.address, len(f.relocation.initial)) for f in fields], deadline)
+    order = sight.arch.byte_order
     decoded: list[int | None] = []
     for found, raw in zip(fields, raws, strict=True):
         if raw is None:
             decoded.append(None)
             continue
         addend = found.relocation.addend
-        order = sight.arch.byte_order
         decoded.append(relocation.decode(found.row, order, found.address, raw, addend))
     hops = [
         _hop_address(sight.arch, f.row, target, _symbol_address(sight, look, f.relocation.symbol))
@@ -237,7 +237,7 @@ def _read_relocations(
         leads_to, via = target, ""
         if hop is not None:
             content = next(slots)
-            leads_to = int.from_bytes(content, sight.arch.byte_order) if content else None
+            leads_to = int.from_bytes(content, order) if content else None
             via = f"{found.row.leads_to} {hop:#x}"
         if raw is None:
             raise HarnessError(
@@ -255,6 +255,7 @@ def _read_relocations(
                 leads_to=leads_to,
                 via=via,
                 symbol_address=_symbol_address(sight, look, found.relocation.symbol),
+                beside=relocation.beside(found.row, order, found.relocation.initial, raw),
             )
         )
     return tuple(readings)

@@ -11,6 +11,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from orchestrator.elf import relocation
 from orchestrator.model.judge import LIVEPATCH_TAINT, LIVEPATCH_TAINT_SUBJECT, relocation_subject
 from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
 from orchestrator.run import observe
@@ -43,6 +44,11 @@ class Field:
     section: str
     offset: int
     size: int
+    value_size: int  # of those, bytes of the field itself
+    mask: str  # "": the whole field is the value
+    low_bit: int  # of the mask
+    others: str  # the field's other bits
+    behind: str  # hex digits of what belongs behind it
     shift: int
     pc_relative: bool
     signed: bool
@@ -192,6 +198,7 @@ def _read_by_shell(
     )
     if number <= len(places):  # else the script looks among the kernel's own, and finds none
         section, offset = places[number - 1]
+    size, mask = row.bits // 8, relocation.mask(row)
     through_stub = row.leads_to == "plt" and arch.stub is not None
     return Field(
         subject=check.subject,
@@ -200,11 +207,16 @@ def _read_by_shell(
         livepatch=livepatch,
         section=rela.section,
         offset=rela.offset,
-        size=row.bits // 8,
+        size=len(rela.initial),
+        value_size=size,
+        mask=f"{mask:#x}" if row.mask else "",
+        low_bit=relocation.low_bit(mask),
+        others=f"{int.from_bytes(rela.initial[:size], arch.byte_order) & ~mask:#x}",
+        behind=row.behind.after if row.behind and len(rela.initial) > size else "",
         shift=row.shift,
         pc_relative=row.pc_relative,
         signed=row.signed or row.pc_relative,
-        top_bit=f"{1 << (row.bits - 1):#x}",
+        top_bit=f"{1 << (mask.bit_count() - 1):#x}",
         addend=rela.addend,
         initial=rela.initial.hex(),
         little=arch.byte_order == "little",

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from orchestrator.elf import relocation
 from orchestrator.elf.records import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -32,6 +33,7 @@ from orchestrator.elf.records import (
     Section,
     Symbol,
 )
+from orchestrator.nouns import RelocationType
 
 NULL, TEXT, RELA_TEXT, DATA, RELA_DATA, BSS, MODINFO, MODULE, DEBUG, SYMTAB, STRTAB, NAMES = range(
     12
@@ -40,8 +42,7 @@ FN, VAR, PRINTK, HIDDEN, INIT = 4, 5, 6, 7, 8
 CALL, WORD = 4, 1  # relocation types, of 4 and 8 bytes
 
 
-def field_bytes(type: int) -> int | None:
-    return {CALL: 4, WORD: 8}.get(type)
+table = relocation.table((RelocationType("call", CALL, 32), RelocationType("word", WORD, 64)))
 
 
 def symbol(name: str, shndx: int = SHN_UNDEF, value: int = 0, kind: int = STT_NOTYPE) -> Symbol:

@@ -145,6 +145,17 @@ def test_a_right_file_has_no_remark(check: Callable[..., list[Remark]]) -> None:
         ("bits", '"64"', "relocations[0].bits", "not '64'"),
         ("bits", "64\nshift = 64", "relocations[0].shift", "64 low bits cannot be left out"),
         ("bits", '64\nleads_to = "plt"', "stub", "missing, and R_X86_64_64 has leads_to"),
+        ("bits", "64\nmask = 0b1011", "relocations[0].mask", "0xb is not one run of bits"),
+        ("bits", "64\nmask = -1", "relocations[0].mask", "is not one run of bits"),
+        ("bits", "32\nmask = 0x3fffffffc", "relocations[0].mask", "one run of bits within 32"),
+        (
+            *("bits", '64\nbehind = { before = "0", after = "11" }'),
+            *("relocations[0].behind.before", "'0' are not the hexadecimal digits of bytes"),
+        ),
+        (
+            *("bits", '64\nbehind = { before = "00", after = "1111" }'),
+            *("relocations[0].behind", "1 and 2 bytes"),
+        ),
         ("bits", "64\nwidth = 64", "relocations[0].width", "unknown key"),
         ("number", "2", "relocations[1].number", r"2 stands in relocations\[0\] already"),
         ("number", "9", "relocations[0].number", "R_X86_64_64 is 1, not 9"),

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from elf_samples import CALL, FN, MODINFO, field_bytes, livepatch, with_section, with_symbol
+from elf_samples import CALL, FN, MODINFO, livepatch, table, with_section, with_symbol
 
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.klp import convert, inspect
@@ -20,7 +20,7 @@ GOOD = read(
     convert(
         write(livepatch()),
         [KlpSymbol("t", "target_fn", 0), KlpSymbol("vmlinux", "hidden", 0)],
-        field_bytes=field_bytes,
+        table=table,
     )
 )
 
@@ -45,7 +45,7 @@ def test_every_rule_has_its_case() -> None:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_broken_rule_is_named(rule: str) -> None:
-    found = inspect(write(BREAKAGES[rule](GOOD)), field_bytes=field_bytes)
+    found = inspect(write(BREAKAGES[rule](GOOD)), table=table)
     assert rule in {v.rule for v in found.violations}
     violation = next(v for v in found.violations if v.rule == rule)
     assert violation.where and violation.text == RULES[rule].text
@@ -54,7 +54,7 @@ def test_a_broken_rule_is_named(rule: str) -> None:
 
 
 def test_a_good_module_is_shown_whole() -> None:
-    found = inspect(write(GOOD), field_bytes=field_bytes)
+    found = inspect(write(GOOD), table=table)
     assert found.well_formed and not found.violations
     assert (found.module, found.byte_order) == ("my_patch", "little")
     assert [(s.name, s.object, s.applies_to, s.entries) for s in found.sections] == [

@@ -22,9 +22,9 @@ from elf_samples import (
     VAR,
     WORD,
     append,
-    field_bytes,
     livepatch,
     symbol,
+    table,
     target,
     with_section,
     with_symbol,
@@ -56,7 +56,7 @@ CORE = KlpSymbol("vmlinux", "hidden", 0)
 @pytest.mark.parametrize("order", ORDERS)
 def test_entries_move_and_everything_else_stays(order: ByteOrder) -> None:
     before = read(write(livepatch(order)))
-    after = read(convert(write(before), [CALLED, READ], field_bytes=field_bytes))
+    after = read(convert(write(before), [CALLED, READ], table=table))
     moved = {
         s.name: (s.info, s.link, s.flags, s.entsize, s.align, s.relas) for s in after.sections[12:]
     }
@@ -96,13 +96,13 @@ def test_a_section_that_loses_every_entry_stays_empty() -> None:
 
 
 def test_converting_again_adds_an_object_and_extends_a_section() -> None:
-    at_once = convert(write(livepatch()), [CALLED, READ, CORE], field_bytes=field_bytes)
+    at_once = convert(write(livepatch()), [CALLED, READ, CORE], table=table)
     first = convert(write(livepatch()), [CALLED])
     elf = read(convert(convert(first, [CORE]), [READ]))
     assert {s.name: s.relas for s in elf.sections} == {
         s.name: s.relas for s in read(at_once).sections
     }
-    assert inspect(at_once, field_bytes=field_bytes).violations == ()
+    assert inspect(at_once, table=table).violations == ()
     more = with_section(
         livepatch(), RELA_DATA, lambda s: replace(s, relas=(*s.relas, Rela(0, WORD, FN, 0)))
     )
@@ -127,7 +127,7 @@ def test_a_symbol_may_stand_in_the_sections_of_another_object() -> None:
 
 def test_fields_are_zeroed() -> None:
     elf = with_section(livepatch(), TEXT, lambda s: replace(s, data=b"\xaa" * 64))
-    after = read(convert(write(elf), [CALLED], field_bytes=field_bytes))
+    after = read(convert(write(elf), [CALLED], table=table))
     expected = bytearray(b"\xaa" * 64)
     expected[0x0C:0x10] = expected[0x1C:0x20] = bytes(4)
     assert after.sections[TEXT].data == expected
@@ -249,13 +249,13 @@ def test_what_cannot_be_converted_is_refused_by_name(
     change: Callable[[Elf], Elf], symbols: list[KlpSymbol], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message):
-        convert(write(change(livepatch())), symbols, field_bytes=field_bytes)
+        convert(write(change(livepatch())), symbols, table=table)
 
 
 def test_vmlinux_may_be_used_from_what_the_loader_reads() -> None:
     change = with_relas("__jump_table", SHF_ALLOC, Rela(0, WORD, HIDDEN, 0))
-    data = convert(write(change(livepatch())), [CORE], field_bytes=field_bytes)
-    assert inspect(data, field_bytes=field_bytes).violations == ()
+    data = convert(write(change(livepatch())), [CORE], table=table)
+    assert inspect(data, table=table).violations == ()
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -290,8 +290,8 @@ def test_relocations_of_a_module_that_others_built() -> None:
         elf = append(elf, Section(name, SHT_RELA, 0x100042, 0, SYMTAB, info, 8, 24, relas=(rela,)))
     twice = append(elf, replace(elf.sections[TEXT], data=b""))
     with pytest.raises(UsageError, match=r"several sections named \.text"):
-        klp_relocations(read(write(twice)), field_bytes)
-    assert klp_relocations(read(write(elf)), field_bytes) == (
+        klp_relocations(read(write(twice)), table)
+    assert klp_relocations(read(write(elf)), table) == (
         KlpRelocation("t", ".text", 8, CALL, KlpSymbol("t", "fn.isra.0", 3), -4, bytes(4)),
         KlpRelocation("t", ".data", 24, WORD, KlpSymbol("dep", "var", 0), 5, b"\x11" * 8),
     )
@@ -303,4 +303,4 @@ def test_relocations_of_a_module_that_others_built() -> None:
     ):
         broken = with_section(elf, 12, lambda s, r=bad: replace(s, relas=(r,)))  # type: ignore[misc] # as above
         with pytest.raises(UsageError, match=message):
-            klp_relocations(broken, field_bytes)
+            klp_relocations(broken, table)

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from orchestrator.elf import relocation
 from orchestrator.elf.records import ByteOrder
-from orchestrator.elf.relocation import decode, encode, field_bytes
+from orchestrator.elf.relocation import beside, cleared, decode, field, unwanted
 from orchestrator.errors import HarnessError
-from orchestrator.nouns import RelocationType
+from orchestrator.nouns import Behind, RelocationType
 
 WORD = RelocationType("64", 1, 64)
 PC32 = RelocationType("PC32", 2, 32, pc_relative=True)
@@ -16,6 +17,12 @@ PC64 = RelocationType("PC64", 3, 64, pc_relative=True)
 ABS32 = RelocationType("32", 4, 32)
 ABS32S = RelocationType("32S", 5, 32, signed=True)
 PC32DBL = RelocationType("PC32DBL", 6, 32, shift=1, pc_relative=True)
+# a call whose 24 bits lie within an instruction of 32, with a nop behind it for the kernel
+CALL = RelocationType(
+    *("REL24", 10, 32, 0x03FFFFFC, 2),
+    pc_relative=True,
+    behind=Behind("00000060", "180041e8", where=1),
+)
 
 CASES = [
     # x86_64: call at ...1000c to a module before it: the displacement is negative
@@ -27,6 +34,8 @@ CASES = [
     (PC32DBL, "big", 0x3FF80001002, "00 00 0f ff", 2, 0x3FF80002FFE),
     (PC32DBL, "big", 0x3FF80001002, "ff ff ff ff", 2, 0x3FF80000FFE),
     (WORD, "big", 0, "00 00 03 ff 80 00 10 00", 0, 0x3FF80001000),
+    (CALL, "little", 0xC00800000010, "f1 ff ff 4b", 0, 0xC00800000000),
+    (CALL, "little", 0xC00800000010, "01 00 00 4a 00 00 00 60", 0, 0xC007FE000010),
     # across the end of the address space, either way
     (PC64, "big", 0xFFFFFFFFFFFFFFF0, "00 00 00 00 00 00 00 20", 0, 0x10),
     (PC64, "big", 0x10, "ff ff ff ff ff ff ff e0", 0, 0xFFFFFFFFFFFFFFF0),
@@ -37,22 +46,61 @@ CASES = [
 def test_a_field_leads_where_the_kernel_meant_it_to(
     row: RelocationType, order: ByteOrder, address: int, raw: str, addend: int, target: int
 ) -> None:
-    field = bytes.fromhex(raw)
-    assert hex(decode(row, order, address, field, addend)) == hex(target)
-    assert encode(row, order, address, target, addend) == field
+    assert hex(decode(row, order, address, bytes.fromhex(raw), addend)) == hex(target)
 
 
-def test_what_the_kernel_refuses_is_refused() -> None:
-    with pytest.raises(HarnessError, match="out of reach"):
-        encode(PC32, "little", 0, 1 << 31, 0)
-    with pytest.raises(HarnessError, match="out of reach"):
-        encode(ABS32, "little", 0, 1 << 32, 0)
-    with pytest.raises(HarnessError, match="not aligned"):
-        encode(PC32DBL, "big", 0, 3, 0)
+def test_a_field_of_another_size_is_not_decoded() -> None:
     with pytest.raises(HarnessError, match="32 bits, not 8 bytes"):
         decode(PC32, "little", 0, bytes(8), 0)
 
 
-def test_widths_come_from_the_table() -> None:
-    width = field_bytes((PC32, WORD))
-    assert (width(2), width(1), width(99)) == (4, 8, None)
+def test_rows_come_by_number() -> None:
+    row = relocation.table((PC32, WORD))
+    assert (row(2), row(1), row(99)) == (PC32, WORD, None)
+
+
+BL, B, NOP, LD = "010000 48", "000000 48", "00000060", "180041e8"
+
+
+@pytest.mark.parametrize(
+    ("row", "raw", "offset", "found"),
+    [
+        (PC32, "00 11 22 33 44", 1, "11 22 33 44"),
+        (PC32, "00 11 22 33", 1, None),
+        (CALL, BL + NOP + BL, 0, BL + NOP),
+        (CALL, BL, 0, None),
+        (CALL, B, 0, B),  # a jump comes not back: nothing behind it matters
+    ],
+)
+def test_a_field_is_what_the_kernel_writes(
+    row: RelocationType, raw: str, offset: int, found: str | None
+) -> None:
+    wanted = None if found is None else bytes.fromhex(found)
+    assert field(row, "little", bytes.fromhex(raw), offset) == wanted
+
+
+def test_what_is_cleared_is_the_value_alone() -> None:
+    assert cleared(PC32DBL, "big", bytes.fromhex("12345678")) == bytes(4)
+    assert cleared(CALL, "little", bytes.fromhex("f1ffff4b" + LD)) == bytes.fromhex(BL + NOP)
+    assert cleared(CALL, "little", bytes.fromhex("f0ffff4b")) == bytes.fromhex(B)
+
+
+@pytest.mark.parametrize(
+    ("raw", "wrong"),
+    [
+        ("f1ffff4b" + LD, ""),
+        ("f1ffff4b" + NOP, "behind it not 18 00 41 e8"),
+        ("f0ffff4b" + LD, "other bits of the field have changed"),
+        ("f1ffff40" + LD, "other bits of the field have changed"),
+    ],
+)
+def test_what_lies_beside_the_value_is_looked_at(raw: str, wrong: str) -> None:
+    assert beside(CALL, "little", bytes.fromhex(BL + NOP), bytes.fromhex(raw)) == wrong
+
+
+def test_a_call_without_its_nop_is_named() -> None:
+    assert unwanted(CALL, "little", bytes.fromhex(BL + NOP)) == ""
+    assert unwanted(CALL, "little", bytes.fromhex(B)) == ""
+    assert unwanted(CALL, "little", bytes.fromhex(BL + BL)) == (
+        "behind the field is 01 00 00 48; the kernel wants 00 00 00 60 there"
+    )

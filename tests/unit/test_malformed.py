@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from elf_samples import field_bytes, livepatch
+from elf_samples import livepatch, table
 
 from orchestrator import catalog
 from orchestrator.commands.malformed import LIVEPATCH, TARGET, broken_set, cases, judged, speeds
@@ -33,7 +33,7 @@ from orchestrator.verdicts import CaseResult, Run, Status, Step
 FILE = convert(
     write(livepatch()),
     [KlpSymbol(TARGET, "target_fn", 0), KlpSymbol(TARGET, "target_var", 2)],
-    field_bytes=field_bytes,
+    table=table,
 )
 GOOD = read(FILE)
 NO_ELF = ("file-truncated", "section-beyond-file")
@@ -45,7 +45,7 @@ def good(tmp_path: Path) -> BuiltSet:
     module_set = catalog.module_set("basic")
     path = tmp_path / "klp_patch.ko"
     path.write_bytes(FILE)
-    relocations = klp_relocations(GOOD, field_bytes, path.name)
+    relocations = klp_relocations(GOOD, table, path.name)
     modules = {
         spec.name: BuiltModule(spec, path, relocations if spec.name == LIVEPATCH else (), {})
         for spec in module_set.modules

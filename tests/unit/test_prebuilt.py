@@ -23,13 +23,13 @@ from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import Elf
-from orchestrator.elf.relocation import field_bytes
+from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Arch, BuiltSet, Defect, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
-WIDTHS = field_bytes(ARCH.relocations)
+TABLE = table(ARCH.relocations)
 VERMAGIC = b"6.1.192 SMP mod_unload "
 PATCH = ModuleSpec(
     "my_patch",
@@ -48,7 +48,7 @@ def about(elf: Elf, name: str, vermagic: bytes = VERMAGIC, mark: bytes = b"") ->
 
 def the_patch(*symbols: KlpSymbol) -> bytes:
     """A livepatch that defers these; of the sample's undefined symbols there are four."""
-    return convert(about(livepatch(), "my_patch", mark=b"livepatch=Y"), symbols, field_bytes=WIDTHS)
+    return convert(about(livepatch(), "my_patch", mark=b"livepatch=Y"), symbols, table=TABLE)
 
 
 @pytest.fixture

@@ -45,12 +45,12 @@ def test_every_relocation_type_that_gcc_emits_is_in_some_livepatch(bench: Bench)
 def test_every_livepatch_is_well_formed(bench: Bench) -> None:
     """But for one that the kernel has to refuse."""
     seen = 0
-    widths = relocation.field_bytes(bench.arch.relocations)
+    table = relocation.table(bench.arch.relocations)
     for built in bench.sets.values():
         for module in built.modules.values():
             if module.spec.kind != "livepatch":
                 continue
-            found = klp.inspect(module.path.read_bytes(), field_bytes=widths, name=module.path.name)
+            found = klp.inspect(module.path.read_bytes(), table=table, name=module.path.name)
             wrong = {"relocation-vmlinux"} if module.spec.name == "klp_kernel_symbol" else set()
             assert {violation.rule for violation in found.violations} == wrong, module.path
             assert len(found.relocations) == len(module.klp_relocations)
@@ -125,12 +125,12 @@ def test_a_truncated_module_is_refused_wherever_it_ends(bench: Bench, tmp_path: 
 def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) -> None:
     """One byte of a header, of the section table or of the symbol table is wrong."""
     data = bench.sets["basic"].modules["klp_patch"].path.read_bytes()
-    widths = relocation.field_bytes(bench.arch.relocations)
-    table = len(data) - 64 * len(reader.read(data).sections)
-    for at in (*range(64), *range(table, len(data), 7)):
+    table = relocation.table(bench.arch.relocations)
+    headers = len(data) - 64 * len(reader.read(data).sections)
+    for at in (*range(64), *range(headers, len(data), 7)):
         for value in (0x00, 0x7F, 0xFF):
             garbled = data[:at] + bytes([value]) + data[at + 1 :]
             try:
-                klp.inspect(garbled, field_bytes=widths, name="garbled.ko")
+                klp.inspect(garbled, table=table, name="garbled.ko")
             except UsageError as refusal:
                 assert "garbled.ko" in str(refusal)

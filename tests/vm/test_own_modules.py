@@ -68,8 +68,8 @@ def own(benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory) 
         symbols = [
             KlpSymbol(owner, *_parts(entry)) for owner, found in DEFERRED.items() for entry in found
         ]
-        widths = relocation.field_bytes(bench.arch.relocations)
-        converted = klp.convert(files[PATCH], symbols, field_bytes=widths)
+        table = relocation.table(bench.arch.relocations)
+        converted = klp.convert(files[PATCH], symbols, table=table)
         files[PATCH] = laid_out(converted, PATCH, ("klp_own_base", "klp_own_target"))
         (place / bench.arch.name).mkdir()
         for name, data in files.items():
