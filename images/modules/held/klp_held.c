@@ -16,13 +16,20 @@
 
 void klp_held_sleep(void);
 
-int klp_held_mixed;
+static int mixed;
 
 static bool hold;
 module_param(hold, bool, 0444);
 MODULE_PARM_DESC(hold, "keep a task in a patched function");
 
 static struct task_struct *sleeper, *caller;
+
+klp_e2e_opaque int klp_held_mixed(void)
+{
+	if (hold)
+		msleep(2 * LATE_MS);
+	return mixed;
+}
 
 klp_e2e_opaque int klp_held_one(void)
 {
@@ -45,7 +52,7 @@ klp_e2e_opaque void klp_held_stay(int one, int two)
 		msleep(POLL_MS);
 	if (!kthread_should_stop())
 		msleep(LATE_MS);
-	klp_held_mixed += !fits(one, two);
+	mixed += !fits(one, two);
 }
 
 klp_e2e_opaque void klp_held_sleep(void)
@@ -69,7 +76,7 @@ static int klp_held_caller(void *unused)
 {
 	while (!kthread_should_stop()) {
 		preempt_disable();	/* it might be switched over between the two */
-		klp_held_mixed += !fits(0, 0) && !fits(1, 1) && !fits(2, 0);
+		mixed += !fits(0, 0) && !fits(1, 1) && !fits(2, 0);
 		preempt_enable();
 		msleep(POLL_MS);
 	}
@@ -79,7 +86,7 @@ static int klp_held_caller(void *unused)
 static klp_e2e_opaque int klp_held_show(char *buffer)
 {
 	return scnprintf(buffer, PAGE_SIZE, "version=original one=%d two=%d mixed=%d\n",
-			 klp_held_one(), klp_held_two(), klp_held_mixed);
+			 klp_held_one(), klp_held_two(), klp_held_mixed());
 }
 KLP_E2E_PROBE(show, klp_held_show);
 

@@ -5,8 +5,11 @@
 
 #include "../klp_e2e.h"
 
-/* How often a task found versions of functions that do not belong together. */
-extern int klp_held_mixed;
+/*
+ * How often a task found versions of functions that do not belong together. Waits until one has said
+ * so that a transition should have waited for.
+ */
+int klp_held_mixed(void);
 
 /* Which version runs: 0 the original, 1 that of klp_held_first, 2 that of klp_held_second. */
 int klp_held_one(void);

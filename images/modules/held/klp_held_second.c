@@ -17,7 +17,7 @@ static void klp_held_second_sleep(void)
 static int klp_held_second_show(char *buffer)
 {
 	return scnprintf(buffer, PAGE_SIZE, "version=klp_held_second one=%d two=%d mixed=%d\n",
-			 klp_held_one(), klp_held_two(), klp_held_mixed);
+			 klp_held_one(), klp_held_two(), klp_held_mixed());
 }
 
 static struct klp_func funcs[] = {
