@@ -66,7 +66,14 @@ class PatchError(BuildError):
 
 
 class ConfigError(BuildError):
-    """The final `.config` lacks what was requested; the message names option and dependency."""
+    """The final `.config` lacks what was requested; the message names option and dependency.
+
+    `final`: that `.config`, where it came so far.
+    """
+
+    def __init__(self, message: str, hint: str = "", log: str = "", final: str = "") -> None:
+        super().__init__(message, hint, log)
+        self.final = final
 
 
 class HarnessError(KlpError):
@@ -85,15 +92,21 @@ class MissingTool(HarnessError):
 
 class GuestLost(HarnessError):
     """QEMU ended, or guest or channel went silent. `console`: its last lines; `crash`: the title of
-    what the kernel reported there, if anything.
+    what the kernel reported there, if anything. `silent`: QEMU lives, the guest does not answer.
 
     Whether a lost guest is the kernel's fault is decided by `judge`, from console and QMP events.
     """
 
     def __init__(
-        self, message: str, hint: str = "", console: str = "", crash: str | None = None
+        self,
+        message: str,
+        hint: str = "",
+        console: str = "",
+        crash: str | None = None,
+        silent: bool = False,
     ) -> None:
         super().__init__(message, hint)
+        self.silent = silent
         self.console = console
         self.crash = crash
 

@@ -65,6 +65,9 @@ class RelocationReading:
     beside: str = ""  # what is not as an applied relocation has it, besides where it leads
 
 
+SILENT = "does not answer"  # what a check of health sees of a guest that hangs
+
+
 @dataclass(frozen=True, slots=True)
 class Growth:
     """What a burst did to the guest's memory in use, in bytes, between two rounds of it."""

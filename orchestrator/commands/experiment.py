@@ -15,7 +15,7 @@ from pathlib import Path
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
-from orchestrator.commands import options, session
+from orchestrator.commands import malformed, options, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.elf import reader, relocation, writer
 from orchestrator.elf.breakage import BREAKAGES
@@ -87,7 +87,8 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     """
     session.need_emulators(asked.build)
     cases = options.suite_cases(asked.suite)
-    module_sets = tuple(case.module_set for case in cases)
+    module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
+    cases += _of_broken_modules(asked)
     controls = session.benches(asked.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
     kernels = tuple(bench.kernel for bench in controls)
@@ -101,6 +102,12 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     with writer:
         lanes.side_by_side([lane.work for lane in made], stop, end)
+
+
+def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:
+    """Those cases of `klp-e2e malformed` that an alteration's header asks for."""
+    first = {name for each in asked.alterations for name in each.first}
+    return tuple(case for case in malformed.cases(()) if label(case) in first)
 
 
 class _Lane:
@@ -208,8 +215,9 @@ class _Lane:
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
         with (
+            workdir.run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
-            Rig(bench, Options(), self._stop) as self._rig,
+            Rig(malformed.with_those_of(bench, cases, scratch), Options(), self._stop) as self._rig,
         ):
             for case in cases:
                 result = self._rig.run(case)

@@ -24,13 +24,19 @@ from orchestrator.errors import UsageError
 from orchestrator.explore import bundle
 from orchestrator.host import workdir
 from orchestrator.model import orders
-from orchestrator.model.malformations import MALFORMATIONS, PREFIX, Malformation, Refused
+from orchestrator.model.malformations import (
+    MALFORMATIONS,
+    PREFIX,
+    Malformation,
+    Refused,
+    is_malformed,
+)
 from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
 from orchestrator.run.rig import Rig
-from orchestrator.verdicts import CaseResult, GuestRecord, Status
+from orchestrator.verdicts import SILENT, CaseResult, GuestRecord, Status
 
 MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
 # Afterwards it must be possible to get rid of the livepatch, if there is one.
@@ -114,10 +120,12 @@ def run_case(guests: Rig, case: Case) -> CaseResult:
 
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
-    """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module."""
+    """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module, and so
+    does a guest that hangs there: memory was written over."""
     malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
     unchecked = not malformation.checked(capabilities)
-    if unchecked and result.status is Status.FAIL and result.steps:
+    hangs = any(check.seen == SILENT for step in result.steps for check in step.checks)
+    if unchecked and result.steps and (result.status is Status.FAIL or hangs):
         issue = f"not checked: {malformation.where}"
         return replace(result, status=Status.KNOWN, known_issue=issue)
     return result
@@ -132,6 +140,13 @@ def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
         directory = place / bench.arch.name / name
         sets[PREFIX + name] = broken_set(good, name, directory, bench.kernel.capabilities)
     return replace(bench, sets=sets)
+
+
+def with_those_of(bench: Bench, cases: Iterable[Case], place: Path) -> Bench:
+    """The bench with what the cases need of broken modules besides its own sets."""
+    names = {c.module_set.removeprefix(PREFIX) for c in cases if is_malformed(c)}
+    broken = with_broken(bench, sorted(names), place).sets if names else {}
+    return replace(bench, sets={**bench.sets, **broken})
 
 
 def broken_set(

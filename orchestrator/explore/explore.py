@@ -212,7 +212,7 @@ class Walker:
         if not isinstance(trouble, GuestLost):
             return None
         if taken is not None and here is not None:
-            title = taken.crash()
+            title = taken.end(trouble)
             if title is None:
                 return None
             return Hit(Order((*here.done, event)), taken.step, taken.console())

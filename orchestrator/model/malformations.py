@@ -41,6 +41,8 @@ from orchestrator.nouns import Case
 PREFIX = "malformed/"  # of what stands in a case for the module set
 # capabilities
 CHECKS_FIELD = "checks-field"  # a field that is not zero is not relocated
+REFUSES_APPLIED = "refuses-applied"  # a field that was relocated is not relocated again
+REFUSES_NONE = "refuses-none"  # R_*_NONE, which does nothing, is not known
 CHECKS_SECTION_NAMES = "checks-section-names"  # no two loaded sections may have one name
 
 Spoil = Callable[[bytes, int], bytes]  # a module's bytes, index of the klp section -> broken bytes
@@ -109,8 +111,8 @@ def _loader(text: str, where: str, errno: int, breaks: Breakage) -> Malformation
     return Malformation(text, where, Refused.LOADER, breaks, errno)
 
 
-def _object(text: str, where: str, errno: int, breaks: Breakage) -> Malformation:
-    return Malformation(text, where, Refused.OBJECT, breaks, errno)
+def _object(text: str, where: str, errno: int, breaks: Breakage, needs: str = "") -> Malformation:
+    return Malformation(text, where, Refused.OBJECT, breaks, errno, needs=needs)
 
 
 def _harmless(text: str, where: str, breaks: Breakage) -> Malformation:
@@ -252,14 +254,12 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         unchecked=True,
         needs=CHECKS_SECTION_NAMES,
     ),
-    "section-twice": replace(
-        _object(
-            "two klp sections with the same entries",
-            _APPLY,
-            ENOEXEC,
-            malformed.section_copied(".klp.rela.{}.again"),
-        ),
-        needs=CHECKS_FIELD,
+    "section-twice": _object(
+        "two klp sections with the same entries",
+        _APPLY,
+        ENOEXEC,
+        malformed.section_copied(".klp.rela.{}.again"),
+        needs=REFUSES_APPLIED,
     ),
     "section-link": _harmless(
         "sh_link of a klp section is 0", f"{_OBJECT} does not look", BREAKAGES["section-link"]
@@ -296,10 +296,12 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         ENOEXEC,
         malformed.of_last_entry(lambda rela: replace(rela, type=NO_TYPE)),
     ),
-    "relocation-none": _harmless(
+    "relocation-none": _object(
         "one more entry, of the type that does nothing",
         _APPLY,
+        ENOEXEC,
         malformed.with_entry(lambda rela, target: replace(rela, type=NONE)),
+        needs=REFUSES_NONE,
     ),
     "relocation-offset": _unchecked(
         "one more entry, right behind the end of its section",
@@ -311,9 +313,8 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         f"{_WRITE} do not look at the section's size",
         malformed.with_entry(lambda rela, target: replace(rela, offset=FAR)),
     ),
-    "relocation-field": replace(
-        _object("a field is not zero", _APPLY, ENOEXEC, BREAKAGES["relocation-field"]),
-        needs=CHECKS_FIELD,
+    "relocation-field": _object(
+        "a field is not zero", _APPLY, ENOEXEC, BREAKAGES["relocation-field"], CHECKS_FIELD
     ),
     "relocation-ordinary": _unchecked(
         "an entry stands among the ordinary relocations too",

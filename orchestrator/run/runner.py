@@ -15,7 +15,15 @@ from orchestrator.model.orders import format_event, plain_events
 from orchestrator.nouns import Event, Kernel
 from orchestrator.run.lab import deadline
 from orchestrator.run.observe import EVENT_SECONDS, Sight, observe_memory, observe_rest, perform
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Observation, Status, Step
+from orchestrator.verdicts import (
+    SILENT,
+    CaseResult,
+    Check,
+    CheckKind,
+    Observation,
+    Status,
+    Step,
+)
 from orchestrator.vm.console import crash_title
 from orchestrator.vm.guest import Guest
 
@@ -68,12 +76,12 @@ class EventRun:
         """What the console has printed since the event began."""
         return self._guest.console_since(self._mark)
 
-    def crash(self) -> str | None:
-        """After GuestLost: the title of the crash, when console or QMP show that the kernel is to
-        blame; the step then says so."""
+    def end(self, lost: GuestLost) -> str | None:
+        """The title of the crash, when console or QMP show that the kernel is to blame. The step
+        says so, and also when the guest is silent, which proves nothing."""
         title = crash_of(crash_title(self.console()), self._guest.qmp_events())
-        if title is not None:
-            check = Check(CheckKind.HEALTH, "guest", "lives", title, False)
+        if title is not None or lost.silent:
+            check = Check(CheckKind.HEALTH, "guest", "lives", title or SILENT, False)
             self.step = replace(self.step, checks=(*self.step.checks, check))
         return title
 
@@ -107,7 +115,7 @@ class CaseRun:
             dmesg = self._guest.run("dmesg", deadline(self._sight.arch, EVENT_SECONDS))
             result = replace(result, status=status, reason=reason, dmesg=dmesg)
         except GuestLost as lost:
-            title = self._taken[-1].crash() if self._taken else None
+            title = self._taken[-1].end(lost) if self._taken else None
             status = Status.ERROR if title is None else Status.FAIL
             result = replace(result, status=status, reason=title or lost.whole)
         except HarnessError as trouble:

@@ -6,7 +6,7 @@ mistake in it. What it breaks stands in a header of fields above the diff:
 
     Breaks: every klp section belongs to whatever object is asked for
     Piece: 3                 the ablation's, of the six of the original series
-    First: basic/reload-moved          orders to be tried before the others
+    First: basic/reload-moved          orders to be tried before the others, malformed/NAME/TIME too
     Unseen: s390x: the same value is written twice     why nobody can see it there ("all": anywhere)
 """
 

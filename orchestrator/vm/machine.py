@@ -110,7 +110,9 @@ def _lost(
     said = at.qemu_log.read_text(errors="replace").strip() if at.qemu_log.exists() else ""
     if said:
         parts.append(f"QEMU said: {said}")
-    return GuestLost("; ".join(parts), console=console.last_lines(), crash=title)
+    return GuestLost(
+        "; ".join(parts), console=console.last_lines(), crash=title, silent=code is None
+    )
 
 
 # --- birth -------------------------------------------------------------------------------------

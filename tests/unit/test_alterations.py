@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from orchestrator.commands import options
+from orchestrator.commands import malformed, options
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Load, Order
 from orchestrator.source.alterations import (
@@ -81,13 +81,14 @@ def test_a_header_that_is_not_right(header: str, complaint: str) -> None:
         parse("n", f"{header}\n\n--- a/f\n", "s")
 
 
-def test_ours_are_right_and_name_orders_of_the_core_suite() -> None:
-    core = {label(case) for case in options.suite_cases(options.SUITE)}
+def test_ours_are_right_and_name_orders_that_there_are() -> None:
+    cases = (*options.suite_cases(options.SUITE), *malformed.cases(()))
+    known = {label(case) for case in cases}
     for kind in Kind:
         found = options.alterations(kind, ())
         assert found
         for each in found:
-            assert set(each.first) <= core, each.name
+            assert set(each.first) <= known, each.name
     assert len(options.alterations(Kind.MUTANT, ())) >= 25
     pieces = {each.piece for each in options.alterations(Kind.ABLATION, ())}
     assert pieces == {"1", "2", "3", "4", "5"}  # the sixth has no code: see elf/rules.py

@@ -23,6 +23,8 @@ from orchestrator.model.malformations import (
     CHECKS_SECTION_NAMES,
     MALFORMATIONS,
     PREFIX,
+    REFUSES_APPLIED,
+    REFUSES_NONE,
     Refused,
     label,
 )
@@ -80,7 +82,9 @@ def test_it_is_said_what_becomes_of_each(name: str) -> None:
 @pytest.mark.parametrize("name", MALFORMATIONS)
 def test_the_model_expects_what_is_said(name: str, good: BuiltSet, tmp_path: Path) -> None:
     malformation = MALFORMATIONS[name]
-    able = frozenset({CHECKS_FIELD, CHECKS_SECTION_NAMES, "clears-on-refusal"})
+    able = frozenset(
+        {CHECKS_FIELD, CHECKS_SECTION_NAMES, REFUSES_APPLIED, REFUSES_NONE, "clears-on-refusal"}
+    )
     broken = broken_set(good, name, tmp_path / name, able)
     assert broken.modules[LIVEPATCH].path.read_bytes() == malformation.file(GOOD)
     answers = {
