@@ -47,7 +47,7 @@ def test_a_malformed_range_is_refused(text: str) -> None:
     [
         ((6, 1), "x86_64", (), set()),
         ((6, 3), "x86_64", (), {"clears-on-unload"}),
-        ((6, 12), "ppc64le", (SERIES,), set()),
+        ((6, 12), "riscv64", (SERIES,), set()),
         ((6, 12), "s390x", (), set()),
         ((6, 1), "s390x", (SERIES,), {"clears-on-unload", "clears-on-refusal"}),
         ((6, 12), "x86_64", ("own", SERIES), {"clears-on-unload", "clears-on-refusal"}),
@@ -56,6 +56,8 @@ def test_a_malformed_range_is_refused(text: str) -> None:
         ((6, 1), "s390x", (f"{SERIES}@2", "own@3"), set()),
         ((6, 1), "s390x", (f"{SERIES}@3",), {"clears-on-unload", "clears-on-refusal"}),
         ((6, 1), "s390x", (f"{SERIES}@3@2",), set()),
+        ((6, 1), "ppc64le", (f"{SERIES}@3",), set()),
+        ((6, 12), "ppc64le", (f"{SERIES}@4",), {"clears-on-unload", "clears-on-refusal"}),
         ((6, 12), "x86_64", (f"{SERIES}@1",), {"clears-on-unload"}),
     ],
 )
@@ -82,7 +84,10 @@ def test_the_patches_a_capability_needs_are_those_of_its_code(version: tuple[int
     found = [patch.diff.files() for patch in series.resolve(SERIES, version).patches]
     for entry in counted:
         (arch,) = entry.architectures
-        code = ("kernel/livepatch/", "/".join(catalog.arch(arch).image_path.split("/")[:2]))
+        place = catalog.arch(arch).image_path  # arch/x86/boot/bzImage, or vmlinux
+        if not place.startswith("arch/"):
+            place = f"arch/{catalog.arch(arch).kernel_arch}/"
+        code = ("kernel/livepatch/", "/".join(place.split("/")[:2]))
         theirs = [any(name.startswith(code) for name in names) for names in found]
         assert theirs[entry.patches - 1] and not any(theirs[entry.patches :]), entry
 
