@@ -10,6 +10,8 @@ STAMP := $(VENV)/installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 ARGS :=
+# The tests take those that no command takes by default, too.
+EVERY_ARCH := $(patsubst orchestrator/arches/%.toml,--arch %,$(wildcard orchestrator/arches/*.toml))
 # A guest has one CPU and waits now and then: as many tests at a time as there are cores, up to four.
 SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadgroup
 
@@ -38,7 +40,7 @@ run: venv ## build the kernels, boot the guests, run the core orders on every ar
 	@$(BIN)/klp-e2e run $(ARGS)
 
 test: venv ## all tests, real guests included
-	@$(BIN)/klp-e2e build
+	@$(BIN)/klp-e2e build $(EVERY_ARCH)
 	@$(BIN)/klp-e2e build --series none
 	@$(BIN)/pytest tests $(SIDE_BY_SIDE) $(ARGS)
 

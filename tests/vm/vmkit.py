@@ -29,6 +29,7 @@ from orchestrator.run import lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 ARCHES = sorted(catalog.default_arches())
+EVERY_ARCH = sorted(catalog.arches())
 FRESH = "fresh"
 TROUBLE = str(Path(__file__).with_name("trouble"))  # a module set of ours
 MARK = "KLP_E2E_TEST"  # in the environment of everything that a test starts
