@@ -31,6 +31,7 @@ class KselftestOptions:
     build: BuildOptions
     tests: tuple[str, ...]  # names of scripts; empty: all of them
     directory: Path
+    guests: int = 1  # of each architecture
 
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
@@ -69,7 +70,8 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
         benches = [
             with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
         ]
-        lanes.run_cases(benches, chosen, rig.Options(), on_result, on_guest, run_script)
+        used = rig.Options(guests=wanted.guests)
+        lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script)
 
 
 def _tree(bench: Bench, wanted: KselftestOptions, reporter: Reporter) -> Tree:

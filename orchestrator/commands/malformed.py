@@ -52,6 +52,7 @@ class MalformedOptions:
     build: BuildOptions
     cases: tuple[Case, ...]
     directory: Path
+    guests: int = 1  # of each architecture
 
 
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
@@ -109,9 +110,8 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    lanes.run_cases(
-        tuple(benches.values()), wanted.cases, rig.Options(), on_result, on_guest, run_case
-    )
+    used = rig.Options(guests=wanted.guests)
+    lanes.run_cases(tuple(benches.values()), wanted.cases, used, on_result, on_guest, run_case)
 
 
 def run_case(guests: Rig, case: Case) -> CaseResult:

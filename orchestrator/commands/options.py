@@ -47,6 +47,7 @@ class RunOptions:
     strict: bool
     cold: bool
     channel: Channel
+    guests: int = 1  # of each architecture
 
 
 def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
@@ -79,8 +80,13 @@ def build(
         arches=arches(arch),
         source=source(kernel),
         series=stack(series),
-        jobs=jobs or len(os.sched_getaffinity(0)),
+        jobs=compilers(jobs),
     )
+
+
+def compilers(jobs: int | None) -> int:
+    """As many as asked for, else one each core this process may use."""
+    return jobs or len(os.sched_getaffinity(0))
 
 
 def source(spec: str) -> str:

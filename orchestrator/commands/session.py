@@ -125,7 +125,7 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    chosen = rig.Options(cold=wanted.cold, channel=wanted.channel)
+    chosen = rig.Options(cold=wanted.cold, channel=wanted.channel, guests=wanted.guests)
     lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.build.prepare import Bench
@@ -26,7 +26,7 @@ def run_cases(
     on_guest: OnGuest = lambda record: None,
     run: Callable[[Rig, Case], CaseResult] = Rig.run,
 ) -> None:
-    """Run every case on every bench, the benches side by side.
+    """Run every case on every bench, the benches, and the guests of each, side by side.
 
     `on_result` and `on_guest` are called from the lanes' threads, one call at a time. On Ctrl-C,
     and on whatever a callback raises, the guests are ended at once and it comes through.
@@ -40,8 +40,10 @@ def run_cases(
 
     def lane(rig: Rig) -> None:
         """The cases in turn; a guest that is lost or misbehaves is replaced by a new one."""
-        for case in cases:
-            if stop.is_set():
+        while not stop.is_set():
+            with mutex:
+                case = next(waiting[rig], None)
+            if case is None:
                 return
             result = run(rig, case)
             with mutex:
@@ -49,8 +51,11 @@ def run_cases(
                     return  # an interrupted case has no result
                 on_result(result)
 
-    rigs = [Rig(bench, options, stop, guest) for bench in benches]
-    with_rigs(rigs, lane, stop)
+    waiting: dict[Rig, Iterator[Case]] = {}
+    for bench in benches:
+        left = iter(cases)  # one for all guests of this bench
+        waiting |= {Rig(bench, options, stop, guest): left for _ in range(options.guests)}
+    with_rigs(list(waiting), lane, stop)
 
 
 def with_rigs(rigs: Sequence[Rig], work: Callable[[Rig], None], stop: threading.Event) -> None:

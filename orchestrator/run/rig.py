@@ -35,6 +35,7 @@ class Options:
 
     cold: bool = False  # boot for every case instead of restoring a snapshot
     channel: Channel = Channel.AGENT
+    guests: int = 1  # of each bench, side by side; each takes the next case
 
 
 class Rig:

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Cases on several guests: who takes which. No guest is booted."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog
+from orchestrator.build.prepare import Bench
+from orchestrator.model import orders
+from orchestrator.nouns import Arch, Case, Kernel
+from orchestrator.run import lanes
+from orchestrator.run.rig import Options, Rig
+from orchestrator.verdicts import CaseResult
+
+CASES = [Case(f"case-{number}", "basic", orders.parse("+klp_target")) for number in range(8)]
+
+
+def a_bench(arch: Arch) -> Bench:
+    here = Path("nowhere")
+    kernel = Kernel(
+        "k", arch.name, "s", "1", (), "6.1", (6, 1), "gcc", here, here, here, here, here, here
+    )
+    return Bench(arch, kernel, {}, here, ())
+
+
+def benches() -> list[Bench]:
+    return [a_bench(arch) for arch in catalog.arches().values()]
+
+
+@pytest.mark.parametrize("guests", [1, 2, 3])
+def test_each_bench_runs_every_case_once_on_all_its_guests(guests: int) -> None:
+    meeting = threading.Barrier(guests)
+    used: set[Rig] = set()
+    found: list[CaseResult] = []
+
+    def run(rig: Rig, case: Case) -> CaseResult:
+        if rig not in used:
+            used.add(rig)
+            if rig.bench is made[0]:
+                meeting.wait(timeout=10)  # they do run side by side
+        return CaseResult(case, rig.bench.arch.name)
+
+    made = benches()
+    lanes.run_cases(made, CASES, Options(guests=guests), found.append, run=run)
+    times = Counter((result.arch, result.case.name) for result in found)
+    assert len(times) == len(made) * len(CASES) and set(times.values()) == {1}
+    assert Counter(id(rig.bench) for rig in used)[id(made[0])] == guests
+
+
+def test_what_a_callback_raises_ends_all_lanes() -> None:
+    ran: list[Case] = []
+
+    def run(rig: Rig, case: Case) -> CaseResult:
+        ran.append(case)
+        return CaseResult(case, rig.bench.arch.name)
+
+    def on_result(result: CaseResult) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        lanes.run_cases(benches()[:1], CASES, Options(guests=2), on_result, run=run)
+    assert len(ran) <= 4
