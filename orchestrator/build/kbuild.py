@@ -211,6 +211,7 @@ def _check_config(arch: Arch, site: Site, fragment: str) -> None:
             f"the {arch.name} kernel does not take the configuration:\n"
             + kconfig.explain(lost, lambda: _kconfig_files(site.source), final),
             hint="request what the option depends on as well, or leave the option out",
+            final=final,
         )
 
 

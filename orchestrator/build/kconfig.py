@@ -8,7 +8,7 @@ a word, and the kernel then boots and simply lacks what the test is about.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 _SET = re.compile(r"^CONFIG_(\w+)=(.*)$")
@@ -56,12 +56,13 @@ def unreadable(text: str) -> tuple[str, ...]:
     )
 
 
-def merge(fragments: Sequence[str]) -> str:
-    """One fragment of all; where they disagree the later one wins, and its line stands once."""
+def merge(fragments: Sequence[str], without: Collection[str] = ()) -> str:
+    """One fragment of all; where they disagree the later one wins, and its line stands once.
+    Options of `without` are left out."""
     values: dict[str, str] = {}
     for fragment in fragments:
         values.update(parse(fragment))
-    return "".join(_line(name, value) for name, value in values.items())
+    return "".join(_line(name, value) for name, value in values.items() if name not in without)
 
 
 def _line(name: str, value: str) -> str:

@@ -14,7 +14,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from orchestrator import catalog
@@ -43,16 +43,18 @@ def build(
     progress: Progress = lambda _done, _total, _text: None,
     say: Callable[[str], None] = lambda _line: None,
     deadline: Deadline | None = None,
+    without: Collection[str] = (),
 ) -> Kernel:
     """The kernel of a source with the series stacked on it, from the cache or built now.
 
     jobs: parallel compilers, all cores by default. progress: see `kbuild.Progress`. say: one line
-    for anything else that takes time. Two runs that want the same kernel share one build.
+    for anything else that takes time. without: see `configuration`. Two runs that want the same
+    kernel share one build.
     Raises UsageError, PatchError, ConfigError, BuildError, HarnessError.
     """
     tree = sources.fetch(source, deadline, say)
     stack = [one for spec in series_specs if (one := series.resolve(spec, tree.kernel)).patches]
-    fragment = configuration(arch)
+    fragment = configuration(arch, without)
     compiler = compiler_version(arch)
     key = _key(arch, tree, stack, fragment, compiler)
     label = _label(stack)
@@ -73,8 +75,11 @@ def _label(stack: Sequence[Series]) -> str:
     return "+".join(Path(one.name).name for one in stack) or series.NONE
 
 
-def configuration(arch: Arch) -> str:
-    """What is requested on top of tinyconfig: base.config and the architecture's fragment."""
+def configuration(arch: Arch, without: Collection[str] = ()) -> str:
+    """What is requested on top of tinyconfig: base.config and the architecture's fragment.
+
+    without: options of which nothing is requested, for a kernel that cannot have them.
+    """
     own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
     texts = []
     for path in (catalog.data_dir("kernel-config") / "base.config", own):
@@ -82,7 +87,7 @@ def configuration(arch: Arch) -> str:
             raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
         texts.append(path.read_text())
     try:
-        return kconfig.merge(texts)
+        return kconfig.merge(texts, without)
     except ValueError as error:
         raise ConfigError(f"base.config or {own}: {error}") from error
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,8 +41,12 @@ def kernels(
     jobs: int,
     say: Say,
     advance: Advance,
+    without: Collection[str] = (),
 ) -> tuple[Kernel, ...]:
-    """One kernel an architecture, in turn: each build uses all jobs by itself."""
+    """One kernel an architecture, in turn: each build uses all jobs by itself.
+
+    without: options that are not asked for.
+    """
     return tuple(
         kernel.build(
             arch,
@@ -52,6 +56,7 @@ def kernels(
             deadline=Deadline.after(BUILD_SECONDS),
             say=say,
             progress=_onto(advance, f"building {arch.name} kernel"),
+            without=without,
         )
         for arch in arches
     )

@@ -53,7 +53,16 @@ def klp(*argv: str) -> Told:
 
 @pytest.mark.parametrize(
     "command",
-    [*COMMANDS, "kselftest", "cache list", "cache size", "cache prune", "arch check", "arch new"],
+    [
+        *COMMANDS,
+        "kselftest",
+        "port",
+        "cache list",
+        "cache size",
+        "cache prune",
+        "arch check",
+        "arch new",
+    ],
 )
 def test_help_has_an_example(command: str) -> None:
     told = klp(*command.split(), "--help")
@@ -69,6 +78,8 @@ def test_help_has_an_example(command: str) -> None:
         (["arch", "check", "sparc"], "unknown architecture: sparc", "known:"),
         (["arch", "new", "a b", "--directory", "."], "no name of an architecture", "NAME.toml"),
         (["shell", "sparc"], "unknown architecture: sparc", "known:"),
+        (["port", "sparc"], "unknown architecture: sparc", "known:"),
+        (["port", "s390x", "--series", "none", "--series", "x"], "the bare kernel", "leave out"),
         (["build", "--kernel", "6.1"], "'6.1' is no kernel source", "debian:6.1, tar:PATH"),
         (["run", "--modules", "nosuch"], "unknown module set: nosuch", "basic"),
         (["run", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
