@@ -1,7 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """The command line: the only place that prints results and exits."""
 
-from orchestrator.cli import altered, arch, build, cases, explored, kselftest, malformed, modules
+from orchestrator.cli import (
+    altered,
+    arch,
+    build,
+    cases,
+    explored,
+    kselftest,
+    malformed,
+    modules,
+    port,
+)
 from orchestrator.cli.program import app, main
 
 __all__ = [
@@ -15,4 +25,5 @@ __all__ = [
     "main",
     "malformed",
     "modules",
+    "port",
 ]

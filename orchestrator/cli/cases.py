@@ -30,7 +30,9 @@ from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.model import model, orders
 from orchestrator.nouns import Case, Channel, Order
+from orchestrator.port import card as cards
 from orchestrator.report import (
+    card,
     directory,
     explored,
     explored_text,
@@ -191,6 +193,10 @@ def report(
         trials = tried.load(place)
         show(tried_text.report(trials))
         return tried_text.exit_code(trials)
+    if (place / card.DOCUMENT).exists():
+        found = card.load(place)
+        show(card.report(found))
+        return cards.exit_code(found)
     run, results = directory.read(place)
     show(text.report(run, results))
     return verdict.exit_code(run, results)

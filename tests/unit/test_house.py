@@ -49,6 +49,7 @@ PURE = (
     *FLOORS[0].split(),
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "run.selftests", "commands.bisect"),
+    *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}
 

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command that says how far livepatch works on an architecture."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.program import (
+    EXAMPLE,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    SeriesOption,
+    app,
+    guarded,
+    show,
+)
+from orchestrator.commands import options, portparts
+from orchestrator.commands import port as porting
+from orchestrator.errors import Exit
+from orchestrator.port.card import Verdict, exit_code
+from orchestrator.report import card
+from orchestrator.report.progress import Reporter
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
+@guarded
+def port(
+    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    output: OutputOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Make an architecture's report card. What of livepatch works, what is missing, and why."""
+    wanted = porting.PortOptions(
+        spec=arch,
+        source=options.source(kernel),
+        series=options.stack(series or ()),
+        jobs=options.compilers(jobs),
+        scope=portparts.whole(),
+        directory=options.results(output),
+    )
+    writer = porting.begin(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Console(stderr=True)) as reporter:
+            porting.make(wanted, writer, reporter)
+    finally:
+        if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
+            show(card.report(writer.card))
+        print(f"results: {writer.path}")
+    return exit_code(writer.card)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Of a report card: does the kernel boot, quietly, and load ordinary modules? With or without
+livepatch."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from orchestrator import catalog
+from orchestrator.build import image, modules
+from orchestrator.build.prepare import SET_SECONDS, Bench
+from orchestrator.commands import session
+from orchestrator.commands.options import BuildOptions
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, KlpError
+from orchestrator.model import orders
+from orchestrator.nouns import BuiltModule, Case, Kernel, ModuleSet
+from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
+from orchestrator.report.card import CardDirectory
+from orchestrator.report.directory import ResultsDirectory, write
+from orchestrator.report.progress import Reporter
+from orchestrator.run.rig import Options, Rig
+from orchestrator.verdicts import GuestRecord
+from orchestrator.vm.console import complaints
+
+MODULE_SET = "basic"
+ORDERS = {
+    "load-unload": "+klp_target +filler -klp_target -filler",
+    "reload": "+klp_target -klp_target +filler +klp_target -filler -klp_target",
+}
+PLACE, LOG = "boot", "boot/boot.log"  # beside the card
+LAST_LINES = 5
+
+
+def boot(
+    built: BuildOptions, kernel: Kernel, writer: CardDirectory, reporter: Reporter
+) -> tuple[BuiltModule, ...]:
+    """Write down whether it does; the modules that were loaded, none when it does not boot."""
+    (arch,) = built.arches
+    plain = ordinary(catalog.module_set(MODULE_SET))
+    until = Deadline.after(SET_SECONDS)
+    try:
+        session.need_emulators(built)
+        made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
+        bench = Bench(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
+    except KlpError as trouble:
+        skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
+        writer.update(skipped.put(troubled(Part.BOOT, trouble)))
+        return ()
+    run = session.begun(built, writer.card.command, strict=False)
+    run = replace(run, kernels=(kernel,), planned=len(ORDERS))
+    results = ResultsDirectory(writer.path / PLACE, run)
+    with results, Rig(bench, Options(), threading.Event(), _recorder(results)) as rig:
+        writer.update(writer.card.put(*_booted(rig, writer)))
+        if writer.card.bad(Part.BOOT):
+            return ()
+        for name, order in ORDERS.items():
+            result = results.add(rig.run(Case(name, MODULE_SET, orders.parse(order, plain))))
+            reporter.result(result, len(results.results), run.planned)
+    line = judged(
+        Part.MODULES, results.results, "orders", f"{PLACE}/results.json", planned=len(ORDERS)
+    )
+    writer.update(writer.card.put(line))
+    return tuple(made.modules.values())
+
+
+def ordinary(module_set: ModuleSet) -> ModuleSet:
+    """A set without its livepatches."""
+    return replace(
+        module_set,
+        modules=tuple(spec for spec in module_set.modules if spec.kind != "livepatch"),
+        probes=tuple(replace(probe, patched={}) for probe in module_set.probes),
+    )
+
+
+def _booted(rig: Rig, writer: CardDirectory) -> list[Line]:
+    """The guest answers, or why it does not; and what it said meanwhile."""
+    log = writer.path / LOG
+    began = time.monotonic()
+    try:
+        guest = rig.fresh()
+    except HarnessError as trouble:
+        line = troubled(Part.BOOT, trouble)
+        if isinstance(trouble, GuestLost):
+            write(log, trouble.console)
+            last = one_line(*trouble.console.splitlines()[-LAST_LINES:])
+            line = replace(line, obstacles=(*line.obstacles, *last), files=(LOG,))
+            if trouble.crash is not None:
+                line = replace(line, verdict=Verdict.FAIL)
+        why = (f"{NOT_YET}: the kernel does not boot",)
+        return [line, *(Line(part, evidence=why) for part in (Part.LOG, Part.MODULES))]
+    took = time.monotonic() - began
+    text = guest.console_since(0)
+    write(log, text)
+    said = one_line(*complaints(text))
+    ready = f"ready, and kept as a snapshot, after {took:.1f} s under {guest.machine.accel}"
+    told = f"{len(text.splitlines())} lines, complaints: {len(said)}"
+    return [
+        Line(Part.BOOT, Verdict.PASS, (ready,), files=(LOG,)),
+        Line(Part.LOG, Verdict.FAIL if said else Verdict.PASS, (told,), said, files=(LOG,)),
+    ]
+
+
+def _recorder(results: ResultsDirectory) -> Callable[[GuestRecord], None]:
+    def on_guest(record: GuestRecord) -> None:
+        results.update(replace(results.run, guests=(*results.run.guests, record)))
+
+    return on_guest

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A port's report card, for a terminal, as a page, and for machines.
+
+DIR/card.txt  card.html  card.json      rewritten whenever more is known
+DIR/core/  explore/  ...                results directories of their own
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import jinja2
+from pydantic import ConfigDict, TypeAdapter, with_config
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.errors import Exit
+from orchestrator.port.card import Card, Verdict, exit_code, summary
+from orchestrator.port.coverage import Coverage
+from orchestrator.report import directory
+from orchestrator.report.directory import prepare, write
+from orchestrator.report.text import plain
+from orchestrator.report.verdict import duration
+
+SCHEMA: Literal[1] = 1
+DOCUMENT = "card.json"
+PAGE = "card.html"
+TEXT = "card.txt"
+COLUMNS = ("type", "number", "handled at", "in our table", "klp entries", "ordinary", "seen late")
+STYLES: Mapping[Verdict, str] = {
+    Verdict.PASS: "green",
+    Verdict.KNOWN: "yellow",
+    Verdict.FAIL: "bold red",
+    Verdict.WRONG: "bold magenta",
+    Verdict.UNBUILT: "bold cyan",
+    Verdict.ERROR: "bold cyan",
+    Verdict.SKIP: "dim",
+}
+_TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("orchestrator"),
+    undefined=jinja2.StrictUndefined,
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class Document:
+    """card.json as a whole."""
+
+    schema: Literal[1]
+    exit_code: int
+    card: Card
+
+
+_DOCUMENT = TypeAdapter(Document)
+
+
+class CardDirectory:
+    """A context manager made with the card as it begins; at its end `finished` is written, and in
+    `trouble` what ended it early. Raises UsageError when the directory has something in it."""
+
+    def __init__(self, path: Path, card: Card) -> None:
+        self.path = path.absolute()
+        self.card = card
+        prepare(self.path)
+
+    def __enter__(self) -> Self:
+        self.update(self.card)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
+        self.update(self.card.ended(time.time(), why))
+
+    def update(self, card: Card) -> None:
+        """More is known."""
+        self.card = card
+        write(self.path / DOCUMENT, document(card))
+        write(self.path / PAGE, page(card))
+        write(self.path / TEXT, plain(report(card)))
+
+
+def load(path: Path) -> Card:
+    """card.json of a directory. Raises UsageError."""
+    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e port").card
+
+
+def document(card: Card) -> str:
+    """card.json"""
+    whole = Document(schema=SCHEMA, exit_code=int(exit_code(card)), card=card)
+    return _DOCUMENT.dump_json(whole, indent=2).decode() + "\n"
+
+
+def page(card: Card) -> str:
+    """card.html: one file, no scripts."""
+    code = exit_code(card)
+    return _TEMPLATES.get_template("card.html.j2").render(
+        card=card,
+        title=f"livepatch on {card.arch}",
+        facts=facts(card),
+        columns=COLUMNS,
+        rows=[(row, cells(row)) for row in card.coverage],
+        summary=summary(card),
+        good=code is Exit.GOOD,
+        code=int(code),
+    )
+
+
+def facts(card: Card) -> list[tuple[str, str]]:
+    """What the card is about: (name, value), those that are known."""
+    took = "" if card.finished is None else duration(card.finished - card.started)
+    known = [
+        ("architecture", card.arch),
+        ("source", card.source),
+        ("series", " ".join(card.series) or "none"),
+        ("kernel", card.kernel),
+        ("host", card.host),
+        ("begun", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(card.started))),
+        ("took", took),
+        ("command", " ".join(card.command)),
+    ]
+    return [(name, value) for name, value in known if value]
+
+
+def cells(row: Coverage) -> tuple[str, ...]:
+    """A row of the coverage table, in the order of COLUMNS."""
+    return (
+        row.name,
+        str(row.number),
+        (row.place or "not handled") + (", does nothing" if row.idle else ""),
+        "yes" if row.readable else "no",
+        str(row.livepatches),
+        str(row.modules),
+        str(row.late),
+    )
+
+
+# --- for a terminal ----------------------------------------------------------------------------
+
+
+def report(card: Card) -> RenderableType:
+    """Heading, lines, relocation coverage, summary."""
+    parts: list[RenderableType] = [
+        Text(f"livepatch on {card.arch}", style="bold"),
+        _grid([(Text(name, style="dim"), Text(value)) for name, value in facts(card)]),
+        Text(""),
+        _lines(card),
+        Text("relocation coverage", style="bold"),
+    ]
+    if card.coverage_note:
+        parts.append(Text(card.coverage_note))
+    if card.coverage:
+        parts.append(_coverage(card.coverage))
+    parts.append(Text(summary(card), style="bold"))
+    return Group(*parts)
+
+
+def _grid(rows: list[tuple[Text, Text]]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for row in rows:
+        grid.add_row(*row)
+    return grid
+
+
+def _lines(card: Card) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    made.add_column("", no_wrap=True)
+    made.add_column("", max_width=36, overflow="fold")
+    made.add_column("evidence", overflow="fold")
+    for line in card.lines:
+        told = [Text(each) for each in line.evidence]
+        told += [Text.assemble(("because ", "dim"), each) for each in line.obstacles]
+        told += [Text.assemble(("do      ", "dim"), each) for each in line.advice]
+        told += [Text.assemble(("see     ", "dim"), each) for each in line.files]
+        verdict = Text(str(line.verdict), style=STYLES[line.verdict])
+        made.add_row(verdict, Text(line.name), Text("\n").join(told))
+    return made
+
+
+def _coverage(rows: tuple[Coverage, ...]) -> Table:
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    numeric = (1, 4, 5, 6)
+    for index, name in enumerate(COLUMNS):
+        made.add_column(name, justify="right" if index in numeric else "left", overflow="fold")
+    made.add_column("", overflow="fold")
+    for row in rows:
+        made.add_row(*map(Text, cells(row)), Text(row.gap, style="bold red"))
+    return made

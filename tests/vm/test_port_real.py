@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The report card on real kernels: a short one where livepatch works, and what the real source says
+of an architecture where it does not."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from rich.console import Console
+from vmkit import case
+
+from orchestrator import catalog
+from orchestrator.build import kconfig
+from orchestrator.build.prepare import Bench
+from orchestrator.commands import malformed, options, port, portparts
+from orchestrator.commands.portsource import PortSource
+from orchestrator.errors import Exit
+from orchestrator.port import card as cards
+from orchestrator.port.card import Card, Part, Verdict, exit_code
+from orchestrator.report import card as rendered
+from orchestrator.report import directory
+from orchestrator.report.progress import Reporter
+from orchestrator.verdicts import Status
+
+FOREIGN = Path(__file__).with_name("port") / "arm64.toml"
+RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
+
+
+def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> Card:
+    wanted = port.PortOptions(
+        arch,
+        options.SOURCE,
+        options.stack((series,)),
+        len(os.sched_getaffinity(0)),
+        scope,
+        place,
+    )
+    writer = port.begin(wanted, ("klp-e2e", "port", arch))
+    with writer, Reporter(Console(file=io.StringIO())) as reporter:
+        port.make(wanted, writer, reporter)
+    return writer.card
+
+
+def test_a_short_card(benches: Mapping[str, Bench], tmp_path: Path) -> None:
+    arch = sorted(benches)[-1]
+    scope = portparts.Scope(
+        core=(case("reload", RELOAD), case("life", "+klp_vmlinux klp_vmlinux=0", "vmlinux")),
+        explored=("vmlinux",),
+        malformed=malformed.cases(["symbol-common/target-later"]),
+    )
+    made = a_card(arch, options.SERIES, scope, tmp_path / "card")
+    verdicts = {line.name: line.verdict for line in made.lines}
+    assert {n: v for n, v in verdicts.items() if v is not Verdict.PASS} == {
+        Part.KSELFTEST: Verdict.SKIP
+    }
+    assert exit_code(made) is Exit.HARNESS  # not all was done
+    assert {row.name for row in made.coverage if row.livepatches} == {
+        row.name for row in made.coverage if row.late
+    }
+    assert all(row.place for row in made.coverage)  # what gcc emits, the kernel takes
+    for line in made.lines:
+        assert all((tmp_path / "card" / name).is_file() for name in line.files)
+    run, results = directory.read(tmp_path / "card" / "core")
+    assert {result.status for result in results} == {Status.PASS} and len(results) == run.planned
+    assert rendered.load(tmp_path / "card").lines == made.lines
+
+
+def test_the_real_source_tells_why_an_architecture_has_no_livepatch(
+    benches: Mapping[str, Bench],
+) -> None:
+    arch = catalog.arch(str(FOREIGN))
+    (bench, *_) = benches.values()
+    config = kconfig.parse(bench.kernel.config.read_text())  # of another one, which has livepatch
+    config = {name: value for name, value in config.items() if "LIVEPATCH" not in name}
+    source = PortSource.fetch(options.SOURCE, (), arch, lambda _text: None)
+    assert source.tree is not None
+    lines = {line.detail: line for line in cards.kconfig(source.tree, config)}
+    assert lines["HAVE_LIVEPATCH"].verdict is Verdict.FAIL
+    own = f"{source.place}/Kconfig does not"
+    assert [text.startswith(own) for text in lines["HAVE_LIVEPATCH"].obstacles] == [True, True]
+    assert lines["MODULES"].verdict is Verdict.PASS
+    handled = {each.number: each.name for each in source.handled(config)}
+    assert all(handled[row.number] == row.name for row in arch.relocations)
+    assert len(handled) > 30
