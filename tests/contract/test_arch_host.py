@@ -63,7 +63,8 @@ def test_what_this_host_does_not_know(
     name: str, tmp_path: Path, key: str, value: str, text: str
 ) -> None:
     data = catalog.read_toml(FILES[name])
-    known = {**data, "name": data["machine"].partition(",")[0]}
+    bare = {key: data[key].partition(",")[0] for key in ("machine", "network_device")}
+    known = {**data, "name": bare["machine"], "network_device": bare["network_device"]}
     (remark,) = altered(name, tmp_path, **{key: value.format(**known)})
     assert (remark.field, remark.kind) == (key, Kind.WRONG)
     assert re.search(text, remark.text), remark

@@ -115,7 +115,7 @@ def _fake(path: Path) -> Iterator[Started]:
 
 @contextlib.contextmanager
 def _qemu(path: Path) -> Iterator[Started]:
-    arch = next(iter(catalog.arches().values()))
+    arch = next(iter(catalog.default_arches().values()))
     disk = path.parent / "state.qcow2"
     process.run(["qemu-img", "create", "-q", "-f", "qcow2", disk, "1M"])
     log = path.parent / "qemu.log"
