@@ -104,11 +104,12 @@ def test_the_patch_that_mends_it(tmp_path: Path) -> None:
 def test_every_prefix_of_a_series(tmp_path: Path) -> None:
     """Up to the patch that mends it the failure is a known one; and everything builds."""
     told = klp_e2e(
-        *("run", "--each-patch", "--arch", "s390x", "--order", RELOAD, "-o", tmp_path / "r")
+        *("run", "--each-patch", "--series", "livepatch-reload@4", "--arch", "s390x"),
+        *("--order", RELOAD, "-o", tmp_path / "r"),
     )
     assert told.code == Exit.GOOD, told.output + told.errors
     lines = [line for line in told.output.splitlines() if ": s390x " in line]
-    assert [line.rpartition(" ")[2] for line in lines] == [*["KNOWN"] * 3, *["PASS"] * 3]
+    assert [line.rpartition(" ")[2] for line in lines] == [*["KNOWN"] * 3, *["PASS"] * 2]
     assert lines[0].startswith("before the first patch: ")
     assert lines[3].startswith("0003-s390-clear-relocations.patch: ")
     assert len([path for path in (tmp_path / "r").iterdir() if path.is_dir()]) == len(lines)
