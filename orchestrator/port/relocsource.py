@@ -160,11 +160,12 @@ def _blocks(file: str, text: str) -> Iterator[tuple[str, _Block]]:
 
 
 def _reached(blocks: Mapping[str, list[_Block]]) -> Iterator[_Block]:
-    """apply_relocate_add() and what it uses, tables before the code that may know better."""
+    """apply_relocate_add() and what it uses, as it comes to it; tables before the code that may know
+    better."""
     seen: dict[str, None] = {}
     waiting = [ENTRY]
     while waiting:
-        name = waiting.pop()
+        name = waiting.pop(0)
         if name in seen or name not in blocks:
             continue
         seen[name] = None

@@ -270,6 +270,19 @@ def test_case_labels_in_what_apply_relocate_add_calls() -> None:
     assert {"R_TOY_GOT", "R_TOY_PC32"} <= set(names(SWITCH, None))
 
 
+def test_what_undoes_a_type_is_not_where_it_is_handled() -> None:
+    undo = (
+        "static void undo(int type)\n{\n\tswitch (type) {\n\tcase R_TOY_32:\n\t\tw();\n\t}\n}\n\n"
+    )
+    start = "int apply_relocate_add"
+    both = SWITCH.replace("return apply_one(rela, memcpy);", "apply_one(r, m);\n\tundo(r);")
+    found = relocsource.handled({"m.c": both.replace(start, undo + start)}, {"e.h": HEADER}, {})
+    place = next(each.place for each in found if each.name == "R_TOY_32")
+    assert place in [
+        each.place for each in relocsource.handled({"m.c": SWITCH}, {"e.h": HEADER}, {})
+    ]
+
+
 def test_tables_of_handlers_whose_later_entries_count() -> None:
     assert names(TABLE, {}) == ["R_TOY_NONE-", "R_TOY_32", "R_TOY_PC32", "R_TOY_COPY", "R_TOY_CALL"]
 
