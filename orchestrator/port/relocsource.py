@@ -160,7 +160,7 @@ def _blocks(file: str, text: str) -> Iterator[tuple[str, _Block]]:
 
 
 def _reached(blocks: Mapping[str, list[_Block]]) -> Iterator[_Block]:
-    """apply_relocate_add() and what it uses, in turn; tables before the code that may know better."""
+    """apply_relocate_add() and what it uses, in turn; tables before code that may know better."""
     seen: dict[str, None] = {}
     waiting = [ENTRY]
     while waiting:
