@@ -62,7 +62,7 @@ class RelocationReading:
     leads_to: int | None  # decoded address, through GOT slot or stub; None: unreadable
     via: str  # "", "got 0x...", "plt 0x..."
     symbol_address: int | None  # where the symbol is now; None while its object is not loaded
-    beside: str = ""  # what is not as an applied relocation has it, besides where it leads
+    beside: str  # what is not as an applied relocation has it, besides where it leads; "": nothing
 
 
 SILENT = "does not answer"  # what a check of health sees of a guest that hangs

@@ -145,7 +145,9 @@ def relocation_check(bench: Bench, state: RelocationState, raw: bytes = b"\1\2\3
         now = raw if number == 0 else relocation.initial
         name = ARCH.relocation(relocation.type)
         assert name is not None
-        reading = RelocationReading("my_patch", relocation, name.name, 0x1000, now, 5, "", 0x2000)
+        reading = RelocationReading(
+            "my_patch", relocation, name.name, 0x1000, now, 5, "", 0x2000, ""
+        )
         readings.append(reading)
     expected = Expectation(
         (0,), frozenset({"my_patch"}), {}, {}, {("my_patch", "the_target"): state}

@@ -66,6 +66,7 @@ def reading(index: int, raw: str, leads_to: int | None, symbol: int | None) -> R
         leads_to=leads_to,
         via="got 0x2000" if index == 0 else "",
         symbol_address=symbol,
+        beside="",
     )
 
 
@@ -198,6 +199,15 @@ def test_one_wrong_thing_is_one_bad_check(seen: Observation, kind: CheckKind, sa
     bad = [check for check in judge(EXPECTATION, seen, None, BUILT) if not check.good]
     assert [check.kind for check in bad] == [kind]
     assert says in bad[0].seen
+
+
+def test_what_stands_beside_an_applied_value_counts() -> None:
+    """It leads to the symbol, and is wrong all the same."""
+    good = GOOD.relocations[0]
+    seen = with_reading(0, replace(good, beside="behind it not 18 00 41 e8"))
+    (bad,) = [check for check in judge(EXPECTATION, seen, None, BUILT) if not check.good]
+    assert bad.kind is CheckKind.RELOCATION
+    assert bad.seen.endswith(", behind it not 18 00 41 e8")
 
 
 def test_an_applied_relocation_says_what_a_kernel_developer_asks() -> None:
