@@ -33,7 +33,7 @@ EVERY_ARCH = sorted(catalog.arches())
 FRESH = "fresh"
 TROUBLE = str(Path(__file__).with_name("trouble"))  # a module set of ours
 MARK = "KLP_E2E_TEST"  # in the environment of everything that a test starts
-PATIENCE = 60.0  # seconds for what is bound to happen; only a failing test waits so long
+PATIENCE = 600.0  # seconds for what is bound to happen, a build included; only a failure waits
 
 
 def case(name: str, order: str, modules: str = "basic") -> Case:
