@@ -124,6 +124,7 @@ class Status(StrEnum):
 
     PASS = "PASS"
     FAIL = "FAIL"
+    FLAKY = "FLAKY"  # failed, and passed when a night tried it again from a cold boot
     KNOWN = "KNOWN"
     FIXED = "FIXED"  # listed in known-issues.toml, yet it passes
     ERROR = "ERROR"

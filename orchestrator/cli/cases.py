@@ -15,6 +15,7 @@ from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
     ChannelOption,
+    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -78,13 +79,16 @@ def run(
     ] = False,
     channel: ChannelOption = Channel.AGENT,
     output: OutputOption = None,
+    go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
     """Run orders on guests. Builds what is not built, boots, prints one line an order."""
     cases = options.cases(modules, order or (), suite)
     built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = options.run(built, cases, output, strict, cold, channel)
+    wanted = options.run(built, cases, output, strict, cold, channel, go_on)
     if each_patch:
+        if go_on:
+            raise UsageError("--each-patch begins anew", hint="leave out --continue")
         return run_each_patch(wanted)
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:

@@ -12,6 +12,7 @@ from rich.console import Console
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
+    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -38,11 +39,14 @@ def kselftest(
         typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
     ] = None,
     output: OutputOption = None,
+    go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. Those of its tree, with the series."""
     built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = own_tests.KselftestOptions(built, tuple(test or ()), options.results(output))
+    wanted = own_tests.KselftestOptions(
+        built, tuple(test or ()), options.results(output, go_on), go_on=go_on
+    )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Console(stderr=True)) as reporter:

@@ -12,6 +12,7 @@ from rich.console import Console
 from orchestrator.cli.program import (
     EXAMPLE,
     ArchOption,
+    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -42,12 +43,14 @@ def malformed(
         ),
     ] = None,
     output: OutputOption = None,
+    go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = broken.cases(only or ())
     built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = broken.MalformedOptions(built, chosen, options.results(output))
+    place = options.results(output, go_on)
+    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Console(stderr=True)) as reporter:

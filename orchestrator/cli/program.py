@@ -167,6 +167,10 @@ OutputOption = Annotated[
     Path | None,
     typer.Option("-o", metavar="DIR", help="Results directory; default: a new one, results/…"),
 ]
+ContinueOption = Annotated[
+    bool,
+    typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
 ChannelOption = Annotated[
     Channel,

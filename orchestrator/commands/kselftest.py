@@ -32,11 +32,13 @@ class KselftestOptions:
     tests: tuple[str, ...]  # names of scripts; empty: all of them
     directory: Path
     guests: int = 1  # of each architecture
+    go_on: bool = False  # `directory` may hold what the same command left there
 
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    return ResultsDirectory(wanted.directory, session.begun(wanted.build, command, strict=False))
+    run = session.begun(wanted.build, command, strict=False)
+    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 
 def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
@@ -71,7 +73,7 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
             with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
         ]
         used = rig.Options(guests=wanted.guests)
-        lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script)
+        lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script, writer.done)
 
 
 def _tree(bench: Bench, wanted: KselftestOptions, reporter: Reporter) -> Tree:

@@ -53,6 +53,7 @@ class MalformedOptions:
     cases: tuple[Case, ...]
     directory: Path
     guests: int = 1  # of each architecture
+    go_on: bool = False  # `directory` may hold what the same command left there
 
 
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
@@ -84,7 +85,7 @@ def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = session.begun(wanted.build, command, strict=False)
     planned = len(wanted.cases) * len(wanted.build.arches)
-    return ResultsDirectory(wanted.directory, replace(run, planned=planned))
+    return ResultsDirectory(wanted.directory, replace(run, planned=planned), go_on=wanted.go_on)
 
 
 def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
@@ -111,7 +112,8 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
     used = rig.Options(guests=wanted.guests)
-    lanes.run_cases(tuple(benches.values()), wanted.cases, used, on_result, on_guest, run_case)
+    made = tuple(benches.values())
+    lanes.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
 
 
 def run_case(guests: Rig, case: Case) -> CaseResult:
@@ -163,7 +165,7 @@ def broken_set(
     elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
     path = directory / f"{LIVEPATCH}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
-        directory.mkdir(parents=True)
+        directory.mkdir(parents=True, exist_ok=True)
         path.write_bytes(malformation.file(elf))
     spec = replace(livepatch.spec, defects=_defects(malformation, capabilities))
     broken = malformation.breaks(elf)

@@ -48,6 +48,7 @@ class RunOptions:
     cold: bool
     channel: Channel
     guests: int = 1  # of each architecture
+    go_on: bool = False  # `directory` may hold what the same command left there
 
 
 def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
@@ -181,13 +182,17 @@ def run(
     strict: bool,
     cold: bool,
     channel: Channel = Channel.AGENT,
+    go_on: bool = False,
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
-    return RunOptions(build_options, chosen, results(directory), strict, cold, channel)
+    place = results(directory, go_on)
+    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on)
 
 
-def results(directory: Path | None) -> Path:
+def results(directory: Path | None, go_on: bool = False) -> Path:
     """Where results go: None for a new directory under results/, named after the time."""
+    if go_on and directory is None:
+        raise UsageError("--continue with what?", hint="name the directory with -o DIR")
     named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
     return named.absolute()
 

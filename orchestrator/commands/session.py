@@ -92,7 +92,7 @@ def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDire
             "channel": wanted.channel,
         },
     )
-    return ResultsDirectory(wanted.directory, run)
+    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 
 def need_emulators(wanted: BuildOptions) -> None:
@@ -126,7 +126,7 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
     chosen = rig.Options(cold=wanted.cold, channel=wanted.channel, guests=wanted.guests)
-    lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest)
+    lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
 
 
 def buildable(

@@ -17,6 +17,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -27,14 +28,17 @@ from typing import Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.nouns import Kernel
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, Run
 
 T = TypeVar("T")
 
 RESULTS = "results.json"
+_PARTIAL = ".partial"
 _WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 
@@ -43,17 +47,30 @@ class ResultsDirectory:
     """A context manager made with the run as it begins: `add` each result, `update` the run when
     more of it is known. At the end `finished` is written, and in `trouble` what ended it early.
 
+    With `go_on` the directory may hold what the same command left there: see `done`.
+
     Raises UsageError when the directory has something in it or cannot be made, HarnessError when a
     file cannot be written (a full disk).
     """
 
-    def __init__(self, path: Path, run: Run) -> None:
+    def __init__(self, path: Path, run: Run, *, go_on: bool = False) -> None:
         self.path = path.absolute()
         self.run = run
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
-        prepare(self.path)
+        self._kernels: tuple[Kernel, ...] = ()  # of what was there before
+        if go_on and (self.path / RESULTS).exists():
+            self._go_on()
+        else:
+            for partial in self.path.glob(f".*{_PARTIAL}") if go_on else ():
+                partial.unlink()  # killed before there was anything
+            prepare(self.path)
+
+    @property
+    def done(self) -> frozenset[tuple[str, str]]:
+        """(architecture, SET/NAME) of every case that has its result."""
+        return frozenset((r.arch, label(r.case)) for r in self.results)
 
     def __enter__(self) -> Self:
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
@@ -94,8 +111,38 @@ class ResultsDirectory:
 
     def update(self, run: Run) -> None:
         """What is known of the run has changed: kernels are built, it has finished."""
+        for before in self._kernels:
+            for now in run.kernels:
+                if before.arch == now.arch and before.key != now.key:
+                    raise UsageError(
+                        f"{self.path} was begun on another kernel for {now.arch}",
+                        hint="begin anew with -o DIR",
+                    )
         self.run = run
         self._write_documents()
+
+    def _go_on(self) -> None:
+        """Take up what was there; what a kill left of a case without its result goes."""
+        before, results = read(self.path)
+        if (before.source, before.series) != (self.run.source, self.run.series):
+            raise UsageError(
+                f"{self.path} was begun with --kernel {before.source}, "
+                f"--series {' --series '.join(before.series) or 'none'}",
+                hint="go on with the same command line, or begin anew with -o DIR",
+            )
+        self._kernels = before.kernels
+        self.run = replace(self.run, started=before.started, guests=before.guests)
+        for result in results:
+            name = self._case_name(result)
+            place = self.path / name
+            console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
+            self.results += (replace(result, console=console, dmesg=dmesg),)
+            self._fragments += (json.case_text(json.record(result, name)),)
+        with told(self.path):
+            for kernel in before.kernels:
+                for place in self.path.glob(f"{kernel.arch}/*/"):
+                    if place.relative_to(self.path).as_posix() not in self._names:
+                        shutil.rmtree(place)
 
     def _write_documents(self) -> None:
         write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
@@ -113,13 +160,24 @@ class ResultsDirectory:
         return name
 
 
-def write(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file atomically; characters that UTF-8 cannot carry are escaped."""
-    partial = path.with_name(f".{path.name}.partial")
+def _text(path: Path) -> str:
+    with told(path), path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
+        return file.read()
+
+
+def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
+    """Replace a file atomically; characters that UTF-8 cannot carry are escaped.
+
+    sync: it is on the disk before the old one goes, for what cannot be had again after power loss.
+    """
+    partial = path.with_name(f".{path.name}{_PARTIAL}")
     with told(path):
         try:
             partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
             partial.chmod(mode)
+            if sync:
+                with partial.open("rb") as written:
+                    os.fsync(written.fileno())
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)

@@ -24,6 +24,7 @@ from orchestrator.vm.console import crash_title
 STYLES: Mapping[Status, str] = {
     Status.PASS: "green",
     Status.FAIL: "bold red",
+    Status.FLAKY: "bold red",
     Status.KNOWN: "yellow",
     Status.FIXED: "bold magenta",
     Status.ERROR: "bold cyan",

@@ -10,7 +10,10 @@ from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
 # Worst first: the order in which statuses are listed and in which failures are shown.
-WORST_FIRST = (Status.FAIL, Status.FIXED, Status.ERROR, Status.KNOWN, Status.SKIP, Status.PASS)
+WORST_FIRST = (
+    *(Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR),
+    *(Status.KNOWN, Status.SKIP, Status.PASS),
+)
 
 
 def counts(results: Sequence[CaseResult]) -> Mapping[Status, int]:
@@ -21,7 +24,8 @@ def counts(results: Sequence[CaseResult]) -> Mapping[Status, int]:
 
 def counts_as_failure(status: Status, strict: bool) -> bool:
     """Does this status say that the kernel, or the list of known issues, is wrong?"""
-    return status in (Status.FAIL, Status.FIXED) or (strict and status is Status.KNOWN)
+    wrong = (Status.FAIL, Status.FLAKY, Status.FIXED)
+    return status in wrong or (strict and status is Status.KNOWN)
 
 
 def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.build.prepare import Bench
 from orchestrator.host import process
 from orchestrator.nouns import Case
 from orchestrator.run.rig import Options, Rig
+from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 OnResult = Callable[[CaseResult], None]
@@ -25,9 +26,11 @@ def run_cases(
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
     run: Callable[[Rig, Case], CaseResult] = Rig.run,
+    done: Container[tuple[str, str]] = (),
 ) -> None:
     """Run every case on every bench, the benches, and the guests of each, side by side.
 
+    `done`: (architecture, SET/NAME) of those that need not run.
     `on_result` and `on_guest` are called from the lanes' threads, one call at a time. On Ctrl-C,
     and on whatever a callback raises, the guests are ended at once and it comes through.
     """
@@ -53,7 +56,8 @@ def run_cases(
 
     waiting: dict[Rig, Iterator[Case]] = {}
     for bench in benches:
-        left = iter(cases)  # one for all guests of this bench
+        # one for all guests of this bench
+        left = iter([case for case in cases if (bench.arch.name, label(case)) not in done])
         waiting |= {Rig(bench, options, stop, guest): left for _ in range(options.guests)}
     with_rigs(list(waiting), lane, stop)
 

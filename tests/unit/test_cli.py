@@ -331,6 +331,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
             how: object,
             on_result: Callable[[CaseResult], None],
             on_guest: Callable[[GuestRecord], None],
+            done: frozenset[tuple[str, str]],
         ) -> None:
             for bench in benches:
                 on_guest(GuestRecord(bench.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))

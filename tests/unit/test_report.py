@@ -226,6 +226,7 @@ def test_ktap_is_well_formed_and_says_what_happened() -> None:
         "0:basic.case PASS": ("ok", None),
         "0:basic.case FAIL": ("not ok", None),
         "0:basic.case KNOWN": ("ok", "XFAIL"),
+        "0:basic.case FLAKY": ("not ok", None),
         "0:basic.case FIXED": ("not ok", None),
         "0:basic.case ERROR": ("not ok", "ERROR"),
         "0:basic.case SKIP": ("ok", "SKIP"),
@@ -245,15 +246,15 @@ def test_ktap_of_strict_empty_and_hostile_runs() -> None:
 
 def test_junit_loads_and_counts() -> None:
     loaded = junitparser.JUnitXml.fromstring(junit(a_run(len(EVERY)), EVERY).encode())
-    assert (loaded.tests, loaded.failures, loaded.errors, loaded.skipped) == (12, 4, 2, 4)
+    assert (loaded.tests, loaded.failures, loaded.errors, loaded.skipped) == (14, 6, 2, 4)
     suites = {suite.name: suite for suite in loaded}
     assert set(suites) == {"s390x", "x86_64"}
     failed = next(case for case in suites["s390x"] if case.name == "case FAIL")
     assert failed.classname == "s390x.basic"
     assert BAD.seen in failed.result[0].text
     assert "unable to handle page fault" in failed.system_err
-    strict = junitparser.JUnitXml.fromstring(junit(a_run(12, strict=True), EVERY).encode())
-    assert strict.failures == 6
+    strict = junitparser.JUnitXml.fromstring(junit(a_run(14, strict=True), EVERY).encode())
+    assert strict.failures == 8
 
 
 # --- for people ----------------------------------------------------------------------------------
@@ -331,6 +332,40 @@ def test_the_directory_is_valid_after_every_case(tmp_path: Path) -> None:
     assert os.access(first / "reproduce.sh", os.X_OK)
     assert "'console=ttysclp0 panic=-1'" in (first / "qemu-command").read_text()
     assert stdjson.loads((first / "result.json").read_text())["status"] == "FAIL"
+
+
+def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
+    """Every case that has its result stays as it is; of the one under way nothing does."""
+    place, run = tmp_path / "r", a_run(3, finished=None)
+    killed = ResultsDirectory(place, run).__enter__()
+    first = killed.add(a_result(Status.FAIL))
+    killed.add(a_result(Status.PASS))
+    half = place / "s390x" / "basic.half"
+    half.mkdir()
+    (half / ".dmesg.partial").touch()
+    before = (place / "s390x" / "basic.reload" / "result.json").read_text()
+    with ResultsDirectory(place, replace(run, started=2e9), go_on=True) as writer:
+        assert writer.done == {("s390x", "basic/reload")}
+        console = first.console.replace("\ud800", r"\ud800")  # as it was written
+        assert writer.results[0] == replace(first, console=console)
+        assert not half.exists()
+        writer.add(a_result(Status.PASS, arch="x86_64"))
+    told, results = directory.read(place)
+    assert len(results) == 3 and told.started == run.started and told.finished is not None
+    assert (place / "s390x" / "basic.reload" / "result.json").read_text() == before
+    with pytest.raises(UsageError, match="begun with --kernel debian:6.1"):
+        ResultsDirectory(place, replace(run, source="debian:6.12"), go_on=True)
+    again = ResultsDirectory(place, run, go_on=True)
+    other = tuple(replace(kernel, key="other") for kernel in run.kernels)
+    with pytest.raises(UsageError, match="another kernel"):
+        again.update(replace(run, kernels=other))
+
+
+def test_killed_before_there_was_anything(tmp_path: Path) -> None:
+    (tmp_path / ".results.json.partial").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        ResultsDirectory(tmp_path, a_run(1))
+    assert ResultsDirectory(tmp_path, a_run(1), go_on=True).done == frozenset()
 
 
 def test_interrupted_while_the_first_documents_are_written(
