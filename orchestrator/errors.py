@@ -9,6 +9,7 @@
     └── HarnessError      4    the machine we run on, or our own harness
         ├── MissingTool   4    a host program is not installed
         ├── GuestLost     4    QEMU died, or the guest stopped answering
+        ├── NoHistory     4    the nights' database cannot be used now
         └── OutOfTime     4    a deadline passed
 
 What the *kernel* does wrong is never an exception: it is a `Check` that failed (exit code 1).
@@ -88,6 +89,11 @@ class HarnessError(KlpError):
 
 class MissingTool(HarnessError):
     """A host program is missing; the hint is the line that installs it."""
+
+
+class NoHistory(HarnessError):
+    """The nights' database is locked, read-only, or of a newer klp-e2e. It stops nothing: results
+    are files first, and what is said of them then goes without the nights before."""
 
 
 class GuestLost(HarnessError):

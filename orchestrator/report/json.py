@@ -103,10 +103,16 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
 
 
 def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
+    """The inverse, as values. Raises UsageError as `document` does."""
+    read = document(text, name)
+    return read.run, tuple(as_result(case) for case in read.cases)
+
+
+def document(text: str, name: str = "results.json") -> Document:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
     try:
         head = json.loads(text)
-    except ValueError as trouble:
+    except (ValueError, RecursionError) as trouble:
         raise UsageError(f"{name} is not JSON: {trouble}", hint="was it cut short?") from trouble
     found = head.get("schema") if isinstance(head, dict) else None
     if found != SCHEMA:
@@ -115,7 +121,7 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
             hint="read it with the klp-e2e that wrote it",
         )
     try:
-        document = _DOCUMENT.validate_json(text)
+        return _DOCUMENT.validate_json(text)
     except ValidationError as trouble:
         first = trouble.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -123,7 +129,6 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
             f"{name} is malformed at {place or 'its top'}: {first['msg']}",
             hint="orchestrator/report/results.schema.json describes the file",
         ) from trouble
-    return document.run, tuple(as_result(case) for case in document.cases)
 
 
 def as_result(case: CaseRecord) -> CaseResult:

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a night tells that those before it did not. Pure.
+
+A failure is FAIL, FLAKY or FIXED (listed as known, and yet it passes); PASS, KNOWN and failures are
+verdicts; ERROR is trouble and SKIP nothing, so that neither ends a row of failures. Two failures
+are one when their symptom is the same.
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise, takewhile
+
+from orchestrator.errors import Exit
+from orchestrator.history.inputs import Configs, inputs
+from orchestrator.history.nights import (
+    Change,
+    Changed,
+    Changes,
+    JobRecord,
+    Night,
+    Past,
+    Row,
+    State,
+)
+from orchestrator.report.verdict import counts_as_failure, duration
+from orchestrator.verdicts import Status
+
+FLAKY_NIGHTS = 10  # in which failures and passes are looked for
+RECOVERIES = 2  # as many of failing and passing again are a flake
+STEADY = 3  # nights in a row it failed whenever it was tried: that is no flake any more
+NOISE_NIGHTS = 5  # at least, before anything is said of durations
+NOISE_SHARE = 0.25  # of the median: what is closer to it is noise
+NOISE_SECONDS = 0.5  # the same, for short cases
+NOISE_DEVIATIONS = 5.0  # and so many standard deviations, as the median of deviations gives them
+MAD_SCALE = 1.4826  # of a normal distribution: standard deviation by median absolute deviation
+
+_HEX = re.compile(r"\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE)
+_BYTES = re.compile(r"\bbytes(?: [0-9a-f]{2})+\b")
+_NUMBER = re.compile(r"(?<!\w)-?\d+(?:\.\d+)*(?:e[+-]\d+)?(?!\w)")
+
+
+def symptom(reason: str) -> str:
+    """The reason on one line, with N for every address, time and number: the same for the same
+    fault. A number that is part of a name stays.
+
+    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f lead to 0x3ff7` becomes
+    `+L: L .text+N R_390_64 m:y,N: bytes N lead to N`
+    """
+    text = _BYTES.sub("bytes N", reason)
+    return " ".join(_HEX.sub("N", _NUMBER.sub("N", text)).split())
+
+
+def changes(
+    now: Night,
+    before: Night | None,
+    past: Mapping[tuple[str, str], Sequence[Past]],
+    configs: Configs | None = None,
+) -> Changes:
+    """What is new, worst first.
+
+    past: (job, case) -> the nights before this one, newest first; empty where there is no history:
+    then `before` alone is what it is compared with. configs: see `inputs`.
+    """
+    earlier = _Earlier(before, past)
+    here = {(row.job, row.case): row for row in now.rows}
+    walks = {(r.job, r.within) for r in (*now.rows, *earlier.rows.values()) if r.within}
+    changed = [*_missing(now, here, earlier)]
+    for key, row in here.items():
+        # What a walk found is told by its findings, once.
+        if key in walks and _is_verdict(row.status):
+            continue
+        found = _news(now.name, row, earlier.of(row))
+        if found is not None and (found.change is not Change.NEW_CASE or before is not None):
+            changed.append(found)
+    worst = list(Change)
+    changed.sort(key=lambda c: (worst.index(c.change), c.row.job, c.row.case))
+    if before is None:
+        return Changes("", tuple(changed))
+    return Changes(before.name, tuple(changed), inputs(now, before, configs or {}))
+
+
+def standing(history: Sequence[Past]) -> tuple[str, int, str]:
+    """(since, nights, last good) of a case, newest night first: the first of the nights in a row in
+    which it was as in the newest, how many these are, and the last in which it passed, or ""."""
+    newest = history[0]
+    run = [*takewhile(lambda p: _alike(p, newest), _heard(history, newest.status))]
+    good = next((p.night for p in history if p.status is Status.PASS), "")
+    return run[-1].night, len(run), good
+
+
+def whole(record: JobRecord) -> bool:
+    """Did the job come to its end? One that ended with trouble may have left something out."""
+    verdict = record.exit_code in (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    return record.state is State.ENDED and not record.reason and verdict
+
+
+# --- the nights before ---------------------------------------------------------------------------
+
+
+class _Earlier:
+    """The nights before this one, by case."""
+
+    def __init__(
+        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[Past]]
+    ) -> None:
+        self.rows = {(r.job, r.case): r for r in before.rows} if before else {}
+        self._night = before.name if before else ""
+        self._past = past
+
+    def of(self, row: Row) -> list[Past]:
+        """Newest first. A night whose walk did not come upon a finding is one that passed it."""
+        own = self._case(row.job, row.case)
+        if not row.within:
+            return own
+        found = {p.night: p for p in own}
+        return [
+            found.get(p.night, Past(p.night, Status.PASS, timed=False))
+            for p in self._case(row.job, row.within)
+            if p.night in found or _is_verdict(p.status)
+        ]
+
+    def _case(self, job: str, case: str) -> list[Past]:
+        known = list(self._past.get((job, case), ()))
+        row = self.rows.get((job, case))
+        if row is None or any(p.night == self._night for p in known):
+            return known
+        return [_as_past(self._night, row), *known]
+
+
+def _as_past(night: str, row: Row) -> Past:
+    return Past(night, row.status, row.seconds, row.symptom, row.timed)
+
+
+def _is_verdict(status: Status) -> bool:
+    return status not in (Status.ERROR, Status.SKIP)
+
+
+def _failed(past: Past) -> bool:
+    return counts_as_failure(past.status, strict=False)
+
+
+def _alike(one: Past, other: Past) -> bool:
+    """Failed with the same symptom, as far as both are kept; or ended alike."""
+    if _failed(one) and _failed(other):
+        return not (one.symptom and other.symptom) or one.symptom == other.symptom
+    return one.status is other.status
+
+
+def _heard(history: Sequence[Past], status: Status) -> list[Past]:
+    """Without the nights that say nothing about a case that ends like this."""
+    if status is Status.SKIP:
+        return list(history)
+    mute = (Status.SKIP, Status.ERROR) if _is_verdict(status) else (Status.SKIP,)
+    return [p for p in history if p.status not in mute]
+
+
+# --- one case ------------------------------------------------------------------------------------
+
+
+def _news(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
+    """What there is to say of a row; None: nothing that was not known."""
+    match row.status:
+        case Status.FAIL | Status.FLAKY | Status.FIXED:
+            return _failure(night, row, earlier)
+        case Status.ERROR:
+            return _told(Change.NEW_TROUBLE, night, row, earlier, Change.STILL_TROUBLE)
+        case Status.SKIP:
+            ran = bool(earlier) and earlier[0].status is not Status.SKIP
+            return _told(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
+        case Status.PASS:
+            return _passed(night, row, earlier)
+        case Status.KNOWN:
+            return None
+
+
+def _told(
+    change: Change,
+    night: str,
+    row: Row,
+    earlier: Sequence[Past],
+    still: Change | None = None,
+    note: str = "",
+) -> Changed:
+    """With where it stands; `still`: what it is called when it was so before."""
+    since, nights, _ = standing([_as_past(night, row), *earlier])
+    good = next((p.night for p in earlier if p.status is Status.PASS), "")
+    return Changed(still if still and nights > 1 else change, row, since, nights, good, note)
+
+
+def _failure(night: str, row: Row, earlier: Sequence[Past]) -> Changed:
+    newest = _as_past(night, row)
+    history = _heard([newest, *earlier], row.status)
+    failed = sum(map(_failed, history))
+    note = f"failed in {failed} of the last {len(history)} nights" if failed > 1 else ""
+    if row.status is Status.FLAKY:
+        often = f"failed {row.failed} of {row.runs} times"
+        told = f"{often}; {note}" if note else often
+        return _told(Change.FLAKY, night, row, earlier, note=told)
+    if _is_flake(history, newest):
+        return _told(Change.FLAKY, night, row, earlier, note=note)
+    if len(history) > 1 and _failed(history[1]):
+        other = "" if _alike(newest, history[1]) else history[1].symptom
+        note = f"failed otherwise before: {other}" if other else ""
+    return _told(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
+
+
+def _is_flake(history: Sequence[Past], like: Past) -> bool:
+    """Has it, of late, failed like this and passed again, more than once or within one night?
+
+    history: verdicts, newest first.
+    """
+    steady = [*takewhile(lambda p: p.status is Status.FAIL and _alike(p, like), history)]
+    if len(steady) >= STEADY:
+        return False
+    late = history[: FLAKY_NIGHTS + 1]  # this night and those before it
+    recoveries = sum(
+        newer.status is Status.PASS and _failed(older) and _alike(older, like)
+        for newer, older in pairwise(late)
+    )
+    within = any(p.status is Status.FLAKY and _alike(p, like) for p in late)
+    return within or recoveries >= RECOVERIES
+
+
+def _passed(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
+    history = _heard(earlier, row.status)
+    if not earlier:
+        return _told(Change.NEW_CASE, night, row, earlier)
+    if history and _failed(history[0]):
+        if _is_flake(history, history[0]):
+            return None  # to pass now and then is what a flake does
+        since, nights, _ = standing(history)
+        known = f"failed in {nights} nights, since {since}" if nights > 1 else f"failed in {since}"
+        fixed = _told(Change.FIXED, night, row, earlier, note=known)
+        return replace(fixed, since=night, nights=1)
+    return _speed(night, row, earlier)
+
+
+def _speed(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
+    """Slower or faster than the noise of the nights before explains. A case for which a guest was
+    booted is not compared: the boot is in its time."""
+    timed = [p for p in earlier if p.status is Status.PASS and p.timed]
+    if not row.timed or len(timed) < NOISE_NIGHTS:
+        return None
+    usual = statistics.median(p.seconds for p in timed)
+    spread = MAD_SCALE * statistics.median(abs(p.seconds - usual) for p in timed)
+    margin = max(NOISE_DEVIATIONS * spread, NOISE_SHARE * usual, NOISE_SECONDS)
+    if abs(row.seconds - usual) <= margin:
+        return None
+    slower = row.seconds > usual
+    as_far = [
+        *takewhile(
+            lambda p: abs(p.seconds - usual) > margin and (p.seconds > usual) is slower, timed
+        )
+    ]
+    return Changed(
+        Change.SLOWER if slower else Change.FASTER,
+        row,
+        as_far[-1].night if as_far else night,
+        len(as_far) + 1,
+        next((p.night for p in timed[len(as_far) :]), ""),
+        f"{duration(row.seconds)}, usually {duration(usual)}",
+    )
+
+
+# --- cases that are not there --------------------------------------------------------------------
+
+
+def _missing(
+    now: Night, here: Mapping[tuple[str, str], Row], earlier: _Earlier
+) -> Iterator[Changed]:
+    """Cases that had a verdict in the night before. Where a job has not ended, or was cut short,
+    nothing is said of those it did not come to."""
+    jobs = {record.job.name: record for record in now.jobs}
+    for key, row in earlier.rows.items():
+        if key in here or not _is_verdict(row.status):
+            continue
+        record, walk = jobs.get(row.job), here.get((row.job, row.within))
+        if record is not None and record.state is State.SKIPPED:
+            skipped = replace(row, status=Status.SKIP, reason=record.reason, symptom="")
+            yield _told(Change.NEWLY_SKIPPED, now.name, skipped, earlier.of(row))
+        elif record is not None and not whole(record):
+            continue
+        elif walk is None:
+            good = next((p.night for p in earlier.of(row) if p.status is Status.PASS), "")
+            yield Changed(Change.GONE, row, since=now.name, last_good=good)
+        elif _is_verdict(walk.status):
+            reason = f"not found again: {walk.reason}"
+            passed = replace(row, status=Status.PASS, reason=reason, symptom="", timed=False)
+            found = _passed(now.name, replace(passed, runs=1, failed=0), earlier.of(row))
+            if found is not None:
+                yield found

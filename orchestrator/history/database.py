@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The nights in SQLite, for look-ups. The only importer of sqlite3.
+
+Nights are files first. A database that is missing or damaged is made anew from those files, and
+then knows no more than they do; in a sound one, nights whose files were removed stay for good. One
+that cannot be used just now (locked, read-only) raises NoHistory: whoever asked goes on without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import itertools
+import json
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from orchestrator.errors import NoHistory, UsageError
+from orchestrator.history import files
+from orchestrator.history.changes import whole
+from orchestrator.history.nights import CaseHistory, Job, Night, NightTotals, Past
+from orchestrator.history.schema import MIGRATIONS, VERSION
+from orchestrator.verdicts import Status
+
+NAME = "history.sqlite"  # beside the nights
+PATIENCE = 5.0  # seconds that another's transaction is waited for
+YEAR = 365
+MONTH = 30
+SIDES = ("", "-wal", "-shm")  # the files of a database
+_STATUS = {str(status): status for status in Status}
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class _Damaged(sqlite3.DatabaseError):
+    """What the integrity check says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What `rebuild` took from files."""
+
+    nights: int
+    unreadable: tuple[str, ...]  # a line for each night whose files are malformed
+
+
+class History:
+    """A context manager around DIR/history.sqlite, DIR being the place of nights.
+
+    `told`: a line for each thing that had to be done to open it. Everything raises NoHistory.
+    """
+
+    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+        self.path = path
+        self.told: tuple[str, ...] = ()
+        self._patience = patience
+        self._connection: sqlite3.Connection
+
+    def __enter__(self) -> Self:
+        with self._mapped():
+            try:
+                self._connection = self._open()
+            except sqlite3.DatabaseError as trouble:
+                if not _is_damage(trouble):
+                    raise
+                aside = self._set_aside()
+                self.told += (f"{self.path} was damaged ({trouble}): it is now {aside.name}",)
+                self._connection = self._open()
+        try:
+            if not self.names():  # new, or whoever made it was killed before it was filled
+                self._fill()
+        except BaseException:
+            self._connection.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._connection.close()
+
+    # --- nights in --------------------------------------------------------------------------------
+
+    def add(self, night: Night) -> None:
+        """One transaction. A night of this name is replaced, and keeps its place in the order; a
+        new one is the newest, whatever the clock says."""
+        with self._mapped(), _transaction(self._connection):
+            self._put(night)
+
+    def rebuild(self, place: Path) -> Rebuilt:
+        """Every night of which there are files, as these have it; the others stay as they are. From
+        then on the order of nights is that of their names."""
+        unreadable: list[str] = []
+        taken = 0
+        with self._mapped(), _transaction(self._connection):
+            for directory in files.nights(place):
+                try:
+                    self._put(files.read(directory))
+                    taken += 1
+                except UsageError as malformed:
+                    unreadable.append(str(malformed))
+            self._do(
+                "UPDATE nights SET sequence = (SELECT count(*) FROM nights AS n"
+                " WHERE n.name <= nights.name)"
+            )
+        return Rebuilt(taken, tuple(unreadable))
+
+    # --- look-ups ---------------------------------------------------------------------------------
+
+    def names(self) -> tuple[str, ...]:
+        """Of all nights, newest first."""
+        rows = self._do("SELECT name FROM nights ORDER BY sequence DESC")
+        return tuple(name for (name,) in rows)
+
+    def totals(self, limit: int = YEAR) -> tuple[NightTotals, ...]:
+        """The last nights, newest first."""
+        nights = self._do(
+            "SELECT id, name, started, finished, relocations FROM nights"
+            " ORDER BY sequence DESC LIMIT ?",
+            limit,
+        )
+        counts: dict[int, dict[Status, int]] = {}
+        for night, status, number in self._do("SELECT night, status, number FROM counts"):
+            counts.setdefault(night, {})[Status(status)] = number
+        return tuple(
+            NightTotals(
+                name,
+                started,
+                None if finished is None else max(0.0, finished - started),
+                counts.get(night, {}),
+                relocations,
+            )
+            for night, name, started, finished, relocations in nights
+        )
+
+    def past(self, before: str, limit: int = MONTH) -> Mapping[tuple[str, str], tuple[Past, ...]]:
+        """(job, case) -> the last `limit` nights before that one, newest first; before a night that
+        is not in here, the last there are."""
+        late = self._do(
+            "SELECT id, name FROM nights WHERE sequence <"
+            " ifnull((SELECT sequence FROM nights WHERE name = ?), 1 << 62)"
+            " ORDER BY sequence DESC LIMIT ?",
+            *(before, limit),
+        )
+        names = self._do(
+            "SELECT cases.id, jobs.name, cases.name FROM cases JOIN jobs ON jobs.id = job"
+        )
+        keys = {case: (job, name) for case, job, name in names}
+        return {keys[case]: past for case, past in self._of(keys, late).items()}
+
+    def case(self, pattern: str, limit: int = YEAR) -> tuple[CaseHistory, ...]:
+        """Cases whose "JOB CASE" holds `pattern`, or fits it as a glob, in the last nights, by job
+        and name."""
+        chosen = {
+            case: (job, name, kernel, arch)
+            for case, job, name, kernel, arch in self._do(
+                "SELECT cases.id, jobs.name, cases.name, kernel, arch"
+                " FROM cases JOIN jobs ON jobs.id = job ORDER BY jobs.name, cases.name"
+            )
+            if pattern in f"{job} {name}" or fnmatch.fnmatchcase(f"{job} {name}", pattern)
+        }
+        late = self._do("SELECT id, name FROM nights ORDER BY sequence DESC LIMIT ?", limit)
+        past = self._of(chosen, late)
+        versions: dict[tuple[str, str], dict[str, str]] = {}
+        for night, kernel, arch, version in self._do(
+            "SELECT name, kernel, arch, source_version FROM kernels JOIN nights ON id = night"
+        ):
+            versions.setdefault((kernel, arch), {})[night] = version
+        return tuple(
+            CaseHistory(job, name, past[case], versions.get((kernel, arch), {}))
+            for case, (job, name, kernel, arch) in chosen.items()
+            if case in past
+        )
+
+    def _of(
+        self, cases: Iterable[int], late: Sequence[tuple[int, str]]
+    ) -> Mapping[int, tuple[Past, ...]]:
+        """What became of these cases in these nights (id, name), in the order of the nights."""
+        nights = {number: (place, name) for place, (number, name) in enumerate(late)}
+        symptoms = dict(self._do("SELECT id, text FROM symptoms"))
+        found: dict[int, list[tuple[int, Past]]] = {}
+        for case, night, status, ms, symptom, timed in self._do(
+            'SELECT "case", night, status, ms, symptom, timed FROM json_each(?)'
+            ' CROSS JOIN results ON "case" = value AND night >= ?',  # CROSS: by cases
+            *(json.dumps([*cases]), min(nights, default=0)),
+        ):
+            if night in nights:
+                place, name = nights[night]
+                past = Past(name, _STATUS[status], ms / 1000, symptoms.get(symptom, ""), timed == 1)
+                found.setdefault(case, []).append((place, past))
+        return {
+            case: tuple(past for _, past in sorted(those, key=itemgetter(0)))
+            for case, those in found.items()
+        }
+
+    def seconds(self, job: str) -> Sequence[float]:
+        """How long a job took in each night in which it came to its end, newest first."""
+        rows = self._do(
+            "SELECT ms FROM durations JOIN jobs ON jobs.id = job JOIN nights ON nights.id = night"
+            " WHERE jobs.name = ? ORDER BY sequence DESC",
+            job,
+        )
+        return tuple(ms / 1000 for (ms,) in rows)
+
+    # --- one night --------------------------------------------------------------------------------
+
+    def _put(self, night: Night) -> None:
+        relocations = sum(row.relocations for row in night.rows)
+        known = self._do("SELECT id FROM nights WHERE name = ?", night.name)
+        self._do(
+            "INSERT INTO nights (name, sequence, started, finished, tool, host, relocations)"
+            " VALUES (?1, (SELECT ifnull(max(sequence), 0) + 1 FROM nights), ?2, ?3, ?4, ?5, ?6)"
+            " ON CONFLICT (name) DO UPDATE SET"
+            " (started, finished, tool, host, relocations) = (?2, ?3, ?4, ?5, ?6)",
+            *(night.name, night.started, night.finished, night.tool, night.host, relocations),
+        )
+        [(number,)] = self._do("SELECT id FROM nights WHERE name = ?", night.name)
+        for table in ("counts", "kernels", "durations", "results") if known else ():
+            self._do(f"DELETE FROM {table} WHERE night = ?", number)
+        self._many(
+            "INSERT INTO counts VALUES (?, ?, ?)",
+            ((number, *each) for each in Counter(row.status for row in night.rows).items()),
+        )
+        self._many(
+            "INSERT OR REPLACE INTO kernels VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    number,
+                    k.kernel,
+                    k.arch,
+                    k.source_version,
+                    k.release,
+                    k.compiler,
+                    k.qemu,
+                    k.config,
+                )
+                for k in night.kernels
+            ),
+        )
+        jobs = self._jobs(night)
+        self._many(
+            "INSERT OR REPLACE INTO durations VALUES (?, ?, ?)",
+            ((jobs[name], number, ms) for name, ms in _durations(night)),
+        )
+        self._results(number, night, jobs)
+
+    def _jobs(self, night: Night) -> Mapping[str, int]:
+        """Job -> its id. What its kernel is called may change."""
+        by_name: dict[str, Job | None] = dict.fromkeys(row.job for row in night.rows)
+        by_name |= {record.job.name: record.job for record in night.jobs}
+        self._many(
+            "INSERT INTO jobs (name, kernel, arch) VALUES (?1, ?2, ?3)"
+            " ON CONFLICT (name) DO UPDATE SET (kernel, arch) = (?2, ?3)",
+            (
+                (name, *((job.kernel, job.arch) if job else ("", "")))
+                for name, job in by_name.items()
+            ),
+        )
+        return dict(self._do("SELECT name, id FROM jobs"))
+
+    def _results(self, number: int, night: Night, jobs: Mapping[str, int]) -> None:
+        self._many(
+            "INSERT OR IGNORE INTO cases (job, name) VALUES (?, ?)",
+            ((jobs[row.job], row.case) for row in night.rows),
+        )
+        self._many(
+            "INSERT OR IGNORE INTO symptoms (text) VALUES (?)",
+            {(row.symptom,) for row in night.rows if row.symptom},
+        )
+        cases = {(job, name): case for case, job, name in self._do("SELECT * FROM cases")}
+        symptoms = dict(self._do("SELECT text, id FROM symptoms"))
+        self._many(
+            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (
+                    cases[jobs[row.job], row.case],
+                    number,
+                    row.status,
+                    round(row.seconds * 1000),
+                    symptoms.get(row.symptom),
+                    row.timed,
+                )
+                for row in night.rows
+            ),
+        )
+
+    # --- the file ---------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        """Checked, and with the tables of today. Raises what sqlite3 raises."""
+        connection = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            [said] = connection.execute("PRAGMA quick_check(1)").fetchone()
+            if said != "ok":
+                raise _Damaged(said)
+            self._migrate(connection)
+            return connection
+        except BaseException:
+            connection.close()
+            raise
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        version = _version(connection)
+        if version > VERSION:
+            raise NoHistory(
+                f"{self.path} has version {version}, this klp-e2e knows {VERSION}",
+                hint="use the newer klp-e2e that wrote it",
+            )
+        if version < VERSION:
+            with _transaction(connection):
+                version = _version(connection)  # another may have done it just now
+                for statement in itertools.chain(*MIGRATIONS[version:]):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {VERSION}")
+
+    def _fill(self) -> None:
+        """From the nights beside it, of which there may be none."""
+        rebuilt = self.rebuild(self.path.parent)
+        if rebuilt.nights or rebuilt.unreadable:
+            self.told += (
+                f"{self.path} is made anew, nights taken from files: {rebuilt.nights}",
+                *rebuilt.unreadable,
+            )
+
+    def _set_aside(self) -> Path:
+        now = time.strftime("%Y-%m-%d-%H%M%S")
+        aside = self.path.with_name(f"{self.path.name}.damaged-{now}")
+        for side in SIDES:
+            with contextlib.suppress(FileNotFoundError):
+                Path(f"{self.path}{side}").replace(f"{aside}{side}")
+        return aside
+
+    # --- statements -------------------------------------------------------------------------------
+
+    def _do(self, statement: str, *values: Any) -> list[Any]:
+        with self._mapped():
+            return self._connection.execute(statement, values).fetchall()
+
+    def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        with self._mapped():
+            self._connection.executemany(statement, rows)
+
+    @contextlib.contextmanager
+    def _mapped(self) -> Iterator[None]:
+        """What sqlite3 raises is NoHistory."""
+        try:
+            yield
+        except (sqlite3.Error, OSError) as trouble:
+            raise NoHistory(
+                f"cannot use {self.path}: {trouble}",
+                hint="remove it: it is made anew from the nights' files"
+                if _is_damage(trouble)
+                else "does another program hold it? may this one write there?",
+            ) from trouble
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """All or nothing; others may read meanwhile, and none may write."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # a full disk has ended it already
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Of the tables in it; 0: it has none."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _is_damage(trouble: Exception) -> bool:
+    code = getattr(trouble, "sqlite_errorcode", 0)
+    return isinstance(trouble, _Damaged) or code & 0xFF in _DAMAGE
+
+
+def _durations(night: Night) -> Iterator[tuple[str, int]]:
+    """(job, milliseconds) of those that came to their end; a clock that was set back in one says
+    nothing of it."""
+    for record in night.jobs:
+        if whole(record) and record.started is not None and record.finished is not None:
+            seconds = record.finished - record.started
+            if seconds >= 0:
+                yield record.job.name, round(seconds * 1000)

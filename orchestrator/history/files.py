@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A night's own files: night.json and changes.json; and any other results read as a night.
+
+Each file is replaced whole, so that a killed night leaves what it knew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, with_config
+
+from orchestrator.build import kconfig
+from orchestrator.errors import UsageError
+from orchestrator.history.inputs import Configs
+from orchestrator.history.nights import (
+    Changes,
+    Job,
+    JobRecord,
+    KernelInput,
+    Night,
+    Row,
+    State,
+)
+from orchestrator.history.results import RESULTS, Told, told, trouble
+from orchestrator.nouns import Kernel
+from orchestrator.report import directory
+
+SCHEMA: Literal[1] = 1
+NIGHT = "night.json"
+CHANGES = "changes.json"
+NIGHTS = Path("nights")  # where nights lie when nothing else is said
+COMMAND = "klp-e2e nightly"
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class NightDocument:
+    """night.json as a whole."""
+
+    schema: Literal[1]
+    night: Night
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class ChangesDocument:
+    """changes.json as a whole."""
+
+    schema: Literal[1]
+    changes: Changes
+
+
+_NIGHT = TypeAdapter(NightDocument)
+_CHANGES = TypeAdapter(ChangesDocument)
+
+
+def write(place: Path, night: Night) -> None:
+    """night.json into the night's directory. Raises HarnessError."""
+    text = _NIGHT.dump_json(NightDocument(SCHEMA, night), indent=1).decode()
+    directory.write(place / NIGHT, f"{text}\n", sync=True)
+
+
+def write_changes(place: Path, changes: Changes) -> None:
+    """changes.json into the night's directory. Raises HarnessError."""
+    text = _CHANGES.dump_json(ChangesDocument(SCHEMA, changes), indent=1).decode()
+    directory.write(place / CHANGES, f"{text}\n")
+
+
+def read(place: Path) -> Night:
+    """A night's directory; or that of another command, as a night with one job for each
+    architecture, named like it. Raises UsageError."""
+    if (place / NIGHT).exists():
+        return directory.load(place / NIGHT, _NIGHT, COMMAND).night
+    return _night(place, told(place))
+
+
+def read_changes(place: Path) -> Changes | None:
+    """Of a night's directory; None: it was not compared. Raises UsageError."""
+    if not (place / CHANGES).exists():
+        return None
+    return directory.load(place / CHANGES, _CHANGES, COMMAND).changes
+
+
+def nights(place: Path) -> Iterator[Path]:
+    """The directories of nights that lie there, by name."""
+    return (file.parent for file in sorted(place.glob(f"*/{NIGHT}")))
+
+
+def rows(job_directory: Path, job: str, prefix: str) -> tuple[Row, ...]:
+    """What a job's command found out so far.
+
+    prefix: the job's directory, relative to the night. Results that cannot be read are one ERROR
+    with the reason. A case's name begins with its architecture where there are several.
+    """
+    try:
+        found = told(job_directory, prefix).rows
+    except UsageError as malformed:
+        return (replace(trouble(RESULTS, str(malformed)), job=job),)
+    several = len({arch for arch, _ in found if arch}) > 1
+    return tuple(
+        replace(row, job=job, case=f"{arch} {row.case}" if arch and several else row.case)
+        for arch, row in found
+    )
+
+
+def configs(place: Path, now: Night, place_before: Path, before: Night) -> Configs:
+    """The options of each kernel that both nights kept the .config of. places: the nights'
+    directories. A file that is gone, or is none, counts as not kept."""
+    old = {(k.kernel, k.arch): _options(place_before, k) for k in before.kernels}
+    both = {}
+    for kernel in now.kernels:
+        key = kernel.kernel, kernel.arch
+        one, other = old.get(key), _options(place, kernel)
+        if one and other:
+            both[key] = one, other
+    return both
+
+
+def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
+    """Empty: not kept."""
+    if not kernel.config:
+        return {}
+    try:
+        return kconfig.parse((place / kernel.config).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+# --- other commands' directories as nights -------------------------------------------------------
+
+
+def _night(place: Path, found: Told) -> Night:
+    run = found.run
+    arches = dict.fromkeys([*(k.arch for k in run.kernels), *(arch for arch, _ in found.rows)])
+    named = [arch for arch in arches if arch]
+    return Night(
+        name=str(place),
+        started=run.started,
+        finished=run.finished,
+        tool="",  # not recorded
+        host=run.host,
+        config="",
+        budget=None,
+        jobs=tuple(_job(found, arch) for arch in named),
+        kernels=tuple(_kernel(found, kernel) for kernel in run.kernels),
+        rows=tuple(replace(row, job=arch or str(found.kind)) for arch, row in found.rows),
+        trouble=run.trouble,
+    )
+
+
+def _job(found: Told, arch: str) -> JobRecord:
+    run = found.run
+    job = Job(
+        name=arch,
+        kind=found.kind,
+        kernel="",
+        source=run.source,
+        series=run.series,
+        arch=arch,
+        what=str(found.kind),
+        command=run.command[1:],
+        estimate=0.0,
+        why="",
+    )
+    state = State.RUNNING if run.finished is None else State.ENDED
+    return JobRecord(job, state, run.trouble, None, run.started, run.finished)
+
+
+def _kernel(found: Told, kernel: Kernel) -> KernelInput:
+    """Nameless, so that any two runs compare. Of a series only the name was recorded."""
+    return KernelInput(
+        kernel="",
+        arch=kernel.arch,
+        source_version=kernel.source_version,
+        release=kernel.release,
+        patches=dict.fromkeys(kernel.series, ""),
+        config=str(kernel.config),
+        compiler=kernel.compiler,
+        qemu=found.run.qemu.get(kernel.arch, ""),
+    )

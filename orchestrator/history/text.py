@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Nights for a terminal: one compared with another, all of them, a case over them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from orchestrator.history.changes import standing
+from orchestrator.history.nights import (
+    CaseHistory,
+    Change,
+    Changed,
+    Changes,
+    InputChange,
+    Night,
+    NightTotals,
+)
+from orchestrator.report.text import STYLES
+from orchestrator.report.verdict import WORST_FIRST, counts_as_failure, duration
+from orchestrator.verdicts import Status
+
+# One character a night, so that a season fits on a line.
+MARKS: Mapping[Status, str] = {
+    Status.PASS: ".",
+    Status.FAIL: "F",
+    Status.FLAKY: "~",
+    Status.KNOWN: "k",
+    Status.FIXED: "!",
+    Status.ERROR: "E",
+    Status.SKIP: "-",
+}
+ABSENT = " "
+CHANGE_STYLES: Mapping[Change, str] = {
+    Change.NEW_FAILURE: "bold red",
+    Change.NEW_TROUBLE: "bold cyan",
+    Change.FLAKY: "bold red",
+    Change.STILL_FAILING: "red",
+    Change.STILL_TROUBLE: "cyan",
+    Change.FIXED: "bold green",
+}
+
+
+def compared(before: Night, now: Night, changes: Changes) -> RenderableType:
+    """How both ended; what changed, worst first; then what went in and is not what it was."""
+    heads = (f"{night.name}: {_counts(_by_status(night))}" for night in (before, now))
+    parts: list[RenderableType] = [Text("\n".join(heads))]
+    for change, of_kind in groupby(changes.changed, lambda c: c.change):
+        parts += _kind(change, [*of_kind])
+    if changes.inputs:
+        parts.append(Text("what went in", style="bold"))
+        parts.append(Padding(_inputs(changes.inputs), (0, 0, 0, 2)))
+    if len(parts) == 1:
+        parts.append(Text("nothing changed"))
+    return Group(*parts)
+
+
+def _kind(change: Change, found: Sequence[Changed]) -> Iterator[RenderableType]:
+    """A heading with their number, then each."""
+    yield Text(f"{change}: {len(found)}", style=CHANGE_STYLES.get(change, "bold"))
+    for each in found:
+        yield Text(f"  {each.row.job} {each.row.case}", overflow="fold")
+        for line in _lines(each):
+            yield Text(f"      {line}", overflow="fold")
+
+
+def _lines(changed: Changed) -> Iterator[str]:
+    row = changed.row
+    if row.status not in (Status.PASS, Status.KNOWN) and row.reason:
+        yield row.reason
+    if changed.nights > 1:
+        yield f"since {changed.since}, {changed.nights} nights"
+    if changed.note:
+        yield changed.note
+    if row.reproduce and counts_as_failure(row.status, strict=False):
+        yield f"reproduce  {row.reproduce}"
+
+
+def _inputs(inputs: Sequence[InputChange]) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    for _ in range(3):
+        grid.add_column(overflow="fold")
+    for each in inputs:
+        where = " ".join(filter(None, (each.kernel, each.arch)))
+        change = f"{each.before or 'nothing'} -> {each.after or 'nothing'}"
+        grid.add_row(Text(where), Text(each.what), Text(change))
+    return grid
+
+
+def nights(totals: Sequence[NightTotals]) -> Table:
+    """A line each, in the order given."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("night", "began", "verdict", "cases"):
+        made.add_column(name, no_wrap=True)
+    made.add_column("took", justify="right", no_wrap=True)
+    for night in totals:
+        began = time.strftime("%Y-%m-%d %H:%M", time.localtime(night.started))
+        took = "did not end" if night.seconds is None else duration(night.seconds)
+        cells = (night.name, began, verdict(night), _counts(night.counts), took)
+        made.add_row(*map(Text, cells))
+    return made
+
+
+def _counts(counts: Mapping[Status, int]) -> str:
+    return ", ".join(f"{counts[s]} {s}" for s in WORST_FIRST if counts.get(s)) or "nothing ran"
+
+
+def _by_status(night: Night) -> Mapping[Status, int]:
+    return Counter(row.status for row in night.rows)
+
+
+def verdict(night: NightTotals) -> str:
+    """`good`, `2 failures`, `trouble`, or `nothing ran`: the first of these that is true, worst
+    first."""
+    failures = sum(n for s, n in night.counts.items() if counts_as_failure(s, strict=False))
+    if failures:
+        return f"{failures} {'failure' if failures == 1 else 'failures'}"
+    if night.counts.get(Status.ERROR):
+        return "trouble"
+    ran = any(night.counts.get(status) for status in (Status.PASS, Status.KNOWN))
+    return "good" if ran else "nothing ran"
+
+
+def cases(found: Sequence[CaseHistory], names: Sequence[str]) -> RenderableType:
+    """Each case with a mark for each night of `names` (newest first), the newest on the right, and
+    where it stands."""
+    shown = [*reversed(names)]
+    key = ", ".join(f"{mark} {status}" for status, mark in MARKS.items())
+    ends = f"{shown[0]} to {shown[-1]}; " if shown else ""
+    parts: list[RenderableType] = []
+    for each in found:
+        marks = {past.night: past.status for past in each.past}
+        strip = Text.assemble(
+            *(
+                (MARKS[marks[name]], STYLES[marks[name]]) if name in marks else ABSENT
+                for name in shown
+            )
+        )
+        parts.append(Text(f"{each.job} {each.case}", overflow="fold"))
+        parts.append(Text.assemble("  |", strip, f"|  {_standing(each)}", overflow="fold"))
+    return Group(*parts, Text(f"{ends}{key}", style="dim"))
+
+
+def _standing(case: CaseHistory) -> str:
+    """`FAIL since NIGHT (6.1.192-2), 2 nights; last good NIGHT (6.1.190-1)`"""
+    since, number, good = standing(case.past)
+    newest = case.past[0]
+    told = (
+        f"{newest.status} since {_at(case, since)}, {number} {'night' if number == 1 else 'nights'}"
+    )
+    if newest.status is Status.PASS:
+        return f"{told}, {duration(newest.seconds)}"
+    return f"{told}; last good {_at(case, good)}" if good else f"{told}; never seen good"
+
+
+def _at(case: CaseHistory, night: str) -> str:
+    version = case.versions.get(night, "")
+    return f"{night} ({version})" if version else night

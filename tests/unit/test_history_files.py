@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A night's files, and every command's results directory as rows."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from history_samples import (
+    a_kernel,
+    a_night,
+    a_result,
+    a_row,
+    a_run,
+    a_suite,
+    an_ablation,
+    an_exploration,
+)
+
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.history import files
+from orchestrator.history.changes import changes
+from orchestrator.history.nights import Blame, Change, Kind, Row, State
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.source.alterations import CONTROL, Outcome
+from orchestrator.verdicts import Status
+
+NIGHT = replace(
+    a_night("2026-01-31-020000", a_row("."), replace(a_row("F"), reason="<b>\u2028\x00 & ü")),
+    blames=(Blame("job", "case", "3.patch", "it is 3.patch", "bisect/1"),),
+    kernels=(replace(a_kernel(), patches={"2.patch": "bb", "1.patch": "aa"}),),
+    budget=3600.0,
+)
+
+
+def rows(place: Path) -> list[Row]:
+    return list(files.rows(place, "job", "jobs/job"))
+
+
+# --- night.json, changes.json --------------------------------------------------------------------
+
+
+def test_a_night_is_read_as_it_was_written(tmp_path: Path) -> None:
+    files.write(tmp_path, NIGHT)
+    assert files.read(tmp_path) == NIGHT
+    assert list(files.read(tmp_path).kernels[0].patches) == ["2.patch", "1.patch"]
+    assert [path.name for path in tmp_path.iterdir()] == [files.NIGHT]
+
+
+def test_changes_are_read_as_they_were_written(tmp_path: Path) -> None:
+    assert files.read_changes(tmp_path) is None
+    found = changes(NIGHT, replace(a_night("a"), host="another", rows=()), {})
+    assert found.changed and found.inputs
+    files.write_changes(tmp_path, found)
+    assert files.read_changes(tmp_path) == found
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"schema": 1', '"schema": 2', "malformed at schema: Input should be 1"),
+        ('"status": "FAIL"', '"status": "SPLENDID"', "malformed at night.rows.1.status"),
+        ('"name": "2026', '"nome": "2026', "malformed at night.name"),
+        ('"budget": 3600.0', '"budget": 36', ""),
+        ("{", "", "malformed at its top"),
+        ("2.patch", "\udcff.patch", "malformed at its top"),
+    ],
+)
+def test_a_malformed_night_is_told(old: str, new: str, message: str, tmp_path: Path) -> None:
+    files.write(tmp_path, NIGHT)
+    file = tmp_path / files.NIGHT
+    file.write_text(file.read_text().replace(old, new, 1), errors="surrogateescape")
+    if not message:
+        assert files.read(tmp_path).budget == 36
+        return
+    with pytest.raises(UsageError, match=f"night.json is {message}"):
+        files.read(tmp_path)
+
+
+def test_nights_lie_side_by_side(tmp_path: Path) -> None:
+    for name in ("2026-01-31", "2026-01-30", "no-night"):
+        (tmp_path / name).mkdir()
+    for name in ("2026-01-31", "2026-01-30"):
+        files.write(tmp_path / name, NIGHT)
+    assert [path.name for path in files.nights(tmp_path)] == ["2026-01-30", "2026-01-31"]
+    assert not [*files.nights(tmp_path / "nowhere")]
+
+
+# --- results directories -------------------------------------------------------------------------
+
+
+def test_a_suite_s_rows(tmp_path: Path) -> None:
+    results = [a_result("one", name="first"), a_result("one", Status.FAIL), a_result("one")]
+    first, failed, again = rows(a_suite(tmp_path / "r", a_run("one", planned=3), *results))
+    assert (first.case, first.status, first.timed) == ("basic/first", Status.PASS, False)
+    assert (first.symptom, first.seconds, first.relocations) == ("", 1.5, 7)
+    assert (failed.status, failed.timed, failed.failed) == (Status.FAIL, True, 1)
+    assert failed.reason == "+klp_target: bytes ff 9a lead to 0x3ff7ff0e010"
+    assert failed.symptom == "+klp_target: bytes N lead to N"
+    assert failed.directory == "jobs/job/one/basic.reload"
+    assert (tmp_path / "r/one/basic.reload/console.log").exists()
+    assert failed.order.startswith("+klp_patch ") and "--order" in failed.reproduce
+    assert failed.why == "the slot must be filled again"
+    assert (again.case, again.directory) == ("basic/reload (2)", "jobs/job/one/basic.reload-2")
+
+
+def test_several_architectures_are_told_apart(tmp_path: Path) -> None:
+    place = a_suite(tmp_path / "r", a_run("one", "two"), a_result("one"), a_result("two"))
+    assert [row.case for row in rows(place)] == ["one basic/reload", "two basic/reload"]
+
+
+def test_what_did_not_run_is_trouble(tmp_path: Path) -> None:
+    unbuilt = replace(a_run("one"), unbuilt={"one": "no compiler"})
+    [row] = rows(a_suite(tmp_path / "unbuilt", unbuilt))
+    assert (row.case, row.status) == ("kernel", Status.ERROR)
+    assert row.reason == "no kernel: no compiler"
+    [row] = rows(a_suite(tmp_path / "empty", a_run("one")))
+    assert (row.case, row.status, row.reason) == ("results", Status.ERROR, "nothing ran")
+
+
+@pytest.mark.parametrize("ran", [True, False])
+def test_what_ended_a_run_early_is_its_trouble(ran: bool, tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with pytest.raises(HarnessError), ResultsDirectory(place, a_run("one", planned=9)) as writer:
+        if ran:
+            writer.add(a_result("one"))
+        raise HarnessError("no space left")
+    [row] = rows(place)
+    assert row.status is (Status.PASS if ran else Status.ERROR)
+    night = files.read(place)
+    assert night.trouble == "no space left"
+    assert [record.reason for record in night.jobs] == ["no space left"]
+
+
+@pytest.mark.parametrize(
+    ("found", "verified", "unwalked", "statuses"),
+    [
+        (None, 40, 0, [Status.PASS]),
+        (None, 40, 3, [Status.ERROR]),
+        (None, 0, 0, [Status.ERROR]),
+        (None, 12, 0, [Status.PASS]),
+        (Status.KNOWN, 14, 0, [Status.KNOWN, Status.KNOWN]),
+        (Status.KNOWN, 14, 3, [Status.ERROR, Status.KNOWN]),
+        (Status.FAIL, 14, 3, [Status.FAIL, Status.FAIL]),
+    ],
+)
+def test_an_exploration_s_rows(
+    found: Status | None, verified: int, unwalked: int, statuses: list[Status], tmp_path: Path
+) -> None:
+    place = an_exploration(tmp_path / "r", found=found, verified=verified, unwalked=unwalked)
+    walk, *others = rows(place)
+    assert [walk.status, *(row.status for row in others)] == statuses
+    assert walk.case == "basic/walk" and walk.relocations == 900 and not walk.timed
+    assert f"{verified} of {40 + unwalked} orders verified" in walk.reason
+    assert ("3 not walked: the guest is lost" in walk.reason) is bool(unwalked)
+    for row in others:
+        assert row.case == "basic/+klp_target: answer: ENOEXEC (8)"
+        assert (row.within, row.runs, row.failed) == ("basic/walk", 10, 9)
+        assert row.directory == "jobs/job/findings/one-basic"
+        assert row.reproduce.startswith("klp-e2e run --arch one")
+        assert row.order and row.reason
+
+
+def test_an_exploration_that_is_not_done_has_earned_nothing(tmp_path: Path) -> None:
+    place = an_exploration(tmp_path / "r")
+    file = place / "explore.json"
+    told = json.loads(file.read_text())
+    told["grounds"][0]["tally"]["planned"] = 50
+    file.write_text(json.dumps(told))
+    assert [row.status for row in rows(place)] == [Status.ERROR]
+    told["wanted"]["budget"] = 60.0
+    file.write_text(json.dumps(told))
+    assert [row.status for row in rows(place)] == [Status.PASS]
+
+
+@pytest.mark.parametrize(
+    ("name", "outcome", "unseen", "status", "reason"),
+    [
+        (
+            "1-x",
+            Outcome.CAUGHT,
+            "",
+            Status.PASS,
+            "1 of 89 orders fail, first basic/reload: an oops",
+        ),
+        ("1-x", Outcome.CAUGHT, "why", Status.FAIL, "an oops, though declared: why"),
+        ("1-x", Outcome.SURVIVED, "", Status.FAIL, "no order of 89 fails"),
+        ("1-x", Outcome.SURVIVED, "why", Status.PASS, "cannot be seen: why"),
+        ("1-x", Outcome.SAME, "", Status.PASS, "byte for byte"),
+        ("1-x", Outcome.UNBUILT, "", Status.ERROR, "not built: no compiler"),
+        ("1-x", Outcome.ERROR, "", Status.ERROR, "no compiler"),
+        (CONTROL, Outcome.SURVIVED, "", Status.PASS, "no order of 89 fails"),
+        (CONTROL, Outcome.CAUGHT, "", Status.FAIL, "1 of 89 orders fail"),
+    ],
+)
+def test_an_ablation_s_rows(
+    name: str, outcome: Outcome, unseen: str, status: Status, reason: str, tmp_path: Path
+) -> None:
+    [row] = rows(an_ablation(tmp_path / "r", (name, outcome, unseen)))
+    assert (row.case, row.status) == (name, status)
+    assert reason in row.reason
+    assert (row.directory, bool(row.symptom)) == ("", status is not Status.PASS)
+
+
+@pytest.mark.parametrize("name", ["results.json", "explore.json", "trials.json"])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff\xfe\x00", b"[]", b'{"schema": 9}', b"[" * 100_000]
+)
+def test_malformed_results_are_one_row(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    [row] = rows(tmp_path)
+    assert (row.job, row.case, row.status) == ("job", "results", Status.ERROR)
+    assert name in row.reason
+    with pytest.raises(UsageError):
+        files.read(tmp_path)
+
+
+def test_a_directory_without_results_is_one_row(tmp_path: Path) -> None:
+    for place in (tmp_path, tmp_path / "nowhere"):
+        [row] = rows(place)
+        assert row.status is Status.ERROR and "holds no results" in row.reason
+
+
+# --- other directories as nights -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["run", "kselftest", "malformed"])
+def test_a_run_as_a_night(command: str, tmp_path: Path) -> None:
+    run = a_run("one", "two", command=command)
+    night = files.read(a_suite(tmp_path / "r", run, a_result("two"), a_result("one")))
+    assert [(each.job.name, each.state) for each in night.jobs] == [
+        ("one", State.ENDED),
+        ("two", State.ENDED),
+    ]
+    assert {each.job.kind for each in night.jobs} == {Kind(command)}
+    assert [(row.job, row.case) for row in night.rows] == [
+        ("two", "basic/reload"),
+        ("one", "basic/reload"),
+    ]
+    assert night.rows[0].directory == "two/basic.reload"
+    assert [kernel.source_version for kernel in night.kernels] == ["6.1.190-1"] * 2
+
+
+def test_any_two_runs_compare(tmp_path: Path) -> None:
+    old = files.read(a_suite(tmp_path / "a", a_run("one"), a_result("one")))
+    bare = replace(a_run("one"), series=(), source="debian:6.12")
+    bare = replace(bare, kernels=(replace(bare.kernels[0], series=(), source_version="6.12"),))
+    new = files.read(a_suite(tmp_path / "b", bare, a_result("one", Status.FAIL)))
+    found = changes(new, old, {})
+    assert [each.change for each in found.changed] == [Change.NEW_FAILURE]
+    assert [(each.what, each.before, each.after) for each in found.inputs] == [
+        ("source version", "6.1.190-1", "6.12"),
+        ("patch livepatch-reload", "applied", ""),
+    ]
+
+
+def test_explorations_and_ablations_as_nights(tmp_path: Path) -> None:
+    walked = files.read(an_exploration(tmp_path / "e"))
+    tried = files.read(an_ablation(tmp_path / "a", ("1-x", Outcome.CAUGHT, "")))
+    assert [each.job.kind for each in (*walked.jobs, *tried.jobs)] == [Kind.EXPLORE, Kind.ABLATE]
+
+
+def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:
+    night = replace(a_night("a"), kernels=tuple(
+        replace(a_kernel(kernel=name), config=f"inputs/{name}.config")
+        for name in ("both", "one", "torn", "none")
+    ))  # fmt: skip
+    for place, value in (("old", "100"), ("new", "250")):
+        kept = tmp_path / place / "inputs"
+        kept.mkdir(parents=True)
+        (kept / "both.config").write_text(f"CONFIG_HZ={value}\n# CONFIG_X is not set\n")
+        (kept / "torn.config").write_text("CONFIG_HZ=1" if place == "old" else "no config\n")
+    (tmp_path / "old/inputs/one.config").write_text("CONFIG_HZ=1\n")
+    assert files.configs(tmp_path / "new", night, tmp_path / "old", night) == {
+        ("both", "one"): ({"HZ": "100", "X": "n"}, {"HZ": "250", "X": "n"})
+    }
