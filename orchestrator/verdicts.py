@@ -160,6 +160,7 @@ class CaseResult:
     qemu_argv: tuple[str, ...] = ()
     seconds: float = 0.0
     cold: bool = False  # booted for this case, not restored from a snapshot
+    disassembly: str = ""  # around a relocation that was found wrong
 
     def first_failure(self) -> tuple[int, Step, Check] | None:
         """(index of the event from 0, step, check) of the first check that failed."""

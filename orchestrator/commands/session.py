@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -22,12 +23,13 @@ from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import BuildError
 from orchestrator.explore.bundle import Bundle
+from orchestrator.host import process
 from orchestrator.host.tools import need
 from orchestrator.model import orders
 from orchestrator.nouns import Arch, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run import lanes, rig
+from orchestrator.run import disassembly, lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Run
 
 
@@ -118,8 +120,12 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     built = tuple(bench.kernel for bench in made)
     writer.update(replace(writer.run, kernels=built, qemu=qemu, unbuilt=unbuilt))
 
+    by_arch = {bench.arch.name: bench for bench in made}
+
     def on_result(result: CaseResult) -> None:
-        told = writer.add(result)
+        bench = by_arch[result.arch]
+        shown = disassembly.of(result, bench.sets[result.case.module_set], bench.arch)
+        told = writer.add(replace(result, disassembly=shown))
         reporter.result(told, len(writer.results), writer.run.planned)
 
     def on_guest(record: GuestRecord) -> None:
@@ -164,6 +170,16 @@ def replay(recorded: Bundle, times: int, say: Callable[[str], None]) -> list[Cas
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results
+
+
+def version() -> str:
+    """Ours, with the commit where this is a checkout: `0.1.0 (4ab813a+)`, + for local changes."""
+    number = metadata.version("klp-e2e")
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return number
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
+    return f"{number} ({process.run(command).output.strip()})"
 
 
 def host_line() -> str:

@@ -7,6 +7,7 @@
                       dmesg                       the guest's kernel log, empty when it was lost
                       qemu-command                one line for a shell
                       reproduce.sh                runs this case alone
+                      disassembly                 around a relocation that was found wrong
 
 Every file appears whole or not at all, so that a killed run leaves what it knew.
 """
@@ -103,6 +104,8 @@ class ResultsDirectory:
         write(place / "dmesg", result.dmesg)
         write(place / "qemu-command", f"{shlex.join(result.qemu_argv)}\n")
         write(place / "reproduce.sh", reproduce.script(self.run, result), mode=0o755)
+        if result.disassembly:
+            write(place / "disassembly", result.disassembly)
         write(place / "result.json", f"{fragment}\n")
         self.results += (result,)
         self._fragments += (fragment,)
@@ -186,6 +189,12 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
     """A results directory, or a results.json, as values; consoles and kernel logs are not read."""
+    found = document(path)
+    return found.run, tuple(map(json.as_result, found.cases))
+
+
+def document(path: Path) -> json.Document:
+    """results.json of a results directory, or the file itself. Raises UsageError."""
     file = path / RESULTS if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
@@ -194,13 +203,13 @@ def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
         raise UsageError(
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
         ) from trouble
-    return json.load(text, str(file))
+    return json.document(text, str(file))
 
 
 def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
-        return shape.validate_json(file.read_text(encoding="utf-8"))
+        return shape.validate_json(file.read_bytes())
     except OSError as trouble:
         raise UsageError(
             f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"

@@ -10,8 +10,9 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -293,6 +294,7 @@ patches.t = ["f"]
 class Bench:
     arch: object
     kernel: Kernel
+    sets: Mapping[str, None] = field(default_factory=lambda: defaultdict(lambda: None))
 
 
 def a_kernel(arch: str) -> Kernel:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the files of one case tell: its steps, its time line, its logs. Only reads.
+
+A file that is missing or damaged is told on the page and keeps nothing else from being shown.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from orchestrator import catalog
+from orchestrator.errors import UsageError
+from orchestrator.explore import bundle
+from orchestrator.history.nights import Row
+from orchestrator.model import malformations, orders
+from orchestrator.pages import lanes, logs
+from orchestrator.pages.lanes import TimeLine
+from orchestrator.pages.logs import Log
+from orchestrator.report import directory
+from orchestrator.report.json import CaseRecord
+from orchestrator.verdicts import Run, Status, Step
+
+RESULT = "result.json"
+DISASSEMBLY = "disassembly"
+LOGS = ("console.log", "dmesg")
+_READ = 4_000_000  # bytes of a log's end that are looked at
+# Files that people open first come first.
+_FIRST = ("reproduce.sh", *LOGS, DISASSEMBLY, RESULT, "qemu-command")
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """Of results.json, what a page needs beside the case's own entry."""
+
+    run: Run
+
+
+_HEAD = TypeAdapter(_Head)
+_CASE = TypeAdapter(CaseRecord)
+_BUNDLE = TypeAdapter(bundle.Record)
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of a case; what is not known is empty."""
+
+    line: TimeLine
+    steps: tuple[Step, ...] = ()
+    known_issue: str = ""
+    cold: bool | None = None
+    logs: tuple[tuple[str, Log], ...] = ()  # file name, content
+    disassembly: str = ""
+    files: tuple[str, ...] = ()  # names in the case's directory
+    notes: tuple[str, ...] = ()  # what could not be shown, and why
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a case's own document says."""
+
+    module_set: str
+    order: str
+    steps: tuple[Step, ...]
+    known_issue: str
+    cold: bool | None
+    capabilities: frozenset[str]
+
+
+class Archive:
+    """The files of one night, each that serves many cases read once."""
+
+    def __init__(self, night: Path) -> None:
+        self._night = night
+        self._run = functools.cache(self._read_run)
+        self._ours = functools.cache(catalog.module_sets)
+
+    def evidence(self, row: Row) -> Evidence:
+        """What there is; a bad file is a note."""
+        place = self.place(row.directory)
+        if place is None:
+            return Evidence(_events(row.order, ()))
+        notes: list[str] = []
+        files = tuple(sorted((p.name for p in place.iterdir() if p.is_file()), key=_rank))
+        told = None
+        try:
+            told = self._told(place, files)
+        except UsageError as trouble:
+            notes.append(str(trouble))
+        steps = told.steps if told else ()
+        line = _events(row.order, steps)
+        if told and told.order:
+            try:
+                line = self._lanes(told)
+            except UsageError as trouble:
+                notes.append(f"no lanes: {trouble}")
+        found = Evidence(line=line, steps=steps, files=files, notes=tuple(notes))
+        if told:
+            found = replace(found, known_issue=told.known_issue, cold=told.cold)
+        if row.status in (Status.PASS, Status.SKIP):
+            return found  # its logs are a click away: nobody looks at them on 500 pages
+        shown = [(n, logs.log(_tail(place / n))) for n in LOGS if n in files]
+        return replace(
+            found,
+            logs=tuple(each for each in shown if each[1].chunks),
+            disassembly=_tail(place / DISASSEMBLY) if DISASSEMBLY in files else "",
+        )
+
+    def place(self, name: str) -> Path | None:
+        """A case's directory, None where it has none, or one that is not the night's."""
+        place = (self._night / name).resolve()
+        inside = place.is_relative_to(self._night.resolve()) and place.is_dir()
+        return place if name and inside else None
+
+    def _told(self, place: Path, files: tuple[str, ...]) -> _Told | None:
+        if bundle.RECORD in files:
+            return _of_bundle(directory.load(place / bundle.RECORD, _BUNDLE, "klp-e2e explore"))
+        if RESULT not in files:
+            return None
+        case = directory.load(place / RESULT, _CASE, "klp-e2e run")
+        # it names its directory as it is seen from results.json
+        depth = max(1, len(Path(case.directory).parts))
+        run = self._run(place.parents[depth - 1] / directory.RESULTS)
+        capabilities = {kernel.arch: kernel.capabilities for kernel in run.kernels}
+        return _Told(
+            module_set=case.module_set,
+            order=case.order,
+            steps=case.steps,
+            known_issue=case.known_issue,
+            cold=case.cold,
+            capabilities=capabilities.get(case.arch, frozenset()),
+        )
+
+    def _read_run(self, file: Path) -> Run:
+        return directory.load(file, _HEAD, "klp-e2e run").run
+
+    def _lanes(self, told: _Told) -> TimeLine:
+        name = told.module_set
+        module_set = self._ours().get(name)
+        if module_set is None and name.startswith(malformations.PREFIX):
+            raise UsageError("its modules are broken on purpose, and the model is of good ones")
+        if module_set is None:
+            module_set = catalog.module_set(name)
+        order = orders.parse(told.order)
+        return lanes.time_line(module_set, order, told.capabilities, told.steps)
+
+
+def _of_bundle(record: bundle.Record) -> _Told:
+    """What failed, and that the events before it did not."""
+    events = [orders.format_event(e) for e in orders.parse(record.order).events]
+    good = [Step(event, (), 0.0, 0.0, 0) for event in events[: record.failed_event]]
+    wrong = Step(events[record.failed_event], record.failed, 0.0, 0.0, 0)
+    return _Told(
+        module_set=record.module_set,
+        order=record.order,
+        steps=(*good, wrong),
+        known_issue=record.known_issue,
+        cold=True,
+        capabilities=frozenset(record.kernel.capabilities),
+    )
+
+
+def _events(order: str, steps: tuple[Step, ...]) -> TimeLine:
+    """Without lanes: of an order its events, of a script its tests."""
+    try:
+        events = [orders.format_event(e) for e in orders.parse(order).events] if order else []
+    except UsageError:
+        events = []  # it is no order, whatever it is: the page shows it as it is
+    return lanes.bare(events or [step.event for step in steps], steps)
+
+
+def _rank(name: str) -> tuple[int, str]:
+    return (_FIRST.index(name) if name in _FIRST else len(_FIRST), name)
+
+
+def _tail(file: Path) -> str:
+    """The end of a text file."""
+    with file.open("rb") as opened:
+        size = opened.seek(0, 2)
+        opened.seek(max(0, size - _READ))
+        return opened.read().decode(errors="replace")

@@ -1,0 +1,335 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a night's first page says, from a night and what changed in it. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orchestrator.errors import Exit
+from orchestrator.history.nights import (
+    Blame,
+    Change,
+    Changed,
+    Changes,
+    JobRecord,
+    Night,
+    NightTotals,
+    Past,
+    Row,
+    State,
+)
+from orchestrator.pages.plain import anchor, page_name
+from orchestrator.pages.svg import Trend
+from orchestrator.report.verdict import WORST_FIRST, duration
+from orchestrator.verdicts import Status
+
+Key = tuple[str, str]  # (job, case)
+
+STRIP = 12  # nights of a case's past that a first page shows
+MOST_CARDS = 20  # of one kind
+MOST_LISTED = 40  # cases in one list of changes; every case is in the lists of the jobs
+
+# How a kind of change is headed, in the order of the page.
+GROUPS: Mapping[Change, str] = {
+    Change.NEW_FAILURE: "New failures",
+    Change.NEW_TROUBLE: "New trouble, ours or the machine's",
+    Change.FIXED: "Fixed",
+    Change.STILL_FAILING: "Still failing",
+    Change.STILL_TROUBLE: "Still in trouble",
+    Change.FLAKY: "Flaky",
+    Change.NEWLY_SKIPPED: "Newly skipped",
+    Change.GONE: "Gone from the plan",
+    Change.SLOWER: "Slower",
+    Change.FASTER: "Faster",
+    Change.NEW_CASE: "New cases",
+}
+BROKE = (Change.NEW_FAILURE, Change.NEW_TROUBLE)
+# Those that get a card: what broke, since when, how to see it.
+CARDS = (*BROKE, Change.FLAKY)
+# What a headline says of one, and of several.
+_SAID: Mapping[Change, tuple[str, str]] = {
+    Change.NEW_FAILURE: ("new failure", "new failures"),
+    Change.NEW_TROUBLE: ("new in trouble", "new in trouble"),
+    Change.FLAKY: ("flaky", "flaky"),
+    Change.STILL_FAILING: ("still failing", "still failing"),
+    Change.STILL_TROUBLE: ("still in trouble", "still in trouble"),
+    Change.FIXED: ("fixed", "fixed"),
+}
+_BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """Cases that changed alike: same kernel, architecture and symptom. The first stands for all."""
+
+    first: Changed
+    others: tuple[Changed, ...]  # as many as are listed
+    more: int  # that are not
+    blame: Blame | None
+    strip: tuple[Past, ...]  # the first one's past, oldest first
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    change: Change
+    title: str
+    cards: tuple[Card, ...] = ()
+    listed: tuple[Changed, ...] = ()
+    more: int = 0  # that are not listed
+    number: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class JobView:
+    """A job with its rows: what needs a look, worst first, and what passed."""
+
+    record: JobRecord
+    anchor: str
+    word: str  # of its cell: worst status, or what became of it instead
+    told: str  # "86 of 89 pass"
+    counts: Mapping[Status, int] = field(default_factory=dict)
+    open: tuple[Row, ...] = ()
+    passed: tuple[Row, ...] = ()
+    took: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, str, tuple[tuple[JobView, ...], ...]], ...]  # kernel, arch, cells
+
+
+def counts(rows: Iterable[Row]) -> dict[Status, int]:
+    """Worst first; statuses that do not occur are left out."""
+    found = dict.fromkeys(WORST_FIRST, 0)
+    for row in rows:
+        found[row.status] += 1
+    return {status: number for status, number in found.items() if number}
+
+
+def headline(night: Night, changes: Changes) -> tuple[str, str]:
+    """(status that colours it, one line that is the verdict)."""
+    found = counts(night.rows)
+    parts = [
+        f"{number} {words[number != 1]}"
+        for change, words in _SAID.items()
+        if (number := sum(each.change is change for each in changes.changed))
+    ]
+    bad = sum(found.get(status, 0) for status in _BAD)
+    wrong = [record for record in night.jobs if went_wrong(record)]
+    tone = str(worst(found))
+    if bad:
+        tone = str(Status.FAIL)
+        parts = parts or [f"{bad} failure{'s' * (bad != 1)}"]
+    elif wrong or night.trouble or found.get(Status.ERROR):
+        tone = str(Status.ERROR)
+    if wrong:
+        parts.append(f"{len(wrong)} job{'s' * (len(wrong) != 1)} went wrong")
+    if not parts:
+        parts = ["nothing ran" if not (found.keys() - {Status.SKIP}) else _good(found)]
+    line = ", ".join(parts)
+    if night.trouble:
+        line = f"stopped early: {line}"
+    elif night.finished is None:
+        line = f"under way: {line}"
+    return tone, line[:1].upper() + line[1:]
+
+
+def _good(found: Mapping[Status, int]) -> str:
+    known = found.get(Status.KNOWN, 0)
+    return f"nothing wrong but {known} known" if known else "all is good"
+
+
+def went_wrong(record: JobRecord) -> bool:
+    """It ended without saying what it was to say."""
+    said = (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    return record.state is State.ENDED and record.exit_code not in said
+
+
+def worst(found: Mapping[Status, int]) -> Status:
+    return next((status for status in WORST_FIRST if found.get(status)), Status.SKIP)
+
+
+# --- what changed ------------------------------------------------------------------------------
+
+
+def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -> tuple[Group, ...]:
+    """What changed, by kind, in the order of the page."""
+    kinds: dict[Change, list[Changed]] = {change: [] for change in GROUPS}
+    for changed in changes.changed:
+        kinds[changed.change].append(changed)
+    kernels = {record.job.name: (record.job.kernel, record.job.arch) for record in night.jobs}
+    blames = {(blame.job, blame.case): blame for blame in night.blames}
+    made = []
+    for change, title in GROUPS.items():
+        found = kinds[change]
+        if not found:
+            continue
+        cards: tuple[Card, ...] = ()
+        rest = found
+        if change in CARDS:
+            alike = _alike(found, kernels)
+            cards = tuple(_card(each, blames, past) for each in alike[:MOST_CARDS])
+            rest = [changed for each in alike[MOST_CARDS:] for changed in each]
+        listed, more = tuple(rest[:MOST_LISTED]), len(rest[MOST_LISTED:])
+        made.append(Group(change, title, cards, listed, more, len(found)))
+    return tuple(made)
+
+
+def _alike(found: Iterable[Changed], kernels: Mapping[str, tuple[str, str]]) -> list[list[Changed]]:
+    """Those together that fail alike on the same kernel and architecture."""
+    alike: dict[tuple[str, ...], list[Changed]] = {}
+    for changed in found:
+        row = changed.row
+        where = kernels.get(row.job, (row.job, ""))
+        alike.setdefault((*where, row.symptom or row.reason or row.case), []).append(changed)
+    return list(alike.values())
+
+
+def _card(
+    alike: Sequence[Changed],
+    blames: Mapping[Key, Blame],
+    past: Mapping[Key, Sequence[Past]],
+) -> Card:
+    first, *others = alike
+    known = [blames[key] for each in alike if (key := key_of(each.row)) in blames]
+    # One that the bisect found a patch for tells more.
+    blame = next((b for b in known if b.patch), known[0] if known else None)
+    strip = tuple(reversed(past.get(key_of(first.row), ())[:STRIP]))
+    listed = tuple(others[:MOST_LISTED])
+    return Card(first, listed, len(others) - len(listed), blame, strip)
+
+
+def key_of(row: Row) -> Key:
+    return row.job, row.case
+
+
+def with_pages(night: Night, changes: Changes) -> Mapping[Key, str]:
+    """(job, case) -> file of its page: every case that has files, did not pass, or changed."""
+    changed = {key_of(each.row) for each in changes.changed if each.change is not Change.NEW_CASE}
+    plain = (Status.PASS, Status.SKIP)
+    return {
+        key_of(row): page_name(row.job, row.case)
+        for row in night.rows
+        if row.directory or row.status not in plain or key_of(row) in changed
+    }
+
+
+# --- jobs --------------------------------------------------------------------------------------
+
+
+def jobs(night: Night) -> tuple[JobView, ...]:
+    """Every job, in the night's order."""
+    rows: dict[str, list[Row]] = {record.job.name: [] for record in night.jobs}
+    for row in night.rows:
+        rows.setdefault(row.job, []).append(row)
+    return tuple(_job(record, rows[record.job.name]) for record in night.jobs)
+
+
+def _job(record: JobRecord, rows: list[Row]) -> JobView:
+    found = counts(rows)
+    ranked = sorted(rows, key=lambda row: WORST_FIRST.index(row.status))
+    took = ""
+    if record.started is not None and record.finished is not None:
+        took = duration(record.finished - record.started)
+    word, told = _cell(record, found, len(rows))
+    return JobView(
+        record=record,
+        anchor=anchor(record.job.name),
+        word=word,
+        told=told,
+        counts=found,
+        open=tuple(row for row in ranked if row.status is not Status.PASS),
+        passed=tuple(row for row in ranked if row.status is Status.PASS),
+        took=took,
+    )
+
+
+def _cell(record: JobRecord, found: Mapping[Status, int], number: int) -> tuple[str, str]:
+    if record.state is State.SKIPPED:
+        return str(Status.SKIP), "job skipped"
+    if record.state is State.WAITING:
+        return str(record.state), ""
+    told = f"{found.get(Status.PASS, 0)} of {number} pass" if number else ""
+    if record.state is State.RUNNING:
+        return str(record.state), told
+    if went_wrong(record):
+        bad = worst(found) if any(found.get(status) for status in _BAD) else Status.ERROR
+        built = "not built" if record.exit_code == Exit.BUILD else told or "went wrong"
+        return str(bad), built
+    if not number:
+        wrong = record.exit_code == Exit.KERNEL_WRONG
+        return (str(Status.FAIL), "no cases") if wrong else (str(Status.PASS), "done")
+    return str(worst(found)), told
+
+
+def matrix(views: Sequence[JobView]) -> Matrix:
+    """Kernels and architectures over what was done; cells in which there is nothing are empty."""
+    columns = tuple(dict.fromkeys(view.record.job.what for view in views))
+    kernels = dict.fromkeys((v.record.job.kernel, v.record.job.arch) for v in views)
+    cells: dict[tuple[str, str, str], list[JobView]] = {}
+    for view in views:
+        job = view.record.job
+        cells.setdefault((job.kernel, job.arch, job.what), []).append(view)
+    rows = tuple(
+        (kernel, arch, tuple(tuple(cells.get((kernel, arch, what), ())) for what in columns))
+        for kernel, arch in kernels
+    )
+    return Matrix(columns, rows)
+
+
+# --- all nights --------------------------------------------------------------------------------
+
+
+def pass_rate(totals: NightTotals) -> float | None:
+    """Percent of what ran; None when nothing did."""
+    ran = sum(number for status, number in totals.counts.items() if status is not Status.SKIP)
+    return 100.0 * totals.counts.get(Status.PASS, 0) / ran if ran else None
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A trend with its words: what it says, and what its lower and upper edge are."""
+
+    trend: Trend
+    about: str
+    low: str
+    high: str
+
+
+def trends(newest_first: Sequence[NightTotals]) -> tuple[Figure, ...]:
+    """Pass rate, duration and relocations read back."""
+    nights = list(reversed(newest_first))
+    rates = tuple(map(pass_rate, nights))
+    took = tuple(None if n.seconds is None else n.seconds / 60 for n in nights)
+    read = tuple(float(n.relocations) for n in nights)
+    lowest = min((rate for rate in rates if rate is not None), default=0.0)
+    made = (
+        (Trend("pass rate", rates, math.floor(min(lowest, 99.0)), 100.0), percent),
+        (Trend("duration", took, 0.0, max((m for m in took if m), default=1.0)), _minutes),
+        (Trend("relocations read back", read, 0.0, max(read, default=1.0) or 1.0), _number),
+    )
+    return tuple(
+        Figure(trend, _told(trend, say), say(trend.low), say(trend.high)) for trend, say in made
+    )
+
+
+def _told(trend: Trend, say: Callable[[float], str]) -> str:
+    known = trend.known
+    if not known:
+        return "not known"
+    return f"{say(known[-1])} last, {say(min(known))} to {say(max(known))}"
+
+
+def percent(value: float) -> str:
+    return f"{math.floor(value * 10) / 10:.1f} %"  # 100 % is when every one passed
+
+
+def _minutes(value: float) -> str:
+    return duration(value * 60)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}".replace(",", " ")

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A case as a time line: what was in which state after each event, one lane a module and one a
+group of klp relocations. Pure.
+
+States are the model's; where a check failed, the lane is wrong from there and says what was seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from orchestrator import errnos
+from orchestrator.model import model, orders
+from orchestrator.model.state import Pair
+from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Race
+from orchestrator.verdicts import Check, CheckKind, Expectation, RelocationState, Step
+
+_SYSFS = "/sys/kernel/livepatch/"
+
+
+class Look(StrEnum):
+    """What a lane shows after one event."""
+
+    AWAY = "away"
+    LOADED = "loaded"
+    ENABLED = "enabled"
+    DISABLED = "disabled"
+    TRANSITION = "in transition"
+    PRISTINE = "pristine"
+    APPLIED = "applied"
+    LEFT = "left"
+    UNREACHED = "not reached"
+
+
+_RELOCATIONS = {
+    RelocationState.PRISTINE: Look.PRISTINE,
+    RelocationState.APPLIED: Look.APPLIED,
+    RelocationState.LEFT: Look.LEFT,
+    RelocationState.WRITTEN: Look.LEFT,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    look: Look
+    note: str = ""  # "refused, ENODEV (19)"; where it is wrong, what is
+    wrong: bool = False
+
+    @property
+    def text(self) -> str:
+        """In words, for a table."""
+        if self.wrong:
+            return f"wrong: {self.note}"
+        return f"{self.look}, {self.note}" if self.note else str(self.look)
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    name: str
+    cells: tuple[Cell, ...]  # one for each event
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """One event, and what was checked after it."""
+
+    event: str
+    why: str  # what the model says it does; empty: nobody knows
+    checks: int
+    failed: int
+    seconds: float
+    reached: bool
+
+    @property
+    def told(self) -> str:
+        if not self.reached:
+            return str(Look.UNREACHED)
+        if not self.checks:
+            return "no checks"
+        return f"{self.failed} of {self.checks} wrong" if self.failed else f"{self.checks} good"
+
+    @property
+    def sign(self) -> str:
+        """What stands before the words, for those who look and do not read."""
+        if not self.reached or not self.checks:
+            return ""
+        return "✗ " if self.failed else "✓ "
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLine:
+    moments: tuple[Moment, ...]
+    lanes: tuple[Lane, ...] = ()
+
+
+def bare(events: Sequence[str], steps: Sequence[Step]) -> TimeLine:
+    """Events without lanes: nobody knows the modules, or there are none."""
+    return TimeLine(tuple(_moments(events, steps, [""] * len(events))))
+
+
+def time_line(
+    module_set: ModuleSet, order: Order, capabilities: AbstractSet[str], steps: Sequence[Step]
+) -> TimeLine:
+    """steps: of the events that were done. Raises UsageError when the order is not of this set."""
+    orders.check(order, module_set)
+    expected = model.expectations(module_set, order, capabilities)
+    events = [orders.format_event(event) for event in order.events]
+    moments = tuple(_moments(events, steps, [e.why for e in expected]))
+    checks = [steps[i].checks if i < len(steps) else () for i in range(len(events))]
+    done = list(zip(order.events, expected, checks, strict=True))
+    names = dict.fromkeys(plain.module for event in order.events for plain in _plain(event))
+    pairs = sorted({pair for e in expected for pair in e.relocations})
+    livepatches = {m.name for m in module_set.modules if m.kind == "livepatch"}
+    lanes = [Lane(n, tuple(_module(n, n in livepatches, *each) for each in done)) for n in names]
+    lanes += [
+        Lane(
+            f"{livepatch} → {name}",
+            tuple(_relocations((livepatch, name), module_set, e, made) for _, e, made in done),
+        )
+        for livepatch, name in pairs
+    ]
+    return TimeLine(moments, tuple(_until(len(steps), lane) for lane in lanes))
+
+
+def _moments(events: Sequence[str], steps: Sequence[Step], why: Sequence[str]) -> Iterator[Moment]:
+    for index, event in enumerate(events):
+        if index < len(steps):
+            checks = steps[index].checks
+            failed = sum(not check.good for check in checks)
+            yield Moment(event, why[index], len(checks), failed, steps[index].seconds, True)
+        else:
+            yield Moment(event, why[index], 0, 0, 0.0, False)
+
+
+def _until(steps: int, lane: Lane) -> Lane:
+    cells = [c if i < steps else Cell(Look.UNREACHED) for i, c in enumerate(lane.cells)]
+    return replace(lane, cells=tuple(cells))
+
+
+def _plain(event: Event) -> tuple[Plain, ...]:
+    return event.events if isinstance(event, Race | Burst) else (event,)
+
+
+def _module(
+    name: str, livepatch: bool, event: Event, expected: Expectation, checks: tuple[Check, ...]
+) -> Cell:
+    look = Look.AWAY
+    if name in expected.modules:
+        look = Look.LOADED
+        if livepatch:
+            look = Look.ENABLED if name in expected.patches else Look.DISABLED
+    cell = Cell(look, _refusal(name, event, expected))
+    for check in (check for check in checks if not check.good):
+        if check.kind is CheckKind.ANSWER and any(p.module == name for p in _plain(event)):
+            cell = Cell(cell.look, f"{check.seen}, not {check.expected}", True)
+        elif check.kind is CheckKind.SYSFS and check.subject == f"{_SYSFS}{name}":
+            moving = "transition=1" in check.seen
+            note = str(Look.TRANSITION) if moving else "not so in sysfs"
+            cell = Cell(Look.TRANSITION if moving else cell.look, note, True)
+        elif check.kind is CheckKind.SYSFS and not check.subject.startswith("/"):
+            there = name in check.seen.split()
+            if there != (name in expected.modules):
+                on = Look.LOADED if there else Look.AWAY
+                cell = Cell(on, cell.note if cell.wrong else f"{on}, not {cell.look}", True)
+    return cell
+
+
+def _refusal(name: str, event: Event, expected: Expectation) -> str:
+    """With what the model has this event refused; of a burst, the last time round."""
+    events = _plain(event)
+    answers = expected.answers[-len(events) :]
+    for plain, answer in zip(events, answers, strict=True):
+        if plain.module == name and answer:
+            return f"refused, {errnos.describe(answer)}"
+    return ""
+
+
+def _relocations(
+    pair: Pair, module_set: ModuleSet, expected: Expectation, checks: tuple[Check, ...]
+) -> Cell:
+    good = [
+        check.good
+        for check in checks
+        if check.kind is CheckKind.RELOCATION and _group(check.subject, module_set) == pair
+    ]
+    state = expected.relocations.get(pair)
+    look = Look.AWAY if state is None else _RELOCATIONS[state]
+    if all(good):
+        return Cell(look)
+    return Cell(look, f"{good.count(False)} of {len(good)} not {look}", True)
+
+
+def _group(subject: str, module_set: ModuleSet) -> Pair:
+    """Which group a check of a relocation is of; see `judge.relocation_subject`."""
+    livepatch, *_, symbol = subject.split(" ")
+    owner, _, name = symbol.rpartition(":")
+    spec = module_set.module(livepatch)
+    # An object's section may name another module's symbol, as "MODULE:NAME" in set.toml.
+    foreign = f"{owner}:{name.rpartition(',')[0]}"
+    for object_name, names in spec.klp_symbols.items() if spec else ():
+        if foreign in names or f"{owner}:{name}" in names:
+            return livepatch, object_name
+    return livepatch, owner or symbol

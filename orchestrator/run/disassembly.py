@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a livepatch looked like around a relocation that was found wrong, disassembled.
+
+The .ko is at hand only while its case runs; binutils' objdump reads it with the bytes put in place
+that were seen in the guest. Bytes that are no klp relocation are those of the file.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.elf import reader
+from orchestrator.elf.records import SHF_EXECINSTR, Elf
+from orchestrator.errors import HarnessError, UsageError
+from orchestrator.host import process, workdir
+from orchestrator.nouns import Arch, BuiltSet
+from orchestrator.verdicts import CaseResult, Check, CheckKind
+
+LINES_BEFORE, LINES_AFTER = 24, 16  # of the place
+_BYTES_BEHIND = 64  # of the place, at least, that are disassembled
+
+# see model.judge: relocation_subject(), and how bytes are written
+_SUBJECT = re.compile(r"(?P<livepatch>\S+) (?P<section>\S+)\+0x(?P<offset>[0-9a-f]+) (?P<what>.+)")
+_SEEN = re.compile(r"bytes ((?:[0-9a-f]{2} )*[0-9a-f]{2})\b")
+_FAR = re.compile(r" <\S+\+0x[0-9a-f]{6,}>")  # outside the section: no symbol of it is near
+_LINE = re.compile(r"^ *([0-9a-f]+)(?::\t| )")
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    livepatch: str
+    section: str
+    offset: int
+    what: str  # type and symbol
+    raw: bytes  # as seen
+    good: bool
+
+
+def of(result: CaseResult, built: BuiltSet, arch: Arch) -> str:
+    """The place of the first relocation found wrong, a line an instruction; empty where there is
+    none, and where objdump is missing or cannot: it adds to a result and is not part of it."""
+    found = result.first_failure()
+    places = list(_places(found[1].checks)) if found else []
+    wrong = next((place for place in places if not place.good), None)
+    if found is None or wrong is None or wrong.livepatch not in built.modules:
+        return ""
+    index, step, _ = found
+    mine = {
+        place.offset: place
+        for place in places
+        if (place.livepatch, place.section) == (wrong.livepatch, wrong.section)
+    }
+    module = built.modules[wrong.livepatch]
+    try:
+        shown = _objdump(module.path, wrong, mine, arch)
+    except (HarnessError, UsageError):
+        return ""
+    head = (
+        f"{wrong.livepatch} {wrong.section} as seen in the guest after event {index + 1}, "
+        f"{step.event}\n"
+    )
+    return head + "\n".join(_around(shown, wrong, mine)) + "\n"
+
+
+def _places(checks: tuple[Check, ...]) -> Iterator[_Place]:
+    for check in checks:
+        where, raw = _SUBJECT.fullmatch(check.subject), _SEEN.match(check.seen)
+        if check.kind is CheckKind.RELOCATION and where and raw:
+            yield _Place(
+                livepatch=where["livepatch"],
+                section=where["section"],
+                offset=int(where["offset"], 16),
+                what=where["what"],
+                raw=bytes.fromhex(raw[1]),
+                good=check.good,
+            )
+
+
+def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) -> list[str]:
+    """objdump's lines that begin with an address, from the function's start on."""
+    data = bytearray(ko.read_bytes())
+    elf = reader.read(bytes(data), ko.name)
+    section = next(section for section in elf.sections if section.name == wrong.section)
+    for place in places.values():
+        at = section.offset + place.offset
+        data[at : at + len(place.raw)] = place.raw
+    code = bool(section.flags & SHF_EXECINSTR)
+    start = _start(elf, wrong) if code else wrong.offset & ~0xF
+    stop = min(section.size, wrong.offset + len(wrong.raw) + _BYTES_BEHIND)
+    with workdir.run_dir("objdump") as directory:
+        copy = directory / ko.name
+        copy.write_bytes(data)
+        words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
+        span = [f"--start-address={start:#x}", f"--stop-address={stop:#x}"]
+        told = process.run([*words, *span, copy]).output
+    return [_FAR.sub("", line).rstrip() for line in told.splitlines() if _LINE.match(line)]
+
+
+def _start(elf: Elf, place: _Place) -> int:
+    """Of the function that holds it: an instruction begins there."""
+    offsets = (
+        offset
+        for definitions in reader.definitions(elf).values()
+        for section, offset in definitions
+        if section == place.section and offset <= place.offset
+    )
+    return max(offsets, default=0)
+
+
+def _around(lines: list[str], wrong: _Place, places: Mapping[int, _Place]) -> Iterator[str]:
+    """Lines near the place; `>` stands before it, and behind each line what it defers."""
+    starts = [int(line.strip().split(":")[0].split(" ")[0], 16) for line in lines]
+    at = max((i for i, start in enumerate(starts) if start <= wrong.offset), default=0)
+    for index in range(max(0, at - LINES_BEFORE), min(len(lines), at + LINES_AFTER)):
+        end = starts[index + 1] if index + 1 < len(lines) else starts[index] + 16
+        told = [
+            f"{'' if place.good else 'WRONG '}{place.what}"
+            for offset, place in sorted(places.items())
+            if starts[index] <= offset < end
+        ]
+        line = f"{'>' if index == at else ' '} {lines[index].expandtabs(8)}"
+        yield f"{line:<64}  # {', '.join(told)}" if told else line
