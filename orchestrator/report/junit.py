@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
 import junitparser
@@ -20,34 +20,49 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 def junit(run: Run, results: Sequence[CaseResult]) -> str:
     """The file's text. KNOWN is "skipped" unless the run is strict, FIXED a failure."""
+    return written(_suite(run, results, arch) for arch in sorted({r.arch for r in results}))
+
+
+def written(suites: Iterable[junitparser.TestSuite]) -> str:
+    """The text of a file with these suites."""
     document = junitparser.JUnitXml("klp-e2e")
-    for arch in sorted({r.arch for r in results}):
-        suite = junitparser.TestSuite(arch)
-        suite.timestamp = datetime.fromtimestamp(run.started, UTC).isoformat(timespec="seconds")
-        kernel = next((k for k in run.kernels if k.arch == arch), None)
-        if kernel is not None:
-            suite.add_property("kernel", kernel.release)
-            suite.add_property("source", kernel.source_version)
-            suite.add_property("series", " ".join(kernel.series) or "none")
-        for result in (r for r in results if r.arch == arch):
-            suite.add_testcase(_testcase(run, result))
+    for suite in suites:
         document.add_testsuite(suite)
     document.update_statistics()  # type: ignore[no-untyped-call]  # junitparser left it so
     return str(document.tostring().decode())  # type: ignore[no-untyped-call]  # likewise
 
 
+def begun(name: str, started: float) -> junitparser.TestSuite:
+    """An empty suite. `started`: seconds since the epoch."""
+    suite = junitparser.TestSuite(xml(name))
+    suite.timestamp = datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds")
+    return suite
+
+
+def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.TestSuite:
+    suite = begun(arch, run.started)
+    kernel = next((k for k in run.kernels if k.arch == arch), None)
+    if kernel is not None:
+        suite.add_property("kernel", kernel.release)
+        suite.add_property("source", kernel.source_version)
+        suite.add_property("series", " ".join(kernel.series) or "none")
+    for result in (r for r in results if r.arch == arch):
+        suite.add_testcase(_testcase(run, result))
+    return suite
+
+
 def _testcase(run: Run, result: CaseResult) -> junitparser.TestCase:
     case = junitparser.TestCase(
-        _xml(result.case.name),
-        classname=_xml(f"{result.arch}.{result.case.module_set}"),
+        xml(result.case.name),
+        classname=xml(f"{result.arch}.{result.case.module_set}"),
         time=round(result.seconds, 3),
     )
     outcome = _outcome(run, result)
     if outcome is not None:
         case.result = [outcome]
-        case.system_out = _xml(f"{result.reproduce}\n")
+        case.system_out = xml(f"{result.reproduce}\n")
         if result.console:
-            case.system_err = _xml(result.console)
+            case.system_err = xml(result.console)
     return case
 
 
@@ -55,18 +70,24 @@ Outcome = junitparser.Failure | junitparser.Error | junitparser.Skipped
 
 
 def _outcome(run: Run, result: CaseResult) -> Outcome | None:
-    if result.status is Status.PASS:
+    reason = result.reason
+    if result.status is Status.KNOWN and not run.strict:
+        reason = f"known issue {result.known_issue}: {reason}"
+    return outcome(result.status, reason, _details(result), run.strict)
+
+
+def outcome(status: Status, reason: str, details: str, strict: bool = False) -> Outcome | None:
+    """What a test case that did not simply pass contains."""
+    if status is Status.PASS:
         return None
-    if verdict.counts_as_failure(result.status, run.strict):
-        element: Outcome = junitparser.Failure(_xml(result.reason))
-    elif result.status is Status.ERROR:
-        element = junitparser.Error(_xml(result.reason))
-    elif result.status is Status.KNOWN:
-        element = junitparser.Skipped(_xml(f"known issue {result.known_issue}: {result.reason}"))
+    if verdict.counts_as_failure(status, strict):
+        element: Outcome = junitparser.Failure(xml(reason))
+    elif status is Status.ERROR:
+        element = junitparser.Error(xml(reason))
     else:
-        element = junitparser.Skipped(_xml(result.reason))
-    element.type = str(result.status)
-    element.text = _xml(_details(result))
+        element = junitparser.Skipped(xml(reason))
+    element.type = str(status)
+    element.text = xml(details)
     return element
 
 
@@ -85,5 +106,6 @@ def _details(result: CaseResult) -> str:
     return "\n".join(lines)
 
 
-def _xml(text: str) -> str:
+def xml(text: str) -> str:
+    """Text that XML, and any other format of text, can carry."""
     return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 from orchestrator.model import orders
 from orchestrator.report import verdict
@@ -18,30 +19,72 @@ from orchestrator.verdicts import CaseResult, Run, Status
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
+@dataclass(frozen=True, slots=True)
+class Subtest:
+    name: str
+    lines: tuple[str, ...]  # version, plan and tests, as `tests` gives them
+    good: bool
+    skipped: bool
+
+
 def ktap(run: Run, results: Sequence[CaseResult]) -> str:
     """The whole file; valid at any moment of a run, with a plan for the results known so far."""
     arches = sorted({r.arch for r in results})
-    lines = ["KTAP version 1", f"1..{len(arches)}"]
-    for number, arch in enumerate(arches, 1):
-        mine = [r for r in results if r.arch == arch]
-        lines += [f"  {line}" for line in _subtest(run, arch, mine)]
-        good = all(_ok(run, r) for r in mine)
-        skip = " # SKIP" if all(r.status is Status.SKIP for r in mine) else ""
-        lines.append(f"{'ok' if good else 'not ok'} {number} {_name(arch)}{skip}")
-    lines.append(f"# {_plain(verdict.summary(run, results))}")
+    return document(
+        [_subtest(run, arch, [r for r in results if r.arch == arch]) for arch in arches],
+        verdict.summary(run, results),
+    )
+
+
+def document(subtests: Sequence[Subtest], summary: str) -> str:
+    """The text of a file with these subtests, and one line of comment at its end."""
+    lines = ["KTAP version 1", f"1..{len(subtests)}"]
+    for number, subtest in enumerate(subtests, 1):
+        skip = " # SKIP" if subtest.skipped else ""
+        lines += [f"  {line}" for line in subtest.lines]
+        lines.append(f"{'ok' if subtest.good else 'not ok'} {number} {name(subtest.name)}{skip}")
+    lines.append(f"# {plain(summary)}")
     return "\n".join(lines) + "\n"
 
 
-def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Iterator[str]:
-    yield "KTAP version 1"
-    yield f"# Subtest: {_name(arch)}"
-    yield f"1..{len(results)}"
-    for number, result in enumerate(results, 1):
-        yield from _tests(result)
-        yield from _diagnostics(result)
-        answer = "ok" if _ok(run, result) else "not ok"
-        case = f"{result.case.module_set}.{result.case.name}"
-        yield f"{answer} {number} {_name(case)}{_directive(run, result)}"
+def subtest(
+    called: str,
+    tests: Sequence[tuple[Sequence[str], str, Status, str]],
+    strict: bool = False,
+) -> Subtest:
+    """`tests`: (the lines that come before its result, its name, status, reason) of each."""
+    lines = ["KTAP version 1", f"# Subtest: {name(called)}", f"1..{len(tests)}"]
+    for number, (before, test, status, reason) in enumerate(tests, 1):
+        answer = "ok" if _ok(status, strict) else "not ok"
+        lines += [*before, f"{answer} {number} {name(test)}{_directive(status, reason, strict)}"]
+    statuses = [status for _, _, status, _ in tests]
+    return Subtest(
+        name=called,
+        lines=tuple(lines),
+        good=all(_ok(status, strict) for status in statuses),
+        skipped=all(status is Status.SKIP for status in statuses),
+    )
+
+
+def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Subtest:
+    return subtest(
+        arch,
+        [
+            (
+                [*_tests(result), *_diagnostics(result)],
+                f"{result.case.module_set}.{result.case.name}",
+                result.status,
+                _told(run, result),
+            )
+            for result in results
+        ],
+        run.strict,
+    )
+
+
+def _told(run: Run, result: CaseResult) -> str:
+    known = result.status is Status.KNOWN and not run.strict
+    return result.known_issue if known else result.reason
 
 
 def _tests(result: CaseResult) -> Iterator[str]:
@@ -49,12 +92,12 @@ def _tests(result: CaseResult) -> Iterator[str]:
     if not (selftests.is_script(result.case) and ran):
         return
     yield "  KTAP version 1"
-    yield f"  # Subtest: {_name(result.case.name)}"
+    yield f"  # Subtest: {name(result.case.name)}"
     yield f"  1..{len(ran)}"
     for number, step in enumerate(ran, 1):
         skipped = result.status is Status.SKIP and not step.good
         answer = "ok" if step.good or skipped else "not ok"
-        yield f"  {answer} {number} {_name(step.event)}{' # SKIP' * skipped}"
+        yield f"  {answer} {number} {name(step.event)}{' # SKIP' * skipped}"
 
 
 def _diagnostics(result: CaseResult) -> Iterator[str]:
@@ -62,42 +105,38 @@ def _diagnostics(result: CaseResult) -> Iterator[str]:
         return
     script = selftests.is_script(result.case)
     if not script:
-        yield f"# order: {_plain(orders.format(result.case.order))}"
+        yield f"# order: {plain(orders.format(result.case.order))}"
     failure = result.first_failure()
     if failure is not None:
         index, step, check = failure
-        yield f"# {'test' if script else 'event'} {index + 1}: {_plain(step.event)}"
-        yield f"# {check.kind} {_plain(check.subject)}"
-        yield f"# expected: {_plain(check.expected)}"
-        yield from (f"# seen: {_plain(line)}" for line in check.seen.splitlines())
-    yield f"# reproduce: {_plain(result.reproduce)}"
+        yield f"# {'test' if script else 'event'} {index + 1}: {plain(step.event)}"
+        yield f"# {check.kind} {plain(check.subject)}"
+        yield f"# expected: {plain(check.expected)}"
+        yield from (f"# seen: {plain(line)}" for line in check.seen.splitlines())
+    yield f"# reproduce: {plain(result.reproduce)}"
 
 
-def _ok(run: Run, result: CaseResult) -> bool:
-    failed = verdict.counts_as_failure(result.status, run.strict)
-    return not failed and result.status is not Status.ERROR
+def _ok(status: Status, strict: bool) -> bool:
+    return not verdict.counts_as_failure(status, strict) and status is not Status.ERROR
 
 
-def _directive(run: Run, result: CaseResult) -> str:
-    reason = _plain(result.reason)
-    match result.status:
-        case Status.SKIP:
-            return f" # SKIP {reason}"
-        case Status.ERROR:
-            return f" # ERROR {reason}"
-        case Status.KNOWN if not run.strict:
-            return f" # XFAIL {_plain(result.known_issue)}"
+def _directive(status: Status, reason: str, strict: bool) -> str:
+    match status:
         case Status.PASS:
             return ""
+        case Status.SKIP | Status.ERROR:
+            return f" # {status} {plain(reason)}"
+        case Status.KNOWN if not strict:
+            return f" # XFAIL {plain(reason)}"
         case _:
-            return f" # {reason}"
+            return f" # {plain(reason)}"
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """One line without control characters."""
     return _CONTROL.sub(" ", text).strip()
 
 
-def _name(text: str) -> str:
+def name(text: str) -> str:
     """A description: one line, without the "#" that would begin a directive."""
-    return _plain(text).replace("#", "_")
+    return plain(text).replace("#", "_")
