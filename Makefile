@@ -29,17 +29,27 @@ told = subprocess.run(query, stdout=-1, stderr=-3, text=True).stdout.splitlines(
 print(*sorted(wanted - {line.split()[1] for line in told if line.startswith("installed ")}), sep="\n")
 endef
 export MISSING_PACKAGES
+# With a fresh list of packages where the one there is has none, or is of yesterday.
+define INSTALL
+install() { \
+	ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || $(APT) update; \
+	$(APT) install -y --no-install-recommends "$$@" || \
+		{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }
+endef
 
-.PHONY: help run test check bench venv host clean
+.PHONY: help run nightly test check bench venv host test-tools install-timer clean
 .DEFAULT_GOAL := help
 
 help: ## this text
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
 run: venv ## build the kernels, boot the guests, run the core orders on every architecture
 	@$(BIN)/klp-e2e run $(ARGS)
 
-test: venv ## all tests, real guests included
+nightly: venv ## what runs every night: kernel-config/nightly.toml
+	@$(BIN)/klp-e2e nightly $(ARGS)
+
+test: venv test-tools ## all tests, real guests included
 	@$(BIN)/klp-e2e build $(EVERY_ARCH)
 	@$(BIN)/klp-e2e build --series none
 	@$(BIN)/pytest tests $(SIDE_BY_SIDE) $(ARGS)
@@ -53,19 +63,24 @@ check: venv ## format, lint, types, and the tests that need no guest
 bench: venv ## performance, as ratios from one run
 	@$(BIN)/python -m orchestrator.bench $(ARGS)
 
+install-timer: venv ## systemd runs `klp-e2e nightly` every night, as you
+	@$(BIN)/python -m orchestrator.cli.timer $(ARGS)
+
 venv: $(STAMP) ## the environment in .venv, and what it needs on the host
 
 host: ## install the Debian packages that are missing; nothing happens when none is
 	@if ! command -v dpkg-query >/dev/null; then \
 		echo "not a Debian machine: 'klp-e2e doctor' says what is missing"; exit 0; fi; \
-	set -e; \
-	install() { \
-		ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || $(APT) update; \
-		$(APT) install -y --no-install-recommends "$$@" || \
-			{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }; \
+	set -e; $(INSTALL); \
 	command -v $(PYTHON) >/dev/null || install python3; \
 	missing=$$($(PYTHON) -c "$$MISSING_PACKAGES"); \
 	if [ -n "$$missing" ]; then echo "installing:" $$missing; install $$missing; fi
+
+test-tools: venv # a browser to look at the pages with; what checks the timer's units
+	@{ command -v chromedriver && command -v systemd-analyze; } >/dev/null || \
+		! command -v dpkg-query >/dev/null || { $(INSTALL); \
+		echo "installing what only the tests need"; \
+		install chromium chromium-driver fonts-dejavu-core systemd; }
 
 $(STAMP): pyproject.toml | host
 	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)

@@ -7,9 +7,11 @@ from orchestrator.cli import (
     build,
     cases,
     explored,
+    history,
     kselftest,
     malformed,
     modules,
+    nightly,
     port,
 )
 from orchestrator.cli.program import app, main
@@ -21,9 +23,11 @@ __all__ = [
     "build",
     "cases",
     "explored",
+    "history",
     "kselftest",
     "main",
     "malformed",
     "modules",
+    "nightly",
     "port",
 ]

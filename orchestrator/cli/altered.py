@@ -170,6 +170,7 @@ def bisect(
             raise UsageError("--good and --bad go together", hint="give both, or none: a series")
         else:
             found = bisection.over_series(asked, command, reporter)
+    bisection.keep(asked.directory, found)
     for line in bisection.lines(asked, found):
         print(line)
     print(f"results: {asked.directory}")

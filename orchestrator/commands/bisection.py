@@ -2,6 +2,7 @@
 """What `klp-e2e bisect` does: which patch of a series, or which commit, changes what an order does.
 
 DIR/bisect.log        one line for each kernel that was tried, with what it said
+DIR/found.json        the change, a `Found`
 DIR/git-bisect.log    over commits: for `git bisect replay` in one's own repository
 DIR/POINT/            the results directory of each kernel
 """
@@ -14,6 +15,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from pydantic import TypeAdapter
 
 from orchestrator.build import prepare
 from orchestrator.commands import bisect, gitbisect, options, session
@@ -98,6 +101,20 @@ def over_commits(
         found = gitbisect.search(tree, good, bad, look)
     directory.write(asked.directory / "git-bisect.log", found.log)
     return Found(found.culprits, found.before, found.after)
+
+
+FOUND = "found.json"
+_FOUND = TypeAdapter(Found)
+
+
+def keep(place: Path, found: Found) -> None:
+    """What was found, for programs."""
+    directory.write(place / FOUND, _FOUND.dump_json(found, indent=2).decode() + "\n")
+
+
+def kept(place: Path) -> Found:
+    """What a bisect found whose directory this is. Raises UsageError."""
+    return directory.load(place / FOUND, _FOUND, "klp-e2e bisect")
 
 
 class _Looking:

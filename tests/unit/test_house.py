@@ -28,7 +28,10 @@ FLOORS = (
     "run",
     "explore",
     "report",
+    "history",
+    "pages announce",
     "commands",
+    "nightly",
     "cli bench",
 )
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names.split()}
@@ -43,6 +46,7 @@ OWNERS = {
     "filelock": "host.workdir",
     "platformdirs": "host.workdir",
     "typer": "cli",
+    "sqlite3": "history.database",
 }
 # no I/O: folders and modules
 PURE = (
@@ -50,6 +54,10 @@ PURE = (
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
+    *("history.nights", "history.changes", "history.inputs"),
+    *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
+    *("announce.digest", "announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
+    "announce.summary",
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}
 

@@ -169,9 +169,12 @@ class Klp:
     def emulators(self, bench: Bench) -> list[psutil.Process]:
         return self.running(bench.arch.qemu, "-kernel")
 
+    def assert_no_process_left(self) -> None:
+        wait_for("all processes to end", lambda: not descendants(self.mark))
+
     def assert_nothing_left(self) -> None:
         """No process, no socket, no temporary file."""
-        wait_for("all processes to end", lambda: not descendants(self.mark))
+        self.assert_no_process_left()
         assert list(self.temporary.iterdir()) == []
 
     def __enter__(self) -> Self:

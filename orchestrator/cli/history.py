@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Commands that look back: one night compared with another, a case over the nights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
+from orchestrator.errors import Exit, UsageError
+from orchestrator.history import files, text
+from orchestrator.history.changes import changes
+from orchestrator.history.database import NAME, History
+from orchestrator.history.nights import Change
+
+REBUILD = "rebuild"
+NIGHTS_SHOWN = 60  # of a case: what fits on a line
+
+PlaceOption = Annotated[
+    Path, typer.Option("-o", metavar="DIR", help="Where the nights lie; default: nights.")
+]
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e compare nights/2026-01-30-020000 nights/2026-01-31-020000")
+@guarded
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A night, or any results.")],
+    now: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+) -> Exit:
+    """Say what changed from A to B, and which inputs. Exit code 1: B has new failures."""
+    old, new = files.read(before), files.read(now)
+    found = changes(new, old, {}, files.configs(now, new, before, old))
+    show(text.compared(old, new, found))
+    failed = any(each.change is Change.NEW_FAILURE for each in found.changed)
+    return Exit.KERNEL_WRONG if failed else Exit.GOOD
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e history\n"
+    "  klp-e2e history basic/reload-moved\n"
+    f"  klp-e2e history {REBUILD} -o nights"
+)
+@guarded
+def history(
+    case: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="CASE",
+            help="Part of 'JOB CASE', or a pattern such as '*/core basic/*'; "
+            f"'{REBUILD}': read every night's files into the database again.",
+        ),
+    ] = None,
+    place: PlaceOption = files.NIGHTS,
+) -> Exit:
+    """List the nights, newest first. Or show a case over the last of them."""
+    if not (place / NAME).exists() and not any(files.nights(place)):
+        raise UsageError(f"{place} has no nights", hint="name the place with -o DIR")
+    with History(place / NAME) as nights:
+        for line in nights.told:
+            complain(line)
+        if case is None:
+            show(text.nights(nights.totals()))
+        elif case == REBUILD:
+            _rebuild(nights, place)
+        else:
+            found = nights.case(case)
+            if not found:
+                raise UsageError(f"no case is called {case}", hint="try a part of its name")
+            show(text.cases(found, nights.names()[:NIGHTS_SHOWN]))
+    return Exit.GOOD
+
+
+def _rebuild(nights: History, place: Path) -> None:
+    rebuilt = nights.rebuild(place)
+    for line in rebuilt.unreadable:
+        complain(line)
+    print(f"{nights.path}: {rebuilt.nights} nights read, {len(nights.names())} known")

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The command that runs unattended, every night."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
+from orchestrator.errors import Exit
+from orchestrator.nightly import conduct, shown
+from orchestrator.report.progress import Reporter
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e nightly --dry-run\n"
+    "  klp-e2e nightly mine.toml -o nights --notify-command 'mail -s \"$KLP_E2E_SUBJECT\" me'"
+)
+@guarded
+def nightly(
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG.toml", help="Default: kernel-config/nightly.toml of ours."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", metavar="DIR", help="The place of all nights: nights/.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan, with what each job takes.")
+    ] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest night, which did not end.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Until another night on this machine has ended.")
+    ] = False,
+    notify_command: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CMD", help="A shell command that gets the mail's text on its standard input."
+        ),
+    ] = None,
+) -> Exit:
+    """Run a matrix of kernels, unattended. Tells what changed since the night before."""
+    wanted = conduct.asked(config, output, resume, wait, notify_command)
+    if dry_run:
+        show(shown.plan(conduct.planned(wanted), wanted))
+        return Exit.GOOD
+    with Reporter(Console(stderr=True)) as reporter:
+        ended = conduct.hold(wanted, reporter)
+    for trouble in ended.troubles:
+        complain(trouble)
+    show(shown.night(ended))
+    return conduct.exit_code(ended.night)

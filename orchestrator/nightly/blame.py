@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which patch, or commit, a new failure is to be blamed on: by bisect, where inputs have changed.
+
+ours      tonight's series, if a patch of it is new or has changed: it begins to fail with one
+theirs    the last good night's series, if a patch of it is gone or has changed: it begins to
+          pass with one, which is not what it was
+commits   the commits since the last good night, where the kernel comes from git
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+
+from orchestrator.commands.bisection import Found
+from orchestrator.history.nights import Blame, Job, KernelInput, Row
+
+_COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # source.sources: "6.1.0 (0123456789ab)"
+
+
+class Way(StrEnum):
+    OURS = "ours"
+    THEIRS = "theirs"
+    COMMITS = "commits"
+
+
+def ways(now: KernelInput, good: KernelInput | None) -> tuple[Way, ...]:
+    """In which ways to look, the cheapest first. Without a good night: the series as it is."""
+    if good is None:
+        return (Way.OURS,) if now.patches else ()
+    found = []
+    if any(good.patches.get(name) != digest for name, digest in now.patches.items()):
+        found.append(Way.OURS)
+    if any(now.patches.get(name) != digest for name, digest in good.patches.items()):
+        found.append(Way.THEIRS)
+    if commit(now) and commit(good) and commit(now) != commit(good):
+        found.append(Way.COMMITS)
+    return tuple(found)
+
+
+def commit(kernel: KernelInput) -> str:
+    """The commit that a kernel was made of, abbreviated; "" where it does not come from git."""
+    found = _COMMIT.search(kernel.source_version)
+    return found[1] if found else ""
+
+
+def command(
+    way: Way, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
+) -> tuple[str, ...]:
+    """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
+    words = ["bisect", *_option(job.command, "--arch"), "--kernel", job.source]
+    words += [*_option(shlex.split(row.reproduce), "--modules"), "--order", row.order]
+    series = [kept] if way is Way.THEIRS else list(job.series or ("none",))
+    words += [word for name in series for word in ("--series", name)]
+    if way is Way.COMMITS:
+        assert good is not None
+        words += ["--good", commit(good), "--bad", commit(now)]
+    return tuple(words)
+
+
+def _option(words: Sequence[str], name: str) -> Sequence[str]:
+    place = words.index(name)
+    return words[place : place + 2]
+
+
+def verdict(
+    way: Way, found: Found, now: KernelInput, good: KernelInput | None
+) -> tuple[str, str] | None:
+    """(patch or commit, one line); None when what it found does not explain the failure."""
+    several = f" (one of {len(found.culprits)})" if len(found.culprits) > 1 else ""
+    name = found.culprits[0]
+    if way is Way.THEIRS:
+        assert good is not None
+        same = now.patches.get(name)
+        if not found.before.fails or same == good.patches.get(name):
+            return None
+        what = "is gone" if same is None else "has changed"
+        return name, f"it passed with {name}, which {what}{several}"
+    if not found.after.fails:
+        return None
+    return name, f"it begins to fail with {name}{several}"
+
+
+def worth(
+    rows: Sequence[Row], kernels: Mapping[tuple[str, str], KernelInput], jobs: Mapping[str, Job]
+) -> tuple[Row, ...]:
+    """One row for each way of failing of a kernel on an architecture, that with the shortest
+    order: others that fail alike have the same cause. Scripts have no order to bisect by."""
+    best: dict[tuple[str, str, str], Row] = {}
+    for row in rows:
+        job = jobs[row.job]
+        bisectable = row.order and row.reproduce.startswith("klp-e2e run ")
+        if not bisectable or (job.kernel, job.arch) not in kernels:
+            continue
+        key = (job.kernel, job.arch, row.symptom)
+        if key not in best or len(row.order) < len(best[key].order):
+            best[key] = row
+    return tuple(best.values())
+
+
+def shared(blame: Blame, row: Row, rows: Sequence[Row], jobs: Mapping[str, Job]) -> list[Blame]:
+    """The blame for this row and for all that fail alike."""
+    mine = jobs[row.job]
+    return [
+        Blame(each.job, each.case, blame.patch, blame.told, blame.directory)
+        for each in rows
+        if each.symptom == row.symptom
+        and (jobs[each.job].kernel, jobs[each.job].arch) == (mine.kernel, mine.arch)
+    ]

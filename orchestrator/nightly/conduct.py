@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e nightly` does: the plan, the night, its history, its report. Prints nothing itself.
+
+DIR/history.sqlite, DIR/index.html     all nights
+DIR/NIGHT/night.json                   the plan, and what is known of it
+          jobs/JOB/, jobs/JOB.log      the results directory of each job, and what it printed
+          again/JOB/CASE/N/            further tries of a new failure
+          bisects/                     which patch is to blame
+          inputs/                      configurations and patches of its kernels
+          index.html, cases/, ...      the report: pages/site.py, announce/files.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.announce import files as announcements
+from orchestrator.announce import notify
+from orchestrator.commands import options, session
+from orchestrator.deadline import Deadline
+from orchestrator.errors import Exit, HarnessError, NoHistory, UsageError
+from orchestrator.history import changes, files
+from orchestrator.history.database import NAME, History
+from orchestrator.history.nights import (
+    Changes,
+    Job,
+    JobRecord,
+    Kind,
+    Night,
+    NightTotals,
+    Past,
+    State,
+)
+from orchestrator.nightly import inputs, night, plan, room
+from orchestrator.nightly.config import Config
+from orchestrator.nightly.inputs import Facts
+from orchestrator.nightly.night import Before, Limits, Shift
+from orchestrator.nouns import Arch
+from orchestrator.pages import site
+from orchestrator.report.directory import told
+from orchestrator.report.progress import Reporter
+from orchestrator.report.verdict import counts_as_failure
+from orchestrator.verdicts import Status
+
+OURS = "nightly.toml"  # in kernel-config/
+INTERRUPTED = "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class NightOptions:
+    file: Path
+    config: Config
+    arches: tuple[Arch, ...]  # of the whole matrix
+    nights: Path  # the place of all nights
+    resume: bool
+    wait: bool
+    notify: str  # a shell command, or ""
+
+    @property
+    def guests(self) -> int:
+        return self.config.guests or room.guests(self.arches)
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What there is to say of a night."""
+
+    night: Night
+    changes: Changes
+    page: Path
+    troubles: tuple[str, ...]  # of ours, which leave the verdict as it is: no history, no mail
+
+
+def asked(
+    file: Path | None, nights: Path | None, resume: bool, wait: bool, command: str | None
+) -> NightOptions:
+    """From what was typed. Raises UsageError when anything in the file cannot be."""
+    file = file or catalog.data_dir("kernel-config") / OURS
+    config = catalog.load_toml(file, Config)
+    if not config.matrix:
+        raise UsageError(f"{file}: it has no [[matrix]]", hint="kernel-config/nightly.toml is one")
+    with contextlib.chdir(file.absolute().parent):
+        arches = {a.name: a for m in config.matrix for a in options.arches(m.arches)}
+        for matrix in config.matrix:
+            for suite in matrix.suites:
+                options.suite_cases(suite)
+            options.module_sets(matrix.modules)
+            if matrix.explore is not None:
+                options.module_sets(matrix.explore.modules)
+    made = NightOptions(
+        file=file.absolute(),
+        config=config,
+        arches=tuple(arches.values()),
+        nights=(nights or files.NIGHTS).absolute(),
+        resume=resume,
+        wait=wait,
+        notify=command or "",
+    )
+    options.seconds(config.budget)
+    _for_bisects(config)
+    if all(job.kind is Kind.BUILD for job in jobs(made)):
+        raise UsageError(f"{file}: there is no job in it", hint="`suites`, or kselftest = true, …")
+    return made
+
+
+def _for_bisects(config: Config) -> float:
+    return options.seconds(config.bisect) if config.bisect else 0.0
+
+
+def jobs(wanted: NightOptions) -> tuple[Job, ...]:
+    """Every job of the matrix, in its order. Paths in the file are relative to where it lies."""
+
+    def targets(specs: Sequence[str]) -> Iterator[plan.Target]:
+        for arch in options.arches(specs):
+            yield plan.Target(arch.name, str(arch.file.absolute()) if arch.file else arch.name)
+
+    read = plan.Reading(targets, options.source, options.stack, options.seconds)
+    with contextlib.chdir(wanted.file.parent):
+        return plan.expand(wanted.config, read)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    jobs: tuple[Job, ...]  # in the order in which they are begun
+    left_out: frozenset[str]  # names of those for which there will be no time
+
+
+def planned(wanted: NightOptions) -> Planned:
+    """For --dry-run. What has changed since the last night is not looked up."""
+    before = _before(wanted.nights, "", [])
+    ordered = plan.ordered(jobs(wanted), before.last, {}, before.seconds)
+    out = plan.left_out(ordered, options.seconds(wanted.config.budget), wanted.guests)
+    return Planned(ordered, frozenset(job.name for job in out))
+
+
+def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
+    """The night, or the rest of one. Raises HarnessError: another one runs, or the disk is full;
+    UsageError when there is none to go on with."""
+    troubles: list[str] = []
+    with told(wanted.nights):
+        wanted.nights.mkdir(parents=True, exist_ok=True)
+    with room.alone(wanted.wait, reporter.say):
+        shift = _shift(wanted, troubles, reporter)
+        try:
+            shift.run(wanted.guests)
+            shift.end("")
+        except (KeyboardInterrupt, HarnessError) as trouble:
+            with contextlib.suppress(HarnessError):  # a full disk has been told
+                shift.end(str(trouble) or INTERRUPTED)
+                report(wanted.nights, shift.night, troubles)
+            raise
+        ended = report(wanted.nights, shift.night, troubles)
+        room.prune(wanted.nights, wanted.config.keep_nights, shift.night.name)
+        if wanted.notify:
+            try:
+                notify.send(wanted.notify, shift.place, ended.night, ended.changes)
+            except HarnessError as trouble:
+                troubles.append(trouble.whole)
+    return replace(ended, troubles=tuple(troubles))
+
+
+def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shift:
+    """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
+    held = _unfinished(wanted.nights) if wanted.resume else None
+    name = held.name if held else _name(wanted.nights)
+    place = wanted.nights / name
+    before = _before(wanted.nights, name, troubles)
+    wanted_jobs = tuple(r.job for r in held.jobs) if held else jobs(wanted)
+    facts, missing = night.look(wanted_jobs, reporter)
+    if held is None:
+        held = _begun(wanted, name, before, facts)
+        with told(place):
+            place.mkdir()
+    records = tuple(_possible(record, missing) for record in held.jobs)
+    held = replace(held, jobs=records, finished=None, trouble="")
+    for job in wanted_jobs:
+        if job.kind is Kind.BUILD and night.key(job) in facts:
+            inputs.keep_series(place, job, facts[night.key(job)])
+    files.write(place, held)
+    config = wanted.config
+    deadline = Deadline.after(options.seconds(config.budget))
+    limits = Limits(deadline, _for_bisects(config), config)
+    return Shift(place, held, facts, Before(wanted.nights, before.past), limits, reporter)
+
+
+def _begun(
+    wanted: NightOptions,
+    name: str,
+    before: _Known,
+    facts: Mapping[tuple[str, str], Facts],
+) -> Night:
+    """A night with its plan."""
+    changed = {}
+    for kernel in before.last.kernels if before.last else ():
+        for job in jobs(wanted):
+            if (job.kernel, job.arch) == (kernel.kernel, kernel.arch) and night.key(job) in facts:
+                what = inputs.differences(facts[night.key(job)], kernel)
+                changed[job.kernel, job.arch] = what
+    ordered = plan.ordered(jobs(wanted), before.last, changed, before.seconds)
+    return Night(
+        name=name,
+        started=time.time(),
+        finished=None,
+        tool=session.version(),
+        host=session.host_line(),
+        config=str(wanted.file),
+        budget=options.seconds(wanted.config.budget),
+        jobs=tuple(map(JobRecord, ordered)),
+    )
+
+
+def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobRecord:
+    """Skipped from the start where its kernel's source or series cannot be had."""
+    why = missing.get(night.key(record.job))
+    if why is None or record.state in (State.ENDED, State.SKIPPED):
+        return record
+    return replace(record, state=State.SKIPPED, reason=why)
+
+
+def _name(nights: Path) -> str:
+    """After the time; and after every night there is, whatever the clock says."""
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    last = max((path.name for path in files.nights(nights)), default="")
+    return name if name > last else f"{last}.1"
+
+
+def _unfinished(nights: Path) -> Night:
+    """The newest night, if it has not ended. Raises UsageError."""
+    places = list(files.nights(nights))
+    found = files.read(places[-1]) if places else None
+    if found is None or found.finished is not None:
+        what = f"{found.name} has ended" if found else "there is no night"
+        raise UsageError(
+            f"nothing to go on with in {nights}: {what}", hint="without --resume a night begins"
+        )
+    return found
+
+
+# --- what earlier nights tell, what later ones are to know ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    past: Mapping[tuple[str, str], Sequence[Past]]
+    took: Mapping[str, Sequence[float]]  # job -> seconds, newest first
+    last: Night | None
+
+    def seconds(self, job: str) -> Sequence[float]:
+        return self.took.get(job, ())
+
+
+def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
+    """What there is to know before the night of this name; without a history that can be read, what
+    the last night's files tell."""
+    last = _last(nights, name)
+    past: Mapping[tuple[str, str], Sequence[Past]] = {}
+    took: dict[str, Sequence[float]] = {}
+    if nights.is_dir():
+        try:
+            with History(nights / NAME) as history:
+                troubles += history.told
+                past = history.past(name)
+                took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
+        except NoHistory as trouble:
+            troubles.append(f"{trouble}; the night goes on without")
+    if not past and last is not None:
+        past = {
+            (r.job, r.case): (Past(last.name, r.status, r.seconds, r.symptom),) for r in last.rows
+        }
+    return _Known(past, took, last)
+
+
+def _last(nights: Path, name: str) -> Night | None:
+    """The last night before that one whose files can be read."""
+    for place in reversed([path for path in files.nights(nights) if path.name != name]):
+        with contextlib.suppress(UsageError):
+            return files.read(place)
+    return None
+
+
+def report(nights: Path, found: Night, troubles: list[str]) -> Ended:
+    """Everything that is written of a night. Without history it is compared with the last one."""
+    before = _last(nights, found.name)
+    known = _before(nights, found.name, [])
+    place = nights / found.name
+    both = files.configs(place, found, nights / before.name, before) if before else {}
+    news = changes.changes(found, before, known.past, both)
+    files.write_changes(place, news)
+    totals: tuple[NightTotals, ...] = ()
+    try:
+        with History(nights / NAME) as history:
+            history.add(found)
+            totals = history.totals()
+    except NoHistory as trouble:
+        troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
+    page = site.write(nights, found, news, totals, known.past)
+    announcements.write(place, found, news)
+    return Ended(found, news, page, tuple(troubles))
+
+
+def exit_code(found: Night) -> Exit:
+    """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when something did
+    not get its verdict, or nothing ran; what there was no time for is planned so."""
+    if found.trouble == INTERRUPTED:
+        return Exit.INTERRUPTED
+    builds = {r.job.name for r in found.jobs if r.job.kind is Kind.BUILD}
+    wrong = [row for row in found.rows if counts_as_failure(row.status, strict=False)]
+    if any(row.job not in builds for row in wrong):
+        return Exit.KERNEL_WRONG
+    if wrong:
+        return Exit.BUILD
+    proven = [row for row in found.rows if row.job not in builds and row.status is Status.PASS]
+    spoilt = any(row.status is Status.ERROR for row in found.rows)
+    return Exit.HARNESS if spoilt or found.trouble or not proven else Exit.GOOD

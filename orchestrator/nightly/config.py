@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The file that says what a night does; kernel-config/nightly.toml is one, with comments. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orchestrator.explore.survey import Strategy
+
+
+@dataclass(frozen=True, slots=True)
+class Exploring:
+    """What `klp-e2e explore` is told."""
+
+    modules: tuple[str, ...] = ("all",)
+    budget: str = "20m"  # of each kernel and architecture
+    strategy: Strategy = Strategy.EXHAUSTIVE
+    races: bool = False
+    burst: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Matrix:
+    """Every kernel with every series on every architecture; and what is done with each."""
+
+    kernels: tuple[str, ...]  # debian:6.1, git:URL#branch, ...
+    series: tuple[str | tuple[str, ...], ...]  # one, or several on top of one another; "none"
+    arches: tuple[str, ...] = ()  # names or files; empty: all that are taken by default
+    suites: tuple[str, ...] = ("core",)
+    modules: tuple[str, ...] = ()  # only these module sets' orders of the suites; empty: all
+    explore: Exploring | None = None
+    kselftest: bool = False
+    malformed: bool = False
+    ablate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    matrix: tuple[Matrix, ...]
+    budget: str = "8h"  # for the whole night
+    retries: int = 2  # of a new failure, each from a cold boot
+    bisect: str = "30m"  # for all bisects of a night; "": none
+    guests: int = 0  # side by side; 0: by free cores and memory
+    keep_nights: int = 30  # whose files are kept; the history keeps what they were
+    keep_free: float = 10.0  # GiB that must be free before anything is begun

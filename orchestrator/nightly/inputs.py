@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernels of a night are made from: looked up before it begins, and kept with it.
+
+NIGHT/inputs/KERNEL.config          the final configuration
+NIGHT/inputs/series/KERNEL/         the patches, as one quilt directory
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.history.nights import Job, KernelInput
+from orchestrator.report import directory, explored, tried
+from orchestrator.report.directory import told
+from orchestrator.source import series
+from orchestrator.source.patches import Patch
+from orchestrator.source.sources import fetch
+from orchestrator.verdicts import Run
+
+INPUTS = Path("inputs")
+SERIES = INPUTS / "series"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a kernel before it is built."""
+
+    source_version: str
+    patches: tuple[Patch, ...]
+
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """File name -> digest, in the order applied; a name that two series have gets a number."""
+        found: dict[str, str] = {}
+        for name, patch in zip(names(self.patches), self.patches, strict=True):
+            found[name] = hashlib.sha256(patch.raw).hexdigest()
+        return found
+
+
+def look(job: Job, say: Callable[[str], None]) -> Facts:
+    """Raises UsageError and HarnessError: no such source or series, or it cannot be had."""
+    tree = fetch(job.source, say=say)
+    patches = [patch for name in job.series for patch in series.resolve(name, tree.kernel).patches]
+    return Facts(tree.version, tuple(patches))
+
+
+def names(patches: tuple[Patch, ...]) -> tuple[str, ...]:
+    """File names, no two the same."""
+    found: dict[str, None] = {}
+    for patch in patches:
+        name, number = Path(patch.name).name, 1
+        while name in found:
+            number += 1
+            name = f"{number}-{Path(patch.name).name}"
+        found[name] = None
+    return tuple(found)
+
+
+def slug(job: Job) -> str:
+    """KERNEL and architecture as a file name."""
+    return job.name.rpartition("/")[0].replace("/", ".")
+
+
+def keep_series(place: Path, job: Job, facts: Facts) -> None:
+    """The patches in the night's directory, to be bisected when they are no longer what they were.
+
+    Raises HarnessError when they cannot be written.
+    """
+    kept = place / SERIES / slug(job)
+    if not facts.patches or (kept / "series").exists():
+        return
+    with told(kept):
+        kept.mkdir(parents=True, exist_ok=True)
+        for name, patch in zip(names(facts.patches), facts.patches, strict=True):
+            (kept / name).write_bytes(patch.raw)
+    directory.write(kept / "series", "".join(f"{name}\n" for name in facts.digests))
+
+
+def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
+    """What the job's kernel was made from, with its configuration kept in the night's directory;
+    None where the job got no kernel."""
+    run = begun(place / "jobs" / job.name)
+    kernel = next((kernel for kernel in run.kernels if kernel.arch == job.arch), None)
+    if kernel is None:
+        return None
+    config = INPUTS / f"{slug(job)}.config"
+    with told(place / config):
+        (place / INPUTS).mkdir(exist_ok=True)
+        if kernel.config.exists():
+            shutil.copyfile(kernel.config, place / config)
+    return KernelInput(
+        kernel=job.kernel,
+        arch=job.arch,
+        source_version=kernel.source_version,
+        release=kernel.release,
+        patches=facts.digests,
+        config=str(config) if (place / config).exists() else "",
+        compiler=kernel.compiler,
+        qemu=run.qemu.get(job.arch, ""),
+    )
+
+
+def begun(place: Path) -> Run:
+    """The run whose results directory this is, of whatever command. Raises UsageError."""
+    if (place / explored.DOCUMENT).exists():
+        return explored.load(place).run
+    if (place / tried.DOCUMENT).exists():
+        return tried.load(place).run
+    return directory.read(place)[0]
+
+
+def differences(facts: Facts, before: KernelInput) -> str:
+    """What is not as it was, in words; "" when nothing is."""
+    now = facts.digests
+    found = []
+    if facts.source_version != before.source_version:
+        found.append(f"{before.source_version} is {facts.source_version} now")
+    found += [f"{name} is new" for name in now if name not in before.patches]
+    found += [f"{name} is gone" for name in before.patches if name not in now]
+    found += [f"{n} has changed" for n in now if before.patches.get(n, now[n]) != now[n]]
+    return "; ".join(found)
+
+
+def known(place: Path, job: Job) -> Path | None:
+    """The patches that a night kept of the job's kernel, a quilt directory, where it has them."""
+    kept = place / SERIES / slug(job)
+    return kept if (kept / "series").exists() else None

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One command of klp-e2e as a process of its own: begun, gone on with, ended, and what it left.
+
+A process of its own, so that nothing that goes wrong in one job ends the night, and so that a job
+is a line that anybody can paste.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orchestrator
+from orchestrator.deadline import Deadline
+from orchestrator.errors import Exit, UsageError
+from orchestrator.history import changes, files
+from orchestrator.history.nights import JobRecord, Kind, Row
+from orchestrator.host import process
+from orchestrator.nightly import inputs
+from orchestrator.report import directory, explored, tried
+from orchestrator.verdicts import Status
+
+JOBS = Path("jobs")
+LEFT = "(what was left)"  # the case that stands for all that had no time
+GRACE = 30.0  # seconds for a job to end its guests and to write what it knows
+POLL = 0.1
+TAIL = 2000  # bytes of a log that tell why a job ended
+# Ourselves, whatever lies in the working directory: -P keeps that off the path.
+PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
+HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
+QUIET = (Exit.GOOD, Exit.KERNEL_WRONG)  # the results tell; any other exit code tells of trouble
+RESUMED = {Kind.EXPLORE: explored.DOCUMENT, Kind.ABLATE: tried.DOCUMENT}  # by --resume DIR
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """code: None when we ended it; `why` says what for."""
+
+    code: int | None
+    why: str = ""
+
+
+def directory_of(night: Path, record: JobRecord) -> Path:
+    return night / JOBS / record.job.name
+
+
+def log_of(night: Path, record: JobRecord) -> Path:
+    """What the job printed."""
+    place = directory_of(night, record)
+    return place.with_name(f"{place.name}.log")
+
+
+def command(night: Path, record: JobRecord) -> tuple[str, ...]:
+    """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
+
+    A directory that cannot be read any more is removed: the job begins anew.
+    """
+    job, place = record.job, directory_of(night, record)
+    if job.kind is Kind.BUILD:
+        return job.command
+    if place.exists():
+        try:
+            inputs.begun(place)
+        except UsageError:
+            with directory.told(place):
+                shutil.rmtree(place)
+    if job.kind not in RESUMED:
+        return (*job.command, "-o", str(place), "--continue")
+    if (place / RESUMED[job.kind]).exists():
+        return (str(job.kind), "--resume", str(place))
+    return (*job.command, "-o", str(place))
+
+
+def carry_out(
+    words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
+) -> Ended:
+    """Run it to its end; ends it when `stop` is set or the deadline has passed."""
+    with directory.told(log):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("a") as file:
+            file.write(f"$ klp-e2e {shlex.join(words)}\n")
+    with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
+        while (code := running.poll()) is None:
+            late = deadline is not None and deadline.passed
+            if stop.is_set() or late:
+                running.end(GRACE)
+                return Ended(None, "the night's time was up" if late else "interrupted")
+            time.sleep(POLL)
+    return Ended(code)
+
+
+def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
+    """What the job found out: its cases, and a row that tells why it did not get to the end."""
+    job, place = record.job, directory_of(night, record)
+    found = files.rows(place, job.name, str(JOBS / job.name)) if place.exists() else ()
+    if job.kind is Kind.BUILD and ended.code == Exit.GOOD:
+        return (Row(job.name, "build", Status.PASS, reproduce=_line(record)),)
+    if ended.code is None:
+        return (*found, Row(job.name, LEFT, Status.SKIP, ended.why))
+    stopped = _trouble(place)
+    told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
+    if told and not stopped:
+        return found
+    status = Status.FAIL if ended.code == Exit.BUILD else Status.ERROR
+    why = stopped or _last_words(log_of(night, record))
+    case = "build" if job.kind is Kind.BUILD else f"({job.kind})"
+    row = Row(job.name, case, status, f"{job.kind} ended with {ended.code}: {why}")
+    row = replace(row, symptom=changes.symptom(row.reason), reproduce=_line(record))
+    return (*found, row)
+
+
+def _line(record: JobRecord) -> str:
+    return shlex.join(("klp-e2e", *record.job.command))
+
+
+def _trouble(place: Path) -> str:
+    """Why what lies there ended early."""
+    try:
+        return inputs.begun(place).trouble if place.exists() else ""
+    except UsageError as trouble:
+        return str(trouble)
+
+
+def _last_words(log: Path) -> str:
+    """The message a command of ours ends with: the last line that is not indented, and its hint."""
+    with directory.told(log), log.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
+        lines = file.read().decode(errors="replace").splitlines()
+    told = [line for line in lines if line.startswith("klp-e2e: ")]
+    return told[-1].removeprefix("klp-e2e: ") if told else (lines[-1] if lines else "no word")

@@ -1,0 +1,299 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One night, from its plan to its report; every step is on disk before the next one begins.
+
+A night that was killed at any moment is gone on with by its night.json: jobs that ended stay as
+they are, that under way goes on with what its own directory has.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator.commands import bisection
+from orchestrator.deadline import Deadline
+from orchestrator.errors import KlpError, UsageError
+from orchestrator.history import files
+from orchestrator.history.nights import (
+    Blame,
+    Job,
+    JobRecord,
+    KernelInput,
+    Kind,
+    Night,
+    Past,
+    Row,
+    State,
+)
+from orchestrator.nightly import again, blame, inputs, jobs, room
+from orchestrator.nightly.config import Config
+from orchestrator.nightly.crew import Crew, Lane, Task
+from orchestrator.nightly.inputs import Facts
+from orchestrator.report.progress import Reporter
+from orchestrator.report.verdict import duration
+from orchestrator.verdicts import Status
+
+BISECTS = Path("bisects")
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What earlier nights tell this one."""
+
+    nights: Path  # the place of nights
+    past: Mapping[tuple[str, str], Sequence[Past]]  # (job, case) -> newest first
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Seconds and GiB; `deadline` of the whole night."""
+
+    deadline: Deadline
+    bisect: float
+    config: Config
+
+
+class Shift:
+    """The work of one night. `run` it once; `night` is what is known at any time."""
+
+    def __init__(
+        self,
+        place: Path,
+        night: Night,
+        facts: Mapping[tuple[str, str], Facts],
+        before: Before,
+        limits: Limits,
+        reporter: Reporter,
+    ) -> None:
+        self.place = place
+        self.night = night
+        self._facts = facts  # (source, series as one text) -> what is known of it
+        self._before = before
+        self._limits = limits
+        self._reporter = reporter
+        self._mutex = threading.Lock()
+        self._crew: Crew
+
+    def run(self, guests: int) -> None:
+        """Every job that has not ended. Raises HarnessError when the disk is full."""
+        self._crew = Crew(guests)
+        for record in self.night.jobs:
+            if record.state in (State.WAITING, State.RUNNING):
+                lane = Lane.BUILD if record.job.kind is Kind.BUILD else Lane.GUEST
+                ready = functools.partial(self._built, record.job)
+                self._crew.add(Task(lane, functools.partial(self._job, record.job), ready))
+        for row in again.to_try(self.night.rows, self._before.past, self._limits.config.retries):
+            self._try_again(row)
+        self._crew.run()
+        self._blame()
+
+    def end(self, trouble: str) -> None:
+        """Say so; a night that was interrupted, or killed by a full disk, can be gone on with."""
+        finished = None if trouble else time.time()
+        self._update(lambda night: replace(night, finished=finished, trouble=trouble))
+
+    # --- what is known ---------------------------------------------------------------------------
+
+    def _update(self, change: Callable[[Night], Night]) -> None:
+        with self._mutex:
+            self.night = change(self.night)
+            files.write(self.place, self.night)
+
+    def _record(self, job: Job) -> JobRecord:
+        return next(record for record in self.night.jobs if record.job.name == job.name)
+
+    def _set(self, job: Job, **what: object) -> None:
+        def change(night: Night) -> Night:
+            records = (
+                replace(record, **what) if record.job.name == job.name else record  # type: ignore[arg-type]  # fields by name, from this module only
+                for record in night.jobs
+            )
+            return replace(night, jobs=tuple(records))
+
+        self._update(change)
+
+    def _build_of(self, job: Job) -> JobRecord | None:
+        same = (
+            record
+            for record in self.night.jobs
+            if record.job.kind is Kind.BUILD
+            and (record.job.kernel, record.job.arch) == (job.kernel, job.arch)
+        )
+        return next(same, None)
+
+    def _built(self, job: Job) -> bool:
+        """Whether it can begin, or need not: its kernel's build has ended, well or not."""
+        build = self._build_of(job)
+        if job.kind is Kind.BUILD or build is None:
+            return True
+        return build.state in (State.ENDED, State.SKIPPED)
+
+    # --- one job ---------------------------------------------------------------------------------
+
+    def _job(self, job: Job) -> None:
+        why = self._hindered(job)
+        if why:
+            self._set(job, state=State.SKIPPED, reason=why)
+            self._say(f"SKIP  {job.name}: {why}")
+            return
+        record = self._record(job)
+        words = jobs.command(self.place, record)
+        started, began = time.time(), time.monotonic()
+        self._set(job, state=State.RUNNING, started=started)
+        log = jobs.log_of(self.place, record)
+        ended = jobs.carry_out(words, log, self._crew.stop, self._limits.deadline)
+        if self._crew.stop.is_set():
+            return  # it stays RUNNING: a night that goes on goes on with it
+        found = jobs.rows(self.place, record, ended)
+        facts = self._facts[key(job)]
+        made = None
+        if job.kind is not Kind.BUILD and jobs.directory_of(self.place, record).exists():
+            made = inputs.of_run(self.place, job, facts)
+        seconds = time.monotonic() - began
+
+        def change(night: Night) -> Night:
+            others = tuple(row for row in night.rows if row.job != job.name)
+            known = {(kernel.kernel, kernel.arch) for kernel in night.kernels}
+            more = (made,) if made and (made.kernel, made.arch) not in known else ()
+            return replace(night, rows=(*others, *found), kernels=(*night.kernels, *more))
+
+        self._update(change)
+        self._set(
+            job,
+            state=State.ENDED,
+            reason=ended.why,
+            exit_code=ended.code,
+            finished=started + seconds,  # the wall clock may have been set meanwhile
+        )
+        self._say(f"ended {job.name}: {summary(found)}, {duration(seconds)}")
+        for row in again.to_try(found, self._before.past, self._limits.config.retries):
+            self._try_again(row)
+
+    def _hindered(self, job: Job) -> str:
+        """Why it is not begun, "" where nothing is in the way."""
+        build = self._build_of(job)
+        if job.kind is not Kind.BUILD and build is not None and build.exit_code != 0:
+            return f"its kernel was not built: {build.reason or 'see the build'}"
+        left = self._limits.deadline.left()
+        if job.estimate > left and not self._record(job).started:
+            takes = f"it takes about {duration(job.estimate)}"
+            return f"the night's time is up: {takes}, and {duration(left)} are left"
+        return room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+
+    def _say(self, line: str) -> None:
+        done = sum(r.state in (State.ENDED, State.SKIPPED) for r in self.night.jobs)
+        self._reporter.say(line)
+        self._reporter.advance("jobs", done, len(self.night.jobs))
+
+    # --- a failure that is new -------------------------------------------------------------------
+
+    def _try_again(self, row: Row) -> None:
+        self._crew.add(Task(Lane.GUEST, functools.partial(self._again, row)), first=True)
+
+    def _again(self, row: Row) -> None:
+        def carry_out(words: Sequence[str], log: Path) -> bool:
+            ended = jobs.carry_out(words, log, self._crew.stop, self._limits.deadline)
+            return ended.code is not None
+
+        for now in again.tries(self.place, row, self._limits.config.retries, carry_out):
+            self._update(functools.partial(with_row, row=now))
+            self._reporter.say(
+                f"again {row.job} {row.case}: failed {now.failed} of {now.runs} times"
+            )
+
+    def _blame(self) -> None:
+        """Bisect what is new and fails, a kind of failure at a time, while there is time."""
+        by_name = {record.job.name: record.job for record in self.night.jobs}
+        kernels = {(kernel.kernel, kernel.arch): kernel for kernel in self.night.kernels}
+        past = self._before.past
+        fresh = [
+            row
+            for row in self.night.rows
+            if row.status is Status.FAIL and again.is_new(row, past.get((row.job, row.case), ()))
+        ]
+        blamed = {(found.job, found.case) for found in self.night.blames}
+        end = self._limits.deadline.sooner(self._limits.bisect)
+        for number, row in enumerate(blame.worth(fresh, kernels, by_name), len(blamed) + 1):
+            if (row.job, row.case) in blamed:
+                continue
+            if end.passed:
+                return
+            found = self._bisected(by_name[row.job], row, f"{number:02}", end)
+            more = blame.shared(found, row, fresh, by_name)
+            self._update(functools.partial(with_blames, blames=more))
+            self._reporter.say(f"blame {row.job} {row.case}: {found.told}")
+
+    def _bisected(self, job: Job, row: Row, name: str, end: Deadline) -> Blame:
+        now = next(k for k in self.night.kernels if (k.kernel, k.arch) == (job.kernel, job.arch))
+        good, kept = self._last_good(job, row)
+        why = "no input that can be bisected has changed"
+        for way in blame.ways(now, good):
+            if way is blame.Way.THEIRS and kept is None:
+                continue
+            place = self.place / BISECTS / f"{name}-{way}"
+            words = [*blame.command(way, job, row, str(kept), now, good), "-o", str(place)]
+            log = place.with_name(f"{place.name}.log")
+            ended = jobs.carry_out(words, log, self._crew.stop, end)
+            if ended.code is None:
+                return Blame(row.job, row.case, "", "the time for bisects was up", "")
+            why = "a bisect of what has changed explains it by nothing"
+            if ended.code == 0:
+                told = blame.verdict(way, bisection.kept(place), now, good)
+                if told is not None:
+                    where = str(place.relative_to(self.place))
+                    return Blame(row.job, row.case, *told, where)
+        return Blame(row.job, row.case, "", why, "")
+
+    def _last_good(self, job: Job, row: Row) -> tuple[KernelInput | None, Path | None]:
+        """What the kernel was made of in the last night in which the case passed, and its patches,
+        where they were kept."""
+        for past in self._before.past.get((row.job, row.case), ()):
+            if past.status in (Status.PASS, Status.KNOWN):
+                place = self._before.nights / past.night
+                try:
+                    kernels = files.read(place).kernels
+                except UsageError:  # its files are gone
+                    return None, None
+                mine = [k for k in kernels if (k.kernel, k.arch) == (job.kernel, job.arch)]
+                return (mine[0] if mine else None), inputs.known(place, job)
+        return None, None
+
+
+def key(job: Job) -> tuple[str, str]:
+    """By which kernels that are made of the same are known."""
+    return job.source, " + ".join(job.series)
+
+
+def with_row(night: Night, row: Row) -> Night:
+    """The night with the row in the place of what it was."""
+    rows = (row if (r.job, r.case) == (row.job, row.case) else r for r in night.rows)
+    return replace(night, rows=tuple(rows))
+
+
+def with_blames(night: Night, blames: Sequence[Blame]) -> Night:
+    return replace(night, blames=(*night.blames, *blames))
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """`86 PASS, 3 KNOWN`"""
+    counts = {status: sum(row.status is status for row in rows) for status in Status}
+    return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "done"
+
+
+def look(
+    plan: Sequence[Job], reporter: Reporter
+) -> tuple[dict[tuple[str, str], Facts], dict[tuple[str, str], str]]:
+    """(what each kernel is made of, why what of some cannot be had)."""
+    facts: dict[tuple[str, str], Facts] = {}
+    troubles: dict[tuple[str, str], str] = {}
+    for job in plan:
+        if key(job) not in facts and key(job) not in troubles:
+            try:
+                facts[key(job)] = inputs.look(job, reporter.say)
+            except KlpError as trouble:
+                troubles[key(job)] = str(trouble)
+    return facts, troubles

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From the matrix to a list of jobs, the most valuable first. Pure."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.history.nights import Job, Kind, Night, State
+from orchestrator.nightly.config import Config, Matrix
+from orchestrator.verdicts import Status
+
+# Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
+GUESSES: Mapping[Kind, float] = {
+    Kind.BUILD: 900,
+    Kind.SUITE: 120,
+    Kind.KSELFTEST: 120,
+    Kind.MALFORMED: 180,
+    Kind.EXPLORE: 1200,
+    Kind.ABLATE: 1800,
+}
+# Within one class of value: what says most in least time first.
+RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
+WRONG = (Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR)
+_NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An architecture as the matrix has it."""
+
+    name: str
+    spec: str  # as --arch takes it
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the words of a configuration stand for, wherever a job runs. Each raises UsageError."""
+
+    targets: Callable[[Sequence[str]], Iterable[Target]]  # `arches` of a matrix
+    source: Callable[[str], str]
+    stack: Callable[[Sequence[str]], tuple[str, ...]]  # of series; empty: the bare kernel
+    seconds: Callable[[str], float]
+
+
+def expand(config: Config, read: Reading) -> tuple[Job, ...]:
+    """Every job of the matrix once, in its order: of each kernel the build first."""
+    found: dict[tuple[str, ...], Job] = {}
+    names: set[str] = set()
+    for matrix in config.matrix:
+        for source in matrix.kernels:
+            for stack in matrix.series:
+                series = (stack,) if isinstance(stack, str) else stack
+                for target in read.targets(matrix.arches):
+                    for job in _jobs(matrix, source, series, target, read):
+                        if job.command in found:
+                            continue
+                        name, number = job.name, 1
+                        while name in names:
+                            number += 1
+                            name = f"{job.name}-{number}"
+                        names.add(name)
+                        found[job.command] = replace(job, name=name)
+    return tuple(found.values())
+
+
+def _jobs(
+    matrix: Matrix,
+    source: str,
+    series: tuple[str, ...],
+    target: Target,
+    read: Reading,
+) -> Iterator[Job]:
+    stack, tree = read.stack(series), read.source(source)
+    kernel = " + ".join((source, *(series if stack else ())))
+    place = "/".join(_path(part) for part in (kernel.replace(" + ", "+"), target.name))
+    words = [word for name in stack or ("none",) for word in ("--series", name)]
+    where = ("--arch", target.spec, "--kernel", tree, *words)
+
+    def job(kind: Kind, what: str, *extra: str, estimate: float | None = None) -> Job:
+        return Job(
+            name=f"{place}/{_path(what)}",
+            kind=kind,
+            kernel=kernel,
+            source=tree,
+            series=stack,
+            arch=target.name,
+            what=what,
+            command=(str(kind), *where, *extra),
+            estimate=GUESSES[kind] if estimate is None else estimate,
+            why="",
+        )
+
+    yield job(Kind.BUILD, "build")
+    for suite in matrix.suites:
+        if not matrix.modules:
+            yield job(Kind.SUITE, suite, "--suite", suite)
+        for module_set in matrix.modules:
+            what = f"{suite} {module_set}"
+            yield job(Kind.SUITE, what, "--suite", suite, "--modules", module_set)
+    if matrix.kselftest:
+        yield job(Kind.KSELFTEST, "kselftest")
+    if matrix.malformed:
+        yield job(Kind.MALFORMED, "malformed")
+    if matrix.explore is not None:
+        told = matrix.explore
+        words = [word for name in told.modules for word in ("--modules", name)]
+        words += ["--budget", told.budget, "--strategy", told.strategy, "--guests", "1"]
+        words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
+        what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
+        yield job(Kind.EXPLORE, what, *words, estimate=read.seconds(told.budget))
+    if matrix.ablate:
+        yield job(Kind.ABLATE, "ablate")
+
+
+def _path(text: str) -> str:
+    """A part of a path that says what `text` says; never "." or ".."."""
+    return _NOT_IN_PATHS.sub("-", text).strip("-.") or "x"
+
+
+# --- the most valuable first ---------------------------------------------------------------------
+
+
+def ordered(
+    jobs: Sequence[Job],
+    last: Night | None,
+    changed: Mapping[tuple[str, str], str],
+    took: Callable[[str], Sequence[float]],
+) -> tuple[Job, ...]:
+    """What failed last night, then what has changed since, then what did not run, then the rest;
+    each with its estimate and why it stands where it stands. A build comes before its first user.
+
+    `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
+    job took in earlier nights, in seconds, newest first.
+    """
+    wrong = {row.job for row in last.rows if row.status in WRONG} if last else set()
+    ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
+    classed: list[tuple[int, int, int, Job]] = []
+    for number, job in enumerate(jobs):
+        before = took(job.name)
+        estimate = statistics.median(before) if before else job.estimate
+        value, why = _value(job, wrong, ran, changed.get((job.kernel, job.arch), ""))
+        made = replace(job, estimate=estimate, why=why)
+        classed.append((value, RANK.index(job.kind), number, made))
+    first = {
+        (job.kernel, job.arch): place
+        for *place, job in sorted(classed, key=lambda each: each[:3], reverse=True)
+        if job.kind is not Kind.BUILD
+    }
+
+    def key(each: tuple[int, int, int, Job]) -> tuple[list[int], int]:
+        *own, job = each
+        if job.kind is Kind.BUILD:
+            return first.get((job.kernel, job.arch), own), 0
+        return own, 1
+
+    return tuple(job for *_, job in sorted(classed, key=key))
+
+
+def _value(job: Job, wrong: set[str], ran: set[str] | None, changed: str) -> tuple[int, str]:
+    if ran is None:
+        return 3, "the first night"
+    if job.name in wrong:
+        return 0, "failed last night"
+    if changed:
+        return 1, f"changed since: {changed}"
+    if job.name not in ran:
+        return 2, "did not run last night"
+    return 3, "as last night"
+
+
+def left_out(jobs: Sequence[Job], budget: float, lanes: int) -> tuple[Job, ...]:
+    """What will not fit, as far as the estimates can tell: builds on a lane of their own, the rest
+    on so many others, each job where it can begin first."""
+    free = {True: [0.0], False: [0.0] * lanes}
+    built: dict[tuple[str, str], float] = {}
+    out = []
+    for job in jobs:
+        build = job.kind is Kind.BUILD
+        mine = free[build]
+        lane = mine.index(min(mine))
+        begin = max(mine[lane], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
+        if begin + job.estimate > budget:
+            out.append(job)
+            continue
+        mine[lane] = begin + job.estimate
+        if build:
+            built[job.kernel, job.arch] = mine[lane]
+    return tuple(out)

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What starts nights by itself: systemd's units by systemd's own check, and what CI jobs make of
+our nightly.toml. No timer is ever started here: systemctl is a fake."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+from typer.testing import CliRunner
+
+from orchestrator.catalog import load_toml
+from orchestrator.cli import timer
+from orchestrator.errors import Exit
+from orchestrator.host import process
+from orchestrator.nightly.config import Config
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = "mail -s \"$KLP_E2E_SUBJECT\" 'a%h' \\ | cat\n; echo ${HOME} %% é"
+
+
+@pytest.fixture
+def systemctl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Makes a systemctl of a shell script, which logs what it is called with; the log."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("KLP_E2E_CACHE", raising=False)
+
+    def make(body: str) -> Path:
+        programs = tmp_path / "bin"
+        programs.mkdir(exist_ok=True)
+        fake = programs / "systemctl"
+        fake.write_text(f'#!/bin/sh\necho "$*" >>{tmp_path}/log\n{body}\n')
+        fake.chmod(0o755)
+        monkeypatch.setenv("PATH", str(programs), prepend=":")
+        return tmp_path / "log"
+
+    return make
+
+
+def verified(place: Path, tmp_path: Path) -> str:
+    """What systemd finds wrong with the units that lie there."""
+    runtime = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    units = sorted(place.iterdir())
+    done = process.run(["systemd-analyze", "--user", "verify", *units], env=runtime, check=False)
+    return done.output + done.errors
+
+
+def test_systemd_takes_the_units_whatever_is_in_them(tmp_path: Path) -> None:
+    program = str(Path(sys.executable).with_name("klp-e2e"))
+    command = [program, "nightly", "/a b/%n.toml", "--notify-command", HOSTILE]
+    for name, text in timer.units(command, tmp_path, {"KLP_E2E_CACHE": "/x y%"}).items():
+        (tmp_path / "units").mkdir(exist_ok=True)
+        (tmp_path / "units" / name).write_text(text)
+    assert verified(tmp_path / "units", tmp_path) == ""
+    service = tmp_path / "units" / "klp-e2e-nightly.service"
+    service.write_text(service.read_text().replace("KillMode=mixed", "KillMode=some"))
+    assert "some" in verified(tmp_path / "units", tmp_path)
+
+
+def test_installing_says_what_it_did_and_is_done_twice_without_harm(
+    tmp_path: Path, systemctl: Callable[[str], Path]
+) -> None:
+    log = systemctl("exit 0")
+    words = [str(ROOT / "kernel-config/nightly.toml"), "-o", str(tmp_path / "nights")]
+    place = tmp_path / "config" / "systemd" / "user"
+    for done in ("written", "as it was"):
+        told = CliRunner().invoke(timer.app, words)
+        assert told.exit_code == Exit.GOOD, told.output
+        assert f"{place}/klp-e2e-nightly.timer: {done}\n" in told.stdout
+        assert f"&& rm {place}/klp-e2e-nightly.service {place}/klp-e2e-nightly.timer" in told.stdout
+    assert log.read_text().splitlines()[3:] == [
+        "--user daemon-reload",
+        "--user enable klp-e2e-nightly.timer",
+        "--user restart klp-e2e-nightly.timer",
+    ]
+    service = (place / "klp-e2e-nightly.service").read_text()
+    assert f'nightly.toml" "-o" "{tmp_path}/nights" "--wait"\n' in service
+    assert verified(place, tmp_path) == ""
+
+
+def test_without_a_session_the_units_are_written_all_the_same(
+    tmp_path: Path, systemctl: Callable[[str], Path]
+) -> None:
+    systemctl("echo 'Failed to connect to bus: No medium found' >&2; exit 1")
+    told = CliRunner().invoke(timer.app, [str(ROOT / "kernel-config/nightly.toml")])
+    assert told.exit_code == Exit.HARNESS
+    assert told.stderr.splitlines() == [
+        "klp-e2e: the units are written, but no systemd of yours takes them: "
+        "Failed to connect to bus: No medium found",
+        f"    once you are logged in, outside of containers: {timer.START}",
+    ]
+    assert len(list((tmp_path / "config/systemd/user").iterdir())) == 2
+
+
+def test_a_night_that_nobody_described_is_not_installed(
+    tmp_path: Path, systemctl: Callable[[str], Path]
+) -> None:
+    systemctl("exit 0")
+    told = CliRunner().invoke(timer.app, [str(tmp_path / "none.toml")])
+    assert told.exit_code == Exit.USAGE
+    assert not (tmp_path / "config").exists()
+
+
+@pytest.mark.parametrize("place", ["github", "gitlab"])
+def test_a_ci_job_runs_the_matrix_of_its_architecture(place: str, tmp_path: Path) -> None:
+    written = (ROOT / ".ci" / place / "nightly.yml").read_text()
+    shown = YAML().load(written)
+    steps = (
+        [step.get("run", "") for step in shown["jobs"]["nightly"]["steps"]]
+        if place == "github"
+        else shown["klp-e2e"]["before_script"]
+    )
+    [script] = [step for step in steps if "sed -e" in step]
+    script = re.sub(r"\$\{\{ matrix\.arch \}\}", "s390x", script)
+    (tmp_path / "kernel-config").mkdir()
+    ours = tmp_path / "kernel-config" / "nightly.toml"
+    shutil.copy(ROOT / "kernel-config" / "nightly.toml", ours)
+    process.run(["bash", "-ec", script], cwd=tmp_path, env={"ARCH": "s390x"})
+    before, made = (load_toml(path, Config) for path in (ours, tmp_path / "nightly.toml"))
+    assert [matrix.kernels for matrix in made.matrix] == [each.kernels for each in before.matrix]
+    assert {matrix.arches for matrix in made.matrix} == {("s390x",)}
+    assert made.budget == "4h"

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The files for GitHub and GitLab: as their schemas have it, every command line one of ours."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import check_jsonschema  # type: ignore[import-untyped]  # it has no stubs
+import pytest
+import typer.testing
+from click.testing import CliRunner
+from ruamel.yaml import YAML
+
+from orchestrator import cli
+
+CI = Path(__file__).parents[2] / ".ci"
+FILES = {"vendor.github-workflows": "github", "vendor.gitlab-ci": "gitlab"}
+EACH = pytest.mark.parametrize("place", FILES.values())
+
+
+def text(place: str) -> str:
+    return (CI / place / "nightly.yml").read_text()
+
+
+@pytest.mark.parametrize(("schema", "place"), FILES.items())
+def test_the_file_is_as_its_schema_has_it(schema: str, place: str, tmp_path: Path) -> None:
+    def valid(file: Path) -> bool:
+        words = ["--builtin-schema", schema, str(file)]
+        return CliRunner().invoke(check_jsonschema.main, words).exit_code == 0
+
+    assert valid(CI / place / "nightly.yml")
+    broken = tmp_path / "nightly.yml"
+    broken.write_text(re.sub(r"(?m)^( +)(timeout\S*): .*", r"\1\2: {}", text(place)))
+    assert not valid(broken)
+
+
+def strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from strings(each)
+
+
+@EACH
+def test_every_command_line_is_one_of_ours(place: str) -> None:
+    lines = [line for each in strings(YAML().load(text(place))) for line in each.splitlines()]
+    ours = [line.split(".venv/bin/klp-e2e ")[1] for line in lines if "/klp-e2e " in line]
+    assert {line.split()[0] for line in ours} == {"nightly", "cache"}
+    for line in ours:
+        assert known(shlex.split(re.split(r"\s*(?:\|\||&&|;|>)", line)[0])), line
+
+
+def known(words: list[str]) -> bool:
+    """Whether `klp-e2e` has this command with these options; it is only asked for its help."""
+    return typer.testing.CliRunner().invoke(cli.app, [*words, "--help"]).exit_code == 0
+
+
+def test_what_is_not_ours_would_be_noticed() -> None:
+    assert not known(["cache", "prune", "--younger-than", "7"])
+    assert not known(["daily"])
+
+
+@EACH
+def test_targets_of_make_are_there(place: str) -> None:
+    makefile = (CI.parent / "Makefile").read_text()
+    targets = re.findall(r"(?m)(?:run: |- )make (\S+)$", text(place))
+    assert targets
+    assert all(re.search(rf"(?m)^{target}:", makefile) for target in targets)

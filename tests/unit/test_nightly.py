@@ -1,0 +1,395 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A night without guests: its plan, its lanes, what is tried again, what is blamed."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog
+from orchestrator.commands import options
+from orchestrator.commands.bisect import Seen
+from orchestrator.commands.bisection import Found
+from orchestrator.errors import Exit, HarnessError, UsageError
+from orchestrator.history import files
+from orchestrator.history.nights import (
+    Blame,
+    Job,
+    JobRecord,
+    KernelInput,
+    Kind,
+    Night,
+    Past,
+    Row,
+    State,
+)
+from orchestrator.nightly import again, blame, conduct, jobs, plan, room
+from orchestrator.nightly.blame import Way
+from orchestrator.nightly.config import Config, Exploring, Matrix
+from orchestrator.nightly.crew import Crew, Lane, Task
+from orchestrator.nightly.jobs import Ended
+from orchestrator.nightly.plan import Reading, Target
+from orchestrator.report import directory
+from orchestrator.verdicts import Status
+
+READ = Reading(
+    lambda specs: [Target(name, name) for name in specs],
+    lambda source: source,
+    lambda series: () if series == ("none",) else tuple(series),
+    options.seconds,
+)
+MATRIX = Matrix(
+    kernels=("debian:6.1",),
+    series=("fix", "none", ("base", "fix")),
+    arches=("one", "two"),
+    explore=Exploring(budget="10m"),
+)
+
+
+def names(found: Sequence[Job]) -> list[str]:
+    return [job.name for job in found]
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+def test_every_job_of_the_matrix_once() -> None:
+    found = plan.expand(Config((MATRIX, replace(MATRIX, kselftest=True))), READ)
+    assert len(set(names(found))) == len(found) == 3 * 2 * 4
+    assert names(found)[:3] == [
+        *("debian-6.1+fix/one/build", "debian-6.1+fix/one/core", "debian-6.1+fix/one/explore-all")
+    ]
+    by_name = {job.name: job for job in found}
+    assert by_name["debian-6.1/two/core"].command == (
+        *("run", "--arch", "two", "--kernel", "debian:6.1", "--series", "none", "--suite", "core"),
+    )
+    stacked = by_name["debian-6.1+base+fix/one/build"]
+    assert stacked.command[-4:] == ("--series", "base", "--series", "fix")
+    assert (stacked.kernel, stacked.series) == ("debian:6.1 + base + fix", ("base", "fix"))
+    assert by_name["debian-6.1/one/explore-all"].estimate == 600
+
+
+def test_names_that_would_be_one_are_told_apart() -> None:
+    twice = replace(MATRIX, kernels=("dir:a/b", "dir:a-b"), series=("none",), arches=("../x",))
+    found = names(plan.expand(Config((twice,)), READ))
+    assert found[0] == "dir-a-b/x/build" and found[3] == "dir-a-b/x/build-2"
+
+
+def a_night(rows: Sequence[Row] = (), ended: Sequence[Job] = (), **more: object) -> Night:
+    records = tuple(JobRecord(job, State.ENDED, exit_code=0) for job in ended)
+    made = Night("2026-01-01-020000", 0.0, 1.0, "1", "h", "c", None, records, rows=tuple(rows))
+    return replace(made, **more)  # type: ignore[arg-type]  # fields by name, from tests only
+
+
+def test_the_most_valuable_first() -> None:
+    """What failed, what has changed, what did not run, the rest; builds before their users."""
+    small = Matrix(("k",), ("a", "b", "c", "d"), ("x",), kselftest=True)
+    all_jobs = plan.expand(Config((small,)), READ)
+    last = a_night(
+        [Row("k+c/x/kselftest", "test.sh", Status.ERROR)],
+        [job for job in all_jobs if job.name != "k+d/x/core"],
+    )
+    found = plan.ordered(
+        all_jobs, last, {("k + b", "x"): "new.patch is new"}, lambda name: [5.0, 7.0, 900.0]
+    )
+    assert [(job.name, job.why) for job in found][:6] == [
+        ("k+c/x/build", "as last night"),
+        ("k+c/x/kselftest", "failed last night"),
+        ("k+b/x/build", "changed since: new.patch is new"),
+        ("k+b/x/core", "changed since: new.patch is new"),
+        ("k+b/x/kselftest", "changed since: new.patch is new"),
+        ("k+d/x/build", "as last night"),
+    ]
+    assert found[6].why == "did not run last night" and found[6].estimate == 7.0
+    for position, job in enumerate(found):
+        if job.kind is not Kind.BUILD:
+            assert job.name.rpartition("/")[0] + "/build" in names(found[:position])
+
+
+def test_what_will_not_fit() -> None:
+    found = plan.expand(Config((Matrix(("k",), ("a",), ("x", "y"), kselftest=True),)), READ)
+    timed = [replace(j, estimate={Kind.BUILD: 10, Kind.SUITE: 60}.get(j.kind, 30)) for j in found]
+    assert plan.left_out(timed, 1000, 1) == ()
+    # builds end at 10 and 20; x/core takes 10-70, x/kselftest 10-40, y/core 40-100
+    assert plan.left_out(timed, 100, 2) == ()
+    assert names(plan.left_out(timed, 99, 2)) == ["k+a/y/core"]
+    assert names(plan.left_out(timed, 15, 2)) == [n for n in names(found) if n != "k+a/x/build"]
+
+
+# --- the lanes -----------------------------------------------------------------------------------
+
+
+def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
+    crew, done, built = Crew(2), [], threading.Event()
+    both = threading.Barrier(2, timeout=10)
+
+    def build() -> None:
+        done.append("build")
+        built.set()
+
+    def guest(name: str) -> None:
+        both.wait()  # two at a time, or it breaks
+        done.append(name)
+        if name == "a":
+            crew.add(Task(Lane.GUEST, lambda: guest("c")))
+            crew.add(Task(Lane.GUEST, lambda: guest("d")), first=True)
+
+    for name in ("a", "b"):
+        crew.add(Task(Lane.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
+    crew.add(Task(Lane.BUILD, build))
+    crew.run()
+    assert done[0] == "build" and sorted(done[1:3]) == ["a", "b"] and sorted(done[3:]) == ["c", "d"]
+
+
+def test_what_a_task_raises_ends_the_others() -> None:
+    crew = Crew(2)
+
+    def waits() -> None:
+        assert crew.stop.wait(10)
+
+    def fails() -> None:
+        raise HarnessError("the disk is full")
+
+    crew.add(Task(Lane.GUEST, waits))
+    crew.add(Task(Lane.GUEST, fails))
+    crew.add(Task(Lane.GUEST, lambda: pytest.fail("it was to end")))
+    with pytest.raises(HarnessError, match="full"):
+        crew.run()
+
+
+# --- tried again ---------------------------------------------------------------------------------
+
+LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order '+m'"
+FAILED = Row("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong", order="+m", reproduce=LINE)
+
+
+def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> None:
+    rows = [replace(FAILED, case=f"basic/{number}") for number in range(5)]
+    other = replace(FAILED, case="basic/other", symptom="other")
+    assert again.to_try([*rows, other], {}, 2) == (*rows[: again.OF_A_KIND], other)
+    known = {(FAILED.job, "basic/other"): (Past("n", Status.SKIP), Past("m", Status.FAIL, 1, "wr"))}
+    assert again.to_try([other], known, 2) == (other,)
+    known = {
+        (FAILED.job, "basic/other"): (Past("n", Status.SKIP), Past("m", Status.FAIL, 1, "other"))
+    }
+    assert again.to_try([other], known, 2) == ()
+    assert again.to_try([replace(other, runs=3)], {}, 2) == ()
+    for spared in (
+        replace(other, status=Status.ERROR),
+        replace(other, reproduce="klp-e2e explore --arch x"),
+        replace(other, reproduce=""),
+    ):
+        assert again.to_try([spared], {}, 2) == ()
+
+
+def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = iter([Status.ERROR, Status.PASS])
+    commands = []
+
+    class Result:
+        def __init__(self, status: Status) -> None:
+            self.status = status
+
+    monkeypatch.setattr(directory, "read", lambda place: (None, [Result(next(seen))]))
+
+    def carry_out(words: Sequence[str], log: Path) -> bool:
+        commands.append(words)
+        return True
+
+    found = list(again.tries(tmp_path, FAILED, 2, carry_out))
+    assert [(row.status, row.failed, row.runs) for row in found] == [
+        (Status.FAIL, 0, 1),  # the harness spoiled it: it says nothing
+        (Status.FLAKY, 1, 2),
+    ]
+    assert commands[0][:1] == ["run"] and "--cold" in commands[0]
+    assert len({tuple(words) for words in commands}) == 2, "each into a directory of its own"
+
+
+def test_failing_every_time_is_no_flake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(directory, "read", lambda place: (None, [FAILED]))
+    *_, last = again.tries(tmp_path, FAILED, 2, lambda words, log: True)
+    assert (last.status, last.failed, last.runs) == (Status.FAIL, 3, 3)
+
+
+# --- blamed --------------------------------------------------------------------------------------
+
+NOW = KernelInput("k + a", "x", "6.1.1", "6.1.1", {"1": "aa", "2": "bb"}, "", "gcc", "qemu")
+FAILS, PASSES = Seen("with", True, "wrong"), Seen("without", False)
+
+
+@pytest.mark.parametrize(
+    ("patches", "version", "ways"),
+    [
+        ({"1": "aa", "2": "bb"}, "6.1.1", ()),
+        ({"1": "aa", "2": "bb"}, "6.1.0", ()),
+        ({"1": "aa"}, "6.1.1", (Way.OURS,)),
+        ({"1": "aa", "2": "bb", "3": "cc"}, "6.1.1", (Way.THEIRS,)),
+        ({"1": "aa", "2": "b0"}, "6.1.1", (Way.OURS, Way.THEIRS)),
+    ],
+)
+def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[Way, ...]) -> None:
+    assert blame.ways(NOW, replace(NOW, patches=patches, source_version=version)) == ways
+
+
+def test_where_to_look_without_a_good_night_and_over_commits() -> None:
+    assert blame.ways(NOW, None) == (Way.OURS,)
+    assert blame.ways(replace(NOW, patches={}), None) == ()
+    good = replace(NOW, source_version="6.1.0 (0123456789ab)")
+    bad = replace(NOW, source_version="6.1.0 (ba9876543210)")
+    assert blame.ways(bad, good) == (Way.COMMITS,)
+    job = plan.expand(Config((Matrix(("git:url#main",), ("a",), ("x",)),)), READ)[1]
+    words = " ".join(blame.command(Way.COMMITS, job, FAILED, "", bad, good))
+    assert words == (
+        "bisect --arch x --kernel git:url#main --modules basic --order +m --series a "
+        "--good 0123456789ab --bad ba9876543210"
+    )
+
+
+def test_what_a_bisect_tells() -> None:
+    begins = Found(("2",), PASSES, FAILS)
+    assert blame.verdict(Way.OURS, begins, NOW, NOW) == ("2", "it begins to fail with 2")
+    assert blame.verdict(Way.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
+    good = replace(NOW, patches={"1": "aa", "2": "b0", "3": "cc"})
+    mends = Found(("3",), FAILS, PASSES)
+    assert blame.verdict(Way.THEIRS, mends, NOW, good) == ("3", "it passed with 3, which is gone")
+    changed = blame.verdict(Way.THEIRS, replace(mends, culprits=("2",)), NOW, good)
+    assert changed == ("2", "it passed with 2, which has changed")
+    assert blame.verdict(Way.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
+    assert blame.verdict(Way.THEIRS, begins, NOW, good) is None
+
+
+def test_one_bisect_for_all_that_fail_alike() -> None:
+    job = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1]
+    by_name, kernels = {job.name: job}, {(job.kernel, job.arch): NOW}
+    long = replace(FAILED, case="basic/long", order="+m +m")
+    script = replace(FAILED, case="test.sh", order="", reproduce="klp-e2e kselftest --test t")
+    rows = (long, FAILED, script)
+    assert blame.worth(rows, kernels, by_name) == (FAILED,)
+    assert blame.worth(rows, {}, by_name) == ()
+    found = Blame(job.name, FAILED.case, "2", "told", "bisects/01")
+    both = blame.shared(found, FAILED, (long, FAILED), by_name)
+    assert {(each.case, each.patch) for each in both} == {("basic/long", "2"), ("basic/one", "2")}
+
+
+# --- the night -----------------------------------------------------------------------------------
+
+
+def test_a_job_that_left_nothing_tells_why(tmp_path: Path) -> None:
+    (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
+    record = JobRecord(job)
+    log = jobs.log_of(tmp_path, record)
+    log.parent.mkdir(parents=True)
+    log.write_text("$ klp-e2e run\nstarting\nklp-e2e: QEMU is gone\n    install it again\n")
+    (row,) = jobs.rows(tmp_path, record, Ended(4))
+    assert (row.status, row.reason) == (Status.ERROR, "run ended with 4: QEMU is gone")
+    (row,) = jobs.rows(tmp_path, record, Ended(None, "the night's time was up"))
+    assert (row.status, row.case) == (Status.SKIP, jobs.LEFT)
+    (row,) = jobs.rows(tmp_path, replace(record, job=replace(job, kind=Kind.BUILD)), Ended(3))
+    assert (row.status, row.case) == (Status.FAIL, "build")
+
+
+def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
+    (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
+    place = jobs.directory_of(tmp_path, JobRecord(job))
+    place.mkdir(parents=True)
+    (place / "results.json").write_text('{"schema": 1, "ex')  # power was lost
+    assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "-o", str(place), "--continue")
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("statuses", "trouble", "code"),
+    [
+        ("PASS KNOWN SKIP", "", Exit.GOOD),
+        ("PASS FAIL ERROR", "", Exit.KERNEL_WRONG),
+        ("PASS FLAKY", "", Exit.KERNEL_WRONG),
+        ("PASS ERROR", "", Exit.HARNESS),
+        ("PASS", "the disk is full", Exit.HARNESS),
+        ("SKIP", "", Exit.HARNESS),
+        ("", "", Exit.HARNESS),
+    ],
+)
+def test_exit_code(statuses: str, trouble: str, code: Exit) -> None:
+    rows = [Row("k/x/core", str(n), Status(s)) for n, s in enumerate(statuses.split())]
+    assert conduct.exit_code(a_night(rows, trouble=trouble)) == code
+
+
+def test_exit_code_of_a_night_without_a_kernel() -> None:
+    (build, _) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
+    night = a_night([Row(build.name, "build", Status.FAIL)], [build])
+    assert conduct.exit_code(night) == Exit.BUILD
+
+
+def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for expected in ("2099-01-01-000000.1", "2099-01-01-000000.1.1"):
+        for name in ("2099-01-01-000000", expected.removesuffix(".1")):
+            (tmp_path / name).mkdir(exist_ok=True)
+            files.write(tmp_path / name, a_night(name=name))
+        assert conduct._name(tmp_path) == expected
+    monkeypatch.setattr(time, "strftime", lambda form: "2100-01-01-000000")
+    assert conduct._name(tmp_path) == "2100-01-01-000000"
+
+
+def test_old_nights_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = [f"2026-01-0{day}-020000" for day in range(1, 6)]
+    (tmp_path / "thesis").mkdir()
+
+    def fill() -> None:
+        for name in everything:
+            (tmp_path / name).mkdir(exist_ok=True)
+            files.write(tmp_path / name, a_night(name=name))
+
+    fill()
+    assert room.prune(tmp_path, 3, everything[-1]) == tuple(everything[:2])
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*everything[2:], "thesis"]
+    fill()
+    wanted = iter(["no room"] * 2 + [""])
+    monkeypatch.setattr(room, "lacks", lambda place, gib: next(wanted))
+    assert room.make(tmp_path, 1.0, everything[-1]) == ""
+    assert len(list(files.nights(tmp_path))) == 3, "one for each time there was no room"
+    monkeypatch.setattr(room, "lacks", lambda place, gib: "no room")
+    assert room.make(tmp_path, 1.0, everything[-1]) == "no room"
+    assert [path.name for path in files.nights(tmp_path)] == everything[-1:]
+
+
+def test_ours_is_a_plan(tmp_path: Path) -> None:
+    wanted = conduct.asked(None, tmp_path, False, False, None)
+    found = conduct.planned(wanted)
+    assert {job.kind for job in found.jobs} == set(Kind)
+    assert not found.left_out
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "matrix: missing"),
+        ("matrix = []", "has no"),
+        ('[[matrix]]\nkernels = ["x"]\nseries = ["none"]', "'x' is no kernel source"),
+        ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = []\nsuits = []', "suits"),
+        ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\narches = ["vax"]', "vax"),
+        ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["x"]', "suite: x"),
+        ('budget = "soon"\n[[matrix]]\nkernels = []\nseries = []', "'soon' is no time"),
+        ("[[matrix]]\nkernels = []\nseries = []", "no job"),
+    ],
+)
+def test_a_file_that_cannot_be(tmp_path: Path, text: str, complaint: str) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError, match=complaint):
+        conduct.asked(tmp_path / "mine.toml", tmp_path, False, False, None)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    text = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["mine"]\n'
+    (tmp_path / "mine.toml").write_text(text)
+    wanted = conduct.asked(tmp_path / "mine.toml", tmp_path, False, False, None)
+    first = conduct.jobs(wanted)[0]
+    assert first.series == (str(tmp_path / "mine"),) and first.kernel == "debian:6.1 + mine"
+    assert first.arch in catalog.default_arches()
