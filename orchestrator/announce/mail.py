@@ -19,7 +19,10 @@ from orchestrator.report.ktap import plain
 WIDTH = 78
 LABEL = 11  # columns: two blanks, a label, a blank at least
 IN_FULL = (Change.NEW_FAILURE, Change.NEW_TROUBLE, Change.FLAKY)
-IN_SHORT = (Change.FIXED, Change.NEWLY_SKIPPED, Change.GONE, Change.SLOWER)
+IN_SHORT = (
+    *(Change.FIXED, Change.NEWLY_KNOWN, Change.NEWLY_SKIPPED),
+    *(Change.GONE, Change.SLOWER),
+)
 SHOWN = 10  # of each kind; the page has them all
 TEXT_LIMIT = 600  # characters of one field
 

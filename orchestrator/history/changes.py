@@ -174,7 +174,9 @@ def _news(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
         case Status.PASS:
             return _passed(night, row, earlier)
         case Status.KNOWN:
-            return None
+            heard = _heard(earlier, row.status)
+            passed = bool(heard) and heard[0].status is Status.PASS
+            return _told(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
 
 
 def _told(

@@ -135,6 +135,7 @@ class Change(StrEnum):
     FLAKY = "flaky"  # failed and passed, within this night or, with this symptom, of late
     STILL_FAILING = "still failing"
     STILL_TROUBLE = "still in trouble"
+    NEWLY_KNOWN = "newly known"  # passed, and is now wrong as the list of known issues has it
     NEWLY_SKIPPED = "newly skipped"
     GONE = "gone"  # ran last time, is not in this night's plan any more
     SLOWER = "slower"

@@ -39,6 +39,7 @@ GROUPS: Mapping[Change, str] = {
     Change.STILL_FAILING: "Still failing",
     Change.STILL_TROUBLE: "Still in trouble",
     Change.FLAKY: "Flaky",
+    Change.NEWLY_KNOWN: "Newly wrong as a known issue",
     Change.NEWLY_SKIPPED: "Newly skipped",
     Change.GONE: "Gone from the plan",
     Change.SLOWER: "Slower",
