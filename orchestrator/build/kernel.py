@@ -196,9 +196,6 @@ def load(directory: Path, arch: Arch) -> Kernel:
     """A finished kernel from its directory."""
     record = json.loads((directory / "kernel.json").read_text())
     version = (record["version"][0], record["version"][1])
-    declared = catalog.load_toml(
-        catalog.data_dir("kernel-config") / "capabilities.toml", known.CapabilitiesFile
-    )
     return Kernel(
         key=record["key"],
         arch=record["arch"],
@@ -214,6 +211,13 @@ def load(directory: Path, arch: Arch) -> Kernel:
         config=directory / "config",
         build_tree=directory / MODULE_TREE,
         source_tree=directory / MODULE_TREE,
-        capabilities=known.capabilities(declared.capability, version, arch.name, record["series"]),
+        capabilities=promised(version, arch.name, record["series"]),
         objects=record["objects"],
     )
+
+
+def promised(version: tuple[int, int], arch: str, series: Sequence[str]) -> frozenset[str]:
+    """The capabilities that kernel-config/capabilities.toml declares of such a kernel."""
+    file = catalog.data_dir("kernel-config") / "capabilities.toml"
+    declared = catalog.load_toml(file, known.CapabilitiesFile)
+    return known.capabilities(declared.capability, version, arch, series)

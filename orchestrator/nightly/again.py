@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from orchestrator.verdicts import Status
 
 AGAIN = Path("again")
 OF_A_KIND = 3  # of the cases of a job that fail alike, so many are tried again
+OF_A_JOB = 8  # and so many of all: where more fail at once, chance is not the reason
 COMMANDS = ("run", "kselftest", "malformed")  # what an exploration finds it has confirmed itself
 BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -32,7 +34,7 @@ def to_try(
     rows: Sequence[Row], past: Mapping[tuple[str, str], Sequence[Past]], times: int
 ) -> tuple[Row, ...]:
     """The new failures that have not run 1 + `times` times yet, a few of those that fail alike."""
-    seen: dict[tuple[str, str], int] = {}
+    seen: Counter[str | tuple[str, str]] = Counter()
     chosen = []
     for row in rows:
         if row.status is not Status.FAIL or _words(row)[:1] not in [[name] for name in COMMANDS]:
@@ -40,8 +42,10 @@ def to_try(
         if not is_new(row, past.get((row.job, row.case), ())):
             continue
         alike = (row.job, row.symptom)
-        seen[alike] = seen.get(alike, 0) + 1
-        if seen[alike] <= OF_A_KIND and row.runs <= times:
+        if seen[alike] < OF_A_KIND:
+            seen[row.job] += 1
+        seen[alike] += 1
+        if seen[alike] <= OF_A_KIND and seen[row.job] <= OF_A_JOB and row.runs <= times:
             chosen.append(row)
     return tuple(chosen)
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 from orchestrator.commands.bisection import Found
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
 
+OF_A_KERNEL = 3  # ways of failing that are bisected; the others are likely to have the same cause
 _COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # source.sources: "6.1.0 (0123456789ab)"
 
 
@@ -54,6 +56,8 @@ def command(
     words += [*_option(shlex.split(row.reproduce), "--modules"), "--order", row.order]
     series = [kept] if way is Way.THEIRS else list(job.series or ("none",))
     words += [word for name in series for word in ("--series", name)]
+    if way is Way.THEIRS:  # the failure is one by what tonight's series promises
+        words += [word for name in job.series or ("none",) for word in ("--promises", name)]
     if way is Way.COMMITS:
         assert good is not None
         words += ["--good", commit(good), "--bad", commit(now)]
@@ -86,7 +90,7 @@ def verdict(
 def worth(
     rows: Sequence[Row], kernels: Mapping[tuple[str, str], KernelInput], jobs: Mapping[str, Job]
 ) -> tuple[Row, ...]:
-    """One row for each way of failing of a kernel on an architecture, that with the shortest
+    """Some ways of failing of each kernel on an architecture, of each the row with the shortest
     order: others that fail alike have the same cause. Scripts have no order to bisect by."""
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
@@ -97,7 +101,34 @@ def worth(
         key = (job.kernel, job.arch, row.symptom)
         if key not in best or len(row.order) < len(best[key].order):
             best[key] = row
-    return tuple(best.values())
+    chosen: Counter[tuple[str, str]] = Counter()
+    found = []
+    for (kernel, arch, _), row in sorted(best.items(), key=lambda each: len(each[1].order)):
+        chosen[kernel, arch] += 1
+        if chosen[kernel, arch] <= OF_A_KERNEL:
+            found.append(row)
+    return tuple(found)
+
+
+def likely(
+    rows: Sequence[Row], blames: Sequence[Blame], jobs: Mapping[str, Job]
+) -> tuple[Blame, ...]:
+    """The blame for those that were not bisected themselves, where the bisects of their kernel on
+    their architecture agree."""
+    culprits: dict[tuple[str, str], set[str]] = {}
+    for blame in blames:
+        job = jobs[blame.job]
+        culprits.setdefault((job.kernel, job.arch), set()).add(blame.patch)
+    blamed = {(blame.job, blame.case) for blame in blames}
+    found = []
+    for row in rows:
+        job = jobs[row.job]
+        patches = culprits.get((job.kernel, job.arch), set()) - {""}
+        if (row.job, row.case) not in blamed and len(patches) == 1:
+            (patch,) = patches
+            told = "by the bisects of what else fails on this kernel"
+            found.append(Blame(row.job, row.case, patch, told, ""))
+    return tuple(found)
 
 
 def shared(blame: Blame, row: Row, rows: Sequence[Row], jobs: Mapping[str, Job]) -> list[Blame]:

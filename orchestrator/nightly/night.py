@@ -221,11 +221,13 @@ class Shift:
             if (row.job, row.case) in blamed:
                 continue
             if end.passed:
-                return
+                break
             found = self._bisected(by_name[row.job], row, f"{number:02}", end)
             more = blame.shared(found, row, fresh, by_name)
             self._update(functools.partial(with_blames, blames=more))
             self._reporter.say(f"blame {row.job} {row.case}: {found.told}")
+        rest = blame.likely(fresh, self.night.blames, by_name)
+        self._update(functools.partial(with_blames, blames=rest))
 
     def _bisected(self, job: Job, row: Row, name: str, end: Deadline) -> Blame:
         now = next(k for k in self.night.kernels if (k.kernel, k.arch) == (job.kernel, job.arch))

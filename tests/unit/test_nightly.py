@@ -172,6 +172,8 @@ def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> Non
     rows = [replace(FAILED, case=f"basic/{number}") for number in range(5)]
     other = replace(FAILED, case="basic/other", symptom="other")
     assert again.to_try([*rows, other], {}, 2) == (*rows[: again.OF_A_KIND], other)
+    many = [replace(FAILED, case=f"basic/{number}", symptom=str(number)) for number in range(20)]
+    assert again.to_try(many, {}, 2) == tuple(many[: again.OF_A_JOB])
     known = {(FAILED.job, "basic/other"): (Past("n", Status.SKIP), Past("m", Status.FAIL, 1, "wr"))}
     assert again.to_try([other], known, 2) == (other,)
     known = {
@@ -272,6 +274,13 @@ def test_one_bisect_for_all_that_fail_alike() -> None:
     assert blame.worth(rows, kernels, by_name) == (FAILED,)
     assert blame.worth(rows, {}, by_name) == ()
     found = Blame(job.name, FAILED.case, "2", "told", "bisects/01")
+    ways_ = [
+        replace(FAILED, case=f"basic/{n}", symptom=str(n), order="+m " * n) for n in range(1, 9)
+    ]
+    assert blame.worth(ways_[::-1], kernels, by_name) == tuple(ways_[: blame.OF_A_KERNEL])
+    (likely,) = blame.likely([FAILED, long], [found], by_name)
+    assert (likely.case, likely.patch, likely.directory) == ("basic/long", "2", "")
+    assert blame.likely([long], [found, replace(found, patch="1")], by_name) == ()
     both = blame.shared(found, FAILED, (long, FAILED), by_name)
     assert {(each.case, each.patch) for each in both} == {("basic/long", "2"), ("basic/one", "2")}
 
