@@ -154,7 +154,11 @@ def _field_not_zero(elf: Elf) -> Elf:
     at = section.relas[0].offset
 
     def change(target: Section) -> Section:
-        return replace(target, data=target.data[:at] + b"\1" + target.data[at + 1 :])
+        # The second byte holds bits of the value in either byte order, also where the value is
+        # but a part of an instruction.
+        data = bytearray(target.data)
+        data[at + 1] ^= 1
+        return replace(target, data=bytes(data))
 
     return with_section(elf, section.info, change)
 

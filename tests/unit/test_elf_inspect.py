@@ -8,13 +8,14 @@ from dataclasses import replace
 import pytest
 from elf_samples import CALL, FN, MODINFO, livepatch, table, with_section, with_symbol
 
+from orchestrator.elf import relocation
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.klp import convert, inspect
 from orchestrator.elf.reader import read
-from orchestrator.elf.records import Elf
+from orchestrator.elf.records import SHF_RELA_LIVEPATCH, Elf, Section
 from orchestrator.elf.rules import RULES
 from orchestrator.elf.writer import write
-from orchestrator.nouns import KlpSymbol
+from orchestrator.nouns import KlpSymbol, RelocationType
 
 GOOD = read(
     convert(
@@ -51,6 +52,23 @@ def test_a_broken_rule_is_named(rule: str) -> None:
     assert violation.where and violation.text == RULES[rule].text
     assert {v.rule for v in found.violations} <= {rule, *ALONG.get(rule, ())}
     assert found.well_formed == RULES[rule].warning
+
+
+def test_a_field_within_an_instruction_is_broken_too() -> None:
+    """A call of powerpc, `bl .`, as gcc leaves it: its lowest bit is one, and no value."""
+    (number, at) = next(
+        (s.info, s.relas[0].offset) for s in GOOD.sections if s.flags & SHF_RELA_LIVEPATCH
+    )
+    call = RelocationType("CALL", CALL, 32, mask=0x03FFFFFC)
+    before = b"\1\0\0\x48"
+
+    def put(section: Section) -> Section:
+        data = section.data[:at] + before + section.data[at + 4 :]
+        return replace(section, data=data)
+
+    broken = BREAKAGES["relocation-field"](with_section(GOOD, number, put))
+    field = broken.sections[number].data[at : at + 4]
+    assert field != before and relocation.cleared(call, "little", field) == before
 
 
 def test_a_good_module_is_shown_whole() -> None:
