@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.errors import Exit
+from orchestrator.history import alike
 from orchestrator.history.nights import (
     Change,
     Changed,
@@ -153,12 +154,20 @@ def headline(night: Night, changes: Changes) -> str:
     elif night.finished is None:
         parts.append("not finished")
     if parts:
-        return ", ".join(parts)
+        return ", ".join(parts) + _blamed(night, changes)
     found = counts(_every_row(night))
     bad = [f"{number} {status}" for status, number in found.items() if status in BAD]
     if bad:
         return f"nothing new: {', '.join(bad)}"
     return "all good" if verdict(night, changes) is Verdict.GOOD else "nothing ran"
+
+
+def _blamed(night: Night, changes: Changes) -> str:
+    """`; blamed on 0003-x.patch`, where every new failure has one culprit."""
+    blames = alike.blames(night)
+    new = [each for each in changes.changed if each.change is Change.NEW_FAILURE]
+    found = {blame.patch if (blame := blames.get(alike.key(e.row))) else "" for e in new}
+    return f"; blamed on {found.pop()}" if len(found) == 1 and "" not in found else ""
 
 
 def amount(number: int, what: str) -> str:
@@ -172,7 +181,7 @@ def amount(number: int, what: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """One thing that changed: the rows of one kernel and architecture that show the same."""
+    """One thing that changed: the rows of one kernel and architecture that have one cause."""
 
     change: Change
     where: str  # "debian:6.1 + livepatch-reload on s390x"
@@ -186,28 +195,19 @@ def news(night: Night, changes: Changes, kinds: Collection[Change]) -> tuple[New
     """What changed in these ways, in the order of `changes`."""
     jobs = {record.job.name: record.job for record in night.jobs}
     kernels = {(each.kernel, each.arch): each for each in night.kernels}
-    groups: dict[tuple[str, ...], list[Changed]] = {}
-    for each in changes.changed:
-        if each.change in kinds:
-            symptom = each.row.symptom or each.row.reason or each.row.case
-            key = (each.change, where(jobs.get(each.row.job), each.row), symptom)
-            groups.setdefault(key, []).append(each)
+    blames = alike.blames(night)
     found = []
-    for (_, place, _), (first, *others) in groups.items():
+    changed = [each for each in changes.changed if each.change in kinds]
+    for first, *others in alike.together(changed, night):
         job = jobs.get(first.row.job)
         kernel = kernels.get((job.kernel, job.arch)) if job else None
-        blame = next((b for c in (first, *others) if (b := _blame(night, c.row))), "")
-        found.append(News(first.change, place, kernel, first, tuple(others), blame))
+        blame = blames.get(alike.key(first.row))
+        told = ": ".join(filter(None, (blame.patch, blame.told))) if blame else ""
+        place = where(job, first.row)
+        found.append(News(first.change, place, kernel, first, tuple(others), told))
     return tuple(found)
 
 
 def where(job: Job | None, row: Row) -> str:
     """Of a row whose job is in no plan any more, the job's name tells."""
     return f"{job.kernel} on {job.arch}" if job else row.job
-
-
-def _blame(night: Night, row: Row) -> str:
-    for blame in night.blames:
-        if (blame.job, blame.case) == (row.job, row.case):
-            return ": ".join(filter(None, (blame.patch, blame.told)))
-    return ""

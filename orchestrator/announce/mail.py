@@ -83,7 +83,8 @@ def _in_full(news: News) -> list[str]:
     lines += _field("blame", news.blame)
     others = [each.row.case for each in news.others]
     more = f" and {len(others) - SHOWN} more" if len(others) > SHOWN else ""
-    lines += _field("also", others and f"the same in {', '.join(others[:SHOWN])}{more}")
+    what = "blamed on it, too: " if news.blame else "the same in "
+    lines += _field("also", others and f"{what}{', '.join(others[:SHOWN])}{more}")
     lines += _field("files", row.directory)
     if row.reproduce:
         lines += ["  reproduce:", "", plain(row.reproduce)]

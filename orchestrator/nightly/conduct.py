@@ -277,7 +277,8 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
 
 def _last(nights: Path, name: str) -> Night | None:
     """The last night before that one whose files can be read."""
-    for place in reversed([path for path in files.nights(nights) if path.name != name]):
+    before = [path for path in files.nights(nights) if not name or path.name < name]
+    for place in reversed(before):
         with contextlib.suppress(UsageError):
             return files.read(place)
     return None

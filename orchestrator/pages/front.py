@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import Exit
+from orchestrator.history import alike
+from orchestrator.history.alike import Key
 from orchestrator.history.nights import (
     Blame,
     Change,
@@ -24,8 +26,6 @@ from orchestrator.pages.plain import anchor, page_name
 from orchestrator.pages.svg import Trend
 from orchestrator.report.verdict import WORST_FIRST, duration
 from orchestrator.verdicts import Status
-
-Key = tuple[str, str]  # (job, case)
 
 STRIP = 12  # nights of a case's past that a first page shows
 MOST_CARDS = 20  # of one kind
@@ -63,7 +63,7 @@ _BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """Cases that changed alike: same kernel, architecture and symptom. The first stands for all."""
+    """Cases that changed alike: see history.alike. The first stands for all."""
 
     first: Changed
     others: tuple[Changed, ...]  # as many as are listed
@@ -161,8 +161,7 @@ def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -
     kinds: dict[Change, list[Changed]] = {change: [] for change in GROUPS}
     for changed in changes.changed:
         kinds[changed.change].append(changed)
-    kernels = {record.job.name: (record.job.kernel, record.job.arch) for record in night.jobs}
-    blames = {(blame.job, blame.case): blame for blame in night.blames}
+    blames = alike.blames(night)
     made = []
     for change, title in GROUPS.items():
         found = kinds[change]
@@ -171,50 +170,36 @@ def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -
         cards: tuple[Card, ...] = ()
         rest = found
         if change in CARDS:
-            alike = _alike(found, kernels)
-            cards = tuple(_card(each, blames, past) for each in alike[:MOST_CARDS])
-            rest = [changed for each in alike[MOST_CARDS:] for changed in each]
+            grouped = alike.together(found, night)
+            cards = tuple(_card(each, blames, past) for each in grouped[:MOST_CARDS])
+            rest = [changed for each in grouped[MOST_CARDS:] for changed in each]
         listed, more = tuple(rest[:MOST_LISTED]), len(rest[MOST_LISTED:])
         made.append(Group(change, title, cards, listed, more, len(found)))
     return tuple(made)
 
 
-def _alike(found: Iterable[Changed], kernels: Mapping[str, tuple[str, str]]) -> list[list[Changed]]:
-    """Those together that fail alike on the same kernel and architecture."""
-    alike: dict[tuple[str, ...], list[Changed]] = {}
-    for changed in found:
-        row = changed.row
-        where = kernels.get(row.job, (row.job, ""))
-        alike.setdefault((*where, row.symptom or row.reason or row.case), []).append(changed)
-    return list(alike.values())
-
-
 def _card(
-    alike: Sequence[Changed],
+    group: Sequence[Changed],
     blames: Mapping[Key, Blame],
     past: Mapping[Key, Sequence[Past]],
 ) -> Card:
-    first, *others = alike
-    known = [blames[key] for each in alike if (key := key_of(each.row)) in blames]
-    # One that the bisect found a patch for tells more.
-    blame = next((b for b in known if b.patch), known[0] if known else None)
-    strip = tuple(reversed(past.get(key_of(first.row), ())[:STRIP]))
+    first, *others = group
+    blame = blames.get(alike.key(first.row))
+    strip = tuple(reversed(past.get(alike.key(first.row), ())[:STRIP]))
     listed = tuple(others[:MOST_LISTED])
     return Card(first, listed, len(others) - len(listed), blame, strip)
 
 
-def key_of(row: Row) -> Key:
-    return row.job, row.case
-
-
 def with_pages(night: Night, changes: Changes) -> Mapping[Key, str]:
     """(job, case) -> file of its page: every case that has files, did not pass, or changed."""
-    changed = {key_of(each.row) for each in changes.changed if each.change is not Change.NEW_CASE}
+    changed = {
+        alike.key(each.row) for each in changes.changed if each.change is not Change.NEW_CASE
+    }
     plain = (Status.PASS, Status.SKIP)
     return {
-        key_of(row): page_name(row.job, row.case)
+        alike.key(row): page_name(row.job, row.case)
         for row in night.rows
-        if row.directory or row.status not in plain or key_of(row) in changed
+        if row.directory or row.status not in plain or alike.key(row) in changed
     }
 
 

@@ -19,10 +19,12 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
+from orchestrator.history import alike
+from orchestrator.history.alike import Key
 from orchestrator.history.nights import Changes, Night, NightTotals, Past
 from orchestrator.pages import compare, front, svg
 from orchestrator.pages.evidence import Archive
-from orchestrator.pages.front import JobView, Key
+from orchestrator.pages.front import JobView
 from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.plain import clean
 from orchestrator.pages.svg import Trend
@@ -155,9 +157,9 @@ def _cases(
     """(file name, page) of every case that has one."""
     template = _TEMPLATES.get_template("case.html.j2")
     archive = Archive(place / night.name)
-    changed = {front.key_of(each.row): each for each in changes.changed}
+    changed = {alike.key(each.row): each for each in changes.changed}
     for row in night.rows:
-        key = front.key_of(row)
+        key = alike.key(row)
         if key not in pages:
             continue
         name = pages[key]

@@ -27,7 +27,7 @@ from orchestrator.announce import digest, files
 from orchestrator.announce.digest import Verdict
 from orchestrator.announce.mail import SHOWN, WIDTH, mail, subject
 from orchestrator.announce.summary import summary
-from orchestrator.history.nights import Change, Changed, Changes, Night
+from orchestrator.history.nights import Blame, Change, Changed, Changes, Night
 from orchestrator.verdicts import Status
 
 EVERY = pytest.mark.parametrize(("night", "changes"), NIGHTS.values(), ids=NIGHTS)
@@ -82,6 +82,23 @@ def test_blame_of_any_case_is_that_of_the_symptom() -> None:
     assert stale.blame == "0002-b.patch: without it, all is right"
 
 
+def test_news_blamed_on_one_patch_are_one_whatever_they_show() -> None:
+    other = replace(CHANGES.changed[1], row=replace(CHANGES.changed[1].row, symptom="else"))
+    mine = Blame(other.row.job, other.row.case, "0002-b.patch", "by what else fails", "")
+    night = replace(NIGHT, blames=(mine, *NIGHT.blames))
+    [stale] = digest.news(
+        night, replace(CHANGES, changed=(other, CHANGES.changed[0])), [Change.NEW_FAILURE]
+    )
+    assert stale.first.row.case == "basic/reload", "the one that was bisected itself"
+    assert stale.others == (other,) and stale.blame == "0002-b.patch: without it, all is right"
+    [one, two] = digest.news(
+        replace(night, blames=()),
+        replace(CHANGES, changed=(other, CHANGES.changed[0])),
+        [Change.NEW_FAILURE],
+    )
+    assert not one.others and not two.others
+
+
 # --- mail ----------------------------------------------------------------------------------------
 
 
@@ -98,7 +115,7 @@ def test_a_mail_names_what_where_since_when_whom_to_blame_and_how_to_see_it() ->
     long = replace(ROWS[0], reproduce=f"klp-e2e run --order '{'+a -a ' * 30}'")
     changes = replace(CHANGES, changed=(replace(CHANGES.changed[0], row=long),))
     lines = mail(NIGHT, changes).splitlines()
-    assert lines[0] == "Subject: klp-e2e: 1 new failure: debian:6.1 + livepatch-reload on s390x"
+    assert lines[0] == "Subject: klp-e2e: 1 new failure; blamed on 0002-b.patch"
     begin = lines.index("NEW FAILURE: basic/reload")
     assert lines[begin + 1 : begin + 11] == [
         "  where     debian:6.1 + livepatch-reload on s390x",

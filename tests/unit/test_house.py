@@ -54,7 +54,7 @@ PURE = (
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
-    *("history.nights", "history.changes", "history.inputs"),
+    *("history.nights", "history.alike", "history.changes", "history.inputs"),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
     *("announce.digest", "announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
     "announce.summary",

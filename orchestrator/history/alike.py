@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Which of the things that changed have one cause, as far as is known. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orchestrator.history.nights import Blame, Changed, Night, Row
+
+Key = tuple[str, str]  # (job, case)
+
+
+def key(row: Row) -> Key:
+    return row.job, row.case
+
+
+def blames(night: Night) -> dict[Key, Blame]:
+    """What the bisects found, by case."""
+    return {(blame.job, blame.case): blame for blame in night.blames}
+
+
+def together(found: Sequence[Changed], night: Night) -> list[list[Changed]]:
+    """Those that changed in the same way on one kernel and architecture, and are blamed on the same
+    patch or show the same; in the order of `found`. First comes one with a short order whose way of
+    failing was bisected.
+    What passes shows nothing: of that the note counts ("failed in NIGHT")."""
+    jobs = {record.job.name: record.job for record in night.jobs}
+    blamed = blames(night)
+
+    def shows(changed: Changed) -> tuple[str, ...]:
+        row, job = changed.row, jobs.get(changed.row.job)
+        place = (job.kernel, job.arch) if job else (row.job, "")
+        return (*place, row.symptom or row.reason or changed.note or row.case)
+
+    def rank(changed: Changed) -> tuple[bool, int]:
+        blame = blamed.get(key(changed.row))
+        bisected = blame is not None and bool(blame.patch) and bool(blame.directory)
+        return not bisected, len(changed.row.order)
+
+    patches = {
+        shows(changed): blame.patch
+        for changed in found
+        if (blame := blamed.get(key(changed.row))) and blame.patch
+    }
+    groups: dict[tuple[str, ...], list[Changed]] = {}
+    for changed in found:
+        *place, symptom = shows(changed)
+        cause = patches.get((*place, symptom), symptom)
+        groups.setdefault((changed.change, *place, cause), []).append(changed)
+    return [sorted(group, key=rank) for group in groups.values()]
