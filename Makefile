@@ -12,8 +12,8 @@ APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 ARGS :=
 # The tests take those that no command takes by default, too.
 EVERY_ARCH := $(patsubst orchestrator/arches/%.toml,--arch %,$(wildcard orchestrator/arches/*.toml))
-# A guest has one CPU and waits now and then: as many tests at a time as there are cores, up to four.
-SIDE_BY_SIDE := --numprocesses auto --maxprocesses 4 --dist loadgroup
+# A guest has one CPU and waits now and then: one test more at a time than there are cores, up to four.
+SIDE_BY_SIDE := --numprocesses $(shell expr $$(nproc) + 1) --maxprocesses 4 --dist loadgroup
 
 # The Debian packages that are not installed, one a line, from the files that `klp-e2e doctor` reads.
 define MISSING_PACKAGES

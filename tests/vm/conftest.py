@@ -84,6 +84,12 @@ def bench(request: pytest.FixtureRequest, benches: Mapping[str, Bench]) -> Bench
 
 
 @pytest.fixture(scope="session")
+def any_bench(benches: Mapping[str, Bench]) -> Bench:
+    """One architecture, for what is the harness's business and not the kernel's."""
+    return next(iter(benches.values()))
+
+
+@pytest.fixture(scope="session")
 def booted(bench: Bench) -> Iterator[Guest]:
     """One guest for all tests of an architecture; see `guest`."""
     with lab.booted(bench, want_ssh=True) as guest:

@@ -130,7 +130,7 @@ def test_a_crash_is_a_finding_and_no_error(bench: Bench, monkeypatch: pytest.Mon
 
 
 def test_guests_that_are_killed_cost_nothing_but_time(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guests: list[Guest] = []
     save = Guest.save
@@ -145,14 +145,14 @@ def test_guests_that_are_killed_cost_nothing_but_time(
         if ground.tally.verified in (5, 20, 40):
             guests[-1].machine.kill()
 
-    ground = explored(bench, "basic", Wanted(depth=3), kill)
+    ground = explored(any_bench, "basic", Wanted(depth=3), kill)
     assert len(guests) == 4
     assert ground.findings == ()
-    assert ground.tally.verified == planned(bench, "basic", 3).edges
+    assert ground.tally.verified == planned(any_bench, "basic", 3).edges
 
 
 def test_snapshots_that_do_not_load_cost_nothing_but_time(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore = Guest.restore
     refused = []
@@ -167,13 +167,13 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
     monkeypatch.setattr(
         "orchestrator.explore.explore.returns", lambda branch: 1000
     )  # keep every state
-    ground = explored(bench, "basic", Wanted(depth=2))
+    ground = explored(any_bench, "basic", Wanted(depth=2))
     assert refused
-    assert ground.tally.verified == planned(bench, "basic", 2).edges
+    assert ground.tally.verified == planned(any_bench, "basic", 2).edges
 
 
 def test_a_way_that_answers_otherwise_is_not_gone_on_with(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that was good once, and is not when it is done again to get somewhere."""
 
@@ -183,7 +183,7 @@ def test_a_way_that_answers_otherwise_is_not_gone_on_with(
 
     monkeypatch.setattr("orchestrator.explore.explore.perform", perform)
     monkeypatch.setattr("orchestrator.explore.explore.returns", lambda branch: 0)  # keep no state
-    ground = explored(bench, "vmlinux", Wanted(depth=2))
+    ground = explored(any_bench, "vmlinux", Wanted(depth=2))
     assert ground.findings == ()
     assert ground.tally.unwalked
     assert all("answered EIO (5)" in why for why in ground.tally.troubles)
@@ -262,10 +262,10 @@ def test_interrupted_while_it_minimises_it_finds_the_same_again(
     assert len(journal(place)) == len(set(journal(place)))
 
 
-def test_a_budget_bounds_the_walk(klp: Klp, bench: Bench) -> None:
+def test_a_budget_bounds_the_walk(klp: Klp, any_bench: Bench) -> None:
     began = time.monotonic()
     more = ("--modules", "callbacks", "--budget", "12s", "-o", str(klp.directory / "walk"))
-    told = klp.run(*arguments(bench, *more))
+    told = klp.run(*arguments(any_bench, *more))
     assert told.code == 0, told.err
     assert time.monotonic() - began < 60
     grounds = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]

@@ -132,7 +132,7 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
         resume = ["--resume"] * (number > 0 and last(nights).name != undisturbed.name)
         begun = klp.start(*nightly(klp, *resume), env=own_state(klp))
         with contextlib.suppress(Exception):
-            begun.wait(moments.uniform(0.5, 5.0))
+            begun.wait(moments.uniform(0.5, 3.5))
         if begun.poll() is not None:
             break
         os.kill(begun.pid, signal.SIGKILL)
