@@ -29,7 +29,9 @@ from orchestrator.cli.program import (
 from orchestrator.commands import eachpatch, options, session
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
+from orchestrator.history import files
 from orchestrator.model import model, orders
+from orchestrator.nightly import conduct, shown
 from orchestrator.nouns import Case, Channel, Order
 from orchestrator.port import card as cards
 from orchestrator.report import (
@@ -183,12 +185,16 @@ def report(
         bool, typer.Option("--schema", help="Print the JSON Schema of results.json.")
     ] = False,
 ) -> Exit:
-    """Print an earlier run's table. The exit code is that run's."""
+    """Print an earlier run's table. The exit code is that run's. Writes a night's report anew."""
     if schema:
         print(json.schema_text(), end="")
         return Exit.GOOD
     if place is None:
         raise UsageError("report of what?", hint="give a results directory, or --schema")
+    if (place / files.NIGHT).exists():
+        night = conduct.again(place)
+        show(shown.night(night))
+        return conduct.exit_code(night.night)
     if (place / explored.DOCUMENT).exists():
         document = explored.load(place)
         show(explored_text.report(document))

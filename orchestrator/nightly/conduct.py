@@ -284,6 +284,11 @@ def _last(nights: Path, name: str) -> Night | None:
     return None
 
 
+def again(place: Path) -> Ended:
+    """The report of a night that lies there, written once more. Raises UsageError, HarnessError."""
+    return report(place.absolute().parent, files.read(place), [])
+
+
 def report(nights: Path, found: Night, troubles: list[str]) -> Ended:
     """Everything that is written of a night. Without history it is compared with the last one."""
     before = _last(nights, found.name)

@@ -28,7 +28,8 @@ from orchestrator.verdicts import Status
 pytestmark = pytest.mark.xdist_group("nights")
 
 KILLS = 20
-SHORT = 'kernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["smoke"]\n'
+BOTH = 'kernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["smoke"]\n'
+SHORT = BOTH + 'arches = ["s390x"]\n'
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def series(klp: Klp) -> Path:
 
 def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     """One that is good, one with a patch more that breaks it, one that is mended."""
-    matrix = SHORT.replace('"none"', '"mine"') + 'arches = ["s390x"]\n'
+    matrix = SHORT.replace('"none"', '"mine"')
 
     def night() -> Told:
         return klp.run(*nightly(klp, matrix=matrix), env=own_state(klp))
@@ -124,13 +125,13 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
 
 def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights: Path) -> None:
     """kill -9; each time it is gone on with, and a case that has its result does not run again."""
-    assert klp.run(*nightly(klp), env=own_state(klp)).code == Exit.GOOD
+    assert klp.run(*nightly(klp, matrix=BOTH), env=own_state(klp)).code == Exit.GOOD
     undisturbed = last(nights)
     moments = random.Random(7)
     killed = 0
     for number in range(KILLS):
         resume = ["--resume"] * (number > 0 and last(nights).name != undisturbed.name)
-        begun = klp.start(*nightly(klp, *resume), env=own_state(klp))
+        begun = klp.start(*nightly(klp, *resume, matrix=BOTH), env=own_state(klp))
         with contextlib.suppress(Exception):
             begun.wait(moments.uniform(0.5, 3.5))
         if begun.poll() is not None:
@@ -140,7 +141,7 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
         klp.assert_no_process_left()
         killed += 1
     else:
-        klp.run(*nightly(klp, "--resume"), env=own_state(klp))
+        klp.run(*nightly(klp, "--resume", matrix=BOTH), env=own_state(klp))
     assert killed >= 3
     disturbed = last(nights)
     assert disturbed.name != undisturbed.name and disturbed.finished is not None
@@ -169,12 +170,13 @@ def test_a_full_disk_ends_the_night_which_goes_on_later(klp: Klp, nights: Path) 
     nights.mkdir()
     more_room = klp.directory / "more-room"
     small = in_namespace(
-        f"mount -t tmpfs -o size=500k none {nights}", after=f"cp -a {nights} {more_room}"
+        f"mount -t tmpfs -o size=360k none {nights}", after=f"cp -a {nights} {more_room}"
     )
     told = klp.run(*nightly(klp), env=own_state(klp), prefix=small)
     assert told.code == Exit.HARNESS, told.out + told.err
     assert "No space left" in told.err and "Traceback" not in told.err
     stopped = last(more_room)
+    assert stopped.finished is None
     assert {row.status for row in stopped.rows} <= {Status.PASS, Status.KNOWN, Status.ERROR}
     words = ["nightly", str(klp.directory / "short.toml"), "-o", str(more_room), "--resume"]
     assert klp.run(*words, env=own_state(klp)).code in (Exit.GOOD, Exit.HARNESS)
@@ -206,6 +208,10 @@ def test_ctrl_c_and_resume_and_no_time(klp: Klp, nights: Path) -> None:
     assert last(nights).trouble == "interrupted"
     assert klp.run(*nightly(klp, "--resume"), env=own_state(klp)).code == Exit.GOOD
     assert last(nights).trouble == "" and len(list(files.nights(nights))) == 1
+    page = nights / last(nights).name / "index.html"
+    page.unlink()
+    told = klp.run("report", str(page.parent), env=own_state(klp))
+    assert told.code == Exit.GOOD and str(page) in told.out and page.exists()
     refused = klp.run(*nightly(klp, "--resume"), env=own_state(klp))
     assert refused.code == Exit.USAGE and "has ended" in refused.err
     # estimates come from the night before: there is time for builds, and for nothing else
