@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
 from orchestrator.report import directory, explored, tried
 from orchestrator.report.directory import told
@@ -83,7 +84,10 @@ def keep_series(place: Path, job: Job, facts: Facts) -> None:
 def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
     """What the job's kernel was made from, with its configuration kept in the night's directory;
     None where the job got no kernel."""
-    run = begun(place / "jobs" / job.name)
+    try:
+        run = begun(place / "jobs" / job.name)
+    except UsageError:  # its rows tell
+        return None
     kernel = next((kernel for kernel in run.kernels if kernel.arch == job.arch), None)
     if kernel is None:
         return None

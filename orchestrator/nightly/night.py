@@ -76,6 +76,7 @@ class Shift:
         self._limits = limits
         self._reporter = reporter
         self._mutex = threading.Lock()
+        self._making_room = threading.Lock()
         self._crew: Crew
 
     def run(self, guests: int) -> None:
@@ -106,15 +107,8 @@ class Shift:
     def _record(self, job: Job) -> JobRecord:
         return next(record for record in self.night.jobs if record.job.name == job.name)
 
-    def _set(self, job: Job, **what: object) -> None:
-        def change(night: Night) -> Night:
-            records = (
-                replace(record, **what) if record.job.name == job.name else record  # type: ignore[arg-type]  # fields by name, from this module only
-                for record in night.jobs
-            )
-            return replace(night, jobs=tuple(records))
-
-        self._update(change)
+    def _set(self, record: JobRecord) -> None:
+        self._update(functools.partial(with_record, record=record))
 
     def _build_of(self, job: Job) -> JobRecord | None:
         same = (
@@ -137,13 +131,14 @@ class Shift:
     def _job(self, job: Job) -> None:
         why = self._hindered(job)
         if why:
-            self._set(job, state=State.SKIPPED, reason=why)
+            self._set(replace(self._record(job), state=State.SKIPPED, reason=why))
             self._say(f"SKIP  {job.name}: {why}")
             return
         record = self._record(job)
         words = jobs.command(self.place, record)
         started, began = time.time(), time.monotonic()
-        self._set(job, state=State.RUNNING, started=started)
+        record = replace(record, state=State.RUNNING, started=started)
+        self._set(record)
         log = jobs.log_of(self.place, record)
         ended = jobs.carry_out(words, log, self._crew.stop, self._limits.deadline)
         if self._crew.stop.is_set():
@@ -154,21 +149,23 @@ class Shift:
         if job.kind is not Kind.BUILD and jobs.directory_of(self.place, record).exists():
             made = inputs.of_run(self.place, job, facts)
         seconds = time.monotonic() - began
-
-        def change(night: Night) -> Night:
-            others = tuple(row for row in night.rows if row.job != job.name)
-            known = {(kernel.kernel, kernel.arch) for kernel in night.kernels}
-            more = (made,) if made and (made.kernel, made.arch) not in known else ()
-            return replace(night, rows=(*others, *found), kernels=(*night.kernels, *more))
-
-        self._update(change)
-        self._set(
-            job,
+        last = replace(
+            record,
             state=State.ENDED,
             reason=ended.why,
             exit_code=ended.code,
             finished=started + seconds,  # the wall clock may have been set meanwhile
         )
+
+        def change(night: Night) -> Night:
+            """All at once: a kill in between must not leave half of it."""
+            others = tuple(row for row in night.rows if row.job != job.name)
+            known = {(kernel.kernel, kernel.arch) for kernel in night.kernels}
+            more = (made,) if made and (made.kernel, made.arch) not in known else ()
+            night = replace(night, rows=(*others, *found), kernels=(*night.kernels, *more))
+            return with_record(night, last)
+
+        self._update(change)
         self._say(f"ended {job.name}: {summary(found)}, {duration(seconds)}")
         for row in again.to_try(found, self._before.past, self._limits.config.retries):
             self._try_again(row)
@@ -182,7 +179,8 @@ class Shift:
         if job.estimate > left and not self._record(job).started:
             takes = f"it takes about {duration(job.estimate)}"
             return f"the night's time is up: {takes}, and {duration(left)} are left"
-        return room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+        with self._making_room:
+            return room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
 
     def _say(self, line: str) -> None:
         done = sum(r.state in (State.ENDED, State.SKIPPED) for r in self.night.jobs)
@@ -268,6 +266,12 @@ class Shift:
 def key(job: Job) -> tuple[str, str]:
     """By which kernels that are made of the same are known."""
     return job.source, " + ".join(job.series)
+
+
+def with_record(night: Night, record: JobRecord) -> Night:
+    """The night with the record in the place of what it was."""
+    records = (record if each.job.name == record.job.name else each for each in night.jobs)
+    return replace(night, jobs=tuple(records))
 
 
 def with_row(night: Night, row: Row) -> Night:
