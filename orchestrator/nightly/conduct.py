@@ -321,5 +321,8 @@ def exit_code(found: Night) -> Exit:
     if wrong:
         return Exit.BUILD
     proven = [row for row in found.rows if row.job not in builds and row.status is Status.PASS]
-    spoilt = any(row.status is Status.ERROR for row in found.rows)
+    skipped = (record.reason for record in found.jobs if record.state is State.SKIPPED)
+    spoilt = any(row.status is Status.ERROR for row in found.rows) or any(
+        not reason.startswith(night.TIME_IS_UP) for reason in skipped
+    )
     return Exit.HARNESS if spoilt or found.trouble or not proven else Exit.GOOD

@@ -106,7 +106,7 @@ def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
         return (*found, Row(job.name, LEFT, Status.SKIP, ended.why))
     stopped = _trouble(place)
     told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
-    if told and not stopped:
+    if found and told and not stopped:  # one that found out nothing proved nothing
         return found
     status = Status.FAIL if ended.code == Exit.BUILD else Status.ERROR
     why = stopped or _last_words(log_of(night, record))

@@ -38,6 +38,7 @@ from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
 BISECTS = Path("bisects")
+TIME_IS_UP = "the night's time is up"  # so begins the reason of what there is no time for
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +179,7 @@ class Shift:
         left = self._limits.deadline.left()
         if job.estimate > left and not self._record(job).started:
             takes = f"it takes about {duration(job.estimate)}"
-            return f"the night's time is up: {takes}, and {duration(left)} are left"
+            return f"{TIME_IS_UP}: {takes}, and {duration(left)} are left"
         with self._making_room:
             return room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
 

@@ -296,6 +296,8 @@ def test_a_job_that_left_nothing_tells_why(tmp_path: Path) -> None:
     log.write_text("$ klp-e2e run\nstarting\nklp-e2e: QEMU is gone\n    install it again\n")
     (row,) = jobs.rows(tmp_path, record, Ended(4))
     assert (row.status, row.reason) == (Status.ERROR, "run ended with 4: QEMU is gone")
+    (row,) = jobs.rows(tmp_path, record, Ended(0))
+    assert row.status is Status.ERROR, "it found out nothing"
     (row,) = jobs.rows(tmp_path, record, Ended(None, "the night's time was up"))
     assert (row.status, row.case) == (Status.SKIP, jobs.LEFT)
     (row,) = jobs.rows(tmp_path, replace(record, job=replace(job, kind=Kind.BUILD)), Ended(3))
@@ -326,6 +328,17 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
 def test_exit_code(statuses: str, trouble: str, code: Exit) -> None:
     rows = [Row("k/x/core", str(n), Status(s)) for n, s in enumerate(statuses.split())]
     assert conduct.exit_code(a_night(rows, trouble=trouble)) == code
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [("the night's time is up: it takes 2 min", Exit.GOOD), ("the disk is full", Exit.HARNESS)],
+)
+def test_what_was_skipped_for_want_of_time_is_as_planned(reason: str, code: Exit) -> None:
+    (_, job) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
+    night = a_night([Row("k/x/other", "basic/one", Status.PASS)])
+    night = replace(night, jobs=(JobRecord(job, State.SKIPPED, reason),))
+    assert conduct.exit_code(night) == code
 
 
 def test_exit_code_of_a_night_without_a_kernel() -> None:
