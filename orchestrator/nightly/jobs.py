@@ -108,7 +108,8 @@ def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
     told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
     if found and told and not stopped:  # one that found out nothing proved nothing
         return found
-    status = Status.FAIL if ended.code == Exit.BUILD else Status.ERROR
+    unbuilt = job.kind is Kind.BUILD and ended.code == Exit.BUILD
+    status = Status.FAIL if unbuilt else Status.ERROR
     why = stopped or _last_words(log_of(night, record))
     case = "build" if job.kind is Kind.BUILD else f"({job.kind})"
     row = Row(job.name, case, status, f"{job.kind} ended with {ended.code}: {why}")

@@ -296,6 +296,8 @@ def test_a_job_that_left_nothing_tells_why(tmp_path: Path) -> None:
     log.write_text("$ klp-e2e run\nstarting\nklp-e2e: QEMU is gone\n    install it again\n")
     (row,) = jobs.rows(tmp_path, record, Ended(4))
     assert (row.status, row.reason) == (Status.ERROR, "run ended with 4: QEMU is gone")
+    (row,) = jobs.rows(tmp_path, record, Ended(3))
+    assert row.status is Status.ERROR, "modules that do not build say nothing of the kernel"
     (row,) = jobs.rows(tmp_path, record, Ended(0))
     assert row.status is Status.ERROR, "it found out nothing"
     (row,) = jobs.rows(tmp_path, record, Ended(None, "the night's time was up"))
