@@ -244,10 +244,21 @@ class Order:
 # --- kernels and built modules -----------------------------------------------------------------
 
 
+MERGED = "@merged"  # behind a series: the source has it already
+
+
 def series_prefix(spec: str) -> tuple[str, int | None]:
-    """("S", 3) of "S@3", the first three patches of a series S; ("S", None) of "S", all of them."""
-    found = re.fullmatch(r"(.+)@(\d+)", spec)
-    return (found[1], int(found[2])) if found else (spec, None)
+    """("S", 3) of "S@3", the first three patches of a series S; ("S", None) of "S", all of them.
+
+    What a source has merged counts as what is applied to it: "S@merged" is ("S", None).
+    """
+    found = re.fullmatch(r"(.+)@(\d+)", merged(spec) or spec)
+    return (found[1], int(found[2])) if found else (merged(spec) or spec, None)
+
+
+def merged(spec: str) -> str:
+    """ "S" of "S@merged", which nothing is applied for; "" of any other."""
+    return spec.removesuffix(MERGED) if spec.endswith(MERGED) else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +267,7 @@ class Kernel:
 
     key: str  # hex digest of source, series, config, architecture, compiler
     arch: str
-    source: str  # as written: debian:6.1
+    source: str  # debian:6.1; of a branch in git its commit: git:REPO#COMMIT
     source_version: str  # as recorded: 6.1.192-2
     series: tuple[str, ...]  # names, in the order applied; empty for the bare kernel
     release: str  # make kernelrelease

@@ -205,6 +205,11 @@ class Run:
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
 
+    @property
+    def exact_source(self) -> str:
+        """The source; of a branch in git the commit, once a kernel has been made of it."""
+        return next((kernel.source for kernel in self.kernels), self.source)
+
     def arch_spec(self, name: str) -> str:
         """An architecture of this run as `--arch` takes it: its file, or its name if it is ours."""
         return self.arch_files.get(name, name)

@@ -116,7 +116,7 @@ def _checkouts(night: Night, jobs: list[Job]) -> Iterator[Object]:
             "comment": job.kernel,
             "start_time": _time(night.started),
             "misc": {"source": job.source, "series": list(job.series)},
-            **_repository(job.source),
+            **_repository(job),
         }
         if night.finished is not None:
             made["origin_builds_finish_time"] = _time(night.finished)
@@ -128,13 +128,17 @@ def _checkouts(night: Night, jobs: list[Job]) -> Iterator[Object]:
         yield made
 
 
-def _repository(source: str) -> Object:
-    """git:https://HOST/linux.git#BRANCH; KCIDB takes no other kind of URL."""
-    found = re.fullmatch(r"git:(https://[^#]+)(?:#(.*))?", source)
+def _repository(job: Job) -> Object:
+    """git:https://HOST/linux.git#COMMIT, and the branch it was planned of; KCIDB takes no other
+    kind of URL."""
+    found = re.fullmatch(r"git:(https://[^#]+)(?:#(.*))?", job.source)
     if found is None:
         return {}
-    branch = {"git_repository_branch": found[2]} if found[2] else {}
-    return {"git_repository_url": found[1], **branch}
+    told = {"git_repository_url": found[1]}
+    if re.fullmatch("[0-9a-f]{40}", found[2] or ""):
+        told["git_commit_hash"] = found[2]
+    _, _, branch = job.kernel.partition(" + ")[0].partition("#")
+    return {**told, "git_repository_branch": branch} if branch else told
 
 
 def _patchset(patches: Mapping[str, str]) -> Object:

@@ -24,7 +24,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
 from orchestrator.host import process, tools, workdir
 from orchestrator.model import known
-from orchestrator.nouns import Arch, Kernel
+from orchestrator.nouns import Arch, Kernel, merged
 from orchestrator.source import series, sources, worktree
 from orchestrator.source.series import Series
 from orchestrator.source.sources import SourceTree
@@ -53,7 +53,8 @@ def build(
     Raises UsageError, PatchError, ConfigError, BuildError, HarnessError.
     """
     tree = sources.fetch(source, deadline, say)
-    stack = [one for spec in series_specs if (one := series.resolve(spec, tree.kernel)).patches]
+    asked = [series.resolve(spec, tree.kernel) for spec in series_specs]
+    stack = [one for one in asked if one.patches]
     fragment = configuration(arch, without)
     compiler = compiler_version(arch)
     key = _key(arch, tree, stack, fragment, compiler)
@@ -67,7 +68,8 @@ def build(
         if problem:
             _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
         workdir.touch(final)
-        return load(final, arch)
+        on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
+        return load(final, arch, tree, on_it)
 
 
 def _label(stack: Sequence[Series]) -> str:
@@ -192,18 +194,18 @@ def _collect(arch: Arch, site: Site, into: Path) -> None:
     kbuild.module_tree(arch, site, into / MODULE_TREE)
 
 
-def load(directory: Path, arch: Arch) -> Kernel:
-    """A finished kernel from its directory."""
+def load(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) -> Kernel:
+    """A finished kernel from its directory. It may have been built for somebody who called its
+    source, and the series on it, by other names."""
     record = json.loads((directory / "kernel.json").read_text())
-    version = (record["version"][0], record["version"][1])
     return Kernel(
         key=record["key"],
         arch=record["arch"],
-        source=record["source"],
-        source_version=record["source_version"],
-        series=tuple(record["series"]),
+        source=tree.exact,
+        source_version=tree.version,
+        series=on_it,
         release=record["release"],
-        version=version,
+        version=tree.kernel,
         compiler=record["compiler"],
         directory=directory,
         image=directory / "image",
@@ -211,7 +213,7 @@ def load(directory: Path, arch: Arch) -> Kernel:
         config=directory / "config",
         build_tree=directory / MODULE_TREE,
         source_tree=directory / MODULE_TREE,
-        capabilities=promised(version, arch.name, record["series"]),
+        capabilities=promised(tree.kernel, arch.name, on_it),
         objects=record["objects"],
     )
 

@@ -154,15 +154,6 @@ def bisect(
     times: Annotated[
         int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
     ] = 1,
-    promises: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--promises",
-            metavar="S",
-            help="Judge every kernel by what this series promises (capabilities.toml), not by its "
-            "own; may be given again.",
-        ),
-    ] = None,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -170,8 +161,7 @@ def bisect(
     built = options.build((arch,), kernel, series or (), jobs)
     (case,) = options.cases(modules, (order,), None)
     place = options.results(output)
-    judged_by = None if promises is None else options.stack(promises)
-    asked = bisection.BisectOptions(built, case, times, place, judged_by)
+    asked = bisection.BisectOptions(built, case, times, place)
     command = tuple(sys.argv)
     with Reporter(Console(stderr=True)) as reporter:
         if good and bad:

@@ -152,7 +152,8 @@ SeriesOption = Annotated[
         "--series",
         metavar="S",
         help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
-        "S@N: its first N patches; several stack in the order given; 'none': the bare kernel. "
+        "S@N: its first N patches; S@merged: the source has it already; several stack in the "
+        "order given; 'none': the bare kernel. "
         f"[default: {options.SERIES}]",
     ),
 ]

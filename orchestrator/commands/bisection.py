@@ -18,7 +18,6 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from orchestrator.build import kernel as kernels
 from orchestrator.build import prepare
 from orchestrator.commands import bisect, gitbisect, options, session
 from orchestrator.commands.bisect import Seen
@@ -41,8 +40,6 @@ class BisectOptions:
     case: Case
     times: int  # cold boots of each kernel; one failure is enough
     directory: Path
-    promises: tuple[str, ...] | None = None  # the series whose promises every kernel is judged by;
-    # None: each by those of its own
 
     @property
     def arch(self) -> Arch:
@@ -145,9 +142,7 @@ class _Looking:
             (bench,) = session.benches(wanted, (case.module_set,), self._reporter)
         except (BuildError, HarnessError) as trouble:
             return Seen(name, None, str(trouble))
-        if (series_on_it := self._asked.promises) is not None:
-            promised = kernels.promised(bench.kernel.version, bench.arch.name, series_on_it)
-            bench = replace(bench, kernel=replace(bench.kernel, capabilities=promised))
+        bench = replace(bench, kernel=replace(bench.kernel, source=source))  # none of our clone
         run = replace(
             session.begun(wanted, self._command, strict=True),
             source=source,

@@ -65,7 +65,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
     writer = TriedDirectory.resumed(place)
     head, run = writer.head, writer.head.run
     arches = tuple(map(run.arch_spec, run.options["arches"].split()))
-    built = options.build(arches, run.source, run.series or (options.BARE,), jobs)
+    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
     patches = Path(run.options["patches"]) if "patches" in run.options else None
     asked = ExperimentOptions(
         build=built,

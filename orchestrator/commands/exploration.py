@@ -53,7 +53,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirec
     writer = ExploreDirectory.resumed(place)
     head = writer.head
     arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
-    built = options.build(arches, head.run.source, head.run.series or (options.BARE,), jobs)
+    built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
     )
@@ -85,7 +85,7 @@ def minimise(
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
     case = result.case
     arch = (run.arch_spec(result.arch),)
-    built = options.build(arch, run.source, run.series or (options.BARE,), jobs)
+    built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
     (bench,) = session.benches(built, (case.module_set,), reporter)
     stop = threading.Event()
     with Rig(bench, Options(), stop) as warm, Rig(bench, Options(cold=True), stop) as cold:

@@ -19,7 +19,16 @@ from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.model import orders
 from orchestrator.model import suite as suites
-from orchestrator.nouns import Arch, Case, Channel, KlpSymbol, Order, series_prefix
+from orchestrator.nouns import (
+    MERGED,
+    Arch,
+    Case,
+    Channel,
+    KlpSymbol,
+    Order,
+    merged,
+    series_prefix,
+)
 from orchestrator.source.alterations import Alteration, Kind
 from orchestrator.source.alterations import parse as parse_alteration
 
@@ -122,6 +131,8 @@ def _series(spec: str) -> str:
     """A series, its path made absolute; `series` says whether it exists."""
     if spec.startswith("git:"):
         return source(spec)
+    if (there := merged(spec)) and not Path(spec).exists():
+        return f"{_series(there)}{MERGED}"
     name, count = series_prefix(spec)
     if count is not None and not Path(spec).exists():
         return f"{_series(name)}@{count}"

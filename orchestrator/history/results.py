@@ -158,8 +158,7 @@ def _ground(
 
 def _again(run: Run, ground: GroundRecord) -> str:
     """A line that walks this module set alone, by default values where others were asked for."""
-    series = [word for name in run.series or ("none",) for word in ("--series", name)]
-    where = ("--arch", run.arch_spec(ground.arch), "--kernel", run.source, *series)
+    where = reproduce.kernel_words(run, ground.arch)
     depth = ("--depth", str(ground.tally.depth)) if ground.tally.depth else ()
     return shlex.join(("klp-e2e", "explore", *where, "--modules", ground.module_set, *depth))
 

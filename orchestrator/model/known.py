@@ -200,10 +200,11 @@ def _holds(version: Version, comparison: str) -> bool:
 
 
 def _applies(issue: KnownIssue, arch: str, kernel: Kernel) -> bool:
+    on_it = set(map(series_prefix, kernel.series))
     return (
         in_range(kernel.version, issue.kernels)
         and arch in issue.architectures
-        and not set(issue.without_series) & set(kernel.series)
+        and not any((name, None) in on_it for name in issue.without_series)
     )
 
 

@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from orchestrator.commands.bisection import Found
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
+from orchestrator.nouns import MERGED, merged
 
 OF_A_KERNEL = 3  # ways of failing that are bisected; the others are likely to have the same cause
 _COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # source.sources: "6.1.0 (0123456789ab)"
@@ -54,10 +55,10 @@ def command(
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
     words = ["bisect", *_option(job.command, "--arch"), "--kernel", job.source]
     words += [*_option(shlex.split(row.reproduce), "--modules"), "--order", row.order]
-    series = [kept] if way is Way.THEIRS else list(job.series or ("none",))
-    words += [word for name in series for word in ("--series", name)]
+    series = list(job.series or ("none",))
     if way is Way.THEIRS:  # the failure is one by what tonight's series promises
-        words += [word for name in job.series or ("none",) for word in ("--promises", name)]
+        series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
+    words += [word for name in series for word in ("--series", name)]
     if way is Way.COMMITS:
         assert good is not None
         words += ["--good", commit(good), "--bad", commit(now)]

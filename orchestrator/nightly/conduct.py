@@ -170,15 +170,15 @@ def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shi
     name = held.name if held else _name(wanted.nights)
     place = wanted.nights / name
     before = _before(wanted.nights, name, troubles)
-    wanted_jobs = tuple(r.job for r in held.jobs) if held else jobs(wanted)
-    facts, missing = night.look(wanted_jobs, reporter)
+    asked = tuple(r.job for r in held.jobs) if held else jobs(wanted)
+    found, facts, missing = night.look(asked, reporter)
     if held is None:
-        held = _begun(wanted, name, before, facts)
+        held = _begun(wanted, name, found, before, facts)
         with told(place):
             place.mkdir()
     records = tuple(_possible(record, missing) for record in held.jobs)
     held = replace(held, jobs=records, finished=None, trouble="")
-    for job in wanted_jobs:
+    for job in found:
         if job.kind is Kind.BUILD and night.key(job) in facts:
             inputs.keep_series(place, job, facts[night.key(job)])
     files.write(place, held)
@@ -191,17 +191,18 @@ def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shi
 def _begun(
     wanted: NightOptions,
     name: str,
+    found: Sequence[Job],
     before: _Known,
     facts: Mapping[tuple[str, str], Facts],
 ) -> Night:
     """A night with its plan."""
     changed = {}
     for kernel in before.last.kernels if before.last else ():
-        for job in jobs(wanted):
+        for job in found:
             if (job.kernel, job.arch) == (kernel.kernel, kernel.arch) and night.key(job) in facts:
                 what = inputs.differences(facts[night.key(job)], kernel)
                 changed[job.kernel, job.arch] = what
-    ordered = plan.ordered(jobs(wanted), before.last, changed, before.seconds)
+    ordered = plan.ordered(found, before.last, changed, before.seconds)
     return Night(
         name=name,
         started=time.time(),

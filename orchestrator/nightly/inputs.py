@@ -30,6 +30,7 @@ SERIES = INPUTS / "series"
 class Facts:
     """What is known of a kernel before it is built."""
 
+    source: str  # which is the same in all of the night, though its branch may move
     source_version: str
     patches: tuple[Patch, ...]
 
@@ -46,7 +47,7 @@ def look(job: Job, say: Callable[[str], None]) -> Facts:
     """Raises UsageError and HarnessError: no such source or series, or it cannot be had."""
     tree = fetch(job.source, say=say)
     patches = [patch for name in job.series for patch in series.resolve(name, tree.kernel).patches]
-    return Facts(tree.version, tuple(patches))
+    return Facts(tree.exact, tree.version, tuple(patches))
 
 
 def names(patches: tuple[Patch, ...]) -> tuple[str, ...]:

@@ -29,7 +29,7 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.nightly import again, blame, inputs, jobs, room
+from orchestrator.nightly import again, blame, inputs, jobs, plan, room
 from orchestrator.nightly.config import Config
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.inputs import Facts
@@ -292,15 +292,23 @@ def summary(rows: Sequence[Row]) -> str:
 
 
 def look(
-    plan: Sequence[Job], reporter: Reporter
-) -> tuple[dict[tuple[str, str], Facts], dict[tuple[str, str], str]]:
-    """(what each kernel is made of, why what of some cannot be had)."""
-    facts: dict[tuple[str, str], Facts] = {}
+    planned: Sequence[Job], reporter: Reporter
+) -> tuple[tuple[Job, ...], dict[tuple[str, str], Facts], dict[tuple[str, str], str]]:
+    """(the jobs, each of the very source that was found; what each kernel is made of; why what of
+    some cannot be had)."""
+    found: dict[tuple[str, str], Facts] = {}
     troubles: dict[tuple[str, str], str] = {}
-    for job in plan:
-        if key(job) not in facts and key(job) not in troubles:
+    for job in planned:
+        if key(job) not in found and key(job) not in troubles:
             try:
-                facts[key(job)] = inputs.look(job, reporter.say)
+                found[key(job)] = inputs.look(job, reporter.say)
             except KlpError as trouble:
                 troubles[key(job)] = str(trouble)
-    return facts, troubles
+    jobs_of_it = []
+    facts: dict[tuple[str, str], Facts] = {}
+    for job in planned:
+        known = found.get(key(job))
+        jobs_of_it.append(plan.pinned(job, known.source) if known else job)
+        if known:
+            facts[key(jobs_of_it[-1])] = known
+    return tuple(jobs_of_it), facts, troubles

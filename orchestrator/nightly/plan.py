@@ -115,6 +115,13 @@ def _jobs(
         yield job(Kind.ABLATE, "ablate")
 
 
+def pinned(job: Job, source: str) -> Job:
+    """The job of this very source, whatever happens to the branch that it was planned of."""
+    words = list(job.command)
+    words[words.index("--kernel") + 1] = source
+    return replace(job, source=source, command=tuple(words))
+
+
 def _path(text: str) -> str:
     """A part of a path that says what `text` says; never "." or ".."."""
     return _NOT_IN_PATHS.sub("-", text).strip("-.") or "x"

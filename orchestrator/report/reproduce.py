@@ -12,9 +12,7 @@ from orchestrator.verdicts import CaseResult, Run
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     """The arguments after `klp-e2e` that run this case alone, on the same kernel."""
-    series = [word for name in run.series or ("none",) for word in ("--series", name)]
-    option = "--arch-file" if result.arch in run.arch_files else "--arch"
-    where = (option, run.arch_spec(result.arch), "--kernel", run.source, *series)
+    where = kernel_words(run, result.arch)
     if selftests.is_script(result.case):
         return ("kselftest", *where, "--test", result.case.name)
     if malformations.is_malformed(result.case):
@@ -22,6 +20,13 @@ def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     extra = ["--cold"] * result.cold + ["--strict"] * run.strict
     order = orders.format(result.case.order)
     return ("run", *where, "--modules", result.case.module_set, "--order", order, *extra)
+
+
+def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
+    """The options that name the kernel of an architecture."""
+    series = [word for name in run.series or ("none",) for word in ("--series", name)]
+    option = "--arch-file" if arch in run.arch_files else "--arch"
+    return (option, run.arch_spec(arch), "--kernel", run.exact_source, *series)
 
 
 def line(run: Run, result: CaseResult) -> str:

@@ -7,6 +7,7 @@
     git:REPO#A..B  the commits of a range, oldest first
     none           nothing: the bare kernel
     SPEC@N         the first N patches of any of these
+    SPEC@merged    nothing either: the source has it already, and is judged by what it promises
 
 Patches are applied by patch(1) with --fuzz=0: a hunk whose context does not match exactly may land
 in the wrong place, and the verdict would then be about a patch that nobody wrote. patch(1) and not
@@ -26,7 +27,7 @@ from pathlib import Path
 from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
 from orchestrator.host import process, workdir
-from orchestrator.nouns import series_prefix
+from orchestrator.nouns import merged, series_prefix
 from orchestrator.source import mails, patches
 from orchestrator.source.patches import Diff, Patch
 from orchestrator.source.sources import resolve_commit
@@ -39,7 +40,7 @@ _HUNK = re.compile(r"^Hunk #(\d+) (?:FAILED|NOT MERGED) at (\d+)( \(different li
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """name: "none", a name of ours, or the path or range, each as given, with its @N."""
+    """name: "none", a name of ours, or the path or range, each as given, with its @N or @merged."""
 
     name: str
     patches: tuple[Patch, ...]
@@ -70,6 +71,9 @@ def resolve(spec: str, version: tuple[int, int]) -> Series:
 
     Raises UsageError when there is none of that name, or its patches cannot be read.
     """
+    if (there := merged(spec)) and not Path(spec).expanduser().exists():
+        resolve(there, version)
+        return Series(spec, ())
     name, count = series_prefix(spec)
     if count is None or Path(spec).expanduser().exists():
         return Series(spec, _patches(spec, version))
@@ -102,7 +106,7 @@ def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
     raise UsageError(
         f"no such series: {spec}",
         hint=f"{', '.join((*known(), NONE))}, a directory, an mbox, or git:REPO#A..B; "
-        "@N behind it for its first N patches",
+        "@N behind it for its first N patches, @merged where the source has it already",
     )
 
 

@@ -36,6 +36,7 @@ class SourceTree:
 
     version: as recorded, 6.1.192-2 for a package. kernel: (6, 1). digest: names the content.
     lineage: trees of one lineage follow one another, and share incremental builds.
+    commit: of a git repository, in full; "" of what is none.
     """
 
     spec: str
@@ -44,6 +45,13 @@ class SourceTree:
     digest: str
     kernel: tuple[int, int]
     lineage: str
+    commit: str = ""
+
+    @property
+    def exact(self) -> str:
+        """A spec that means this very tree when its branch has moved on, as far as there is one."""
+        place, _, _ = self.spec.partition("#")
+        return f"{place}#{self.commit}" if self.commit else self.spec
 
     @property
     def frozen(self) -> bool:
@@ -313,7 +321,8 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         version = kernel_version(tmp / "linux")[0]
         return {"version": f"{version} ({commit[:12]})", "digest": commit}
 
-    return _cached(_entry(f"git-{commit[:24]}"), spec, where, fill, say)
+    tree = _cached(_entry(f"git-{commit[:24]}"), spec, where, fill, say)
+    return replace(tree, commit=commit)
 
 
 _URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
@@ -331,8 +340,8 @@ def resolve_commit(repository: Path, ref: str, spec: str) -> str:
 def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Path, str]:
     """(a bare repository in the cache with just that commit, the name it has there).
 
-    A full commit id that is there is not fetched again; another reference is, and when the network
-    fails, the commit it meant last time is used.
+    A full commit id that is there is not fetched again, whatever it was fetched by; another
+    reference is, and when the network fails, the commit it meant last time is used.
     """
     repository = workdir.cache_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
     name = f"refs/klp-e2e/{ref}"
@@ -341,8 +350,10 @@ def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Pa
             process.run(["git", "init", "--quiet", "--bare", str(repository)])
         command = ["git", "-C", str(repository)]
         there = process.run([*command, "rev-parse", "--verify", "--quiet", name], check=False)
-        if there.code == 0 and re.fullmatch(r"[0-9a-f]{40}", ref):
-            return repository, name
+        if re.fullmatch(r"[0-9a-f]{40}", ref):
+            here = [*command, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
+            if process.run(here, check=False).code == 0:
+                return repository, ref
         say(f"fetching {ref} of {url}")
         fetch = [*command, "-c", "gc.auto=0", "fetch", "--quiet", "--depth=1", url]
         try:

@@ -153,13 +153,16 @@ def test_a_commit_of_a_repository(tree: Path) -> None:
     assert (found.digest, found.version) == (commit, f"6.1.192 ({commit[:12]})")
     assert (found.directory / "kernel/a.c").read_text() == "1"
     assert git(tree, "status", "--porcelain") == "M kernel/a.c"  # the index was left alone
+    assert found.exact == f"git:{tree}#{commit}"
 
     url = f"file://{tree}"
-    assert sources.fetch(f"git:{url}#main").digest == commit
+    first = sources.fetch(f"git:{url}#main")
+    assert first.digest == commit
     git(tree, "commit", "--quiet", "--all", "--message=two")
     newer = sources.fetch(f"git:{url}#main")
     assert newer.digest != commit and (newer.directory / "kernel/a.c").read_text() == "2"
     tree.rename(tree.with_name("moved"))
+    assert sources.fetch(first.exact).digest == commit  # whatever it was fetched by
     said: list[str] = []
     assert sources.fetch(f"git:{url}#main", say=said.append) == newer
     assert "cannot be reached" in said[-1]

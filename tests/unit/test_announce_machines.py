@@ -200,14 +200,16 @@ def test_kcidb_ids_are_those_of_this_night_on_this_host() -> None:
 
 
 def test_kcidb_of_a_kernel_that_is_not_there() -> None:
-    source = "git:https://example.org/linux.git#for-next"
-    build, core = (replace(job, source=source) for job in (BUILD, CORE))
+    source, commit = "git:https://example.org/linux.git", "0123456789" * 4
+    kernel = f"{source}#for-next + fix"
+    build, core = (replace(j, kernel=kernel, source=f"{source}#{commit}") for j in (BUILD, CORE))
     told = a_row(build, "build", Status.FAIL, "the compiler says no")
     jobs = (a_record(build, 3), a_record(core, None, state=State.SKIPPED, reason="no kernel"))
     made = report(replace(NIGHT, jobs=jobs, kernels=(), rows=(told,)))
     [checkout], [built], [test] = made["checkouts"], made["builds"], made["tests"]
     assert checkout["git_repository_url"] == "https://example.org/linux.git"
     assert checkout["git_repository_branch"] == "for-next"
+    assert checkout["git_commit_hash"] == commit
     assert "valid" not in checkout and "patchset_hash" not in checkout
     assert (built["status"], built["comment"]) == ("FAIL", "the compiler says no")
     assert (test["status"], test["log_excerpt"]) == ("MISS", "no kernel")

@@ -58,6 +58,8 @@ def test_a_malformed_range_is_refused(text: str) -> None:
         ((6, 1), "s390x", (f"{SERIES}@3@2",), set()),
         ((6, 1), "ppc64le", (f"{SERIES}@3",), set()),
         ((6, 12), "ppc64le", (f"{SERIES}@4",), {"clears-on-unload", "clears-on-refusal"}),
+        ((6, 1), "s390x", (f"{SERIES}@merged",), {"clears-on-unload", "clears-on-refusal"}),
+        ((6, 1), "s390x", (f"{SERIES}@2@merged",), set()),
         ((6, 12), "x86_64", (f"{SERIES}@1",), {"clears-on-unload"}),
     ],
 )
@@ -243,6 +245,9 @@ def test_an_issue_may_speak_of_every_order() -> None:
     assert known.judge_known(result, SET, part, [LACK]) == judged
     able = kernel(able="clears-on-unload")
     assert known.judge_known(result, SET, able, [LACK]) == result
+    for whole in (SERIES, f"{SERIES}@merged"):
+        gone = replace(LACK, without_series=(SERIES,))
+        assert known.judge_known(result, SET, kernel((6, 1), whole), [gone]) == result
 
 
 def test_of_those_only_the_sure_ones_are_news_when_they_pass() -> None:

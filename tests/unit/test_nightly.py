@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from orchestrator import catalog
 from orchestrator.commands import options
@@ -28,13 +29,14 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.nightly import again, blame, conduct, jobs, plan, room
+from orchestrator.nightly import again, blame, conduct, inputs, jobs, night, plan, room
 from orchestrator.nightly.blame import Way
 from orchestrator.nightly.config import Config, Exploring, Matrix
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.jobs import Ended
 from orchestrator.nightly.plan import Reading, Target
 from orchestrator.report import directory
+from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import Status
 
 READ = Reading(
@@ -250,6 +252,28 @@ def test_where_to_look_without_a_good_night_and_over_commits() -> None:
         "bisect --arch x --kernel git:url#main --modules basic --order +m --series a "
         "--good 0123456789ab --bad ba9876543210"
     )
+    words = " ".join(blame.command(Way.THEIRS, job, FAILED, "kept", bad, good))
+    assert words.endswith(" --series a@merged --series kept")  # by what tonight's series promises
+
+
+def test_a_branch_that_moves_in_the_night_is_left_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved = Config((Matrix(("git:url#main", "debian:gone"), ("a",), ("x", "y")),))
+    commits = iter(("c1", "c2"))
+
+    def look(job: Job, say: object) -> inputs.Facts:
+        if job.source != "git:url#main":
+            raise HarnessError("cannot be had")
+        return inputs.Facts(f"git:url#{next(commits)}", "6.1.0", ())
+
+    monkeypatch.setattr(inputs, "look", look)
+    found, facts, missing = night.look(plan.expand(moved, READ), Reporter(Console(quiet=True)))
+    here = [job for job in found if job.kernel == "git:url#main + a"]
+    assert len(here) == 4 and {job.source for job in here} == {"git:url#c1"}
+    assert all("git:url#c1" in job.command and "git:url#main" not in job.command for job in here)
+    assert {night.key(job) for job in here} == set(facts)
+    assert set(missing.values()) == {"cannot be had"} and len(found) == 8
 
 
 def test_what_a_bisect_tells() -> None:

@@ -271,6 +271,10 @@ def test_reproduce_line_can_be_pasted() -> None:
         "--arch-file",
         "/my arches/s390x.toml",
     ]
+    branch, commit = "git:/linux#main", "git:/linux#0123456789"
+    for built, source in (((), branch), ((replace(a_kernel("s390x"), source=commit),), commit)):
+        told = shlex.split(reproduce.line(a_run(1, source=branch, kernels=built), result))
+        assert told[4:6] == ["--kernel", source]
     script = reproduce.script(a_run(1), replace(result, reason="two\nlines"))
     assert script.startswith("#!/bin/sh\n")
     assert "# two\n# lines\n" in script

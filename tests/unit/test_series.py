@@ -131,15 +131,26 @@ def test_a_prefix_takes_the_first_patches_of_any_series(tmp_path: Path) -> None:
     assert len(names(f"{tmp_path / 's@2'}")) == 2 and len(names(f"{tmp_path / 's@2'}@1")) == 1
 
 
+def test_what_is_merged_is_not_applied_and_has_to_be_there(tmp_path: Path) -> None:
+    directory = quilt(tmp_path / "s", series="a.patch\n")
+    for spec in (f"{directory}@merged", f"{directory}@1@merged", "livepatch-reload@merged"):
+        assert series.resolve(spec, (6, 1)) == series.Series(spec, ())
+    for spec in ("nonesuch@merged", f"{directory}@2@merged"):
+        with pytest.raises(UsageError):
+            series.resolve(spec, (6, 1))
+    directory.rename(tmp_path / "s@merged")  # a path that is there is meant
+    assert len(series.resolve(f"{tmp_path / 's@merged'}", (6, 1)).patches) == 1
+
+
 def test_a_prefix_and_a_range_serve_in_any_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     quilt(tmp_path / "s", series="a.patch\n")
-    given = ("s@1", "git:s#A..B", "git:s#A..B@2", "livepatch-reload@2", "gone@1")
+    given = ("s@1", "git:s#A..B", "git:s#A..B@2", "livepatch-reload@2", "gone@1", "s@1@merged")
     assert options.stack(given) == (
         *(f"{tmp_path}/s@1", f"git:{tmp_path}/s#A..B", f"git:{tmp_path}/s#A..B@2"),
-        *("livepatch-reload@2", "gone@1"),
+        *("livepatch-reload@2", "gone@1", f"{tmp_path}/s@1@merged"),
     )
 
 
