@@ -10,6 +10,8 @@ STAMP := $(VENV)/installed
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
 ARGS :=
+# Every command is a process, and a night starts hundreds: what is compiled once is to be kept.
+unexport PYTHONDONTWRITEBYTECODE
 # The tests take those that no command takes by default, too.
 EVERY_ARCH := $(patsubst orchestrator/arches/%.toml,--arch %,$(wildcard orchestrator/arches/*.toml))
 # A guest has one CPU and waits now and then: one test more at a time than there are cores, up to four.
