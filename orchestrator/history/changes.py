@@ -9,12 +9,12 @@ are one when their symptom is the same.
 from __future__ import annotations
 
 import re
-import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
 
 from orchestrator.errors import Exit
+from orchestrator.history import speed
 from orchestrator.history.inputs import Configs, inputs
 from orchestrator.history.nights import (
     Change,
@@ -26,17 +26,12 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.report.verdict import counts_as_failure, duration
+from orchestrator.report.verdict import counts_as_failure
 from orchestrator.verdicts import Status
 
 FLAKY_NIGHTS = 10  # in which failures and passes are looked for
 RECOVERIES = 2  # as many of failing and passing again are a flake
 STEADY = 3  # nights in a row it failed whenever it was tried: that is no flake any more
-NOISE_NIGHTS = 5  # at least, before anything is said of durations
-NOISE_SHARE = 0.25  # of the median: what is closer to it is noise
-NOISE_SECONDS = 0.5  # the same, for short cases
-NOISE_DEVIATIONS = 5.0  # and so many standard deviations, as the median of deviations gives them
-MAD_SCALE = 1.4826  # of a normal distribution: standard deviation by median absolute deviation
 
 _HEX = re.compile(r"\b0x[0-9a-f]+\b|\b(?=[a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE)
 _BYTES = re.compile(r"\bbytes(?: [0-9a-f]{2})+\b")
@@ -68,19 +63,21 @@ def changes(
     earlier = _Earlier(before, past)
     here = {(row.job, row.case): row for row in now.rows}
     walks = {(r.job, r.within) for r in (*now.rows, *earlier.rows.values()) if r.within}
-    changed = [*_missing(now, here, earlier)]
+    pace = speed.pace((row, earlier.of(row)) for row in now.rows)
+    changed = [*_missing(now, here, earlier, pace)]
     for key, row in here.items():
         # What a walk found is told by its findings, once.
         if key in walks and _is_verdict(row.status):
             continue
-        found = _news(now.name, row, earlier.of(row))
+        found = _news(now.name, row, earlier.of(row), pace)
         if found is not None and (found.change is not Change.NEW_CASE or before is not None):
             changed.append(found)
     worst = list(Change)
     changed.sort(key=lambda c: (worst.index(c.change), c.row.job, c.row.case))
     if before is None:
         return Changes("", tuple(changed))
-    return Changes(before.name, tuple(changed), inputs(now, before, configs or {}))
+    different = (*inputs(now, before, configs or {}), *speed.told(pace))
+    return Changes(before.name, tuple(changed), different)
 
 
 def standing(history: Sequence[Past]) -> tuple[str, int, str]:
@@ -161,7 +158,7 @@ def _heard(history: Sequence[Past], status: Status) -> list[Past]:
 # --- one case ------------------------------------------------------------------------------------
 
 
-def _news(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
+def _news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
     """What there is to say of a row; None: nothing that was not known."""
     match row.status:
         case Status.FAIL | Status.FLAKY | Status.FIXED:
@@ -172,7 +169,7 @@ def _news(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
             ran = bool(earlier) and earlier[0].status is not Status.SKIP
             return _told(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
         case Status.PASS:
-            return _passed(night, row, earlier)
+            return _passed(night, row, earlier, pace)
         case Status.KNOWN:
             heard = _heard(earlier, row.status)
             passed = bool(heard) and heard[0].status is Status.PASS
@@ -227,7 +224,7 @@ def _is_flake(history: Sequence[Past], like: Past) -> bool:
     return within or recoveries >= RECOVERIES
 
 
-def _passed(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
+def _passed(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
     history = _heard(earlier, row.status)
     if not earlier:
         return _told(Change.NEW_CASE, night, row, earlier)
@@ -238,41 +235,14 @@ def _passed(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
         known = f"failed in {nights} nights, since {since}" if nights > 1 else f"failed in {since}"
         fixed = _told(Change.FIXED, night, row, earlier, note=known)
         return replace(fixed, since=night, nights=1)
-    return _speed(night, row, earlier)
-
-
-def _speed(night: str, row: Row, earlier: Sequence[Past]) -> Changed | None:
-    """Slower or faster than the noise of the nights before explains. A case for which a guest was
-    booted is not compared: the boot is in its time."""
-    timed = [p for p in earlier if p.status is Status.PASS and p.timed]
-    if not row.timed or len(timed) < NOISE_NIGHTS:
-        return None
-    usual = statistics.median(p.seconds for p in timed)
-    spread = MAD_SCALE * statistics.median(abs(p.seconds - usual) for p in timed)
-    margin = max(NOISE_DEVIATIONS * spread, NOISE_SHARE * usual, NOISE_SECONDS)
-    if abs(row.seconds - usual) <= margin:
-        return None
-    slower = row.seconds > usual
-    as_far = [
-        *takewhile(
-            lambda p: abs(p.seconds - usual) > margin and (p.seconds > usual) is slower, timed
-        )
-    ]
-    return Changed(
-        Change.SLOWER if slower else Change.FASTER,
-        row,
-        as_far[-1].night if as_far else night,
-        len(as_far) + 1,
-        next((p.night for p in timed[len(as_far) :]), ""),
-        f"{duration(row.seconds)}, usually {duration(usual)}",
-    )
+    return speed.news(night, row, earlier, pace)
 
 
 # --- cases that are not there --------------------------------------------------------------------
 
 
 def _missing(
-    now: Night, here: Mapping[tuple[str, str], Row], earlier: _Earlier
+    now: Night, here: Mapping[tuple[str, str], Row], earlier: _Earlier, pace: float
 ) -> Iterator[Changed]:
     """Cases that had a verdict in the night before. Where a job has not ended, or was cut short,
     nothing is said of those it did not come to."""
@@ -292,6 +262,6 @@ def _missing(
         elif _is_verdict(walk.status):
             reason = f"not found again: {walk.reason}"
             passed = replace(row, status=Status.PASS, reason=reason, symptom="", timed=False)
-            found = _passed(now.name, replace(passed, runs=1, failed=0), earlier.of(row))
+            found = _passed(now.name, replace(passed, runs=1, failed=0), earlier.of(row), pace)
             if found is not None:
                 yield found

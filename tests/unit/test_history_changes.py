@@ -167,6 +167,23 @@ def test_durations(usual: list[float], seconds: float, change: Change | None) ->
     assert [each.change for each in found] == ([change] if change else [])
 
 
+def test_a_slow_night_is_said_once() -> None:
+    """All take twice as long, one five times: that one is slower, and everything is."""
+    past, rows = {}, []
+    for number in range(12):
+        case = f"basic/{number}"
+        key = (KEY[0], case)
+        past[key] = [replace(each, seconds=10.0) for each in some_past(".....")]
+        rows.append(a_row(".", case, seconds=50.0 if number == 3 else 20.0))
+    told = changes(a_night("n6", *rows), a_night("n5"), past)
+    assert [(each.change, each.row.case) for each in told.changed] == [(Change.SLOWER, "basic/3")]
+    (pace,) = told.inputs
+    assert (pace.before, pace.after) == ("as usual", "2.0 times as much")
+    few = changes(a_night("n6", *rows[4:12]), a_night("n5"), past)
+    assert {each.change for each in few.changed} == {Change.SLOWER} and len(few.changed) == 8
+    assert few.inputs == ()
+
+
 def test_slower_since() -> None:
     past = some_past(".......")
     past[:2] = [replace(each, seconds=4.2) for each in past[:2]]
