@@ -81,18 +81,17 @@ def over_series(asked: BisectOptions, command: Sequence[str], reporter: Reporter
 def over_commits(
     asked: BisectOptions, good: str, bad: str, command: Sequence[str], reporter: Reporter
 ) -> Found:
-    """Which commit between two of --kernel git:REPO."""
+    """Which commit between two of --kernel git:REPO, or of dir:CHECKOUT."""
     session.need_emulators(asked.build)
     kind, _, place = asked.build.source.partition(":")
     repository = place.partition("#")[0]
-    if kind != "git":
+    if kind != "git" and not (Path(repository) / ".git").exists():  # dir: may be a checkout
         raise UsageError(
             f"--good and --bad are commits, and {asked.build.source} has none",
             hint="--kernel git:REPO --good REF --bad REF",
         )
     looking = _Looking(asked, command, reporter)
-    reporter.say(f"cloning {repository}")
-    with gitbisect.working_copy(repository) as tree:
+    with gitbisect.working_copy(repository, reporter.say) as tree:
         here = replace(asked.build, source=f"dir:{tree}")
 
         def look(commit: str, name: str) -> Seen:

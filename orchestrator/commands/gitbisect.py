@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ OLD, NEW = "old", "new"  # git bisect's words where it is not about good and bad
 _FIRST = re.compile(rf"^[0-9a-f]{{40,}} is the first {NEW} commit$", re.MULTILINE)
 # "The first new commit could be any of:", and the commits that were skipped
 _ANY_OF = re.compile(r"could be any of:\n(?:[0-9a-f]{40,}\n)+")
+CLONES = "clones"  # in the cache
+# however they have moved, and whatever is checked out here
+_EVERYTHING = (
+    *("--quiet", "--force", "--update-head-ok", "origin"),
+    *("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*"),
+)
 _COMMIT = re.compile(r"[0-9a-f]{40,}")
 
 
@@ -32,13 +39,36 @@ class FirstNew:
 
 
 @contextlib.contextmanager
-def working_copy(repository: str) -> Iterator[Path]:
-    """A clone in which commits may be checked out; of a local one it shares the objects."""
-    shared = ["--shared"] if Path(repository).is_dir() else []
-    with workdir.run_dir("bisect") as scratch:
-        tree = scratch / "linux"
-        process.run(["git", "clone", "--quiet", "--no-checkout", *shared, repository, str(tree)])
+def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -> Iterator[Path]:
+    """The clone of a repository in which commits may be checked out, for one at a time; its
+    branches and tags are those of the repository. It is kept: what the next bisect does not change
+    is not compiled again. Of a local repository it shares the objects."""
+    digest = hashlib.sha256(repository.encode()).hexdigest()[:16]
+    tree = workdir.cache_root() / CLONES / f"{Path(repository).name}-{digest}"
+    with workdir.locked(tree, say):
+        if tree.exists() and not _usable(tree):
+            workdir.remove(tree)
+        if not tree.exists():
+            say(f"cloning {repository}")
+            shared = ["--shared"] if Path(repository).is_dir() else []
+            with workdir.staging(tree) as tmp:
+                clone = ["git", "clone", "--quiet", "--no-checkout", *shared, repository, str(tmp)]
+                process.run(clone)
+                tmp.rename(tree)
+        workdir.touch(tree)
+        _Git(tree)(
+            "fetch", *_EVERYTHING, check=False
+        )  # without a network: what was there last time
         yield tree
+
+
+def _usable(tree: Path) -> bool:
+    """Put right what a kill may have left. A clone is of no use when its repository, whose objects
+    it shares, has lost the commit that is checked out here."""
+    git = _Git(tree)
+    (tree / ".git/index.lock").unlink(missing_ok=True)
+    git("bisect", "reset", "HEAD", check=False)
+    return git.has("HEAD^{tree}")
 
 
 def search(tree: Path, good: str, bad: str, look: Callable[[str, str], Seen]) -> FirstNew:
@@ -98,6 +128,10 @@ class _Git:
     def __call__(self, *words: str, check: bool = True) -> str:
         done = process.run([*self._command, *words], check=check)
         return done.output + done.errors
+
+    def has(self, what: str) -> bool:
+        command = [*self._command, "rev-parse", "--verify", "--quiet", what]
+        return process.run(command, check=False).code == 0
 
     def is_ancestor(self, one: str, other: str) -> bool:
         command = [*self._command, "merge-base", "--is-ancestor", one, other]

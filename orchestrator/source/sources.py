@@ -281,17 +281,30 @@ def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
 def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
     path = Path(text).expanduser().absolute()
     version, kernel = kernel_version(path)
-    tree = SourceTree(spec, version, path, "", kernel, str(path))
-    digest = hashlib.sha256()
-    for name in sorted(listing(tree)):
-        info = (path / name).lstat()
-        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     if (path / ".config").exists() or (path / "include/config").exists():
         raise UsageError(
             f"{path} has been built in, and kbuild refuses such a tree for a build elsewhere",
             hint=f"make -C {path} mrproper",
         )
+    tree = SourceTree(spec, version, path, "", kernel, str(path))
+    if commit := _checked_out(path):  # the same kernel as git:PATH#COMMIT
+        return replace(tree, version=_version(version, commit), digest=commit)
+    digest = hashlib.sha256()
+    for name in sorted(listing(tree)):
+        info = (path / name).lstat()
+        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     return replace(tree, digest=digest.hexdigest())
+
+
+def _checked_out(path: Path) -> str:
+    """The commit that a directory is a checkout of, with nothing changed or added; else ""."""
+    if not (path / ".git").exists():
+        return ""
+    git = ["git", "--no-optional-locks", "-C", str(path)]
+    told = process.run([*git, "status", "--porcelain"], check=False)
+    if told.code != 0 or told.output:
+        return ""
+    return process.run([*git, "rev-parse", "HEAD"]).output.strip()
 
 
 # --- git:REPO#REF ------------------------------------------------------------------------------
@@ -319,10 +332,14 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         process.run([*command, "checkout-index", "--all"], env=index, deadline=deadline)
         (tmp / "index").unlink()
         version = kernel_version(tmp / "linux")[0]
-        return {"version": f"{version} ({commit[:12]})", "digest": commit}
+        return {"version": _version(version, commit), "digest": commit}
 
     tree = _cached(_entry(f"git-{commit[:24]}"), spec, where, fill, say)
     return replace(tree, commit=commit)
+
+
+def _version(version: str, commit: str) -> str:
+    return f"{version} ({commit[:12]})"
 
 
 _URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")

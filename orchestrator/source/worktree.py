@@ -7,11 +7,12 @@ change, and then its time is now; everything else keeps the time it had, and its
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.host import workdir
@@ -25,8 +26,9 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
 
     Returns the relative paths that changed; of a fresh copy all of them. Files of a frozen source
     are hard-linked: nothing may write to them in place, and nothing does, for a file to be changed
-    is replaced. After a kill the next call puts things right: the record of what was done is
-    removed first and written last.
+    is replaced. Of others those are compared whose size or times are not what they were last time.
+    After a kill the next call puts things right: the record of what was done is removed first and
+    written last.
     """
     record = work.with_name(work.name + ".json")
     before = json.loads(record.read_text()) if record.is_file() else None
@@ -35,15 +37,36 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
     work.mkdir(parents=True, exist_ok=True)
     if before is not None and before["digest"] == source.digest:
         names = {*before["patched"], *patched}
+        states = before.get("states", {})
     else:
-        names = {*sources.listing(source), *patched}
+        listed = set(sources.listing(source))
+        states = {} if source.frozen else _states(source.directory, listed)
+        names = {*listed, *patched}
         if not fresh:
-            names.update(_present(work))
+            there = _present(work)
+            names |= there
+            if before is not None:
+                touched = {*before["patched"], *patched}
+                same = _same_states(states, before.get("states", {}))
+                names -= (same & there) - touched
     changed = {name for name in names if _put(source, patched.get(name), work, name, fresh)}
-    workdir.write_atomically(
-        record, json.dumps({"digest": source.digest, "patched": sorted(patched)})
-    )
+    done = {"digest": source.digest, "patched": sorted(patched), "states": states}
+    workdir.write_atomically(record, json.dumps(done))
     return frozenset(changed)
+
+
+def _states(directory: Path, names: Iterable[str]) -> dict[str, list[int]]:
+    """What tells of each file whether somebody wrote to it."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):  # git knows it, and it was deleted
+            info = (directory / name).lstat()
+            found[name] = [info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns]
+    return found
+
+
+def _same_states(now: Mapping[str, list[int]], before: Mapping[str, list[int]]) -> set[str]:
+    return {name for name, state in now.items() if before.get(name) == state}
 
 
 def _present(work: Path) -> set[str]:

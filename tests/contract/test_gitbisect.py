@@ -14,6 +14,12 @@ from orchestrator.errors import UsageError
 from orchestrator.host import process
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Callable[[str], Path]:
     """A repository with a commit for each word: what the kernel there does, "." "x" or "?"."""
@@ -110,3 +116,28 @@ def test_two_lines_of_history(repository: Callable[[str], Path]) -> None:
     git("tag", "aside", at=place)
     with pytest.raises(UsageError, match="neither commit is an ancestor"):
         searched(place, "aside", "v2")
+
+
+def test_the_clone_is_kept_and_follows_its_repository(
+    repository: Callable[[str], Path], cache: Path
+) -> None:
+    place = repository("..xx")
+    searched(place, "v0", "v3")
+    (clone,) = (path for path in (cache / "clones").iterdir() if path.is_dir())
+    inode = clone.stat().st_ino
+    git("checkout", "--quiet", "--detach", at=clone)
+    (clone / ".git/index.lock").touch()  # as a kill leaves it
+    (place / "kernel").write_text("4 .\n")
+    git("commit", "--quiet", "--all", "-m", "commit 4", at=place)
+    git("tag", "v4", at=place)
+    found, _ = searched(place, "main", "v2")  # the branch has moved on
+    assert subjects(found) == ["commit 4"] and clone.stat().st_ino == inode
+    git("checkout", "--quiet", "--orphan", "new", at=place)
+    git("commit", "--quiet", "-m", "rewritten", at=place)
+    git("branch", "-D", "main", at=place)
+    git("tag", "-d", "v0", "v1", "v2", "v3", "v4", at=place)
+    git("reflog", "expire", "--expire=now", "--all", at=place)
+    git("gc", "--quiet", "--prune=now", at=place)
+    with gitbisect.working_copy(str(place)) as tree:
+        assert tree == clone and tree.stat().st_ino != inode  # what it shared has gone
+        assert git("rev-parse", "new", at=tree) == git("rev-parse", "new", at=place)

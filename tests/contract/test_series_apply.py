@@ -252,3 +252,45 @@ def test_a_working_tree_changes_only_what_is_to_change(tree: Path, tmp_path: Pat
     assert worktree.sync(source, {}, work) == {"fs/ten.c", "new.c", "fs/gone.h", "stray.c"}
     assert (work / "fs/ten.c").stat().st_mtime_ns > first["tool.sh"]  # undone, so newer too
     assert not (work / "new.c").exists() and (work / "fs/gone.h").read_text() == "old\n"
+
+
+def test_a_working_tree_follows_a_directory_that_is_worked_on(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what was written to, and what the series changes, is looked into."""
+    work = tmp_path / "work" / "src"
+    looked: list[str] = []
+    put = worktree._put
+
+    def counted(
+        source: SourceTree, patched: Patched | None, work: Path, name: str, fresh: bool
+    ) -> bool:
+        looked.append(name)
+        return put(source, patched, work, name, fresh)
+
+    monkeypatch.setattr(worktree, "_put", counted)
+
+    def sync(digest: str, **patched: Patched) -> set[str]:
+        looked.clear()
+        source = SourceTree(f"dir:{tree}", "6.1", tree, digest, (6, 1), "x")
+        named = {name.replace("_", "/"): content for name, content in patched.items()}
+        return set(worktree.sync(source, named, work))
+
+    everything = {"fs/ten.c", "fs/gone.h", "tool.sh"}
+    assert sync("1") == everything
+    (tree / "fs/ten.c").write_text("other\n")
+    assert sync("2") == {"fs/ten.c"} == set(looked)
+    (tree / "fs/ten.c").write_text("OTHER\n")  # of the same size
+    (tree / "new.c").write_text("1\n")
+    (tree / "fs/gone.h").unlink()
+    assert sync("3", fs_ten=Patched(b"p")) == {"fs/ten.c", "new.c", "fs/gone.h", "fs/ten"}
+    assert "tool.sh" not in looked
+    assert sync("4") == {"fs/ten"} == set(looked)  # what was patched is what it was
+    assert sync("4", **{"tool.sh": Patched(b"p", True)}) == {"tool.sh"}
+    assert sync("5") == {"tool.sh"}
+    (work / "new.c").unlink()
+    assert sync("6") == {"new.c"}
+    (tree / "tool.sh").chmod(0o644)
+    assert sync("7") == {"tool.sh"}
+    work.with_name("src.json").unlink()  # a kill: everything is looked into
+    assert sync("8") == set() and set(looked) == {"fs/ten.c", "new.c", "tool.sh"}

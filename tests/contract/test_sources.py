@@ -154,6 +154,12 @@ def test_a_commit_of_a_repository(tree: Path) -> None:
     assert (found.directory / "kernel/a.c").read_text() == "1"
     assert git(tree, "status", "--porcelain") == "M kernel/a.c"  # the index was left alone
     assert found.exact == f"git:{tree}#{commit}"
+    assert sources.fetch(f"dir:{tree}").digest != commit  # it is not what was committed
+    git(tree, "checkout", "--quiet", "kernel/a.c")
+    checkout = sources.fetch(f"dir:{tree}")
+    assert (checkout.digest, checkout.version) == (commit, found.version)
+    assert checkout.exact == f"dir:{tree}"
+    (tree / "kernel/a.c").write_text("2")
 
     url = f"file://{tree}"
     first = sources.fetch(f"git:{url}#main")
