@@ -13,13 +13,12 @@ from pathlib import Path
 from orchestrator.commands.bisect import Seen, differ
 from orchestrator.errors import UsageError
 from orchestrator.host import process, workdir
-from orchestrator.source.sources import resolve_commit
+from orchestrator.source.sources import CLONES, resolve_commit
 
 OLD, NEW = "old", "new"  # git bisect's words where it is not about good and bad
 _FIRST = re.compile(rf"^[0-9a-f]{{40,}} is the first {NEW} commit$", re.MULTILINE)
 # "The first new commit could be any of:", and the commits that were skipped
 _ANY_OF = re.compile(r"could be any of:\n(?:[0-9a-f]{40,}\n)+")
-CLONES = "clones"  # in the cache
 # however they have moved, and whatever is checked out here
 _EVERYTHING = (
     *("--quiet", "--force", "--update-head-ok", "origin"),

@@ -216,7 +216,8 @@ class Shift:
         ]
         blamed = {(found.job, found.case) for found in self.night.blames}
         end = self._limits.deadline.sooner(self._limits.bisect)
-        for number, row in enumerate(blame.worth(fresh, kernels, by_name), len(blamed) + 1):
+        first = free_number(self.place / BISECTS)
+        for number, row in enumerate(blame.worth(fresh, kernels, by_name), first):
             if (row.job, row.case) in blamed:
                 continue
             if end.passed:
@@ -262,6 +263,12 @@ class Shift:
                 mine = [k for k in kernels if (k.kernel, k.arch) == (job.kernel, job.arch)]
                 return (mine[0] if mine else None), inputs.known(place, job)
         return None, None
+
+
+def free_number(bisects: Path) -> int:
+    """Of the next bisect; one that was interrupted has left its directory, and its log."""
+    taken = [int(path.name.partition("-")[0]) for path in bisects.glob("[0-9]*-*")]
+    return max(taken, default=0) + 1
 
 
 def key(job: Job) -> tuple[str, str]:

@@ -26,6 +26,7 @@ from orchestrator.host import process, tools, workdir
 from orchestrator.host.process import CommandFailed
 
 Say = Callable[[str], None]
+CLONES = "clones"  # in the cache: what `bisect` checks commits out in
 UNPACKED_GIB = 2.5  # a kernel tree, and its package beside it while it is unpacked
 _HEAD_FILES = ("Makefile", "Kconfig", "Kbuild")  # every kernel tree has these, as tuxmake knows too
 
@@ -286,7 +287,7 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
             f"{path} has been built in, and kbuild refuses such a tree for a build elsewhere",
             hint=f"make -C {path} mrproper",
         )
-    tree = SourceTree(spec, version, path, "", kernel, str(path))
+    tree = SourceTree(spec, version, path, "", kernel, _lineage(path))
     if commit := _checked_out(path):  # the same kernel as git:PATH#COMMIT
         return replace(tree, version=_version(version, commit), digest=commit)
     digest = hashlib.sha256()
@@ -294,6 +295,14 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         info = (path / name).lstat()
         digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
     return replace(tree, digest=digest.hexdigest())
+
+
+def _lineage(path: Path) -> str:
+    """The directory; of a clone that `bisect` has made, the repository, as of git:REPO#REF."""
+    if path.parent != workdir.cache_root() / CLONES:
+        return str(path)
+    origin = ["git", "-C", str(path), "config", "--get", "remote.origin.url"]
+    return process.run(origin).output.strip()
 
 
 def _checked_out(path: Path) -> str:

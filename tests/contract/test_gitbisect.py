@@ -12,6 +12,9 @@ from orchestrator.commands import gitbisect
 from orchestrator.commands.bisect import Seen
 from orchestrator.errors import UsageError
 from orchestrator.host import process
+from orchestrator.source import sources
+
+MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +133,9 @@ def test_the_clone_is_kept_and_follows_its_repository(
     (place / "kernel").write_text("4 .\n")
     git("commit", "--quiet", "--all", "-m", "commit 4", at=place)
     git("tag", "v4", at=place)
+    for name, text in {"Makefile": MAKEFILE, "Kconfig": "", "Kbuild": ""}.items():
+        (clone / name).write_text(text)
+    assert sources.fetch(f"dir:{clone}").lineage == str(place)  # as of git:REPOSITORY
     found, _ = searched(place, "main", "v2")  # the branch has moved on
     assert subjects(found) == ["commit 4"] and clone.stat().st_ino == inode
     git("checkout", "--quiet", "--orphan", "new", at=place)

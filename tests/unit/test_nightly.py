@@ -289,6 +289,13 @@ def test_what_a_bisect_tells() -> None:
     assert blame.verdict(Way.THEIRS, begins, NOW, good) is None
 
 
+def test_an_interrupted_bisect_is_not_written_over(tmp_path: Path) -> None:
+    assert night.free_number(tmp_path / "none") == 1
+    (tmp_path / "01-commits.log").touch()
+    (tmp_path / "07-ours").mkdir()
+    assert night.free_number(tmp_path) == 8
+
+
 def test_one_bisect_for_all_that_fail_alike() -> None:
     job = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1]
     by_name, kernels = {job.name: job}, {(job.kernel, job.arch): NOW}
