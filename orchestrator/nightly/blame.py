@@ -82,10 +82,10 @@ def verdict(
         if not found.before.fails or same == good.patches.get(name):
             return None
         what = "is gone" if same is None else "has changed"
-        return name, f"it passed with {name}, which {what}{several}"
+        return name, f"it passed with it, which {what}{several}"
     if not found.after.fails:
         return None
-    return name, f"it begins to fail with {name}{several}"
+    return name, f"it begins to fail with it{several}"
 
 
 def worth(

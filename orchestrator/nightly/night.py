@@ -225,7 +225,8 @@ class Shift:
             found = self._bisected(by_name[row.job], row, f"{number:02}", end)
             more = blame.shared(found, row, fresh, by_name)
             self._update(functools.partial(with_blames, blames=more))
-            self._reporter.say(f"blame {row.job} {row.case}: {found.told}")
+            told = ": ".join(filter(None, (found.patch, found.told)))
+            self._reporter.say(f"blame {row.job} {row.case}: {told}")
         rest = blame.likely(fresh, self.night.blames, by_name)
         self._update(functools.partial(with_blames, blames=rest))
 

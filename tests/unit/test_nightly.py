@@ -278,13 +278,13 @@ def test_a_branch_that_moves_in_the_night_is_left_where_it_was(
 
 def test_what_a_bisect_tells() -> None:
     begins = Found(("2",), PASSES, FAILS)
-    assert blame.verdict(Way.OURS, begins, NOW, NOW) == ("2", "it begins to fail with 2")
+    assert blame.verdict(Way.OURS, begins, NOW, NOW) == ("2", "it begins to fail with it")
     assert blame.verdict(Way.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
     good = replace(NOW, patches={"1": "aa", "2": "b0", "3": "cc"})
     mends = Found(("3",), FAILS, PASSES)
-    assert blame.verdict(Way.THEIRS, mends, NOW, good) == ("3", "it passed with 3, which is gone")
+    assert blame.verdict(Way.THEIRS, mends, NOW, good) == ("3", "it passed with it, which is gone")
     changed = blame.verdict(Way.THEIRS, replace(mends, culprits=("2",)), NOW, good)
-    assert changed == ("2", "it passed with 2, which has changed")
+    assert changed == ("2", "it passed with it, which has changed")
     assert blame.verdict(Way.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
     assert blame.verdict(Way.THEIRS, begins, NOW, good) is None
 
