@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernels: looked up by the hash of what they are made of, built if they are not there yet.
 
+Of patches the text counts and not what their series is called: a prefix, or a copy that a night has
+kept, is the kernel that there is already.
+
 CACHE/kernels/NAME-KEY/   a finished kernel, which never changes
 CACHE/trees/NAME-KEY/     a working tree for one (lineage of sources, architecture, config); the
                           series put on it come and go, so that a build compiles what changed
@@ -9,6 +12,7 @@ CACHE/trees/NAME-KEY/     a working tree for one (lineage of sources, architectu
 from __future__ import annotations
 
 import dataclasses
+import glob
 import hashlib
 import json
 import os
@@ -58,9 +62,8 @@ def build(
     fragment = configuration(arch, without)
     compiler = compiler_version(arch)
     key = _key(arch, tree, stack, fragment, compiler)
-    label = _label(stack)
-    name = f"{arch.name}-{_plain(tree.version)}-{_plain(label)}-{key[:16]}"
-    final = workdir.cache_root() / "kernels" / name
+    final = _place(arch, tree, stack, key)
+    name = final.name
     with workdir.locked(final, say), workdir.disk_errors(f"{name} cannot be built"):
         problem = workdir.verify(final, trusting=f"{MODULE_TREE}/")
         if problem and final.exists():
@@ -70,6 +73,14 @@ def build(
         workdir.touch(final)
         on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
         return load(final, arch, tree, on_it)
+
+
+def _place(arch: Arch, tree: SourceTree, stack: Sequence[Series], key: str) -> Path:
+    """Where the kernel is, or is to be; its key counts, the rest of the name is for people."""
+    kernels = workdir.cache_root() / "kernels"
+    there = sorted(kernels.glob(f"{glob.escape(arch.name)}-*-{key[:16]}"))
+    name = f"{arch.name}-{_plain(tree.version)}-{_plain(_label(stack))}-{key[:16]}"
+    return there[0] if there else kernels / name
 
 
 def _label(stack: Sequence[Series]) -> str:
@@ -117,7 +128,7 @@ def _key(
         *(str(LAYOUT), tree.digest, fragment, compiler),
         *(arch.kernel_arch, arch.tuxmake_arch, arch.cross_compile),
         *(arch.image_target, arch.image_path),
-        *(digest for one in stack for digest in (one.name, one.digest)),
+        *(patch.digest for one in stack for patch in one.patches),
     ]
     return _hash(*parts)
 

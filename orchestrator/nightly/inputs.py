@@ -7,7 +7,6 @@ NIGHT/inputs/series/KERNEL/         the patches, as one quilt directory
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ class Facts:
         """File name -> digest, in the order applied; a name that two series have gets a number."""
         found: dict[str, str] = {}
         for name, patch in zip(names(self.patches), self.patches, strict=True):
-            found[name] = hashlib.sha256(patch.raw).hexdigest()
+            found[name] = patch.digest
         return found
 
 

@@ -4,6 +4,7 @@ take it. Pure."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -107,6 +108,10 @@ class Patch:
     @property
     def raw(self) -> bytes:
         return self.text.encode(errors="surrogateescape")
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.raw).hexdigest()
 
     @property
     def diff(self) -> Diff:

@@ -17,7 +17,6 @@ tree itself is never half-patched. Moved lines (an offset) are accepted, as git 
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 from collections.abc import Mapping, Sequence
@@ -44,12 +43,6 @@ class Series:
 
     name: str
     patches: tuple[Patch, ...]
-
-    @property
-    def digest(self) -> str:
-        """Of the patches' texts, in order."""
-        hashes = [hashlib.sha256(patch.raw).hexdigest() for patch in self.patches]
-        return hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

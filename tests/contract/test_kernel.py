@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -115,6 +116,24 @@ def test_only_what_a_series_touches_is_compiled_again(tree: Path, tmp_path: Path
     assert build(tree, header) == (with_header, [])
     assert build(tree, "none") == (bare, [])  # its directory never changed meanwhile
     assert workdir.verify(bare.directory) == ""
+
+
+def test_the_same_patches_by_another_name_are_the_same_kernel(tree: Path, tmp_path: Path) -> None:
+    one = patch(tmp_path, "one", "kernel/one.c", "int one = ONE;", "int one = 10;")
+    two = patch(tmp_path, "two", "kernel/two.c", "int two = 2;", "int two = 20;")
+    (tmp_path / "both").mkdir()
+    (tmp_path / "both/series").write_text("one\ntwo\n")
+    for name in ("one", "two"):
+        shutil.copy(tmp_path / name, tmp_path / "both")
+    both, files = build(tree, str(tmp_path / "both"))
+    assert files and both.series == (str(tmp_path / "both"),)
+    stacked, files = build(tree, one, f"{two}@1")
+    assert (stacked.directory, files) == (both.directory, [])
+    assert stacked.series == (one, f"{two}@1")  # and is called as it was asked for
+    assert build(tree, two, one)[0].directory != both.directory
+    bare = build(tree)[0]
+    merged = build(tree, f"{one}@merged")[0]
+    assert (merged.directory, merged.series) == (bare.directory, (f"{one}@merged",))
 
 
 def test_what_is_kept_suffices_for_modules_and_tells_how_it_was_made(tree: Path) -> None:
