@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is ours: directories that we made say so, and nothing else is ever removed.
+
+In this field half of all files are called klp-something, so a name proves nothing. A directory of
+ours holds a file `.klp-e2e`, written by us when we made it, that says what it is. `remove` takes
+what lies in such a directory, on a way without links, and is the only one here that removes trees.
+A file is replaced by a new one of a name that nobody else can have had.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+
+from orchestrator.errors import UsageError
+
+MARK = ".klp-e2e"
+PARTIAL = ".partial"
+_MARK_BYTES = 4096  # at most, of a mark that is read
+
+
+class Kind(StrEnum):
+    """What a directory of ours is for; it stands in its mark."""
+
+    CACHE = "cache"
+    STATE = "state"
+    ENTRY = "cache entry"
+    RUNS = "run directories"
+    RESULTS = "results"  # of any command that takes -o, a night's jobs included
+    NIGHTS = "nights"
+    NIGHT = "night"
+    BUNDLE = "bundle"
+
+
+class NotOurs(UsageError):
+    """A directory is not provably ours: it stays as it is."""
+
+
+def mark(directory: Path, kind: Kind) -> None:
+    """Say that a directory, which we have just made, is ours. Raises OSError."""
+    with (directory / MARK).open("x", encoding="utf-8") as file:
+        file.write(json.dumps({"klp-e2e": str(kind)}) + "\n")
+
+
+def marked(directory: Path, kind: Kind | None = None) -> bool:
+    """Is it a directory, no link, this user's, and does it say that it is ours (and this kind)?"""
+    try:
+        place, said = directory.lstat(), (directory / MARK).lstat()
+        if not stat.S_ISDIR(place.st_mode) or not stat.S_ISREG(said.st_mode):
+            return False
+        if {place.st_uid, said.st_uid} != {os.geteuid()}:
+            return False
+        with (directory / MARK).open("rb") as file:
+            told = json.loads(file.read(_MARK_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return False
+    found = told.get("klp-e2e") if isinstance(told, dict) else None
+    return found == kind if kind else found in set(Kind)
+
+
+def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
+    """A directory of ours: made and marked if it is not there or is empty, else it must be marked.
+
+    hint: what to do where it is somebody else's. mode: of one that is made here. Raises NotOurs
+    before anything is written, OSError.
+    """
+    if directory.is_symlink() and not directory.exists():
+        raise NotOurs(f"{directory} is a link that leads nowhere", hint)
+    real = directory.resolve()
+    real.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        real.mkdir(mode=mode)
+    if marked(real, kind):
+        return
+    if real.is_dir() and next(real.iterdir(), None) is None:
+        with contextlib.suppress(FileExistsError):  # another of us was as quick
+            mark(real, kind)
+        if marked(real, kind):
+            return
+    raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
+
+
+def proven(path: Path, within: Path) -> bool:
+    """Does `path` lie in (or is it) the marked directory `within`, on a way without links?"""
+    if not marked(within):
+        return False
+    try:
+        parts = path.relative_to(within).parts
+    except ValueError:
+        return False
+    at = within
+    for part in parts[:-1]:
+        at /= part
+        if part == ".." or at.is_symlink() or not at.is_dir():
+            return False
+    return parts[-1:] != ("..",)
+
+
+def remove(path: Path, within: Path) -> None:
+    """Remove a file, a link or a tree (read-only directories included) that lies in `within`, a
+    directory of ours, or is it. Nothing there is no error. Raises NotOurs, OSError."""
+    if not os.path.lexists(path):
+        return
+    if not proven(path, within):
+        raise NotOurs(
+            f"{path} is not removed: {within} does not say that klp-e2e made it",
+            hint="look at it, and move or remove it yourself",
+        )
+    scrap(path)
+
+
+def scrap(path: Path) -> None:
+    """Remove what this very process has made under a name of its own, and nobody has seen yet.
+    Everything else goes by `remove`. Raises OSError."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif os.path.lexists(path):
+        shutil.rmtree(path, onerror=_unlock)
+
+
+def _unlock(_function: object, name: str, info: tuple[object, BaseException, object]) -> None:
+    if not isinstance(info[1], PermissionError):
+        raise info[1]
+    parent = Path(name).parent
+    parent.chmod(parent.stat().st_mode | stat.S_IRWXU)
+    Path(name).unlink() if not Path(name).is_dir() else shutil.rmtree(name)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o644, *, sync: bool = False) -> Iterator[Path]:
+    """A new file to write, beside `path`, that takes its place when the block ends well: a reader,
+    or a crash, sees the old content or the new, never a part.
+
+    sync: it is on the disk before the old one goes. What stands at `path` may be a file, or
+    nothing: a link or a directory is not replaced. Raises NotOurs, OSError.
+    """
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise NotOurs(f"{path} is no ordinary file, and is not replaced", "move it out of the way")
+    number, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PARTIAL, dir=path.parent)
+    os.close(number)
+    partial = Path(name)
+    try:
+        yield partial
+        partial.chmod(mode)
+        if sync:
+            with partial.open("rb") as written:
+                os.fsync(written.fileno())
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
