@@ -85,11 +85,13 @@ test-tools: venv # a browser to look at the pages with; what checks the timer's 
 		install chromium chromium-driver fonts-dejavu-core systemd; }
 
 $(STAMP): pyproject.toml | host
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) what pyproject.toml asks for"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 clean: ## remove the environment and what tools left; results and the cache stay
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	@# .venv may be somebody's own: what we made has our stamp
+	if [ -e $(STAMP) ]; then rm -rf $(VENV); fi
+	rm -rf klp_e2e.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -18,6 +18,7 @@ from orchestrator import catalog
 from orchestrator.build import kernel
 from orchestrator.commands import options
 from orchestrator.host import process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 from orchestrator.report import directory, explored
 from orchestrator.source import series
@@ -30,7 +31,7 @@ PROGRAM = [sys.executable, "-m", "orchestrator"]
 def main(arguments: Sequence[str]) -> None:
     """`arguments`: further arguments for `klp-e2e run`, for instance --suite smoke."""
     arches = list(catalog.default_arches().values())
-    with workdir.run_dir("bench") as scratch:
+    with run_dir("bench") as scratch:
         print("building what is not built, so that everything below is from the cache", flush=True)
         klp_e2e("build")
         warm, began, wall = measured(scratch / "warm", arguments)

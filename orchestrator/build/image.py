@@ -24,6 +24,7 @@ from orchestrator import catalog
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, OutOfTime
 from orchestrator.host import process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 
 FORMAT = 1  # raise it when the same inputs shall give another image
@@ -162,7 +163,7 @@ def _kept(name: str, entries: Callable[[Path], Mapping[str, Entry]]) -> Path:
             workdir.touch(final)
             return final / ARCHIVE
         with workdir.staging(final) as tmp:
-            with workdir.run_dir("guest") as scratch:
+            with run_dir("guest") as scratch:
                 archive = cpio(entries(scratch))
             packed = gzip.compress(archive, compresslevel=9, mtime=0)
             (tmp / ARCHIVE).write_bytes(packed)

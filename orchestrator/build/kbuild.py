@@ -21,7 +21,7 @@ from pathlib import Path
 from orchestrator.build import kconfig
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
-from orchestrator.host import process, tools, workdir
+from orchestrator.host import ours, process, tools, workdir
 from orchestrator.nouns import Arch
 
 Progress = Callable[[int, int, str], None]  # (compiled so far, expected in all, the last file)
@@ -97,10 +97,10 @@ def make(
         # A compiler that was killed may have left part of an object, newer than its source. ccache
         # gives back what was finished.
         progress(0, 0, "the last build here was killed: starting afresh")
-        workdir.remove(site.build)
+        ours.remove(site.build, within=site.root)
     site.build.mkdir(parents=True, exist_ok=True)
     mark.touch()
-    workdir.remove(site.output)
+    ours.remove(site.output, within=site.root)
     site.output.mkdir()
     requested = site.root / "requested.config"
     requested.write_text(fragment)

@@ -27,6 +27,7 @@ from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
 from orchestrator.host import process, tools, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
 from orchestrator.source import series, sources, worktree
@@ -154,8 +155,9 @@ def _build(
     site = Site(root / f"{arch.name}-{_hash(tree.lineage, arch.name, fragment, compiler)[:16]}")
     with workdir.locked(site.root, say):
         workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
-        site.root.mkdir(parents=True, exist_ok=True)
-        with workdir.run_dir("patch") as scratch:
+        workdir.own(site.root)
+        workdir.whole(workdir.CCACHE)
+        with run_dir("patch") as scratch:
             patched = series.apply(tree.directory, stack, scratch)
         if not site.source.exists() and not sources.repair(tree, say):
             tree = sources.fetch(tree.spec, deadline, say)
@@ -180,7 +182,7 @@ def _build(
             (tmp / "kernel.json").write_text(json.dumps(record, indent=1))
             workdir.publish(tmp, final)
     workdir.touch(site.root)
-    workdir.touch(workdir.cache_root() / workdir.CCACHE)
+    workdir.whole(workdir.CCACHE)
 
 
 def _collect(arch: Arch, site: Site, into: Path) -> None:

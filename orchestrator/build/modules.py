@@ -23,6 +23,7 @@ from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 AUTO = "auto"
@@ -173,7 +174,7 @@ def _made(
         return {}
     if module_set.in_tree:
         return _in_tree(kernel, module_set)
-    with workdir.run_dir("modules") as scratch:
+    with run_dir("modules") as scratch:
         return _make(scratch, kernel, arch, module_set, jobs, deadline)
 
 
@@ -189,8 +190,7 @@ def _make(
     for name, path in _sources(module_set).items():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, scratch / name)
-    log = workdir.cache_root() / "logs" / f"modules-{module_set.name}-{arch.name}.log"
-    log.parent.mkdir(exist_ok=True)
+    log = workdir.whole(workdir.LOGS) / f"modules-{module_set.name}-{arch.name}.log"
     log.write_text("")
     argv = [
         *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),

@@ -22,6 +22,7 @@ from orchestrator.build.image import Entry
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources
 
@@ -89,7 +90,7 @@ def build(
     final = workdir.cache_root() / "selftests" / f"{arch.name}-{key[:32]}"
     with workdir.locked(final, say):
         if workdir.verify(final):
-            with workdir.staging(final) as tmp, workdir.run_dir("selftests") as scratch:
+            with workdir.staging(final) as tmp, run_dir("selftests") as scratch:
                 _copy_sources(kernel, scratch, deadline, say)
                 _make(scratch, kernel, arch, jobs, deadline)
                 _install(scratch, tmp)
@@ -104,7 +105,7 @@ def _copy_sources(
     """The parts of the kernel's tree that are needed, as its series leave them."""
     tree = sources.fetch(kernel.source, deadline, say)
     stack = [series.resolve(name, tree.kernel) for name in kernel.series]
-    with workdir.run_dir("patch") as scratch:
+    with run_dir("patch") as scratch:
         patched = series.apply(tree.directory, stack, scratch)
     for part in _PARTS:
         origin = tree.directory / part
@@ -129,8 +130,7 @@ def _copy_sources(
 
 def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadline) -> None:
     """Build the tests in place, and let their Makefile say which there are."""
-    log = workdir.cache_root() / "logs" / f"selftests-{arch.name}.log"
-    log.parent.mkdir(exist_ok=True)
+    log = workdir.whole(workdir.LOGS) / f"selftests-{arch.name}.log"
     log.write_text("")
     make = ["make", f"-j{jobs}", f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"]
     place = scratch / SELFTESTS / COLLECTION

@@ -65,9 +65,10 @@ app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older
 @guarded
 def cache_list() -> Exit:
     """List the entries. Kind, size, days since last used, name."""
-    for entry in workdir.entries(workdir.cache_root()):
+    for entry in workdir.entries(workdir.cache_root(using=False)):
         days = (time.time() - entry.used) / 86400
-        print(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}")
+        foreign = "" if entry.ours else "  (not of klp-e2e's making: prune leaves it)"
+        print(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}{foreign}")
     return Exit.GOOD
 
 
@@ -75,7 +76,7 @@ def cache_list() -> Exit:
 @guarded
 def cache_size() -> Exit:
     """Say how big it is. And where it lies."""
-    root = workdir.cache_root()
+    root = workdir.cache_root(using=False)
     print(f"{megabytes(workdir.size(root))}  {root}")
     return Exit.GOOD
 
@@ -87,8 +88,8 @@ def cache_prune(
         float, typer.Option("--older-than", min=0, metavar="DAYS", help="Not used for so long.")
     ] = 30,
 ) -> Exit:
-    """Remove old entries. And what killed runs left; never what is in use."""
-    removed = workdir.prune(workdir.cache_root(), older_than)
+    """Remove old entries. And what killed runs left; never what is in use, or is not ours."""
+    removed = workdir.prune(workdir.cache_root(using=False), older_than)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
     print(f"removed {len(removed)} entries, {freed}")
     return Exit.GOOD

@@ -24,6 +24,7 @@ from orchestrator.elf.klpformat import VMLINUX
 from orchestrator.elf.rules import RULES
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
@@ -215,7 +216,7 @@ class _Lane:
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
         with (
-            workdir.run_dir("broken") as scratch,
+            run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
             Rig(malformed.with_those_of(bench, cases, scratch), Options(), self._stop) as self._rig,
         ):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.commands.bisect import Seen, differ
 from orchestrator.errors import UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import ours, process, workdir
 from orchestrator.source.sources import CLONES, resolve_commit
 
 OLD, NEW = "old", "new"  # git bisect's words where it is not about good and bad
@@ -43,18 +43,19 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
     branches and tags are those of the repository. It is kept: what the next bisect does not change
     is not compiled again. Of a local repository it shares the objects."""
     digest = hashlib.sha256(repository.encode()).hexdigest()[:16]
-    tree = workdir.cache_root() / CLONES / f"{Path(repository).name}-{digest}"
-    with workdir.locked(tree, say):
+    entry = workdir.cache_root() / CLONES / f"{Path(repository).name}-{digest}"
+    tree = entry / "tree"
+    with workdir.locked(entry, say):
+        workdir.own(entry)
         if tree.exists() and not _usable(tree):
-            workdir.remove(tree)
+            ours.remove(tree, within=entry)
         if not tree.exists():
             say(f"cloning {repository}")
             shared = ["--shared"] if Path(repository).is_dir() else []
-            with workdir.staging(tree) as tmp:
-                clone = ["git", "clone", "--quiet", "--no-checkout", *shared, repository, str(tmp)]
-                process.run(clone)
-                tmp.rename(tree)
-        workdir.touch(tree)
+            process.run(
+                ["git", "clone", "--quiet", "--no-checkout", *shared, repository, str(tree)]
+            )
+        workdir.touch(entry)
         _Git(tree)(
             "fetch", *_EVERYTHING, check=False
         )  # without a network: what was there last time

@@ -15,7 +15,7 @@ from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import UsageError
-from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Case, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
@@ -68,7 +68,7 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    with workdir.run_dir("kselftest") as scratch:
+    with run_dir("kselftest") as scratch:
         benches = [
             with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
         ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.build import kbuild
-from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 from orchestrator.port import kconfigs, relocsource
 from orchestrator.port.kconfigs import Config
@@ -35,7 +35,7 @@ class PortSource:
         """Raises UsageError for a source or a series that is none, PatchError, HarnessError."""
         found = sources.fetch(spec, say=say)
         resolved = [series.resolve(each, found.kernel) for each in stack]
-        with workdir.run_dir("port") as scratch:
+        with run_dir("port") as scratch:
             patched = series.apply(found.directory, resolved, scratch)
         srcarch = kbuild.source_arch(found.directory, arch.kernel_arch)
         made = cls(found.directory, patched, f"arch/{srcarch}", None)

@@ -30,7 +30,7 @@ from orchestrator.build import image, modules, prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore import reproducer
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.findings import Signature, signature
 from orchestrator.nouns import BuiltSet, Case, Kernel, ModuleSet
@@ -152,7 +152,7 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
     index, step, first = story.failure
     partial = place.with_name(f".{place.name}.partial")
     with workdir.disk_errors(f"the bundle {place} cannot be written"):
-        workdir.remove(partial)
+        ours.scrap(partial)
         partial.mkdir(parents=True)
         try:
             _fill(partial, bench, built)
@@ -188,10 +188,10 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
                 files=digests(partial),
             )
             (partial / RECORD).write_bytes(_RECORD.dump_json(record, indent=2) + b"\n")
-            workdir.remove(place)
+            ours.scrap(place)
             partial.rename(place)
         finally:
-            workdir.remove(partial)
+            ours.scrap(partial)
 
 
 def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:

@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
@@ -24,6 +25,7 @@ from orchestrator.errors import UsageError
 MARK = ".klp-e2e"
 PARTIAL = ".partial"
 _MARK_BYTES = 4096  # at most, of a mark that is read
+_TRIES, _TRY_SECONDS = 20, 0.02
 
 
 class Kind(StrEnum):
@@ -39,23 +41,33 @@ class Kind(StrEnum):
     BUNDLE = "bundle"
 
 
+# What is executed, or talked to, lies in these: nobody else may write there.
+PRIVATE = frozenset({Kind.CACHE, Kind.STATE, Kind.RUNS})
+
+
 class NotOurs(UsageError):
     """A directory is not provably ours: it stays as it is."""
 
 
 def mark(directory: Path, kind: Kind) -> None:
     """Say that a directory, which we have just made, is ours. Raises OSError."""
-    with (directory / MARK).open("x", encoding="utf-8") as file:
-        file.write(json.dumps({"klp-e2e": str(kind)}) + "\n")
+    path = directory / MARK
+    with path.open("x", encoding="utf-8") as file:
+        try:
+            file.write(json.dumps({"klp-e2e": str(kind)}) + "\n")
+            file.flush()
+        except BaseException:  # a full disk
+            path.unlink()
+            raise
 
 
 def marked(directory: Path, kind: Kind | None = None) -> bool:
-    """Is it a directory, no link, this user's, and does it say that it is ours (and this kind)?"""
+    """Is it a directory, no link, and has this user written there that it is ours (this kind)?"""
     try:
         place, said = directory.lstat(), (directory / MARK).lstat()
         if not stat.S_ISDIR(place.st_mode) or not stat.S_ISREG(said.st_mode):
             return False
-        if {place.st_uid, said.st_uid} != {os.geteuid()}:
+        if said.st_uid != os.geteuid():
             return False
         with (directory / MARK).open("rb") as file:
             told = json.loads(file.read(_MARK_BYTES))
@@ -77,14 +89,33 @@ def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         real.mkdir(mode=mode)
-    if marked(real, kind):
-        return
-    if real.is_dir() and next(real.iterdir(), None) is None:
-        with contextlib.suppress(FileExistsError):  # another of us was as quick
-            mark(real, kind)
+    if not real.is_dir():
+        raise NotOurs(f"{directory} is not a directory", hint)
+    if kind in PRIVATE:
+        _private(real, kind, hint)
+    for _ in range(_TRIES):
         if marked(real, kind):
             return
+        there = [path.name for path in real.iterdir()]
+        if not there:
+            with contextlib.suppress(FileExistsError):
+                mark(real, kind)
+        elif there == [MARK]:
+            time.sleep(_TRY_SECONDS)  # another of us is as quick, and writes it now
+        else:
+            break
     raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
+
+
+def _private(directory: Path, kind: Kind, hint: str) -> None:
+    info = directory.stat()
+    if info.st_uid != os.geteuid():
+        raise NotOurs(f"{directory}, for klp-e2e's {kind}, belongs to another user", hint)
+    if info.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise NotOurs(
+            f"others may write to {directory}, klp-e2e's {kind}: what they put there would be run",
+            hint=f"chmod go-w {directory}, when you trust what is in it; or {hint}",
+        )
 
 
 def proven(path: Path, within: Path) -> bool:

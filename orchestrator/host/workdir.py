@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Directories: the cache, its locks and its finished entries, run directories, state.
+"""Directories: the cache and its entries, what is in use of it; the state.
 
-The cache is `ROOT/KIND/NAME/`. An entry comes into being whole: it is filled as `.tmp-NAME.PID`
+The cache is `ROOT/KIND/NAME/`. An entry comes into being whole: it is filled as `.tmp-NAME.RANDOM`
 beside its final place, gets `digests.json`, is flushed to disk and renamed. What a killed run left
-behind is a `.tmp-` directory and never looks finished.
+behind is a `.tmp-` directory and never looks finished. Root and entries say that they are ours
+(see `ours`): what does not is never removed.
+
+An entry is in use while a process lives that has touched it (see `inuse`).
 """
 
 from __future__ import annotations
@@ -11,32 +14,35 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import filelock
 import platformdirs
-import psutil
 
 from orchestrator.errors import HarnessError
+from orchestrator.host import inuse, locks, ours
 
 APP = "klp-e2e"
 DIGESTS = "digests.json"
 CCACHE = "ccache"  # a kind that is one entry: what is in it is ccache's own business
 GIB = 1 << 30
-RUN_PREFIX = "klp-"
-# Longest name that people put into a run directory; with it a path must fit sockaddr_un.sun_path
-# (108 bytes with the final NUL, include/uapi/linux/un.h).
-SOCKET_NAME_ROOM = 32
-SUN_PATH = 108
+LOGS = "logs"  # another one
+DEBIAN = "debian"  # and another: what apt's lists said
+_KINDS = (
+    *("ccache", "clones", "debian", "git", "guest", "kernels", "logs", "modules", "no-config"),
+    *("selftests", "sources", "trees"),
+)
+_WHOLE = (CCACHE, LOGS, DEBIAN)
+_STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
     errno.ENOSPC: "free some space, run `klp-e2e cache prune`, or set KLP_E2E_CACHE elsewhere",
@@ -59,32 +65,60 @@ def disk_errors(doing: str) -> Iterator[None]:
         raise HarnessError(f"{doing}: {error.strerror}{where}", hint=_HINTS[error.errno]) from error
 
 
-def cache_root() -> Path:
-    """$KLP_E2E_CACHE, else the user's cache directory; created if need be.
+def cache_root(*, using: bool = True) -> Path:
+    """$KLP_E2E_CACHE, else the user's cache directory; made if need be, mode 0700.
 
-    Raises HarnessError when it cannot be written to.
+    using: from now on this process uses what it touches there. Raises NotOurs for a directory that
+    klp-e2e did not make, HarnessError when it cannot be written to.
     """
     named = os.environ.get("KLP_E2E_CACHE")
     root = Path(named).absolute() if named else platformdirs.user_cache_path(APP)
-    return _writable(root, "the cache")
+    if not named:
+        _adopt(root, ours.Kind.CACHE, frozenset(_KINDS))
+    _claim(root, ours.Kind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")
+    if using:
+        with disk_errors(f"the cache {root} cannot be used"):
+            inuse.begin(own(root / inuse.PLACE))
+    return root
 
 
 def state_dir() -> Path:
     """What outlives the cache (history): $KLP_E2E_STATE, else the user's state directory."""
     named = os.environ.get("KLP_E2E_STATE")
     root = Path(named).absolute() if named else platformdirs.user_state_path(APP)
-    return _writable(root, "the state directory")
-
-
-def _writable(root: Path, what: str) -> Path:
-    with disk_errors(f"{what} {root} cannot be created"):
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except (FileExistsError, NotADirectoryError):
-            raise HarnessError(f"{what} {root} is not a directory") from None
-    if not os.access(root, os.W_OK | os.X_OK):
-        raise HarnessError(f"{what} {root} cannot be written to", hint=_HINTS[errno.EACCES])
+    if not named:
+        _adopt(root, ours.Kind.STATE, frozenset({"nightly"}))
+    _claim(root, ours.Kind.STATE, "set KLP_E2E_STATE to a directory that is new or empty")
     return root
+
+
+def _claim(root: Path, kind: ours.Kind, hint: str) -> None:
+    what = f"the {kind} directory {root}"
+    with disk_errors(f"{what} cannot be created"):
+        try:
+            ours.make(root, kind, hint, mode=0o700)
+        except (FileExistsError, NotADirectoryError):
+            raise ours.NotOurs(f"{root} is not a directory", hint) from None
+    if not os.access(root, os.W_OK | os.X_OK):
+        raise HarnessError(f"{what} cannot be written to", hint=_HINTS[errno.EACCES])
+
+
+def _adopt(root: Path, kind: ours.Kind, names: frozenset[str]) -> None:
+    """Mark what a klp-e2e that knew no marks has made where it always is, when nothing is there but
+    what it would have made."""
+    if not root.is_dir() or root.is_symlink() or (root / ours.MARK).exists():
+        return
+    there = list(root.iterdir())
+    if not there or any(p.stem not in names and not p.name.startswith("kvm-") for p in there):
+        return
+    if root.stat().st_uid != os.geteuid():
+        return
+    entries = [e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir()]
+    for entry in (*entries, *(root / name for name in _WHOLE)):
+        if entry.is_dir() and not entry.is_symlink() and not ours.marked(entry):
+            ours.mark(entry, ours.Kind.ENTRY)
+    root.chmod(0o700)
+    ours.mark(root, kind)
 
 
 def require_space(path: Path, gib: float, what: str) -> None:
@@ -104,22 +138,34 @@ def locked(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator
     on_wait gets one line when somebody else holds it. The lock goes with its holder, however it
     ends; the file stays.
     """
+
+    def waiting() -> None:
+        if on_wait is not None:
+            on_wait(f"another run is busy with {path.name}; waiting for it")
+
+    life = contextlib.ExitStack()
     with disk_errors(f"{path} cannot be locked"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(f"{path}.lock", thread_local=False)
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            if on_wait is not None:
-                on_wait(f"another run is busy with {path.name}; waiting for it")
-            lock.acquire()
-    try:
+        life.enter_context(locks.waited(Path(f"{path}.lock"), waiting))
+    with life:
         yield
-    finally:
-        lock.release()
 
 
 # --- finished entries --------------------------------------------------------------------------
+
+
+def own(entry: Path) -> Path:
+    """An entry that is filled where it lies (a working tree, a repository), made if need be."""
+    with disk_errors(f"{entry} cannot be made"):
+        ours.make(entry, ours.Kind.ENTRY, "move it away: it lies where klp-e2e keeps its own")
+    return entry
+
+
+def whole(kind: str) -> Path:
+    """A kind that is one entry as a whole, used now."""
+    place = own(cache_root() / kind)
+    touch(place)
+    return place
 
 
 @contextlib.contextmanager
@@ -130,33 +176,52 @@ def staging(final: Path) -> Iterator[Path]:
     """
     with disk_errors(f"{final} cannot be filled"):
         final.parent.mkdir(parents=True, exist_ok=True)
-        for stale in final.parent.glob(f".tmp-{final.name}.*"):
-            remove(stale)
-        tmp = final.parent / f".tmp-{final.name}.{os.getpid()}"
-        tmp.mkdir()
+        for stale in final.parent.glob(f".tmp-{glob.escape(final.name)}.*"):
+            staged = _STAGED.fullmatch(stale.name)
+            if staged and staged["name"] == final.name and ours.marked(stale):
+                ours.remove(stale, within=stale)
+        tmp = Path(tempfile.mkdtemp(prefix=f".tmp-{final.name}.", dir=final.parent))
         try:
+            ours.mark(tmp, ours.Kind.ENTRY)
             yield tmp
         finally:
-            remove(tmp)
+            ours.scrap(tmp)
 
 
 def publish(tmp: Path, final: Path) -> None:
     """Give a finished directory its final name, atomically and on disk.
 
-    Writes `digests.json`. An entry that stands there already (a damaged one) is replaced.
+    Writes `digests.json`. An entry that stands there already (a damaged one) is replaced; one in
+    which somebody else has left files is put aside as NAME.damaged-RANDOM. Raises NotOurs when what
+    stands there is no entry of ours.
     """
     with disk_errors(f"{final} cannot be published"):
         digests = {name: [_digest(path), *_state(path)] for name, path in _files(tmp)}
         write_atomically(tmp / DIGESTS, json.dumps(digests, indent=0, sort_keys=True))
         _flush(tmp)
-        if final.exists():
-            old = final.parent / f".tmp-{final.name}.old-{os.getpid()}"
+        if os.path.lexists(final):
+            if not ours.marked(final, ours.Kind.ENTRY):
+                raise ours.NotOurs(
+                    f"{final} is in the way, and klp-e2e did not make it", hint="move it away"
+                )
+            kind = ".damaged-" if _added(final) else ".tmp-"
+            old = Path(tempfile.mkdtemp(prefix=f"{final.name}{kind}", dir=final.parent))
             final.rename(old)
             tmp.rename(final)
-            remove(old)
+            if not _added(old):
+                ours.remove(old, within=old)
         else:
             tmp.rename(final)
         _fsync(final.parent)
+
+
+def _added(entry: Path) -> bool:
+    """Does a published entry hold files that were not published with it?"""
+    try:
+        wanted = digests(entry)
+    except (OSError, ValueError):
+        return False
+    return any(name not in wanted for name, _ in _files(entry))
 
 
 def verify(directory: Path, trusting: str = "") -> str:
@@ -193,14 +258,14 @@ def digests(directory: Path) -> Mapping[str, str]:
 
 
 def _files(directory: Path) -> Iterator[tuple[str, Path]]:
-    """(relative path, path) of every file and symbolic link, without digests.json."""
+    """(relative path, path) of every file and link, without digests.json and our mark."""
     for base, subdirs, names in os.walk(directory):
         at = Path(base)
         links = [name for name in subdirs if (at / name).is_symlink()]
         for name in names + links:
             path = at / name
             relative = os.path.relpath(path, directory)
-            if relative != DIGESTS:
+            if relative not in (DIGESTS, ours.MARK):
                 yield relative, path
 
 
@@ -221,15 +286,8 @@ def file_digest(path: Path) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write a file so that a reader, or a crash, sees the old content or the new, never a part."""
-    tmp = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with tmp.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        tmp.replace(path)
-    finally:
-        tmp.unlink(missing_ok=True)
+    with ours.replacing(path, sync=True) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def _fsync(path: Path) -> None:
@@ -255,75 +313,62 @@ def _flush(directory: Path) -> None:
         os.close(descriptor)
 
 
-def remove(path: Path) -> None:
-    """Remove a file or a tree, read-only directories included; nothing there is no error."""
-
-    def unlock(_function: object, name: str, info: tuple[object, BaseException, object]) -> None:
-        if not isinstance(info[1], PermissionError):
-            raise info[1]
-        parent = Path(name).parent
-        parent.chmod(parent.stat().st_mode | stat.S_IRWXU)
-        Path(name).unlink() if not Path(name).is_dir() else shutil.rmtree(name)
-
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path, onerror=unlock)
-
-
 # --- the cache as a whole, for `klp-e2e cache` ---------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """`size`: bytes on disk; `used`: seconds since the epoch of the last `touch` or change."""
+    """`size`: bytes on disk; `used`: seconds since the epoch of the last `touch` or change;
+    `ours`: whether it is what klp-e2e has made, and nothing else."""
 
     kind: str
     name: str
     path: Path
     size: int
     used: float
+    ours: bool
 
 
 def touch(entry: Path) -> None:
-    """Remember that an entry was used now; `prune` removes what was not used for long."""
+    """This process uses the entry, from now on; `prune` removes what was not used for long."""
     os.utime(entry)
 
 
 def entries(root: Path) -> tuple[Entry, ...]:
     """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
-    kinds = [kind for kind in root.iterdir() if kind.is_dir()]
-    paths = [p for kind in kinds for p in ([kind] if kind.name == CCACHE else kind.iterdir())]
+    kinds = [root / name for name in _KINDS if (root / name).is_dir()]
+    paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
     return tuple(
-        Entry(path.relative_to(root).parts[0], path.name, path, size(path), path.lstat().st_mtime)
+        Entry(
+            path.relative_to(root).parts[0],
+            path.name,
+            path,
+            size(path),
+            path.lstat().st_mtime,
+            ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY) and not _added(path),
+        )
         for path in sorted(paths)
         if path.suffix != ".lock"
     )
 
 
 def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
-    """Remove the entries not used for that many days, and leftovers of dead processes.
+    """Remove the entries not used for that many days, and leftovers of killed runs; returns them.
 
-    An entry that somebody is at work on (its lock is held) stays. Returns what was removed.
+    What klp-e2e did not make stays, and so does what somebody is at work on (its lock is held) or
+    uses: whatever was touched since the oldest of the processes that use the cache began.
     """
     removed = []
+    oldest = min(inuse.since(root / inuse.PLACE), time.time() - older_than_days * 86400)
     for entry in entries(root):
-        leftover = entry.name.startswith(".tmp-")
-        if leftover:
-            if _process_lives(entry.name):
-                continue
-        elif time.time() - entry.used < older_than_days * 86400:
+        staged = _STAGED.fullmatch(entry.name)
+        final = entry.path.with_name(staged["name"]) if staged else entry.path
+        if not entry.ours:
             continue
-        lock = filelock.FileLock(f"{entry.path}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except filelock.Timeout:
-            continue
-        try:
-            remove(entry.path)
-        finally:
-            lock.release()  # the lock's file stays: somebody may be waiting on it
-        removed.append(entry)
+        with contextlib.suppress(locks.Busy), locks.held(Path(f"{final}.lock")):
+            if staged or entry.path.lstat().st_mtime < oldest:
+                ours.remove(entry.path, within=entry.path)
+                removed.append(entry)
     return tuple(removed)
 
 
@@ -335,51 +380,3 @@ def size(path: Path) -> int:
             info = each.lstat()
             blocks[info.st_dev, info.st_ino] = info.st_blocks
     return 512 * sum(blocks.values())
-
-
-def _process_lives(name: str) -> bool:
-    """Whether the process whose number ends a leftover's name still runs."""
-    number = name.rpartition(".")[2].removeprefix("old-").partition("-")[0]
-    return number.isdigit() and psutil.pid_exists(int(number))
-
-
-# --- run directories ---------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def run_dir(label: str = "run") -> Iterator[Path]:
-    """A fresh private directory (mode 0700), short enough for unix sockets; removed at the end.
-
-    Directories of our killed runs are removed on the way.
-    """
-    base = _run_base()
-    with disk_errors(f"no run directory can be made in {base}"):
-        for stale in base.glob(f"{RUN_PREFIX}*"):
-            with contextlib.suppress(FileNotFoundError):  # it has ended, or another run cleans up
-                if stale.lstat().st_uid == os.getuid() and not _process_lives(_pid_of(stale.name)):
-                    remove(stale)
-        path = Path(tempfile.mkdtemp(prefix=f"{RUN_PREFIX}{label}.{os.getpid()}-", dir=base))
-    try:
-        yield path
-    finally:
-        remove(path)
-
-
-def _pid_of(name: str) -> str:
-    """The part of a run directory's name that `_process_lives` reads."""
-    return "." + name.rpartition(".")[2]
-
-
-def _run_base() -> Path:
-    """The temporary directory, or /tmp, whichever leaves room for a socket's name.
-
-    Not $XDG_RUNTIME_DIR: it is small, and guests' snapshots lie in run directories.
-    """
-    for base in (Path(tempfile.gettempdir()).absolute(), Path("/tmp")):
-        room = SUN_PATH - 1 - SOCKET_NAME_ROOM - len(f"/{RUN_PREFIX}some-label.1234567-abcdefgh/")
-        if base.is_dir() and os.access(base, os.W_OK | os.X_OK) and len(os.fsencode(base)) <= room:
-            return base
-    raise HarnessError(
-        "no directory for sockets: neither $TMPDIR nor /tmp will do",
-        hint="set TMPDIR to a writable directory with a short name",
-    )

@@ -21,8 +21,9 @@ from orchestrator.build import kbuild
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.errors import UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
+from orchestrator.host.rundir import run_dir
 from orchestrator.port.archfile import Check, Kind, Remark, fields
 
 SECONDS = 60.0  # for one question; QEMU answers in a tenth of a second
@@ -50,7 +51,7 @@ def _refusal(argv: Sequence[str]) -> str:
 
 def _object(compiler: str) -> bytes:
     """What the compiler makes of an empty C file. Raises CommandFailed."""
-    with workdir.run_dir("cc") as scratch:
+    with run_dir("cc") as scratch:
         made = scratch / "empty.o"
         command: list[str | Path] = [compiler, "-c", "-x", "c", "/dev/null", "-o", made]
         process.run(command, deadline=Deadline.after(SECONDS))

@@ -15,7 +15,8 @@ from pathlib import Path
 from orchestrator.elf import reader
 from orchestrator.elf.records import SHF_EXECINSTR, Elf
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import process
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, BuiltSet
 from orchestrator.verdicts import CaseResult, Check, CheckKind
 
@@ -90,7 +91,7 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
     code = bool(section.flags & SHF_EXECINSTR)
     start = _start(elf, wrong) if code else wrong.offset & ~0xF
     stop = min(section.size, wrong.offset + len(wrong.raw) + _BYTES_BEHIND)
-    with workdir.run_dir("objdump") as directory:
+    with run_dir("objdump") as directory:
         copy = directory / ko.name
         copy.write_bytes(data)
         words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]

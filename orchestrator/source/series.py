@@ -25,7 +25,8 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import process
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import merged, series_prefix
 from orchestrator.source import mails, patches
 from orchestrator.source.patches import Diff, Patch
@@ -165,7 +166,7 @@ def _git(spec: str) -> tuple[Patch, ...]:
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
     commits = process.run([*git, "rev-list", "--reverse", span]).output
-    with workdir.run_dir("series") as place:
+    with run_dir("series") as place:
         # diff-tree, because it cares about nobody's settings (diff.noprefix), leaves out commits
         # that change nothing (b4 prep keeps its cover letter in one), and writes bytes to a file
         show = ["diff-tree", "--stdin", "--root", "-p", "--binary", "--full-index"]

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import process, tools, workdir
+from orchestrator.host import ours, process, tools, workdir
 from orchestrator.host.process import CommandFailed
 
 Say = Callable[[str], None]
@@ -147,7 +147,7 @@ def repair(tree: SourceTree, say: Say) -> bool:
     with workdir.locked(entry, say):
         if problem := workdir.verify(entry, trusting="linux/"):
             say(f"the cached {tree.spec} is damaged ({problem}); fetching it again")
-            workdir.remove(entry)
+            ours.remove(entry, within=entry)
             return False
     return True
 
@@ -164,7 +164,7 @@ def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
     if top is None:
         raise UsageError(f"{archive} holds no kernel tree")
     top.rename(into / "linux")
-    workdir.remove(raw)
+    ours.scrap(raw)
 
 
 # --- debian:X.Y --------------------------------------------------------------------------------
@@ -194,8 +194,8 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
         if not archives:
             raise HarnessError(f"{package} {debian_version} holds no tarball of the kernel")
         _unpack(archives[0], tmp, deadline)
-        workdir.remove(tmp / "deb")
-        workdir.remove(deb)
+        ours.scrap(tmp / "deb")
+        ours.scrap(deb)
         return {"version": debian_version, "digest": sha256}
 
     try:
@@ -221,7 +221,7 @@ def _candidate(package: str) -> tuple[str, str] | None:
     """
     if tools.which("apt-cache") is None:
         return None
-    kept = _entry(f"{package}.json")
+    kept = workdir.whole(workdir.DEBIAN) / f"{package}.json"
     stamp = APT_LISTS.stat().st_mtime_ns if APT_LISTS.is_dir() else 0
     if kept.is_file():
         record = json.loads(kept.read_text())
@@ -232,7 +232,6 @@ def _candidate(package: str) -> tuple[str, str] | None:
     if len(fields) != 2:
         return None
     version, sha256 = fields["Version"], fields["SHA256"]
-    kept.parent.mkdir(parents=True, exist_ok=True)
     record = {"stamp": stamp, "version": version, "sha256": sha256}
     workdir.write_atomically(kept, json.dumps(record))
     return version, sha256
@@ -299,7 +298,7 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
 
 def _lineage(path: Path) -> str:
     """The directory; of a clone that `bisect` has made, the repository, as of git:REPO#REF."""
-    if path.parent != workdir.cache_root() / CLONES:
+    if path.parent.parent != workdir.cache_root() / CLONES:
         return str(path)
     origin = ["git", "-C", str(path), "config", "--get", "remote.origin.url"]
     return process.run(origin).output.strip()
@@ -372,6 +371,7 @@ def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Pa
     repository = workdir.cache_root() / "git" / hashlib.sha256(url.encode()).hexdigest()[:24]
     name = f"refs/klp-e2e/{ref}"
     with workdir.locked(repository, say):
+        workdir.own(repository)
         if not (repository / "HEAD").is_file():
             process.run(["git", "init", "--quiet", "--bare", str(repository)])
         command = ["git", "-C", str(repository)]

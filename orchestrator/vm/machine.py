@@ -21,6 +21,7 @@ from orchestrator.build import image
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 from orchestrator.vm import qmp, ssh
 from orchestrator.vm.console import Console, crash_title
@@ -172,7 +173,7 @@ def _boot(
     asked: Accel,
 ) -> Iterator[Machine]:
     with contextlib.ExitStack() as stack:
-        at = Places(stack.enter_context(workdir.run_dir(arch.name)))
+        at = Places(stack.enter_context(run_dir(arch.name)))
         keys = ssh.new_keys()
         with workdir.disk_errors("the guest's initramfs cannot be written"):
             overlay = image.overlay({**keys.files(), **files})

@@ -43,7 +43,7 @@ OWNERS = {
     "paramiko": "vm.ssh",
     "elftools": "elf.reader",
     "tomllib": "catalog",
-    "filelock": "host.workdir",
+    "fcntl": "host.locks",
     "platformdirs": "host.workdir",
     "typer": "cli",
     "sqlite3": "history.database",

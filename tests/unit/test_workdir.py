@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import HarnessError
-from orchestrator.host import workdir
+from orchestrator.host import inuse, ours, workdir
 
 
 def publish(final: Path, **files: str) -> None:
@@ -67,9 +69,18 @@ def test_a_failed_or_killed_fill_leaves_nothing_that_looks_finished(tmp_path: Pa
         (tmp / "half").write_text("")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    (tmp_path / ".tmp-e.99999999").mkdir()
+    killed, longer, stranger = (tmp_path / f".tmp-{name}" for name in NAMES)
+    for leftover in (killed, longer, stranger):
+        leftover.mkdir()
+        (leftover / "half").write_text("")
+    for leftover in (killed, longer):
+        ours.mark(leftover, ours.Kind.ENTRY)
     publish(final, a="1")
-    assert {p.name for p in tmp_path.iterdir()} == {"e", "e.lock"}
+    assert {p.name for p in tmp_path.iterdir()} == {"e", "e.lock", longer.name, stranger.name}
+
+
+# of an entry `e`, of an entry `e.1` that somebody may be filling now, and of nobody
+NAMES = ("e.abcd_123", "e.1.abcd_123", "e.00000000")
 
 
 def test_a_second_run_waits_says_so_and_finds_the_entry(tmp_path: Path) -> None:
@@ -92,17 +103,136 @@ def test_a_second_run_waits_says_so_and_finds_the_entry(tmp_path: Path) -> None:
     assert said == ["another run is busy with e; waiting for it"] and found == [""]
 
 
-def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(tmp_path: Path) -> None:
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The root of a cache of ours; this process does not use it."""
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    return workdir.cache_root(using=False)
+
+
+def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(cache: Path) -> None:
+    kernels = cache / "kernels"
     for name in ("old", "busy", "new"):
-        publish(tmp_path / "kernels" / name, a="1")
-        os.utime(tmp_path / "kernels" / name, (0, 0) if name != "new" else None)
-    (tmp_path / "kernels" / ".tmp-x.99999999").mkdir()
-    (tmp_path / "kernels" / f".tmp-y.{os.getpid()}").mkdir()
-    with workdir.locked(tmp_path / "kernels" / "busy"):
-        gone = workdir.prune(tmp_path, older_than_days=1)
-    assert [entry.name for entry in gone] == [".tmp-x.99999999", "old"]
-    left = {entry.name for entry in workdir.entries(tmp_path)}
-    assert left == {"busy", "new", f".tmp-y.{os.getpid()}"}
+        publish(kernels / name, a="1")
+        os.utime(kernels / name, (0, 0) if name != "new" else None)
+    for name in (".tmp-x.abcd_123", ".tmp-y.abcd_123"):
+        (kernels / name).mkdir()
+        ours.mark(kernels / name, ours.Kind.ENTRY)
+    with workdir.locked(kernels / "busy"), workdir.locked(kernels / "y"):
+        gone = workdir.prune(cache, older_than_days=1)
+    assert [entry.name for entry in gone] == [".tmp-x.abcd_123", "old"]
+    left = {entry.name for entry in workdir.entries(cache)}
+    assert left == {"busy", "new", ".tmp-y.abcd_123"}
+
+
+def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
+    publish(cache / "kernels" / "with-notes", a="1")
+    notes = cache / "kernels" / "with-notes" / "notes.txt"
+    linked, victim = cache / "kernels" / "linked", cache.parent / "victim"
+    foreign = cache / "kernels" / "klp-mine"
+    for directory in (victim, foreign, cache / "my-notes" / "old"):
+        directory.mkdir(parents=True)
+        (directory / "thesis").write_text("x")
+    ours.mark(victim, ours.Kind.ENTRY)
+    linked.symlink_to(victim)
+    notes.write_text("x")
+    (cache / "logs").symlink_to(victim)
+    for path in (notes.parent, foreign, victim, cache / "my-notes", cache / "my-notes" / "old"):
+        os.utime(path, (0, 0))
+    assert workdir.prune(cache, older_than_days=0) == ()
+    assert notes.exists() and (foreign / "thesis").exists() and (victim / "thesis").exists()
+    assert not any(entry.ours for entry in workdir.entries(cache))
+
+
+def test_a_damaged_entry_with_notes_in_it_is_put_aside(tmp_path: Path) -> None:
+    final = tmp_path / "e"
+    publish(final, a="1")
+    (final / "notes.txt").write_text("x")
+    publish(final, a="2")
+    assert (final / "a").read_text() == "2"
+    (aside,) = tmp_path.glob("e.damaged-*")
+    assert (aside / "notes.txt").read_text() == "x"
+
+
+def test_what_stands_in_the_way_of_an_entry_stays(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    (tmp_path / "e" / "thesis").write_text("x")
+    with pytest.raises(ours.NotOurs, match="in the way"):
+        publish(tmp_path / "e", a="1")
+    assert {p.name for p in tmp_path.iterdir()} == {"e", "e.lock"}
+    assert (tmp_path / "e" / "thesis").read_text() == "x"
+
+
+USER = """
+import sys
+from pathlib import Path
+from orchestrator.host import workdir
+root = workdir.cache_root()
+workdir.touch(root / "kernels" / "used")
+print("using", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_a_living_process_has_touched_is_in_use(cache: Path) -> None:
+    for name in ("used", "unused"):
+        publish(cache / "kernels" / name, a="1")
+        os.utime(cache / "kernels" / name, (0, 0))
+    with subprocess.Popen(
+        [sys.executable, "-c", USER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None and other.stdout is not None
+        assert other.stdout.readline() == "using\n"
+        gone = workdir.prune(cache, older_than_days=0)
+        other.kill()
+    assert [entry.name for entry in gone] == ["unused"]
+    assert len(list((cache / inuse.PLACE).glob("user.*"))) == 1
+    assert [entry.name for entry in workdir.prune(cache, older_than_days=0)] == ["used"]
+    assert not list((cache / inuse.PLACE).glob("user.*"))
+
+
+def test_a_full_directory_is_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kernels").mkdir()
+    (tmp_path / "thesis").write_text("x")
+    for variable, asked in (
+        ("KLP_E2E_CACHE", workdir.cache_root),
+        ("KLP_E2E_STATE", workdir.state_dir),
+    ):
+        monkeypatch.setenv(variable, str(tmp_path))
+        with pytest.raises(ours.NotOurs, match="not made by klp-e2e") as caught:
+            asked()
+        assert variable in caught.value.hint
+    assert {p.name for p in tmp_path.iterdir()} == {"kernels", "thesis"}
+
+
+def test_a_cache_that_others_may_write_to_is_refused(cache: Path) -> None:
+    assert cache.stat().st_mode & 0o777 == 0o700
+    cache.chmod(0o777)
+    with pytest.raises(ours.NotOurs, match="others may write"):
+        workdir.cache_root()
+
+
+def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KLP_E2E_CACHE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    root = tmp_path / "klp-e2e"
+    publish(root / "kernels" / "old", a="1")
+    (root / "kernels" / "old" / ours.MARK).unlink()
+    (root / "trees" / "tree" / "src").mkdir(parents=True)
+    (root / "logs").mkdir()
+    with_thesis = root / "thesis"
+    with_thesis.mkdir()
+    with pytest.raises(ours.NotOurs):
+        workdir.cache_root(using=False)
+    with_thesis.rmdir()
+    assert workdir.cache_root(using=False) == root
+    assert {entry.name: entry.ours for entry in workdir.entries(root)} == {
+        "old": True,
+        "tree": True,
+        "logs": True,
+    }
 
 
 @pytest.mark.parametrize(
@@ -121,7 +251,7 @@ def test_a_cache_that_is_no_directory_is_refused(
     (tmp_path / "file").write_text("")
     for place in ("file", "file/below"):
         monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / place))
-        with pytest.raises(HarnessError, match="not a directory"):
+        with pytest.raises(ours.NotOurs, match="not a directory"):
             workdir.cache_root()
 
 
@@ -129,13 +259,3 @@ def test_too_little_space_stops_before_the_start(tmp_path: Path) -> None:
     with pytest.raises(HarnessError, match=r"building needs 1e\+09 GiB") as caught:
         workdir.require_space(tmp_path, 1e9, "building")
     assert "cache prune" in caught.value.hint
-
-
-def test_a_run_directory_is_private_short_and_goes(tmp_path: Path) -> None:
-    with workdir.run_dir("guest") as path:
-        assert path.stat().st_mode & 0o777 == 0o700
-        assert len(os.fsencode(path / ("s" * workdir.SOCKET_NAME_ROOM))) < workdir.SUN_PATH
-        (path / "sub").mkdir()
-        with workdir.run_dir("guest") as other:
-            assert other != path and path.exists()
-    assert not path.exists()

@@ -22,6 +22,7 @@ from orchestrator import catalog
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import options
+from orchestrator.host import rundir
 from orchestrator.run import lab
 from orchestrator.vm.guest import Guest
 
@@ -128,4 +129,5 @@ def _children() -> set[str]:
 
 
 def _run_directories() -> set[str]:
-    return {str(p) for p in Path(tempfile.gettempdir()).glob(f"klp-*.{os.getpid()}-*")}
+    locks = Path(tempfile.gettempdir()).glob(f"klp-e2e-{os.geteuid()}/*/{rundir.LOCK}")
+    return {str(p.parent) for p in locks if p.read_text().strip() == str(os.getpid())}

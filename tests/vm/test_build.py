@@ -23,7 +23,7 @@ from vmkit import Klp, wait_for
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.nouns import Arch
 from orchestrator.source import sources
 
@@ -56,7 +56,7 @@ def built_here() -> Iterator[None]:
     """Take away the kernels that these tests have built."""
     yield
     for path in (workdir.cache_root() / "kernels").glob(f"*{TAG}*"):
-        workdir.remove(path)
+        ours.remove(path, within=path)
 
 
 def write_series(place: Path, tree: Path, name: str, changed: str) -> str:

@@ -18,7 +18,7 @@ from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation, writer
 from orchestrator.errors import Exit, UsageError
-from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import KlpSymbol
 
 CUTS = 97  # a prime: cuts fall anywhere in a structure
@@ -83,7 +83,7 @@ def test_convert_gives_what_the_build_gives(bench: Bench, tmp_path: Path) -> Non
     """By the command, from the modules as kbuild leaves them, byte by byte."""
     module_set = catalog.module_set("basic")
     until = Deadline.after(300)
-    with workdir.run_dir("test") as scratch:
+    with run_dir("test") as scratch:
         files = modules._make(scratch, bench.kernel, bench.arch, module_set, 2, until)
     for name, data in files.items():
         (tmp_path / f"{name}.ko").write_bytes(data)

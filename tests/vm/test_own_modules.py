@@ -22,7 +22,7 @@ from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_LIVEPATCH, STB_LOCAL
-from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import KlpSymbol
 from orchestrator.report import directory
 from orchestrator.verdicts import CaseResult, CheckKind, Status
@@ -62,7 +62,7 @@ def own(benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory) 
     to_make = tuple(replace(m, ko="") for m in module_set.modules if m.name != SAMPLE)
     to_make_set = replace(module_set, modules=to_make)
     for bench in benches.values():
-        with workdir.run_dir("test") as scratch:
+        with run_dir("test") as scratch:
             until = Deadline.after(300)
             files = dict(modules._make(scratch, bench.kernel, bench.arch, to_make_set, 2, until))
         symbols = [

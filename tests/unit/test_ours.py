@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Nothing is removed or replaced that does not say it is ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from orchestrator.host import ours
+from orchestrator.host.ours import Kind, NotOurs
+
+
+def place(directory: Path, kind: Kind = Kind.RESULTS) -> Path:
+    ours.make(directory, kind, "choose another")
+    return directory
+
+
+def test_a_new_and_an_empty_directory_become_ours_a_full_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis").write_text("x")
+    for name in ("new", "empty"):
+        assert ours.marked(place(tmp_path / name), Kind.RESULTS)
+        place(tmp_path / name)  # it is ours already
+    with pytest.raises(NotOurs, match="is not empty") as caught:
+        place(tmp_path / "full")
+    assert caught.value.hint == "choose another" and caught.value.exit_code == 2
+    assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis"]
+    with pytest.raises(NotOurs):
+        place(tmp_path / "new", Kind.NIGHTS)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '"results"', '{"klp-e2e": 1}', "[" * 5000, "\xff"])
+def test_a_mark_of_others_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / ours.MARK).write_bytes(text.encode("latin-1"))
+    assert not ours.marked(tmp_path)
+    with pytest.raises(NotOurs):
+        ours.remove(tmp_path, within=tmp_path)
+
+
+def test_a_mark_that_is_a_link_or_no_file_is_none(tmp_path: Path) -> None:
+    place(tmp_path / "ours")
+    for name in ("link", "pipe"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link" / ours.MARK).symlink_to(tmp_path / "ours" / ours.MARK)
+    os.mkfifo(tmp_path / "pipe" / ours.MARK)
+    (tmp_path / "linked").symlink_to(tmp_path / "ours")
+    assert not any(ours.marked(tmp_path / name) for name in ("link", "pipe", "linked", "none"))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        lambda top: top / "victim",
+        lambda top: top / "ours" / ".." / "victim",
+        lambda top: top / "ours" / "a" / ".." / ".." / "victim",
+        lambda top: top / "ours" / "out" / "thesis",
+        lambda top: top / "ours" / "..",
+        lambda top: top,
+    ],
+)
+def test_no_way_leads_out(tmp_path: Path, way: Callable[[Path], Path]) -> None:
+    (tmp_path / "victim").mkdir()
+    (tmp_path / "victim" / "thesis").write_text("x")
+    inside = place(tmp_path / "ours")
+    (inside / "a").mkdir()
+    (inside / "out").symlink_to(tmp_path / "victim")
+    with pytest.raises(NotOurs):
+        ours.remove(way(tmp_path), within=inside)
+    assert (tmp_path / "victim" / "thesis").exists() and ours.marked(inside)
+
+
+def test_what_is_ours_goes_and_a_link_goes_alone(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("x")
+    inside = place(tmp_path / "ours")
+    (inside / "link").symlink_to(tmp_path / "victim")
+    (inside / "tree" / "read-only").mkdir(parents=True)
+    (inside / "tree" / "read-only" / "file").touch()
+    (inside / "tree" / "read-only").chmod(0o500)
+    (inside / "tree" / "link").symlink_to(tmp_path)
+    for name in ("link", "tree", "nothing"):
+        ours.remove(inside / name, within=inside)
+    assert [p.name for p in inside.iterdir()] == [ours.MARK]
+    ours.remove(inside, within=inside)
+    assert (tmp_path / "victim").read_text() == "x" and not inside.exists()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    (tmp_path / f".file{ours.PARTIAL}").write_text("a stranger's")
+    with pytest.raises(RuntimeError), ours.replacing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    with ours.replacing(path, 0o755, sync=True) as partial:
+        partial.write_text("new")
+    assert path.read_text() == "new" and path.stat().st_mode & 0o777 == 0o755
+    assert {p.name for p in tmp_path.iterdir()} == {"file", f".file{ours.PARTIAL}"}
+
+
+def test_a_link_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("x")
+    (tmp_path / "link").symlink_to(tmp_path / "victim")
+    for name in ("link", "."):
+        with pytest.raises(NotOurs), ours.replacing(tmp_path / name):
+            pass
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "victim").read_text() == "x"
