@@ -126,7 +126,7 @@ def test_the_clone_is_kept_and_follows_its_repository(
 ) -> None:
     place = repository("..xx")
     searched(place, "v0", "v3")
-    (clone,) = (path for path in (cache / "clones").iterdir() if path.is_dir())
+    (clone,) = (cache / "clones").glob("*/tree")
     mark = clone / ".git/mark"
     mark.touch()
     git("checkout", "--quiet", "--detach", at=clone)

@@ -19,7 +19,7 @@ from vmkit import Klp, Told, descendants, in_namespace, wait_for
 from orchestrator.build.prepare import Bench
 from orchestrator.errors import Exit
 from orchestrator.explore.explore import SAVES_IN_VAIN
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.report import json as report_json
 
 ORDER = ("--modules", "basic", "--order", "+klp_patch +klp_target")
@@ -119,7 +119,7 @@ def test_kill_9_leaves_no_process_and_what_was_known(klp: Klp, one: Bench) -> No
     wait_for("all processes to end", lambda: not descendants(klp.mark))
     document = valid(klp.document())
     assert document["run"]["finished"] is None and document["cases"]
-    assert len(list(klp.temporary.iterdir())) == 1
+    assert len(klp.run_directories()) == 1
     klp.results.rename(klp.directory / "first")
     assert klp.run(*klp.run_argv(one, *ORDER)).code == Exit.GOOD
 
@@ -166,7 +166,7 @@ def test_ctrl_c_while_building(klp: Klp, one: Bench, slow_tree: Path) -> None:
 
 def tmpfs(path: Path, options: str) -> str:
     path.mkdir(exist_ok=True)
-    return f"mount -t tmpfs -o {options} klp-e2e-test {path}"
+    return f"mount -t tmpfs -o mode=0700,{options} klp-e2e-test {path}"
 
 
 def test_no_room_for_a_build(klp: Klp, one: Bench, slow_tree: Path) -> None:
@@ -182,7 +182,8 @@ def test_no_room_for_a_build(klp: Klp, one: Bench, slow_tree: Path) -> None:
 def test_a_cache_that_runs_full_while_modules_are_built(klp: Klp, one: Bench) -> None:
     cache, real = klp.directory / "cache", workdir.cache_root()
     shared = " ".join(str(real / kind) for kind in ("kernels", "sources", "guest", "trees"))
-    mount = f"{tmpfs(cache, 'size=16k')} && ln -s {shared} {cache}"
+    mark = f"cp {real}/{ours.MARK} {cache}"
+    mount = f"{tmpfs(cache, 'size=32k')} && {mark} && ln -s {shared} {cache}"
     left = klp.directory / "left"
     told = klp.run(
         *klp.run_argv(one, *ORDER),

@@ -226,7 +226,7 @@ def test_an_interrupted_exploration_is_taken_up_again(
     told = klp.end(started)
     assert told.code == (130 if how is signal.SIGINT else -how)
     wait_for("everything of it to end", lambda: not klp.running())
-    for left in klp.temporary.iterdir():  # a SIGKILL cannot tidy up; `cache prune` does
+    for left in klp.run_directories():  # a SIGKILL cannot tidy up; the next run does
         assert how is signal.SIGKILL, left
     before = journal(place)
     again = klp.end(klp.start("explore", "--resume", str(place)))

@@ -33,6 +33,7 @@ EVERY_ARCH = sorted(catalog.arches())
 FRESH = "fresh"
 TROUBLE = str(Path(__file__).with_name("trouble"))  # a module set of ours
 MARK = "KLP_E2E_TEST"  # in the environment of everything that a test starts
+RUNS = f"klp-e2e-{os.geteuid()}"  # in the temporary directory: the place of run directories
 PATIENCE = 600.0  # seconds for what is bound to happen, a build included; only a failure waits
 
 
@@ -175,7 +176,12 @@ class Klp:
     def assert_nothing_left(self) -> None:
         """No process, no socket, no temporary file."""
         self.assert_no_process_left()
-        assert list(self.temporary.iterdir()) == []
+        assert self.run_directories() == []
+        assert {path.name for path in self.temporary.iterdir()} <= {RUNS}
+
+    def run_directories(self) -> list[Path]:
+        """Those that are there now."""
+        return [path for path in (self.temporary / RUNS).glob("*") if path.is_dir()]
 
     def __enter__(self) -> Self:
         return self
