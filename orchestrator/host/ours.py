@@ -85,6 +85,8 @@ def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
     """
     if directory.is_symlink() and not directory.exists():
         raise NotOurs(f"{directory} is a link that leads nowhere", hint)
+    if kind is Kind.RUNS and directory.is_symlink():  # it lies where others may make links
+        raise NotOurs(f"{directory} is a link", hint)
     real = directory.resolve()
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
