@@ -94,7 +94,7 @@ def state_dir() -> Path:
 
 def _claim(root: Path, kind: ours.Kind, hint: str) -> None:
     what = f"the {kind} directory {root}"
-    with disk_errors(f"{what} cannot be created"):
+    with disk_errors(f"{what} cannot be used"):
         try:
             ours.make(root, kind, hint, mode=0o700)
         except (FileExistsError, NotADirectoryError):

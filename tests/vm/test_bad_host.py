@@ -251,7 +251,7 @@ def test_a_cache_that_cannot_be_written_to(klp: Klp, one: Bench) -> None:
         env={"KLP_E2E_CACHE": str(cache)},
         prefix=in_namespace(tmpfs(cache, "ro")),
     )
-    assert_clear(told, Exit.HARNESS, f"{cache} cannot be written to", "set KLP_E2E_CACHE")
+    assert_clear(told, Exit.HARNESS, f"{cache} cannot be used", "read-only", "set KLP_E2E_CACHE")
 
 
 # --- programs -------------------------------------------------------------------------------------

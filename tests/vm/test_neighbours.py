@@ -50,13 +50,10 @@ def cases(place: Path) -> list[tuple[str, str]]:
 # --- containers -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("prefix", [[], CONTAINER], ids=["beside", "container"])
-def test_a_run_beside_another_with_one_tmp_and_one_cache(
-    klp: Klp, one: Bench, prefix: list[str]
-) -> None:
+def test_a_run_beside_another_with_one_tmp_and_one_cache(klp: Klp, one: Bench) -> None:
     first = klp.start(*words(one, klp.results, *LONG))
     wait_for("its guest", lambda: klp.emulators(one))
-    second = klp.start(*words(one, klp.directory / "second", *ORDER), prefix=prefix)
+    second = klp.start(*words(one, klp.directory / "second", *ORDER), prefix=CONTAINER)
     assert klp.end(second).code == Exit.GOOD
     told = klp.end(first)
     assert told.code == Exit.GOOD, told.err
@@ -64,8 +61,7 @@ def test_a_run_beside_another_with_one_tmp_and_one_cache(
     assert found[0] == "PASS" and "klp_patch" in found[1]
 
 
-@pytest.mark.parametrize("prefix", [[], CONTAINER], ids=["beside", "container"])
-def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bench, prefix: list[str]) -> None:
+def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bench) -> None:
     """Of a cache of its own, which holds the kernels of the real one."""
     cache = klp.directory / "cache"
     env = {"KLP_E2E_CACHE": str(cache)}
@@ -78,7 +74,7 @@ def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bench, prefix: list[str
                 assert os.spawnvp(os.P_WAIT, "cp", copy) == 0
     started = klp.start(*words(one, klp.results, "--cold", *LONG), env=env)
     wait_for("its guest", lambda: klp.emulators(one))
-    pruned = klp.end(klp.start("cache", "prune", "--older-than", "0", env=env, prefix=prefix))
+    pruned = klp.end(klp.start("cache", "prune", "--older-than", "0", env=env, prefix=CONTAINER))
     assert pruned.code == Exit.GOOD, pruned.err
     assert one.kernel.directory.name in {path.name for path in (cache / "kernels").iterdir()}
     told = klp.end(started)
