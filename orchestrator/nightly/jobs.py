@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import threading
 import time
@@ -22,7 +21,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
 from orchestrator.history.nights import JobRecord, Kind, Row
-from orchestrator.host import process
+from orchestrator.host import ours, process
 from orchestrator.nightly import inputs
 from orchestrator.report import directory, explored, tried
 from orchestrator.verdicts import Status
@@ -60,17 +59,20 @@ def log_of(night: Path, record: JobRecord) -> Path:
 def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
 
-    A directory that cannot be read any more is removed: the job begins anew.
+    A directory that cannot be read any more is removed: the job begins anew. Raises NotOurs where
+    it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
     if job.kind is Kind.BUILD:
         return job.command
+    with directory.told(place):
+        ours.below(place, night)
     if place.exists():
         try:
             inputs.begun(place)
         except UsageError:
             with directory.told(place):
-                shutil.rmtree(place)
+                ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
     if (place / RESUMED[job.kind]).exists():
@@ -79,13 +81,12 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
 
 
 def carry_out(
-    words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
+    night: Path, words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
 ) -> Ended:
-    """Run it to its end; ends it when `stop` is set or the deadline has passed."""
-    with directory.told(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
-            file.write(f"$ klp-e2e {shlex.join(words)}\n")
+    """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
+    the night, which is appended to."""
+    with directory.told(log), ours.below(log, night).open("a") as file:
+        file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
             late = deadline is not None and deadline.passed
