@@ -14,6 +14,7 @@ import psutil
 
 from orchestrator.errors import HarnessError, KlpError, UsageError
 from orchestrator.history import files
+from orchestrator.history.checked import is_night
 from orchestrator.host import ours, workdir
 from orchestrator.nightly import content
 from orchestrator.nouns import Arch
@@ -76,13 +77,14 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
     """Remove the files of all but the newest nights, and never those of `current`. The history
     keeps what they were. A night that is not wholly ours, or cannot be removed, stays."""
     others = [path for path in files.nights(nights) if path.name != current]
+    old = others[: max(0, len(others) - max(0, keep - 1))]
     removed, troubles = [], []
-    for path in others[: max(0, len(others) - max(0, keep - 1))]:
+    for path in (*_unbegun(nights, current), *old):
         try:
             if why := content.foreign(path):
                 troubles.append(f"{path} is not removed: {why}")
                 continue
-            ours.remove(path, within=path)
+            _remove(path)
             removed.append(path.name)
         except (OSError, KlpError) as trouble:
             troubles.append(f"{path} cannot be removed: {trouble}")
@@ -103,10 +105,24 @@ def make(nights: Path, gib: float, current: str) -> str:
             return f"{short.told}; older nights take too little to be of use"
         path, _ = old.pop(0)
         try:
-            ours.remove(path, within=path)
+            _remove(path)
         except (OSError, KlpError) as trouble:
             return f"{short.told}; {path} cannot be removed: {trouble}"
     return ""
+
+
+def _unbegun(nights: Path, current: str) -> list[Path]:
+    """Nights of ours that were killed before their plan was written."""
+    found = (path for path in nights.iterdir() if is_night(path.name) and path.name != current)
+    kind = ours.Kind.NIGHT
+    return sorted(p for p in found if ours.marked(p, kind) and not (p / files.NIGHT).exists())
+
+
+def _remove(night: Path) -> None:
+    """What tells that it is ours goes last, so that one that was half removed goes another time."""
+    last = (files.NIGHT, ours.MARK)
+    for path in (*(p for p in night.iterdir() if p.name not in last), night / files.NIGHT, night):
+        ours.remove(path, within=night)
 
 
 @contextlib.contextmanager

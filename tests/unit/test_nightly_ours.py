@@ -185,6 +185,38 @@ def test_links_and_other_names_are_not_counted(tmp_path: Path) -> None:
     assert room.prune(nights, 1, NIGHTS[-1]) == room.Pruned((NIGHTS[3],), ())
 
 
+def test_a_night_that_was_killed_before_it_began_goes(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS[:2]:
+        (nights / name).mkdir()
+    ours.mark(nights / NIGHTS[0], ours.Kind.NIGHT)
+    assert room.prune(nights, 9, NIGHTS[2]) == room.Pruned((NIGHTS[0],), ())
+    assert (nights / NIGHTS[1]).exists(), "which nobody has marked"
+
+
+def test_a_night_that_was_half_removed_goes_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, NIGHTS[0])
+    conduct.again(made)
+    remove = ours.remove
+    seen: list[Path] = []
+
+    def interrupted(path: Path, within: Path) -> None:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(path)
+        remove(path, within)
+
+    monkeypatch.setattr(ours, "remove", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.prune(nights, 1, "")
+    monkeypatch.undo()
+    assert len(seen) == 3
+    assert room.prune(nights, 1, "") == room.Pruned((NIGHTS[0],), ())
+
+
 def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     """Every file that is written into a night by those who write it."""
     made = keep(a_place(tmp_path / "nights"), NIGHTS[0])
