@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `klp-e2e nightly` does: the plan, the night, its history, its report. Prints nothing itself.
 
-DIR/history.sqlite, DIR/index.html     all nights
+DIR/history.sqlite, DIR/index.html     all nights; DIR and each NIGHT hold a mark, .klp-e2e
 DIR/NIGHT/night.json                   the plan, and what is known of it
           jobs/JOB/, jobs/JOB.log      the results directory of each job, and what it printed
           again/JOB/CASE/N/            further tries of a new failure

@@ -68,7 +68,10 @@ def foreign(place: Path) -> str:
         if night.name != place.name:
             return f"its {files.NIGHT} is that of night {night.name}"
         jobs = tuple(record.job.name for record in night.jobs)
-    first = next(strangers(place, jobs), None)
+    try:
+        first = next(strangers(place, jobs), None)
+    except OSError as trouble:
+        return f"it cannot be looked through: {trouble}"
     return "" if first is None else f"it holds {first}, which klp-e2e did not write"
 
 

@@ -35,7 +35,7 @@ def _is_an_older_ones(nights: Path) -> bool:
         return False
     if os.path.lexists(nights / ours.MARK):
         return False  # it says what it is for, and that is something else
-    if store.whose(nights / NAME) is store.Owner.OURS:
+    if _has_history(nights):
         return True
     whole = set(files.nights(nights))
     for path in nights.iterdir():
@@ -52,8 +52,14 @@ def _is_an_older_ones(nights: Path) -> bool:
 
 def may_list(nights: Path) -> bool:
     """Is it a place of nights, so that the list of all and the history belong there?"""
-    mine = ours.marked(nights, ours.Kind.NIGHTS)
-    return mine or store.whose(nights / NAME) is store.Owner.OURS
+    return ours.marked(nights, ours.Kind.NIGHTS) or _has_history(nights)
+
+
+def _has_history(nights: Path) -> bool:
+    try:
+        return store.whose(nights / NAME) is store.Owner.OURS
+    except OSError:  # who may not read it will not write it
+        return False
 
 
 def belongs(place: Path) -> bool:

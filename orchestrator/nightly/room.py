@@ -100,8 +100,10 @@ def make(nights: Path, gib: float, current: str) -> str:
             return short.told
         if old is None:
             others = (path for path in files.nights(nights) if path.name != current)
-            old = [(path, workdir.size(path)) for path in others if not content.foreign(path)]
-        if not old or sum(size for _, size in old) < short.missing:
+            old = [(path, workdir.size(path)) for path in others]
+            if _room(old) >= short.missing:  # else there is no need to look closer
+                old = [(path, size) for path, size in old if not content.foreign(path)]
+        if not old or _room(old) < short.missing:
             return f"{short.told}; older nights take too little to be of use"
         path, _ = old.pop(0)
         try:
@@ -109,6 +111,10 @@ def make(nights: Path, gib: float, current: str) -> str:
         except (OSError, KlpError) as trouble:
             return f"{short.told}; {path} cannot be removed: {trouble}"
     return ""
+
+
+def _room(nights: Sequence[tuple[Path, int]]) -> int:
+    return sum(size for _, size in nights)
 
 
 def _unbegun(nights: Path, current: str) -> list[Path]:

@@ -120,8 +120,11 @@ def is_ours(page: Path) -> bool:
     """Is it a page that klp-e2e wrote? Older ones say so in their title only."""
     if page.is_symlink() or not page.is_file():
         return False
-    with page.open("rb") as file:
-        head = file.read(_HEAD).decode(errors="replace").partition("</head>")[0]
+    try:
+        with page.open("rb") as file:
+            head = file.read(_HEAD).decode(errors="replace").partition("</head>")[0]
+    except OSError:  # nobody can say
+        return False
     return GENERATOR in head or _OLDER.search(head) is not None
 
 
