@@ -380,6 +380,60 @@ def test_a_full_directory_is_no_place_of_nights(
     assert tree(home) == before
 
 
+TOML = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\n'
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "told"),
+    [
+        ("keep_free = 0.0\n", [], "was not made by klp-e2e for its nights, and is not empty"),
+        ("keep_free = 0.0\n", ["--resume"], "was not made by klp-e2e for its nights"),
+        ("keep_free = 1e9\n", [], "GiB in all"),
+        ("keep_free = 1e9\n", ["--dry-run"], "GiB in all"),
+    ],
+)
+def test_a_night_that_cannot_be_touches_nothing(
+    head: str, more: list[str], told: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "index.html").write_text(HOME)
+    notes(keep(home, NIGHTS[0]))
+    (tmp_path / "n.toml").write_text(head + TOML)
+    before = tree(tmp_path)
+    code, output = klp("nightly", tmp_path / "n.toml", "-o", home, *more)
+    assert code == Exit.USAGE and told in output
+    assert tree(tmp_path) == before
+
+
+def test_a_plan_only_reads(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    keep(home, NIGHTS[0])
+    (home / NAME).write_text("mine")
+    (tmp_path / "n.toml").write_text(TOML)
+    before = tree(tmp_path)
+    for place_ in (home, tmp_path / "none"):
+        code, _ = klp("nightly", tmp_path / "n.toml", "-o", place_, "--dry-run")
+        assert code == Exit.GOOD
+    assert tree(tmp_path) == before
+
+
+def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "state"))
+    (tmp_path / "victim2").mkdir()
+    (tmp_path / "victim2" / "thesis").write_text("x")
+    evil = JobRecord(replace(JOB, name="../../../victim2", command=EVIL))
+    nights = a_place(tmp_path / "nights")
+    keep(nights, NIGHTS[0], a_night(NIGHTS[0], (), finished=None, jobs=(evil,)))
+    (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
+    before = tree(nights), tree(tmp_path / "victim2")
+    code, output = klp("nightly", tmp_path / "n.toml", "-o", nights, "--resume")
+    assert code == Exit.USAGE and "'../../../victim2' is no name of a job" in output
+    assert (tree(nights), tree(tmp_path / "victim2")) == before
+
+
 def test_a_new_or_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for nights in (tmp_path / "empty", tmp_path / "a" / "new"):
