@@ -17,10 +17,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orchestrator
+from orchestrator.commands import options
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
-from orchestrator.history.nights import JobRecord, Kind, Row
+from orchestrator.history.nights import Job, JobRecord, Kind, Row
 from orchestrator.host import ours, process
 from orchestrator.nightly import inputs
 from orchestrator.report import directory, explored, tried
@@ -59,25 +60,43 @@ def log_of(night: Path, record: JobRecord) -> Path:
 def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
 
-    A directory that cannot be read any more is removed: the job begins anew. Raises NotOurs where
-    it is not the night's own.
+    A directory that cannot be read any more, or is of another job, is removed: the job begins anew.
+    Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
     if job.kind is Kind.BUILD:
         return job.command
     with directory.told(place):
         ours.below(place, night)
-    if place.exists():
-        try:
-            inputs.begun(place)
-        except UsageError:
-            with directory.told(place):
-                ours.remove(place, within=night)
+    if place.exists() and not _is_of(job, place):
+        with directory.told(place):
+            ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
     if (place / RESUMED[job.kind]).exists():
         return (str(job.kind), "--resume", str(place))
     return (*job.command, "-o", str(place))
+
+
+def _is_of(job: Job, place: Path) -> bool:
+    """Can what lies there be gone on with? --resume takes everything from the directory: kernel,
+    architecture and modules must be the job's own, or anything at all would be built and run."""
+    try:
+        run = inputs.begun(place)
+        if job.kind not in RESUMED:
+            return True
+        sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
+    except UsageError:
+        return False
+    words = job.command
+    given = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--modules"]
+    return (
+        (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
+        and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
+        == [words[words.index("--arch") + 1]]
+        and set(sets) <= {*options.module_sets(given)}
+        and "patches" not in run.options
+    )
 
 
 def carry_out(

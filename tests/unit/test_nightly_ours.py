@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.explore.survey import Wanted
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, State
@@ -26,8 +27,9 @@ from orchestrator.nightly import again, blame, conduct, content, inputs, jobs, p
 from orchestrator.nightly.conduct import NightOptions
 from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
+from orchestrator.nouns import Channel
 from orchestrator.pages import site
-from orchestrator.report import directory
+from orchestrator.report import directory, explored
 from orchestrator.report.progress import Reporter
 from orchestrator.source.alterations import Outcome
 from orchestrator.source.patches import Patch
@@ -662,6 +664,45 @@ def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> N
 
 
 EVENT = threading.Event()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sets", "goes_on"),
+    [
+        ({}, ("basic",), True),
+        ({"kernels": a_run("one").kernels}, ("basic", "callbacks"), True),
+        ({}, ("/evil/set",), False),
+        ({"source": "dir:/evil"}, ("basic",), False),
+        ({"kernels": (replace(a_run("one").kernels[0], source="dir:/evil"),)}, (), False),
+        ({"series": ("/evil",)}, ("basic",), False),
+        ({"options": {"arches": "two"}}, ("basic",), False),
+        ({"options": {}}, ("basic",), False),
+        ({"arch_files": {"one": "/evil.toml"}}, ("basic",), False),
+        ({"options": {"arches": "one", "patches": "/evil"}}, ("basic",), False),
+    ],
+)
+def test_an_exploration_is_gone_on_with_only_as_the_job_is(
+    changed: dict[str, object], sets: tuple[str, ...], goes_on: bool, tmp_path: Path
+) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    words = ("explore", "--arch", "one", "--kernel", "debian:6.1", "--series", "livepatch-reload")
+    job = replace(
+        JOB,
+        kind=Kind.EXPLORE,
+        source="debian:6.1",
+        series=("livepatch-reload",),
+        command=(*words, "--modules", "all", "--budget", "20m"),
+    )
+    place_ = jobs.directory_of(made, JobRecord(job))
+    run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
+    run = replace(run, **changed)  # type: ignore[arg-type]  # fields by name, from tests only
+    explored.ExploreDirectory(
+        place_, explored.Document(1, run, Wanted(depth=4), sets, Channel.AGENT)
+    )
+    found = jobs.command(made, JobRecord(job))
+    anew = (*job.command, "-o", str(place_))
+    assert found == (("explore", "--resume", str(place_)) if goes_on else anew)
+    assert place_.exists() is goes_on
 
 
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:
