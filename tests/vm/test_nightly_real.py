@@ -170,7 +170,7 @@ def test_a_full_disk_ends_the_night_which_goes_on_later(klp: Klp, nights: Path) 
     nights.mkdir()
     more_room = klp.directory / "more-room"
     small = in_namespace(
-        f"mount -t tmpfs -o size=360k none {nights}", after=f"cp -a {nights} {more_room}"
+        f"mount -t tmpfs -o size=240k none {nights}", after=f"cp -a {nights} {more_room}"
     )
     told = klp.run(*nightly(klp), env=own_state(klp), prefix=small)
     assert told.code == Exit.HARNESS, told.out + told.err
