@@ -47,7 +47,7 @@ _RESULT = "result.json"
 # In the results directory of any command that a night begins, and below it.
 _RESULTS = frozenset(
     {
-        *(ours.MARK, directory.RESULTS, "junit.xml", "results.ktap"),
+        *(ours.MARK, ".lock", directory.RESULTS, "junit.xml", "results.ktap"),
         *(_RESULT, "console.log", "dmesg", "qemu-command", "reproduce.sh", "disassembly"),
         *(explored.DOCUMENT, explored.JOURNAL, tried.DOCUMENT),
         *(bisection.FOUND, "bisect.log", "git-bisect.log"),
