@@ -57,8 +57,6 @@ _TEMPLATES.filters.update(percent=percent, setting=setting, word=word)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
-OURS = "# Written by `make install-timer`"  # so every unit begins
-
 
 def units(command: Sequence[str], place: Path, environment: Mapping[str, str]) -> Mapping[str, str]:
     """File name -> text. command: absolute program and its arguments. place: where it runs."""
@@ -107,25 +105,12 @@ def _write(made: Mapping[str, str]) -> list[str]:
     place = settings / "systemd" / "user"
     with directory.told(place):
         place.mkdir(parents=True, exist_ok=True)
-    there = {name: _text(place / name) for name in made}
-    for name, old in there.items():
-        if old is not None and OURS not in old:
-            raise UsageError(
-                f"{place / name} was not written by `make install-timer`, and stays as it is",
-                hint="move it out of the way",
-            )
     for name, text in made.items():
-        same = there[name] == text
+        same = (place / name).is_file() and (place / name).read_text() == text
         if not same:
             directory.write(place / name, text)
         print(f"{place / name}: {'as it was' if same else 'written'}")
     return [str(place / name) for name in made]
-
-
-def _text(file: Path) -> str | None:
-    """None: it is not there."""
-    with directory.told(file):
-        return file.read_text(errors="replace") if os.path.lexists(file) else None
 
 
 def _start() -> None:

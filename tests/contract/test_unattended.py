@@ -83,17 +83,6 @@ def test_installing_says_what_it_did_and_is_done_twice_without_harm(
     assert verified(place, tmp_path) == ""
 
 
-def test_a_unit_of_somebody_else_stays(tmp_path: Path, systemctl: Callable[[str], Path]) -> None:
-    systemctl("exit 0")
-    place = tmp_path / "config" / "systemd" / "user"
-    place.mkdir(parents=True)
-    (place / "klp-e2e-nightly.timer").write_text("[Timer]\nOnCalendar=yearly\n")
-    told = CliRunner().invoke(timer.app, [str(ROOT / "kernel-config/nightly.toml")])
-    assert told.exit_code == Exit.USAGE and "stays as it is" in told.stderr
-    [left] = place.iterdir()
-    assert left.read_text() == "[Timer]\nOnCalendar=yearly\n"
-
-
 def test_without_a_session_the_units_are_written_all_the_same(
     tmp_path: Path, systemctl: Callable[[str], Path]
 ) -> None:
