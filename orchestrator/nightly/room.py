@@ -70,7 +70,7 @@ def lacks(nights: Path, gib: float) -> Short | None:
 @dataclass(frozen=True, slots=True)
 class Pruned:
     removed: tuple[str, ...]  # names
-    troubles: tuple[str, ...]  # a line for each night that stays, though its time has come
+    troubles: tuple[str, ...]  # a line for each reason why some stay, though their time has come
 
 
 def prune(nights: Path, keep: int, current: str) -> Pruned:
@@ -78,17 +78,25 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
     keeps what they were. A night that is not wholly ours, or cannot be removed, stays."""
     others = [path for path in files.nights(nights) if path.name != current]
     old = others[: max(0, len(others) - max(0, keep - 1))]
-    removed, troubles = [], []
+    removed: list[str] = []
+    kept: dict[str, list[Path]] = {}  # by the reason
     for path in (*_unbegun(nights, current), *old):
         try:
-            if why := content.foreign(path):
-                troubles.append(f"{path} is not removed: {why}")
-                continue
-            _remove(path)
-            removed.append(path.name)
+            why = content.foreign(path)
+            if not why:
+                _remove(path)
+                removed.append(path.name)
         except (OSError, KlpError) as trouble:
-            troubles.append(f"{path} cannot be removed: {trouble}")
-    return Pruned(tuple(removed), tuple(troubles))
+            why = str(trouble)
+        if why:
+            kept.setdefault(why, []).append(path)
+    return Pruned(tuple(removed), tuple(_told(paths, why) for why, paths in kept.items()))
+
+
+def _told(paths: Sequence[Path], why: str) -> str:
+    if len(paths) == 1:
+        return f"{paths[0]} is not removed: {why}"
+    return f"{paths[0]} and {len(paths) - 1} more are not removed, each since {why}"
 
 
 def make(nights: Path, gib: float, current: str) -> str:

@@ -172,6 +172,14 @@ def test_a_night_that_is_not_wholly_ours_stays_and_the_others_go(
     assert {path.name for path in nights.iterdir()} == {ours.MARK, NIGHTS[0], NIGHTS[-1]}
 
 
+def test_many_that_stay_for_one_reason_are_one_line(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        keep(nights, name, mark=False)
+    [told] = room.prune(nights, 1, NIGHTS[-1]).troubles
+    assert told.startswith(f"{nights / NIGHTS[0]} and 3 more are not removed, each since it has no")
+
+
 def test_links_and_other_names_are_not_counted(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     archive = keep(tmp_path, NIGHTS[0])
