@@ -19,12 +19,17 @@ from orchestrator.history.nights import Changes, Night
 from orchestrator.report import directory
 
 MAIL = "mail.txt"
+NAMES = ("junit.xml", "results.ktap", "kcidb.json", "summary.md", MAIL)
 
 
 def write(place: Path, night: Night, changes: Changes) -> None:
     """All of them, each whole. place: the night's directory. Raises HarnessError (a full disk)."""
-    directory.write(place / "junit.xml", junit(night))
-    directory.write(place / "results.ktap", ktap(night))
-    directory.write(place / "kcidb.json", kcidb(night, changes))
-    directory.write(place / "summary.md", summary(night, changes))
-    directory.write(place / MAIL, mail(night, changes))
+    texts = (
+        junit(night),
+        ktap(night),
+        kcidb(night, changes),
+        summary(night, changes),
+        mail(night, changes),
+    )
+    for name, text in zip(NAMES, texts, strict=True):
+        directory.write(place / name, text)

@@ -23,6 +23,7 @@ from orchestrator.cli.program import (
     StrictOption,
     SuiteOption,
     app,
+    complain,
     guarded,
     show,
 )
@@ -193,6 +194,8 @@ def report(
         raise UsageError("report of what?", hint="give a results directory, or --schema")
     if (place / files.NIGHT).exists():
         night = conduct.again(place)
+        for trouble in night.troubles:
+            complain(trouble)
         show(shown.night(night))
         return conduct.exit_code(night.night)
     if (place / explored.DOCUMENT).exists():

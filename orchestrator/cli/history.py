@@ -57,7 +57,7 @@ def history(
     """List the nights, newest first. Or show a case over the last of them."""
     if not (place / NAME).exists() and not any(files.nights(place)):
         raise UsageError(f"{place} has no nights", hint="name the place with -o DIR")
-    with History(place / NAME) as nights:
+    with History(place / NAME, reading=case != REBUILD) as nights:
         for line in nights.told:
             complain(line)
         if case is None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The nights in SQLite, for look-ups. The only importer of sqlite3.
+"""The nights in SQLite, for look-ups.
 
 Nights are files first. A database that is missing or damaged is made anew from those files, and
 then knows no more than they do; in a sound one, nights whose files were removed stay for good. One
@@ -8,12 +8,8 @@ that cannot be used just now (locked, read-only) raises NoHistory: whoever asked
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
-import itertools
 import json
-import sqlite3
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,24 +18,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from orchestrator.errors import NoHistory, UsageError
-from orchestrator.history import files
+from orchestrator.errors import UsageError
+from orchestrator.history import files, store
 from orchestrator.history.changes import whole
 from orchestrator.history.nights import CaseHistory, Job, Night, NightTotals, Past
-from orchestrator.history.schema import MIGRATIONS, VERSION
 from orchestrator.verdicts import Status
 
 NAME = "history.sqlite"  # beside the nights
 PATIENCE = 5.0  # seconds that another's transaction is waited for
 YEAR = 365
 MONTH = 30
-SIDES = ("", "-wal", "-shm")  # the files of a database
 _STATUS = {str(status): status for status in Status}
-_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-class _Damaged(sqlite3.DatabaseError):
-    """What the integrity check says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +42,26 @@ class Rebuilt:
 class History:
     """A context manager around DIR/history.sqlite, DIR being the place of nights.
 
-    `told`: a line for each thing that had to be done to open it. Everything raises NoHistory.
+    reading: nothing is written; what is asked for is looked up in a copy, or in one that is made of
+    the nights' files. `told`: a line for each thing that had to be done. Everything raises
+    NoHistory, also where the file is not ours.
     """
 
-    def __init__(self, path: Path, patience: float = PATIENCE) -> None:
+    def __init__(self, path: Path, patience: float = PATIENCE, *, reading: bool = False) -> None:
         self.path = path
         self.told: tuple[str, ...] = ()
         self._patience = patience
-        self._connection: sqlite3.Connection
+        self._reading = reading
+        self._connection: store.Connection
 
     def __enter__(self) -> Self:
-        with self._mapped():
-            try:
-                self._connection = self._open()
-            except sqlite3.DatabaseError as trouble:
-                if not _is_damage(trouble):
-                    raise
-                aside = self._set_aside()
-                self.told += (f"{self.path} was damaged ({trouble}): it is now {aside.name}",)
-                self._connection = self._open()
+        with store.mapped(self.path):
+            self._connection, told = (
+                store.copied(self.path)
+                if self._reading
+                else store.opened(self.path, self._patience)
+            )
+        self.told += (told,) * bool(told)
         try:
             if not self.names():  # new, or whoever made it was killed before it was filled
                 self._fill()
@@ -93,7 +83,7 @@ class History:
     def add(self, night: Night) -> None:
         """One transaction. A night of this name is replaced, and keeps its place in the order; a
         new one is the newest, whatever the clock says."""
-        with self._mapped(), _transaction(self._connection):
+        with store.mapped(self.path), store.transaction(self._connection):
             self._put(night)
 
     def rebuild(self, place: Path) -> Rebuilt:
@@ -101,7 +91,7 @@ class History:
         then on the order of nights is that of their names."""
         unreadable: list[str] = []
         taken = 0
-        with self._mapped(), _transaction(self._connection):
+        with store.mapped(self.path), store.transaction(self._connection):
             for directory in files.nights(place):
                 try:
                     self._put(files.read(directory))
@@ -295,97 +285,25 @@ class History:
 
     # --- the file ---------------------------------------------------------------------------------
 
-    def _open(self) -> sqlite3.Connection:
-        """Checked, and with the tables of today. Raises what sqlite3 raises."""
-        connection = sqlite3.connect(self.path, timeout=self._patience, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("PRAGMA synchronous = NORMAL")
-            [said] = connection.execute("PRAGMA quick_check(1)").fetchone()
-            if said != "ok":
-                raise _Damaged(said)
-            self._migrate(connection)
-            return connection
-        except BaseException:
-            connection.close()
-            raise
-
-    def _migrate(self, connection: sqlite3.Connection) -> None:
-        version = _version(connection)
-        if version > VERSION:
-            raise NoHistory(
-                f"{self.path} has version {version}, this klp-e2e knows {VERSION}",
-                hint="use the newer klp-e2e that wrote it",
-            )
-        if version < VERSION:
-            with _transaction(connection):
-                version = _version(connection)  # another may have done it just now
-                for statement in itertools.chain(*MIGRATIONS[version:]):
-                    connection.execute(statement)
-                connection.execute(f"PRAGMA user_version = {VERSION}")
-
     def _fill(self) -> None:
         """From the nights beside it, of which there may be none."""
         rebuilt = self.rebuild(self.path.parent)
         if rebuilt.nights or rebuilt.unreadable:
+            what = "knows no nights" if self._reading else "is made anew"
             self.told += (
-                f"{self.path} is made anew, nights taken from files: {rebuilt.nights}",
+                f"{self.path} {what}, nights taken from files: {rebuilt.nights}",
                 *rebuilt.unreadable,
             )
-
-    def _set_aside(self) -> Path:
-        now = time.strftime("%Y-%m-%d-%H%M%S")
-        aside = self.path.with_name(f"{self.path.name}.damaged-{now}")
-        for side in SIDES:
-            with contextlib.suppress(FileNotFoundError):
-                Path(f"{self.path}{side}").replace(f"{aside}{side}")
-        return aside
 
     # --- statements -------------------------------------------------------------------------------
 
     def _do(self, statement: str, *values: Any) -> list[Any]:
-        with self._mapped():
+        with store.mapped(self.path):
             return self._connection.execute(statement, values).fetchall()
 
     def _many(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        with self._mapped():
+        with store.mapped(self.path):
             self._connection.executemany(statement, rows)
-
-    @contextlib.contextmanager
-    def _mapped(self) -> Iterator[None]:
-        """What sqlite3 raises is NoHistory."""
-        try:
-            yield
-        except (sqlite3.Error, OSError) as trouble:
-            raise NoHistory(
-                f"cannot use {self.path}: {trouble}",
-                hint="remove it: it is made anew from the nights' files"
-                if _is_damage(trouble)
-                else "does another program hold it? may this one write there?",
-            ) from trouble
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """All or nothing; others may read meanwhile, and none may write."""
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # a full disk has ended it already
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    """Of the tables in it; 0: it has none."""
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
-
-
-def _is_damage(trouble: Exception) -> bool:
-    code = getattr(trouble, "sqlite_errorcode", 0)
-    return isinstance(trouble, _Damaged) or code & 0xFF in _DAMAGE
 
 
 def _durations(night: Night) -> Iterator[tuple[str, int]]:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 
 from orchestrator.build import kconfig
 from orchestrator.errors import UsageError
+from orchestrator.history import checked
 from orchestrator.history.inputs import Configs
 from orchestrator.history.nights import (
     Changes,
@@ -70,11 +71,23 @@ def write_changes(place: Path, changes: Changes) -> None:
     directory.write(place / CHANGES, f"{text}\n")
 
 
+def document(place: Path) -> Night:
+    """night.json of a directory, its name as it stands there. Raises UsageError, also where it
+    says what klp-e2e never writes: names that lead elsewhere, rows of no job."""
+    file = place / NIGHT
+    if not file.is_file():
+        raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
+    night = directory.load(file, _NIGHT, COMMAND).night
+    if why := checked.wrong(night):
+        raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
+    return night
+
+
 def read(place: Path) -> Night:
-    """A night's directory; or that of another command, as a night with one job for each
-    architecture, named like it. Raises UsageError."""
+    """A night's directory, by whose name it goes; or that of another command, as a night with one
+    job for each architecture, named like it. Raises UsageError."""
     if (place / NIGHT).exists():
-        return directory.load(place / NIGHT, _NIGHT, COMMAND).night
+        return replace(document(place), name=place.resolve().name)
     return _night(place, told(place))
 
 
@@ -86,8 +99,13 @@ def read_changes(place: Path) -> Changes | None:
 
 
 def nights(place: Path) -> Iterator[Path]:
-    """The directories of nights that lie there, by name."""
-    return (file.parent for file in sorted(place.glob(f"*/{NIGHT}")))
+    """The directories that are called like nights and hold one, by name; no links to any."""
+    found = sorted(path for path in place.glob("*-*-*-*") if checked.is_night(path.name))
+    return (
+        path
+        for path in found
+        if not path.is_symlink() and (path / NIGHT).is_file() and not (path / NIGHT).is_symlink()
+    )
 
 
 def rows(job_directory: Path, job: str, prefix: str) -> tuple[Row, ...]:
@@ -122,10 +140,11 @@ def configs(place: Path, now: Night, place_before: Path, before: Night) -> Confi
 
 def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
     """Empty: not kept."""
-    if not kernel.config:
+    file = place / kernel.config
+    if not kernel.config or not file.is_file():
         return {}
     try:
-        return kconfig.parse((place / kernel.config).read_text(encoding="utf-8"))
+        return kconfig.parse(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
 

@@ -7,6 +7,12 @@ that may jump.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from orchestrator.verdicts import Status
+
+OURS = 0x6B6C7065  # "klpe", PRAGMA application_id since version 3: by it a file is told to be ours
+UNSIGNED = 2  # the last version without
 # By version: what makes it of the one before. What is there is never changed: others have it.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -62,5 +68,25 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE results ADD COLUMN symptom INTEGER REFERENCES symptoms",
         "ALTER TABLE results ADD COLUMN timed INTEGER NOT NULL DEFAULT 1",
     ),
+    (f"PRAGMA application_id = {OURS}",),
 )
 VERSION = len(MIGRATIONS)
+
+# Of the versions that were not signed: their tables, by which they are told.
+TABLES: Mapping[int, frozenset[str]] = {
+    1: frozenset({"nights", "counts", "kernels", "jobs", "durations", "cases", "results"}),
+    2: frozenset(
+        {"nights", "counts", "kernels", "jobs", "durations", "cases", "results", "symptoms"}
+    ),
+}
+# Each finds a row that klp-e2e never writes: the file is damaged, or somebody made it up.
+ODD = (
+    "SELECT 1 FROM nights WHERE typeof(name) <> 'text' OR typeof(started) <> 'real'"
+    " OR typeof(finished) NOT IN ('real', 'null') OR typeof(relocations) <> 'integer'"
+    " OR abs(started) > 1e11 OR abs(finished) > 1e11",
+    "SELECT 1 FROM results WHERE typeof(ms) <> 'integer'"
+    f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",
+    "SELECT 1 FROM counts WHERE typeof(number) <> 'integer'"
+    f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",
+    "SELECT 1 FROM durations WHERE typeof(ms) <> 'integer'",
+)

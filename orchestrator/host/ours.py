@@ -16,7 +16,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 
@@ -136,6 +136,23 @@ def proven(path: Path, within: Path) -> bool:
     return parts[-1:] != ("..",)
 
 
+def below(path: Path, within: Path) -> Path:
+    """`path`, which is to lie in `within`, with the directories on its way made; itself it may be
+    there or not. Raises NotOurs where it is a link, or there is one on the way; OSError."""
+    if path == within or not path.is_relative_to(within) or ".." in path.relative_to(within).parts:
+        raise NotOurs(f"{path} does not lie in {within}", "it was written by something else")
+    at = within
+    for part in path.relative_to(within).parts[:-1]:
+        at /= part
+        with contextlib.suppress(FileExistsError):
+            at.mkdir()
+        if at.is_symlink() or not at.is_dir():
+            raise NotOurs(f"{at} is no directory of klp-e2e", "move it out of the way")
+    if path.is_symlink():
+        raise NotOurs(f"{path} is a link, and klp-e2e makes none there", "move it out of the way")
+    return path
+
+
 def remove(path: Path, within: Path) -> None:
     """Remove a file, a link or a tree (read-only directories included) that lies in `within`, a
     directory of ours, or is it. Nothing there is no error. Raises NotOurs, OSError."""
@@ -189,3 +206,15 @@ def replacing(path: Path, mode: int = 0o644, *, sync: bool = False) -> Iterator[
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def aside(path: Path, word: str, sides: Sequence[str] = ()) -> Path:
+    """Give a file of ours a name beside, NAME.WORD-SOMETHING, that nothing has; with it go those
+    whose names are its own with one of `sides` behind. Raises OSError."""
+    number, name = tempfile.mkstemp(prefix=f"{path.name}.{word}-", dir=path.parent)
+    os.close(number)
+    path.replace(name)
+    for side in sides:
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{side}").replace(f"{name}{side}")
+    return Path(name)

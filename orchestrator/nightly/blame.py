@@ -10,15 +10,17 @@ commits   the commits since the last good night, where the kernel comes from git
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from pathlib import Path
 
 from orchestrator.commands.bisection import Found
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
+from orchestrator.nightly import again
 from orchestrator.nouns import MERGED, merged
 
+BISECTS = Path("bisects")  # in a night: NN-WAY/, NN-WAY.log
 OF_A_KERNEL = 3  # ways of failing that are bisected; the others are likely to have the same cause
 _COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # source.sources: "6.1.0 (0123456789ab)"
 
@@ -53,8 +55,8 @@ def command(
     way: Way, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, ...]:
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
-    words = ["bisect", *_option(job.command, "--arch"), "--kernel", job.source]
-    words += [*_option(shlex.split(row.reproduce), "--modules"), "--order", row.order]
+    words = ["bisect", *again.option(job.command, "--arch"), "--kernel", job.source]
+    words += [*again.option(again.words(job, row), "--modules"), "--order", row.order]
     series = list(job.series or ("none",))
     if way is Way.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
@@ -63,11 +65,6 @@ def command(
         assert good is not None
         words += ["--good", commit(good), "--bad", commit(now)]
     return tuple(words)
-
-
-def _option(words: Sequence[str], name: str) -> Sequence[str]:
-    place = words.index(name)
-    return words[place : place + 2]
 
 
 def verdict(
@@ -96,7 +93,7 @@ def worth(
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         job = jobs[row.job]
-        bisectable = row.order and row.reproduce.startswith("klp-e2e run ")
+        bisectable = row.order and again.words(job, row)[:1] == ("run",)
         if not bisectable or (job.kernel, job.arch) not in kernels:
             continue
         key = (job.kernel, job.arch, row.symptom)

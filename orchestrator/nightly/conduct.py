@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `klp-e2e nightly` does: the plan, the night, its history, its report. Prints nothing itself.
 
-DIR/history.sqlite, DIR/index.html     all nights
+DIR/history.sqlite, DIR/index.html     all nights; DIR and each NIGHT hold a mark, .klp-e2e
 DIR/NIGHT/night.json                   the plan, and what is known of it
           jobs/JOB/, jobs/JOB.log      the results directory of each job, and what it printed
           again/JOB/CASE/N/            further tries of a new failure
@@ -23,8 +23,9 @@ from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
 from orchestrator.commands import options, session
 from orchestrator.deadline import Deadline
-from orchestrator.errors import Exit, HarnessError, NoHistory, UsageError
+from orchestrator.errors import Exit, HarnessError, KlpError, NoHistory, UsageError
 from orchestrator.history import changes, files
+from orchestrator.history.checked import is_night
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import (
     Changes,
@@ -32,11 +33,11 @@ from orchestrator.history.nights import (
     JobRecord,
     Kind,
     Night,
-    NightTotals,
     Past,
     State,
 )
-from orchestrator.nightly import inputs, night, plan, room
+from orchestrator.host import ours
+from orchestrator.nightly import inputs, night, place, plan, room
 from orchestrator.nightly.config import Config
 from orchestrator.nightly.inputs import Facts
 from orchestrator.nightly.night import Before, Limits, Shift
@@ -132,6 +133,7 @@ class Planned:
 
 def planned(wanted: NightOptions) -> Planned:
     """For --dry-run. What has changed since the last night is not looked up."""
+    room.possible(wanted.nights, wanted.config.keep_free)
     before = _before(wanted.nights, "", [])
     ordered = plan.ordered(jobs(wanted), before.last, {}, before.seconds)
     out = plan.left_out(ordered, options.seconds(wanted.config.budget), wanted.guests)
@@ -140,27 +142,33 @@ def planned(wanted: NightOptions) -> Planned:
 
 def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
     """The night, or the rest of one. Raises HarnessError: another one runs, or the disk is full;
-    UsageError when there is none to go on with."""
+    UsageError when there is none to go on with, or the place of nights is not ours."""
     troubles: list[str] = []
+    room.possible(wanted.nights, wanted.config.keep_free)
     with told(wanted.nights):
-        wanted.nights.mkdir(parents=True, exist_ok=True)
+        adopted = place.claim(wanted.nights)
+    if adopted:
+        reporter.say(adopted)
+    wanted = replace(wanted, nights=wanted.nights.resolve())
     with room.alone(wanted.wait, reporter.say):
         shift = _shift(wanted, troubles, reporter)
         try:
             shift.run(wanted.guests)
             shift.end("")
-        except (KeyboardInterrupt, HarnessError) as trouble:
-            with contextlib.suppress(HarnessError):  # a full disk has been told
+        except (KeyboardInterrupt, KlpError) as trouble:
+            with contextlib.suppress(KlpError):  # a full disk has been told
                 shift.end(str(trouble) or INTERRUPTED)
                 report(wanted.nights, shift.night, troubles)
             raise
         ended = report(wanted.nights, shift.night, troubles)
-        room.prune(wanted.nights, wanted.config.keep_nights, shift.night.name)
         if wanted.notify:
             try:
                 notify.send(wanted.notify, shift.place, ended.night, ended.changes)
             except HarnessError as trouble:
                 troubles.append(trouble.whole)
+        # Last: whatever is wrong with an old night, this one has been told.
+        pruned = room.prune(wanted.nights, wanted.config.keep_nights, shift.night.name)
+        troubles += pruned.troubles
     return replace(ended, troubles=tuple(troubles))
 
 
@@ -168,24 +176,43 @@ def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shi
     """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
     held = _unfinished(wanted.nights) if wanted.resume else None
     name = held.name if held else _name(wanted.nights)
-    place = wanted.nights / name
+    mine = wanted.nights / name
     before = _before(wanted.nights, name, troubles)
-    asked = tuple(r.job for r in held.jobs) if held else jobs(wanted)
+    begun = {record.job.name: record.job for record in held.jobs} if held else {}
+    asked = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
     found, facts, missing = night.look(asked, reporter)
-    if held is None:
-        held = _begun(wanted, name, found, before, facts)
-        with told(place):
-            place.mkdir()
-    records = tuple(_possible(record, missing) for record in held.jobs)
-    held = replace(held, jobs=records, finished=None, trouble="")
+    planned = _begun(wanted, name, found, before, facts)
+    if held:
+        planned = resumed(planned, held)
+    with told(mine):
+        ours.make(mine, ours.Kind.NIGHT, hint="choose another place with -o DIR")
+    planned = replace(planned, jobs=tuple(_possible(record, missing) for record in planned.jobs))
     for job in found:
         if job.kind is Kind.BUILD and night.key(job) in facts:
-            inputs.keep_series(place, job, facts[night.key(job)])
-    files.write(place, held)
+            inputs.keep_series(mine, job, facts[night.key(job)])
+    files.write(mine, planned)
     config = wanted.config
     deadline = Deadline.after(options.seconds(config.budget))
     limits = Limits(deadline, _for_bisects(config), config)
-    return Shift(place, held, facts, Before(wanted.nights, before.past), limits, reporter)
+    return Shift(mine, planned, facts, Before(wanted.nights, before.past), limits, reporter)
+
+
+def resumed(planned: Night, held: Night) -> Night:
+    """The plan with what a night found out before it was killed. What is to be carried out is all
+    of the plan; of the jobs that stand in the night only their states are taken.
+
+    Raises UsageError where the plan is not the one that the night was begun with.
+    """
+    states = {record.job.name: record for record in held.jobs}
+    now, then = ({r.job.name: plan.of_branch(r.job) for r in each.jobs} for each in (planned, held))
+    if now != then:
+        other = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+        raise UsageError(
+            f"{planned.config} is not what night {held.name} was begun with: {other[0]}",
+            hint="without --resume a night begins",
+        )
+    records = tuple(replace(states[r.job.name], job=r.job) for r in planned.jobs)
+    return replace(held, config=planned.config, jobs=records, finished=None, trouble="")
 
 
 def _begun(
@@ -226,14 +253,19 @@ def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobR
 def _name(nights: Path) -> str:
     """After the time; and after every night there is, whatever the clock says."""
     name = time.strftime("%Y-%m-%d-%H%M%S")
-    last = max((path.name for path in files.nights(nights)), default="")
+    last = max((path.name for path in nights.iterdir() if is_night(path.name)), default="")
     return name if name > last else f"{last}.1"
 
 
 def _unfinished(nights: Path) -> Night:
     """The newest night, if it has not ended. Raises UsageError."""
     places = list(files.nights(nights))
-    found = files.read(places[-1]) if places else None
+    found = files.document(places[-1]) if places else None
+    if found and not (found.name == places[-1].name and ours.marked(places[-1], ours.Kind.NIGHT)):
+        raise UsageError(
+            f"{places[-1]} was not begun here: nothing in it says so",
+            hint="without --resume a night begins",
+        )
     if found is None or found.finished is not None:
         what = f"{found.name} has ended" if found else "there is no night"
         raise UsageError(
@@ -263,8 +295,7 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
     took: dict[str, Sequence[float]] = {}
     if nights.is_dir():
         try:
-            with History(nights / NAME) as history:
-                troubles += history.told
+            with History(nights / NAME, reading=True) as history:
                 past = history.past(name)
                 took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
         except NoHistory as trouble:
@@ -279,34 +310,44 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
 def _last(nights: Path, name: str) -> Night | None:
     """The last night before that one whose files can be read."""
     before = [path for path in files.nights(nights) if not name or path.name < name]
-    for place in reversed(before):
+    for path in reversed(before):
         with contextlib.suppress(UsageError):
-            return files.read(place)
+            return files.read(path)
     return None
 
 
-def again(place: Path) -> Ended:
-    """The report of a night that lies there, written once more. Raises UsageError, HarnessError."""
-    return report(place.absolute().parent, files.read(place), [])
+def again(directory: Path) -> Ended:
+    """The report of a night that lies there, written once more. Raises UsageError, HarnessError.
+
+    The history and the list of all nights know it only where it is one of a place of ours.
+    """
+    directory = directory.resolve()
+    found = files.read(directory)
+    place.check_report(directory)
+    return report(directory.parent, found, [], listed=place.belongs(directory))
 
 
-def report(nights: Path, found: Night, troubles: list[str]) -> Ended:
+def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = True) -> Ended:
     """Everything that is written of a night. Without history it is compared with the last one."""
     before = _last(nights, found.name)
     known = _before(nights, found.name, [])
-    place = nights / found.name
-    both = files.configs(place, found, nights / before.name, before) if before else {}
+    mine = nights / found.name
+    both = files.configs(mine, found, nights / before.name, before) if before else {}
     news = changes.changes(found, before, known.past, both)
-    files.write_changes(place, news)
-    totals: tuple[NightTotals, ...] = ()
-    try:
-        with History(nights / NAME) as history:
-            history.add(found)
-            totals = history.totals()
-    except NoHistory as trouble:
-        troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
-    page = site.write(nights, found, news, totals, known.past)
-    announcements.write(place, found, news)
+    files.write_changes(mine, news)
+    page = site.write(nights, found, news, known.past)
+    announcements.write(mine, found, news)
+    if listed and place.may_list(nights):
+        try:
+            with History(nights / NAME) as history:
+                troubles += history.told
+                history.add(found)
+                totals = history.totals()
+            site.write_list(nights, totals)
+        except NoHistory as trouble:
+            troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
+        except ours.NotOurs as trouble:
+            troubles.append(str(trouble))
     return Ended(found, news, page, tuple(troubles))
 
 
@@ -321,7 +362,8 @@ def exit_code(found: Night) -> Exit:
         return Exit.KERNEL_WRONG
     if wrong:
         return Exit.BUILD
-    proven = [row for row in found.rows if row.job not in builds and row.status is Status.PASS]
+    good = (Status.PASS, Status.KNOWN)  # as `run` has it
+    proven = [row for row in found.rows if row.job not in builds and row.status in good]
     skipped = (record.reason for record in found.jobs if record.state is State.SKIPPED)
     spoilt = any(row.status is Status.ERROR for row in found.rows) or any(
         not reason.startswith(night.TIME_IS_UP) for reason in skipped

@@ -4,8 +4,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import Field
 
 from orchestrator.explore.survey import Strategy
+
+Count = Annotated[int, Field(ge=0, le=100_000)]
+Guests = Annotated[int, Field(ge=0, le=1000)]  # each has a thread
+Retries = Annotated[int, Field(ge=0, le=100)]
+Time = Annotated[str, Field(max_length=8)]  # 999999h is a century
+GiB = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,10 +22,10 @@ class Exploring:
     """What `klp-e2e explore` is told."""
 
     modules: tuple[str, ...] = ("all",)
-    budget: str = "20m"  # of each kernel and architecture
+    budget: Time = "20m"  # of each kernel and architecture
     strategy: Strategy = Strategy.EXHAUSTIVE
     races: bool = False
-    burst: int = 0
+    burst: Count = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +46,9 @@ class Matrix:
 @dataclass(frozen=True, slots=True)
 class Config:
     matrix: tuple[Matrix, ...]
-    budget: str = "8h"  # for the whole night
-    retries: int = 2  # of a new failure, each from a cold boot
-    bisect: str = "30m"  # for all bisects of a night; "": none
-    guests: int = 0  # side by side; 0: by free cores and memory
-    keep_nights: int = 30  # whose files are kept; the history keeps what they were
-    keep_free: float = 10.0  # GiB that must be free before anything is begun
+    budget: Time = "8h"  # for the whole night
+    retries: Retries = 2  # of a new failure, each from a cold boot
+    bisect: Time = "30m"  # for all bisects of a night; "": none
+    guests: Guests = 0  # side by side; 0: by free cores and memory
+    keep_nights: Count = 30  # whose files are kept; the history keeps what they were
+    keep_free: GiB = 10.0  # GiB that must be free before anything is begun

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
+from orchestrator.host import ours
 from orchestrator.report import directory, explored, tried
 from orchestrator.report.directory import told
 from orchestrator.source import series
@@ -23,6 +24,7 @@ from orchestrator.verdicts import Run
 
 INPUTS = Path("inputs")
 SERIES = INPUTS / "series"
+LIST = "series"  # of the patches' names, as quilt has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def names(patches: tuple[Patch, ...]) -> tuple[str, ...]:
     found: dict[str, None] = {}
     for patch in patches:
         name, number = Path(patch.name).name, 1
-        while name in found:
+        while name in found or name == LIST:
             number += 1
             name = f"{number}-{Path(patch.name).name}"
         found[name] = None
@@ -69,16 +71,29 @@ def slug(job: Job) -> str:
 def keep_series(place: Path, job: Job, facts: Facts) -> None:
     """The patches in the night's directory, to be bisected when they are no longer what they were.
 
-    Raises HarnessError when they cannot be written.
+    Raises HarnessError when they cannot be written, NotOurs where they would lie elsewhere.
     """
     kept = place / SERIES / slug(job)
-    if not facts.patches or (kept / "series").exists():
+    if not facts.patches or (kept / LIST).exists():
         return
     with told(kept):
-        kept.mkdir(parents=True, exist_ok=True)
         for name, patch in zip(names(facts.patches), facts.patches, strict=True):
-            (kept / name).write_bytes(patch.raw)
-    directory.write(kept / "series", "".join(f"{name}\n" for name in facts.digests))
+            with ours.replacing(ours.below(kept / name, place)) as file:
+                file.write_bytes(patch.raw)
+    directory.write(kept / LIST, "".join(f"{name}\n" for name in facts.digests))
+
+
+def is_kept(place: Path, file: Path) -> bool:
+    """Is it one of the files that a night keeps of its kernels?"""
+    if file.parent == place / INPUTS:
+        return file.suffix == ".config"
+    if file.parent.parent != place / SERIES:
+        return False
+    try:
+        listed = (file.parent / LIST).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError):
+        return False
+    return file.name in (LIST, *listed)
 
 
 def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
@@ -93,9 +108,9 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         return None
     config = INPUTS / f"{slug(job)}.config"
     with told(place / config):
-        (place / INPUTS).mkdir(exist_ok=True)
-        if kernel.config.exists():
-            shutil.copyfile(kernel.config, place / config)
+        if kernel.config.is_file():
+            with ours.replacing(ours.below(place / config, place)) as file:
+                shutil.copyfile(kernel.config, file)
     return KernelInput(
         kernel=job.kernel,
         arch=job.arch,
@@ -130,6 +145,8 @@ def differences(facts: Facts, before: KernelInput) -> str:
 
 
 def known(place: Path, job: Job) -> Path | None:
-    """The patches that a night kept of the job's kernel, a quilt directory, where it has them."""
+    """The patches that a night of ours kept of the job's kernel, a quilt directory, where it has
+    them: they are built, and what is built runs, so that a copy of another's night will not do."""
     kept = place / SERIES / slug(job)
-    return kept if (kept / "series").exists() else None
+    mine = ours.marked(place, ours.Kind.NIGHT) and ours.proven(kept / LIST, place)
+    return kept if mine and (kept / LIST).is_file() else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import sys
 import threading
 import time
@@ -18,11 +17,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import orchestrator
+from orchestrator.commands import options
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
-from orchestrator.history.nights import JobRecord, Kind, Row
-from orchestrator.host import process
+from orchestrator.history.nights import Job, JobRecord, Kind, Row
+from orchestrator.host import ours, process
 from orchestrator.nightly import inputs
 from orchestrator.report import directory, explored, tried
 from orchestrator.verdicts import Status
@@ -60,17 +60,17 @@ def log_of(night: Path, record: JobRecord) -> Path:
 def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
 
-    A directory that cannot be read any more is removed: the job begins anew.
+    A directory that cannot be read any more, or is of another job, is removed: the job begins anew.
+    Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
     if job.kind is Kind.BUILD:
         return job.command
-    if place.exists():
-        try:
-            inputs.begun(place)
-        except UsageError:
-            with directory.told(place):
-                shutil.rmtree(place)
+    with directory.told(place):
+        ours.below(place, night)
+    if place.exists() and not _is_of(job, place):
+        with directory.told(place):
+            ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
     if (place / RESUMED[job.kind]).exists():
@@ -78,14 +78,34 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     return (*job.command, "-o", str(place))
 
 
+def _is_of(job: Job, place: Path) -> bool:
+    """Can what lies there be gone on with? --resume takes everything from the directory: kernel,
+    architecture and modules must be the job's own, or anything at all would be built and run."""
+    try:
+        run = inputs.begun(place)
+        if job.kind not in RESUMED:
+            return True
+        sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
+    except UsageError:
+        return False
+    words = job.command
+    given = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--modules"]
+    return (
+        (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
+        and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
+        == [words[words.index("--arch") + 1]]
+        and set(sets) <= {*options.module_sets(given)}
+        and "patches" not in run.options
+    )
+
+
 def carry_out(
-    words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
+    night: Path, words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
 ) -> Ended:
-    """Run it to its end; ends it when `stop` is set or the deadline has passed."""
-    with directory.told(log):
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("a") as file:
-            file.write(f"$ klp-e2e {shlex.join(words)}\n")
+    """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
+    the night, which is appended to."""
+    with directory.told(log), ours.below(log, night).open("a") as file:
+        file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
             late = deadline is not None and deadline.passed

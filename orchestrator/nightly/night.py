@@ -8,6 +8,7 @@ they are, that under way goes on with what its own directory has.
 from __future__ import annotations
 
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from pathlib import Path
 from orchestrator.commands import bisection
 from orchestrator.deadline import Deadline
 from orchestrator.errors import KlpError, UsageError
-from orchestrator.history import files
+from orchestrator.history import checked, files
 from orchestrator.history.nights import (
     Blame,
     Job,
@@ -37,7 +38,6 @@ from orchestrator.report.progress import Reporter
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
-BISECTS = Path("bisects")
 TIME_IS_UP = "the night's time is up"  # so begins the reason of what there is no time for
 
 
@@ -108,6 +108,9 @@ class Shift:
     def _record(self, job: Job) -> JobRecord:
         return next(record for record in self.night.jobs if record.job.name == job.name)
 
+    def _job_of(self, row: Row) -> Job:
+        return next(record.job for record in self.night.jobs if record.job.name == row.job)
+
     def _set(self, record: JobRecord) -> None:
         self._update(functools.partial(with_record, record=record))
 
@@ -141,7 +144,7 @@ class Shift:
         record = replace(record, state=State.RUNNING, started=started)
         self._set(record)
         log = jobs.log_of(self.place, record)
-        ended = jobs.carry_out(words, log, self._crew.stop, self._limits.deadline)
+        ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
         if self._crew.stop.is_set():
             return  # it stays RUNNING: a night that goes on goes on with it
         found = jobs.rows(self.place, record, ended)
@@ -195,10 +198,11 @@ class Shift:
 
     def _again(self, row: Row) -> None:
         def carry_out(words: Sequence[str], log: Path) -> bool:
-            ended = jobs.carry_out(words, log, self._crew.stop, self._limits.deadline)
+            ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
             return ended.code is not None
 
-        for now in again.tries(self.place, row, self._limits.config.retries, carry_out):
+        job = self._job_of(row)
+        for now in again.tries(self.place, job, row, self._limits.config.retries, carry_out):
             self._update(functools.partial(with_row, row=now))
             self._reporter.say(
                 f"again {row.job} {row.case}: failed {now.failed} of {now.runs} times"
@@ -216,7 +220,7 @@ class Shift:
         ]
         blamed = {(found.job, found.case) for found in self.night.blames}
         end = self._limits.deadline.sooner(self._limits.bisect)
-        first = free_number(self.place / BISECTS)
+        first = free_number(self.place / blame.BISECTS)
         for number, row in enumerate(blame.worth(fresh, kernels, by_name), first):
             if (row.job, row.case) in blamed:
                 continue
@@ -237,10 +241,10 @@ class Shift:
         for way in blame.ways(now, good):
             if way is blame.Way.THEIRS and kept is None:
                 continue
-            place = self.place / BISECTS / f"{name}-{way}"
+            place = self.place / blame.BISECTS / f"{name}-{way}"
             words = [*blame.command(way, job, row, str(kept), now, good), "-o", str(place)]
             log = place.with_name(f"{place.name}.log")
-            ended = jobs.carry_out(words, log, self._crew.stop, end)
+            ended = jobs.carry_out(self.place, words, log, self._crew.stop, end)
             if ended.code is None:
                 return Blame(row.job, row.case, "", "the time for bisects was up", "")
             why = "a bisect of what has changed explains it by nothing"
@@ -257,6 +261,8 @@ class Shift:
         for past in self._before.past.get((row.job, row.case), ()):
             if past.status in (Status.PASS, Status.KNOWN):
                 place = self._before.nights / past.night
+                if not checked.is_night(past.night):
+                    return None, None
                 try:
                     kernels = files.read(place).kernels
                 except UsageError:  # its files are gone
@@ -268,8 +274,8 @@ class Shift:
 
 def free_number(bisects: Path) -> int:
     """Of the next bisect; one that was interrupted has left its directory, and its log."""
-    taken = [int(path.name.partition("-")[0]) for path in bisects.glob("[0-9]*-*")]
-    return max(taken, default=0) + 1
+    taken = (re.match(r"(\d{1,6})-", path.name, re.ASCII) for path in bisects.glob("*-*"))
+    return max((int(found[1]) for found in taken if found), default=0) + 1
 
 
 def key(job: Job) -> tuple[str, str]:

@@ -24,6 +24,7 @@ GUESSES: Mapping[Kind, float] = {
 # Within one class of value: what says most in least time first.
 RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
 WRONG = (Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
 
@@ -118,8 +119,22 @@ def _jobs(
 def pinned(job: Job, source: str) -> Job:
     """The job of this very source, whatever happens to the branch that it was planned of."""
     words = list(job.command)
-    words[words.index("--kernel") + 1] = source
+    if "--kernel" in words[:-1]:
+        words[words.index("--kernel") + 1] = source
     return replace(job, source=source, command=tuple(words))
+
+
+def as_begun(job: Job, begun: Job | None) -> Job:
+    """The planned job at the commit at which a night has begun it, where both are of one branch.
+    Of what that night says only the commit's number is taken."""
+    place, _, commit = begun.source.partition("#") if begun else ("", "", "")
+    same = place == job.source.partition("#")[0] and place.startswith("git:")
+    return pinned(job, f"{place}#{commit}") if same and _COMMIT.fullmatch(commit) else job
+
+
+def of_branch(job: Job) -> Job:
+    """The job without what two plans of one matrix may differ in: its commit, its place, why."""
+    return replace(pinned(job, job.source.partition("#")[0]), estimate=0.0, why="")
 
 
 def _path(text: str) -> str:

@@ -7,15 +7,17 @@ import contextlib
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
-from orchestrator.errors import HarnessError
+from orchestrator.errors import HarnessError, KlpError, UsageError
 from orchestrator.history import files
-from orchestrator.host import workdir
+from orchestrator.history.checked import is_night
+from orchestrator.host import ours, workdir
+from orchestrator.nightly import content
 from orchestrator.nouns import Arch
-from orchestrator.report.directory import told
 
 BESIDE = 400 << 20  # bytes that a guest takes besides its memory: QEMU, our own process, its files
 
@@ -27,33 +29,114 @@ def guests(arches: Sequence[Arch]) -> int:
     return max(1, min(cores, psutil.virtual_memory().available // largest))
 
 
-def lacks(place: Path, gib: float) -> str:
-    """Why nothing more should be begun, "" where so many GiB are free: of the night's directory,
-    and of the cache, into which kernels are built."""
-    for path in (place, workdir.cache_root()):
+def possible(nights: Path, gib: float) -> None:
+    """Raises UsageError where no disk that a night writes to is as large as what is to stay free:
+    no removal could ever make such room."""
+    for path in (nights, workdir.cache_root()):
+        here = next(each for each in (path, *path.parents) if each.exists())
+        total = shutil.disk_usage(here).total / workdir.GIB
+        if gib >= total:
+            raise UsageError(
+                f"keep_free = {gib:g}: the disk of {path} has {total:.0f} GiB in all",
+                hint="keep_free is in GiB",
+            )
+
+
+def disk(path: Path) -> int:
+    """By which file systems are told apart."""
+    return path.stat().st_dev
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A disk that has too little room."""
+
+    disk: int  # st_dev
+    missing: float  # bytes
+    told: str
+
+
+def lacks(nights: Path, gib: float) -> Short | None:
+    """Why nothing more should be begun; None where so many GiB are free: of the nights' disk, and
+    of the cache's, into which kernels are built. The cache's first, where they are two."""
+    for path in (workdir.cache_root(), nights):
         free = shutil.disk_usage(path).free / workdir.GIB
         if free < gib:
-            return f"{path} has {free:.1f} GiB free, and {gib:g} are to stay free"
+            told = f"{path} has {free:.1f} GiB free, and {gib:g} are to stay free"
+            return Short(disk(path), (gib - free) * workdir.GIB, told)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    removed: tuple[str, ...]  # names
+    troubles: tuple[str, ...]  # a line for each reason why some stay, though their time has come
+
+
+def prune(nights: Path, keep: int, current: str) -> Pruned:
+    """Remove the files of all but the newest nights, and never those of `current`. The history
+    keeps what they were. A night that is not wholly ours, or cannot be removed, stays."""
+    others = [path for path in files.nights(nights) if path.name != current]
+    old = others[: max(0, len(others) - max(0, keep - 1))]
+    removed: list[str] = []
+    kept: dict[str, list[Path]] = {}  # by the reason
+    for path in (*_unbegun(nights, current), *old):
+        try:
+            why = content.foreign(path)
+            if not why:
+                _remove(path)
+                removed.append(path.name)
+        except (OSError, KlpError) as trouble:
+            why = str(trouble)
+        if why:
+            kept.setdefault(why, []).append(path)
+    return Pruned(tuple(removed), tuple(_told(paths, why) for why, paths in kept.items()))
+
+
+def _told(paths: Sequence[Path], why: str) -> str:
+    if len(paths) == 1:
+        return f"{paths[0]} is not removed: {why}"
+    return f"{paths[0]} and {len(paths) - 1} more are not removed, each since {why}"
+
+
+def make(nights: Path, gib: float, current: str) -> str:
+    """Like `lacks`, in words, after the oldest nights have made room. None is removed where that
+    is of no use: where another disk is short, or all of them together are too little."""
+    old: list[tuple[Path, int]] | None = None
+    while short := lacks(nights, gib):
+        if short.disk != disk(nights):
+            return short.told
+        if old is None:
+            others = (path for path in files.nights(nights) if path.name != current)
+            old = [(path, workdir.size(path)) for path in others]
+            if _room(old) >= short.missing:  # else there is no need to look closer
+                old = [(path, size) for path, size in old if not content.foreign(path)]
+        if not old or _room(old) < short.missing:
+            return f"{short.told}; older nights take too little to be of use"
+        path, _ = old.pop(0)
+        try:
+            _remove(path)
+        except (OSError, KlpError) as trouble:
+            return f"{short.told}; {path} cannot be removed: {trouble}"
     return ""
 
 
-def prune(place: Path, keep: int, current: str) -> tuple[str, ...]:
-    """Remove the files of all but the newest nights, and never those of `current`; their names.
-    The history keeps what they were. Raises HarnessError."""
-    nights = [path for path in files.nights(place) if path.name != current]
-    old = nights[: max(0, len(nights) - max(0, keep - 1))]
-    for path in old:
-        with told(path):
-            shutil.rmtree(path)
-    return tuple(path.name for path in old)
+def _room(nights: Sequence[tuple[Path, int]]) -> int:
+    return sum(size for _, size in nights)
 
 
-def make(place: Path, gib: float, current: str) -> str:
-    """Like `lacks`, after the oldest nights have made room for this one as far as they can."""
-    while why := lacks(place, gib):
-        if not prune(place, len(list(files.nights(place))) - 1, current):
-            return why
-    return ""
+def _unbegun(nights: Path, current: str) -> list[Path]:
+    """Nights of ours that were killed before their plan was written."""
+    found = (path for path in nights.iterdir() if is_night(path.name) and path.name != current)
+    kind = ours.Kind.NIGHT
+    return sorted(p for p in found if ours.marked(p, kind) and not (p / files.NIGHT).exists())
+
+
+def _remove(night: Path) -> None:
+    """What tells that it is ours goes last, so that one that was half removed goes another time."""
+    last = (files.NIGHT, ours.MARK)
+    for path in (*(p for p in night.iterdir() if p.name not in last), night / files.NIGHT, night):
+        ours.remove(path, within=night)
 
 
 @contextlib.contextmanager

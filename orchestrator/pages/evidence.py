@@ -84,7 +84,8 @@ class Archive:
         if place is None:
             return Evidence(_events(row.order, ()))
         notes: list[str] = []
-        files = tuple(sorted((p.name for p in place.iterdir() if p.is_file()), key=_rank))
+        inside = (p.name for p in place.iterdir() if p.is_file() and not p.is_symlink())
+        files = tuple(sorted(inside, key=_rank))  # what a link leads to is not the night's
         told = None
         try:
             told = self._told(place, files)
@@ -122,8 +123,13 @@ class Archive:
             return None
         case = directory.load(place / RESULT, _CASE, "klp-e2e run")
         # it names its directory as it is seen from results.json
-        depth = max(1, len(Path(case.directory).parts))
-        run = self._run(place.parents[depth - 1] / directory.RESULTS)
+        named = Path(case.directory).parts
+        if not named or place.parts[-len(named) :] != named:
+            raise UsageError(f"{place / RESULT} is of {case.directory}, another directory")
+        results = place.parents[len(named) - 1] / directory.RESULTS
+        if results.is_symlink() or not results.resolve().is_relative_to(self._night.resolve()):
+            raise UsageError(f"{results} is not the night's")
+        run = self._run(results)
         capabilities = {kernel.arch: kernel.capabilities for kernel in run.kernels}
         return _Told(
             module_set=case.module_set,

@@ -11,6 +11,8 @@ Every page stands alone: no script, no other file. Whatever others wrote goes th
 from __future__ import annotations
 
 import itertools
+import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,9 @@ from markupsafe import Markup
 
 from orchestrator.history import alike
 from orchestrator.history.alike import Key
+from orchestrator.history.checked import is_night
 from orchestrator.history.nights import Changes, Night, NightTotals, Past
+from orchestrator.host.ours import NotOurs, below
 from orchestrator.pages import compare, front, svg
 from orchestrator.pages.evidence import Archive
 from orchestrator.pages.front import JobView
@@ -36,6 +40,12 @@ from orchestrator.verdicts import CheckKind, Status
 INDEX = "index.html"
 CASES = "cases"
 JOBS = "jobs"  # where a job's results directory is, by the job's name
+GENERATOR = '<meta name="generator" content="klp-e2e">'
+_HEAD = 4096  # bytes of a page that tell whose it is
+_OLDER = re.compile(
+    r'<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; [^>]*>\s*'
+    r"<title>(klp-e2e: \d+ nights|[^<]*klp-e2e [^<]*)</title>"
+)
 MOST_FAILED = 40  # failed checks that a case's page shows
 
 
@@ -75,25 +85,47 @@ def write(
     place: Path,
     night: Night,
     changes: Changes,
-    totals: Sequence[NightTotals],
     past: Mapping[Key, Sequence[Past]],
 ) -> Path:
-    """NIGHT/index.html, its cases' pages, DIR/index.html; returns the first.
+    """NIGHT/index.html and its cases' pages; returns the first.
 
-    place: DIR, which holds the night's directory. totals, past: newest first. Raises HarnessError
-    when a file cannot be written (a full disk).
+    place: DIR, which holds the night's directory. past: newest first. Raises HarnessError when a
+    file cannot be written (a full disk), NotOurs where it would lie elsewhere.
     """
     directory = place / night.name
-    with told(directory / CASES):
-        (directory / CASES).mkdir(parents=True, exist_ok=True)
     pages = front.with_pages(night, changes)
     views = {view.record.job.name: view for view in front.jobs(night)}
     for name, text in _cases(place, night, changes, past, pages, views):
-        write_file(directory / CASES / name, text)
+        with told(directory / CASES):
+            file = below(directory / CASES / name, directory)
+        write_file(file, text)
     index = directory / INDEX
     write_file(index, _night(directory, night, changes, past, pages, views))
-    write_file(place / INDEX, _nights(place, totals))
     return index
+
+
+def write_list(place: Path, totals: Sequence[NightTotals]) -> None:
+    """DIR/index.html. totals: newest first. Raises HarnessError, and NotOurs where one stands that
+    klp-e2e did not write."""
+    index = place / INDEX
+    if os.path.lexists(index) and not is_ours(index):
+        raise NotOurs(
+            f"{index} was not written by klp-e2e, and stays: nights are not listed there",
+            hint="move it out of the way",
+        )
+    write_file(index, _nights(place, totals))
+
+
+def is_ours(page: Path) -> bool:
+    """Is it a page that klp-e2e wrote? Older ones say so in their title only."""
+    if page.is_symlink() or not page.is_file():
+        return False
+    try:
+        with page.open("rb") as file:
+            head = file.read(_HEAD).decode(errors="replace").partition("</head>")[0]
+    except OSError:  # nobody can say
+        return False
+    return GENERATOR in head or _OLDER.search(head) is not None
 
 
 # --- a night -----------------------------------------------------------------------------------
@@ -190,7 +222,7 @@ def _links(place: Path, nights: Sequence[Past], name: str) -> dict[str, str]:
     return {
         each.night: f"../../{each.night}/{CASES}/{name}"
         for each in nights
-        if (place / each.night / CASES / name).is_file()
+        if is_night(each.night) and (place / each.night / CASES / name).is_file()
     }
 
 
@@ -218,4 +250,5 @@ def _line(place: Path, totals: NightTotals) -> _Line:
     counts = {s: totals.counts[s] for s in WORST_FIRST if totals.counts.get(s)}
     ran = sum(counts.values()) - counts.get(Status.SKIP, 0)
     passed = f"{counts.get(Status.PASS, 0)} of {ran}" if ran else ""
-    return _Line(totals, counts, passed, link if (place / link).is_file() else "")
+    there = is_night(totals.name) and (place / link).is_file()
+    return _Line(totals, counts, passed, link if there else "")

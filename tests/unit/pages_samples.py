@@ -86,7 +86,9 @@ class Place:
     past: Mapping[tuple[str, str], Sequence[Past]]
 
     def write(self) -> Path:
-        return site.write(self.path, self.night, self.changes, self.totals, self.past)
+        index = site.write(self.path, self.night, self.changes, self.past)
+        site.write_list(self.path, self.totals)
+        return index
 
     @property
     def pages(self) -> list[Path]:

@@ -11,6 +11,7 @@ from history_samples import JOB, a_kernel, a_night, a_result, a_row, a_run, a_su
 from typer.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.cli.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.database import NAME
@@ -29,7 +30,7 @@ def klp(*argv: object) -> tuple[int, str, str]:
 def place(tmp_path: Path) -> Path:
     """Four nights: good, good, failing on a newer kernel, failing."""
     for number, mark in enumerate("..FF", 1):
-        name = f"2026-01-0{number}"
+        name = f"2026-01-0{number}-020000"
         row = replace(a_row(mark, seconds=2.0), reproduce="klp-e2e run --arch one")
         kernel = a_kernel("6.1.192-2" if number > 2 else "6.1.190-1")
         (tmp_path / name).mkdir()
@@ -44,11 +45,11 @@ def test_help_has_an_example(command: str) -> None:
 
 
 def test_new_failures_are_1_and_shown_with_what_went_in(place: Path) -> None:
-    code, out, _ = klp("compare", place / "2026-01-02", place / "2026-01-03")
+    code, out, _ = klp("compare", place / "2026-01-02-020000", place / "2026-01-03-020000")
     assert code == Exit.KERNEL_WRONG
     assert out.splitlines() == [
-        "2026-01-02: 1 PASS",
-        "2026-01-03: 1 FAIL",
+        "2026-01-02-020000: 1 PASS",
+        "2026-01-03-020000: 1 FAIL",
         "new failure: 1",
         f"  {JOB} basic/reload",
         "      +klp_target: answer: ENOEXEC (8)",
@@ -59,11 +60,11 @@ def test_new_failures_are_1_and_shown_with_what_went_in(place: Path) -> None:
 
 
 def test_no_new_failures_are_0(place: Path) -> None:
-    code, out, _ = klp("compare", place / "2026-01-03", place / "2026-01-04")
-    assert code == 0 and "still failing: 1" in out and "since 2026-01-03, 2 nights" in out
-    code, out, _ = klp("compare", place / "2026-01-03", place / "2026-01-02")
+    code, out, _ = klp("compare", place / "2026-01-03-020000", place / "2026-01-04-020000")
+    assert code == 0 and "still failing: 1" in out and "since 2026-01-03-020000, 2 nights" in out
+    code, out, _ = klp("compare", place / "2026-01-03-020000", place / "2026-01-02-020000")
     assert code == 0 and "fixed: 1" in out
-    code, out, _ = klp("compare", place / "2026-01-01", place / "2026-01-02")
+    code, out, _ = klp("compare", place / "2026-01-01-020000", place / "2026-01-02-020000")
     assert code == 0 and out.endswith("nothing changed\n")
 
 
@@ -78,18 +79,18 @@ def test_results_of_two_runs_compare(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [None, b"\xff{"])
 def test_what_cannot_be_compared_is_2(content: bytes | None, place: Path) -> None:
     if content is not None:
-        (place / "2026-01-01" / files.NIGHT).write_bytes(content)
-    bad = place if content is None else place / "2026-01-01"
-    code, out, err = klp("compare", bad, place / "2026-01-02")
+        (place / "2026-01-01-020000" / files.NIGHT).write_bytes(content)
+    bad = place if content is None else place / "2026-01-01-020000"
+    code, out, err = klp("compare", bad, place / "2026-01-02-020000")
     assert (code, out) == (Exit.USAGE, "")
     assert str(bad) in err and "Traceback" not in err
 
 
 def test_nights_newest_first(place: Path) -> None:
     code, out, err = klp("history", "-o", place)
-    assert code == 0 and "is made anew, nights taken from files: 4" in err
+    assert code == 0 and "nights taken from files: 4" in err and not (place / NAME).exists()
     lines = [line.split() for line in out.splitlines() if line.startswith(" 2026-01")]
-    assert [line[0] for line in lines] == [f"2026-01-0{number}" for number in (4, 3, 2, 1)]
+    assert [line[0] for line in lines] == [f"2026-01-0{number}-020000" for number in (4, 3, 2, 1)]
     assert " ".join(lines[0][3:]) == "1 failure 1 FAIL 16 min 40 s"
     assert " ".join(lines[-1][3:]) == "good 1 PASS 16 min 40 s"
 
@@ -99,23 +100,24 @@ def test_a_case_over_the_nights(place: Path) -> None:
     assert code == 0
     assert out.splitlines()[:2] == [
         f"{JOB} basic/reload",
-        "  |..FF|  FAIL since 2026-01-03 (6.1.192-2), 2 nights; last good 2026-01-02 (6.1.190-1)",
+        "  |..FF|  FAIL since 2026-01-03-020000 (6.1.192-2), 2 nights; "
+        "last good 2026-01-02-020000 (6.1.190-1)",
     ]
-    assert out.splitlines()[-1].startswith("2026-01-01 to 2026-01-04; . PASS, F FAIL")
+    assert out.splitlines()[-1].startswith("2026-01-01-020000 to 2026-01-04-020000; . PASS, F FAIL")
 
 
 def test_a_night_in_which_it_was_not_there_is_a_gap(place: Path) -> None:
-    files.write(place / "2026-01-02", a_night("2026-01-02"))
-    assert "  |. FF|  FAIL since 2026-01-03" in klp("history", "reload", "-o", place)[1]
+    files.write(place / "2026-01-02-020000", a_night("2026-01-02-020000"))
+    assert "  |. FF|  FAIL since 2026-01-03-020000" in klp("history", "reload", "-o", place)[1]
 
 
 def test_rebuild(place: Path) -> None:
-    klp("history", "-o", place)
-    (place / "2026-01-01" / files.NIGHT).unlink()
-    (place / "2026-01-02" / files.NIGHT).write_text("{")
+    klp("history", REBUILD, "-o", place)
+    (place / "2026-01-01-020000" / files.NIGHT).unlink()
+    (place / "2026-01-02-020000" / files.NIGHT).write_text("{")
     code, out, err = klp("history", "rebuild", "-o", place)
     assert (code, out) == (0, f"{place / NAME}: 2 nights read, 4 known\n")
-    assert "2026-01-02/night.json is malformed" in err
+    assert "2026-01-02-020000/night.json is malformed" in err
 
 
 def test_what_is_not_there_is_2(place: Path, tmp_path: Path) -> None:

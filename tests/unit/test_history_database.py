@@ -14,10 +14,12 @@ import pytest
 from history_samples import JOB, a_job, a_kernel, a_night, a_row
 
 from orchestrator.errors import Exit, NoHistory
-from orchestrator.history import database, files
-from orchestrator.history.database import NAME, SIDES, History
+from orchestrator.history import files, store
+from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Night, NightTotals, Past, State
-from orchestrator.history.schema import MIGRATIONS, VERSION
+from orchestrator.history.schema import MIGRATIONS, OURS, VERSION
+from orchestrator.history.store import SIDES
+from orchestrator.host import ours
 from orchestrator.verdicts import Status
 
 KEY = (JOB, "basic/reload")
@@ -25,11 +27,11 @@ BRIEF = 0.05  # seconds of patience, so that a test of a lock takes no longer
 
 
 def nights(marks: str) -> list[Night]:
-    """n1, n2 ..., one case each, by its marks."""
+    """2026-01-01-020000, 2026-01-02-020000 ..., one case each, by its marks."""
     made = []
     for number, mark in enumerate(marks, 1):
         row = replace(a_row(mark, seconds=number / 8), relocations=10 * number)
-        night = a_night(f"n{number}", row, replace(a_row("."), job="other/job"))
+        night = a_night(f"2026-01-0{number}-020000", row, replace(a_row("."), job="other/job"))
         made.append(replace(night, kernels=(a_kernel(f"6.1.{number}"),)))
     return made
 
@@ -66,13 +68,16 @@ def test_what_is_put_in_comes_out(tmp_path: Path) -> None:
         for night in nights(".FF"):
             history.add(night)
         assert history.told == ()
-        assert history.names() == ("n3", "n2", "n1")
-        first = Past("n2", Status.FAIL, 0.25, "+klp_target: answer: ENOEXEC (N)")
-        assert history.past("n3")[KEY] == (first, Past("n1", Status.PASS, 0.125))
-        assert set(history.past("n3")) == {KEY, ("other/job", "basic/reload")}
+        assert history.names() == ("2026-01-03-020000", "2026-01-02-020000", "2026-01-01-020000")
+        first = Past("2026-01-02-020000", Status.FAIL, 0.25, "+klp_target: answer: ENOEXEC (N)")
+        assert history.past("2026-01-03-020000")[KEY] == (
+            first,
+            Past("2026-01-01-020000", Status.PASS, 0.125),
+        )
+        assert set(history.past("2026-01-03-020000")) == {KEY, ("other/job", "basic/reload")}
         assert history.totals(2) == (
-            NightTotals("n3", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 30),
-            NightTotals("n2", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 20),
+            NightTotals("2026-01-03-020000", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 30),
+            NightTotals("2026-01-02-020000", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 20),
         )
 
 
@@ -84,7 +89,12 @@ def test_what_is_not_timed_stays_so(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("before", "limit", "expected"),
-    [("n3", 30, "n2 n1"), ("n4", 2, "n3 n2"), ("n1", 30, ""), ("not-yet-there", 2, "n4 n3")],
+    [
+        ("2026-01-03-020000", 30, "2026-01-02-020000 2026-01-01-020000"),
+        ("2026-01-04-020000", 2, "2026-01-03-020000 2026-01-02-020000"),
+        ("2026-01-01-020000", 30, ""),
+        ("not-yet-there", 2, "2026-01-04-020000 2026-01-03-020000"),
+    ],
 )
 def test_the_past_ends_before_a_night(
     before: str, limit: int, expected: str, tmp_path: Path
@@ -99,7 +109,7 @@ def test_a_case_by_part_of_its_name_or_by_a_pattern(tmp_path: Path) -> None:
     with History(tmp_path / NAME) as history:
         for night in nights(".F"):
             history.add(night)
-        history.add(a_night("n3", a_row(".", "basic/new[1]")))
+        history.add(a_night("2026-01-03-020000", a_row(".", "basic/new[1]")))
 
         def found(pattern: str) -> list[tuple[str, str]]:
             return [(each.job, each.case) for each in history.case(pattern)]
@@ -110,8 +120,8 @@ def test_a_case_by_part_of_its_name_or_by_a_pattern(tmp_path: Path) -> None:
         assert found("new[1]") == [(JOB, "basic/new[1]")]
         assert found("nothing") == []
         [reload, _] = history.case("reload")
-        assert [past.night for past in reload.past] == ["n2", "n1"]
-        assert reload.versions["n2"] == "6.1.2"
+        assert [past.night for past in reload.past] == ["2026-01-02-020000", "2026-01-01-020000"]
+        assert reload.versions["2026-01-02-020000"] == "6.1.2"
         assert [len(each.past) for each in history.case("reload", limit=2)] == [1, 1]
         assert history.case("reload", limit=1) == ()
 
@@ -129,7 +139,7 @@ def test_durations_of_jobs(tmp_path: Path) -> None:
     ]
     with History(tmp_path / NAME) as history:
         for number, record in enumerate(records):
-            history.add(a_night(f"n{number}", jobs=[record]))
+            history.add(a_night(f"2026-01-0{number}-020000", jobs=[record]))
         assert history.seconds(JOB) == (60.0, 180.0)
         assert history.seconds("nothing") == ()
 
@@ -139,10 +149,17 @@ def test_a_night_that_goes_on_replaces_itself(tmp_path: Path) -> None:
     with History(tmp_path / NAME) as history:
         for night in (first, second, replace(first, rows=(a_row("."),), finished=None)):
             history.add(night)
-        assert history.names() == ("n2", "n1"), "it keeps its place"
-        assert marks(history) == [("n2", Status.FAIL), ("n1", Status.PASS)]
-        assert [past.night for past in history.past("")["other/job", "basic/reload"]] == ["n2"]
-        assert history.totals()[1] == NightTotals("n1", 1000.0, None, {Status.PASS: 1}, 0)
+        assert history.names() == ("2026-01-02-020000", "2026-01-01-020000"), "it keeps its place"
+        assert marks(history) == [
+            ("2026-01-02-020000", Status.FAIL),
+            ("2026-01-01-020000", Status.PASS),
+        ]
+        assert [past.night for past in history.past("")["other/job", "basic/reload"]] == [
+            "2026-01-02-020000"
+        ]
+        assert history.totals()[1] == NightTotals(
+            "2026-01-01-020000", 1000.0, None, {Status.PASS: 1}, 0
+        )
 
 
 def test_nights_come_one_after_another_whatever_the_clock_says(tmp_path: Path) -> None:
@@ -202,13 +219,17 @@ def test_rebuilding_orders_by_name_and_keeps_what_has_no_files(tmp_path: Path) -
         history.add(third)
         history.add(replace(second, rows=(a_row("."),)))
         keep(tmp_path, first, second)
-        (tmp_path / "n0").mkdir()
-        (tmp_path / "n0" / files.NIGHT).write_text("{")
+        (tmp_path / "2026-01-00-020000").mkdir()
+        (tmp_path / "2026-01-00-020000" / files.NIGHT).write_text("{")
         rebuilt = history.rebuild(tmp_path)
         assert rebuilt.nights == 2
-        assert [line for line in rebuilt.unreadable if "n0/night.json is malformed" in line]
-        assert history.names() == ("n3", "n2", "n1")
-        assert marks(history)[1] == ("n2", Status.FAIL), "files have the last word"
+        assert [
+            line
+            for line in rebuilt.unreadable
+            if "2026-01-00-020000/night.json is malformed" in line
+        ]
+        assert history.names() == ("2026-01-03-020000", "2026-01-02-020000", "2026-01-01-020000")
+        assert marks(history)[1] == ("2026-01-02-020000", Status.FAIL), "files have the last word"
 
 
 # --- what may happen to the file -----------------------------------------------------------------
@@ -221,7 +242,9 @@ def an_old_one(path: Path, version: int) -> None:
             for statement in statements:
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {version}")
-        connection.execute("INSERT INTO nights VALUES (1, 'n0', 1, 5.0, 9.0, '0.0.1', 'a host')")
+        connection.execute(
+            "INSERT INTO nights VALUES (1, '2026-01-00-020000', 1, 5.0, 9.0, '0.0.1', 'a host')"
+        )
         connection.execute("INSERT INTO jobs VALUES (1, ?, '6.1', 'one')", (JOB,))
         connection.execute("INSERT INTO cases VALUES (1, 1, 'basic/reload')")
         connection.execute("INSERT INTO results VALUES (1, 1, 'FAIL', 1500)")
@@ -233,13 +256,15 @@ def test_a_database_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
     an_old_one(path, 1)
     with History(path) as history:
         assert history.told == ()
-        assert history.past("")[KEY] == (Past("n0", Status.FAIL, 1.5),)
-        assert history.totals() == (NightTotals("n0", 5.0, 4.0, {Status.FAIL: 1}, 0),)
+        assert history.past("")[KEY] == (Past("2026-01-00-020000", Status.FAIL, 1.5),)
+        assert history.totals() == (
+            NightTotals("2026-01-00-020000", 5.0, 4.0, {Status.FAIL: 1}, 0),
+        )
         history.add(nights("F")[0])
         assert [past.symptom != "" for past in history.past("")[KEY]] == [True, False]
     assert raw(path, "PRAGMA user_version") == [(VERSION,)]
     with History(path) as history:
-        assert history.names() == ("n1", "n0")
+        assert history.names() == ("2026-01-01-020000", "2026-01-00-020000")
 
 
 def test_a_migration_that_fails_leaves_the_old_one(
@@ -248,17 +273,19 @@ def test_a_migration_that_fails_leaves_the_old_one(
     path = tmp_path / NAME
     an_old_one(path, 1)
     broken = (*MIGRATIONS[:1], (*MIGRATIONS[1], "ALTER TABLE nowhere ADD COLUMN x"))
-    monkeypatch.setattr(database, "MIGRATIONS", broken)
+    monkeypatch.setattr(store, "MIGRATIONS", broken)
     with pytest.raises(NoHistory, match="no such table: nowhere"), History(path):
         pass
     assert raw(path, "PRAGMA user_version") == [(1,)]
     monkeypatch.undo()
     with History(path) as history:
-        assert marks(history) == [("n0", Status.FAIL)]
+        assert marks(history) == [("2026-01-00-020000", Status.FAIL)]
 
 
 def test_a_newer_one_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / NAME
+    with History(path):
+        pass
     raw(path, f"PRAGMA user_version = {VERSION + 1}")
     before = path.read_bytes()
     with (
@@ -269,6 +296,142 @@ def test_a_newer_one_is_left_alone(tmp_path: Path) -> None:
     raw(path, "SELECT 1")
     assert path.read_bytes()[100:] == before[100:]
     assert raw(path, "PRAGMA user_version") == [(VERSION + 1,)]
+
+
+# --- whose it is ---------------------------------------------------------------------------------
+
+
+def ipython_s(path: Path) -> None:
+    raw(path, "CREATE TABLE sessions (session INTEGER PRIMARY KEY, remark TEXT)")
+
+
+def another_of_the_same_version(path: Path) -> None:
+    ipython_s(path)
+    raw(path, "PRAGMA user_version = 2")
+
+
+def one_that_says_whose_it_is(path: Path) -> None:
+    an_old_one(path, 1)
+    raw(path, "PRAGMA application_id = 77")
+
+
+def an_empty_one(path: Path) -> None:
+    raw(path, "PRAGMA user_version = 0")
+    raw(path, "VACUUM")
+    assert path.stat().st_size
+
+
+def a_text(path: Path) -> None:
+    path.write_text("my history, since 1970\n" * 100)
+
+
+def in_wal_mode(path: Path) -> None:
+    ipython_s(path)
+    raw(path, "PRAGMA journal_mode = WAL")
+
+
+def looked_at(place: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in place.iterdir() if path.is_file()}
+
+
+@pytest.mark.parametrize("reading", [True, False])
+@pytest.mark.parametrize(
+    "make",
+    [
+        *(ipython_s, another_of_the_same_version, one_that_says_whose_it_is),
+        *(an_empty_one, a_text, in_wal_mode),
+    ],
+)
+def test_a_stranger_s_stays_as_it_is(
+    make: Callable[[Path], None], reading: bool, tmp_path: Path
+) -> None:
+    make(tmp_path / NAME)
+    keep(tmp_path, *nights(".F"))
+    before = looked_at(tmp_path)
+    told = pytest.raises(NoHistory, match="is not a history of klp-e2e, and stays as it is")
+    with told, History(tmp_path / NAME, reading=reading):
+        pass
+    assert looked_at(tmp_path) == before
+
+
+def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
+    (tmp_path / NAME).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(NoHistory, match="stays as it is"), History(tmp_path / NAME):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_ours_says_so_in_the_file_itself(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    with History(path), contextlib.closing(sqlite3.connect(path)) as another:
+        another.execute("SELECT 1 FROM nights").fetchall()
+        assert store.whose(path) is store.Owner.OURS, "though nobody has closed it yet"
+    assert raw(path, "PRAGMA application_id") == [(OURS,)]
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_older_ones_are_told_by_their_tables_and_signed(version: int, tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    an_old_one(path, 1)
+    for statement in MIGRATIONS[1] if version == 2 else ():
+        raw(path, statement)
+    raw(path, f"PRAGMA user_version = {version}")
+    before = looked_at(tmp_path)
+    with History(path, reading=True) as history:
+        assert marks(history) == [("2026-01-00-020000", Status.FAIL)]
+    assert looked_at(tmp_path) == before
+    with History(path) as history:
+        assert marks(history) == [("2026-01-00-020000", Status.FAIL)]
+    assert raw(path, "PRAGMA application_id") == [(OURS,)]
+
+
+def test_who_reads_writes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    keep(tmp_path, *nights(".F"))
+    with History(path, reading=True) as history:
+        assert history.told == (f"{path} knows no nights, nights taken from files: 2",)
+        assert len(history.names()) == 2
+    assert not path.exists()
+    with History(path) as history:
+        history.add(nights("..F")[2])
+    before = looked_at(tmp_path)
+    with History(path, reading=True) as history:
+        assert history.told == () and len(history.names()) == 3
+        history.add(nights("....")[3])
+    assert looked_at(tmp_path) == before
+
+
+def test_who_reads_sees_what_another_has_just_written(tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    with History(path) as history:
+        history.add(nights(".")[0])
+        with History(path, reading=True) as another:
+            assert marks(another) == [("2026-01-01-020000", Status.PASS)]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE results SET status = 'SPLENDID'",
+        "UPDATE counts SET number = 'x'",
+        "UPDATE nights SET started = x'00'",
+        "UPDATE nights SET started = 9e999",
+        "UPDATE durations SET ms = 'long'",
+        "UPDATE results SET ms = 1.5",
+    ],
+)
+def test_what_klp_e2e_never_writes_is_damage(statement: str, tmp_path: Path) -> None:
+    path = tmp_path / NAME
+    keep(tmp_path, *nights("F"))
+    with History(path) as history:
+        assert len(history.names()) == 1
+    raw(path, statement)
+    with History(path) as history:
+        assert "it has what klp-e2e never writes" in history.told[0]
+        assert history.totals()[0].counts == {Status.FAIL: 1, Status.PASS: 1}
+
+
+# --- damaged -------------------------------------------------------------------------------------
 
 
 def cut(path: Path) -> None:
@@ -291,16 +454,22 @@ def test_a_damaged_one_is_set_aside_and_made_anew(
 ) -> None:
     path = tmp_path / NAME
     made = nights(".F.")
+    ours.mark(tmp_path, ours.Kind.NIGHTS)
     keep(tmp_path, *made)
     with History(path) as history:
-        history.add(a_night("n4", a_row(".")))  # has no files
+        history.add(a_night("2026-01-04-020000", a_row(".")))  # has no files
     damage(path)
+    content = path.read_bytes()
+    with History(path, reading=True) as history:
+        assert f"{path} is damaged (" in history.told[0]
+        assert len(history.names()) == 3
+    assert path.read_bytes() == content
     with History(path) as history:
         damaged, anew = history.told
         assert "was damaged (" in damaged and f"{NAME}.damaged-" in damaged
         assert anew.endswith("is made anew, nights taken from files: 3")
-        assert history.names() == ("n3", "n2", "n1")
-        assert marks(history)[1] == ("n2", Status.FAIL)
+        assert history.names() == ("2026-01-03-020000", "2026-01-02-020000", "2026-01-01-020000")
+        assert marks(history)[1] == ("2026-01-02-020000", Status.FAIL)
     assert len([*tmp_path.glob(f"{NAME}.damaged-*")]) == 1
     with History(path) as history:
         assert history.told == ()
@@ -320,7 +489,7 @@ def test_one_that_knows_nothing_is_filled(left: Callable[[Path], None], tmp_path
     left(tmp_path / NAME)
     keep(tmp_path, *nights("F"))
     with History(tmp_path / NAME) as history:
-        assert marks(history) == [("n1", Status.FAIL)]
+        assert marks(history) == [("2026-01-01-020000", Status.FAIL)]
 
 
 def test_while_another_writes_it_is_read_and_not_written(tmp_path: Path) -> None:
@@ -329,14 +498,14 @@ def test_while_another_writes_it_is_read_and_not_written(tmp_path: Path) -> None
     with History(path, patience=BRIEF) as history:
         history.add(one)
         with hold(path, "BEGIN IMMEDIATE", "DELETE FROM results"):
-            assert marks(history) == [("n1", Status.PASS)]
+            assert marks(history) == [("2026-01-01-020000", Status.PASS)]
             with History(path, patience=BRIEF) as another:
-                assert marks(another) == [("n1", Status.PASS)]
+                assert marks(another) == [("2026-01-01-020000", Status.PASS)]
             with pytest.raises(NoHistory, match="locked") as told:
                 history.add(two)
             assert told.value.exit_code is Exit.HARNESS and told.value.hint
         history.add(two)
-        assert history.names() == ("n2", "n1")
+        assert history.names() == ("2026-01-02-020000", "2026-01-01-020000")
 
 
 def test_one_that_another_keeps_to_itself_is_no_history(tmp_path: Path) -> None:
@@ -349,7 +518,7 @@ def test_one_that_another_keeps_to_itself_is_no_history(tmp_path: Path) -> None:
         pass
     assert [each.name for each in tmp_path.iterdir() if "damaged" in each.name] == []
     with History(path) as history:
-        assert history.names() == ("n1",)
+        assert history.names() == ("2026-01-01-020000",)
 
 
 def test_a_place_that_is_not_there_or_cannot_be_written(tmp_path: Path) -> None:
@@ -377,4 +546,4 @@ def test_a_night_that_cannot_be_added_leaves_all_as_it_was(tmp_path: Path) -> No
 def test_it_leaves_no_other_files(tmp_path: Path) -> None:
     with History(tmp_path / NAME) as history:
         history.add(nights(".")[0])
-    assert {path.name for path in tmp_path.iterdir()} <= {NAME + side for side in SIDES}
+    assert {path.name for path in tmp_path.iterdir()} <= {NAME, *(NAME + side for side in SIDES)}

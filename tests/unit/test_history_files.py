@@ -4,11 +4,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from history_samples import (
+    JOB,
+    a_job,
     a_kernel,
     a_night,
     a_result,
@@ -22,14 +25,14 @@ from history_samples import (
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.changes import changes
-from orchestrator.history.nights import Blame, Change, Kind, Row, State
+from orchestrator.history.nights import Blame, Change, Kind, Night, Row, State
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.source.alterations import CONTROL, Outcome
 from orchestrator.verdicts import Status
 
 NIGHT = replace(
     a_night("2026-01-31-020000", a_row("."), replace(a_row("F"), reason="<b>\u2028\x00 & ü")),
-    blames=(Blame("job", "case", "3.patch", "it is 3.patch", "bisect/1"),),
+    blames=(Blame(JOB, "case", "3.patch", "it is 3.patch", "bisect/1"),),
     kernels=(replace(a_kernel(), patches={"2.patch": "bb", "1.patch": "aa"}),),
     budget=3600.0,
 )
@@ -43,10 +46,79 @@ def rows(place: Path) -> list[Row]:
 
 
 def test_a_night_is_read_as_it_was_written(tmp_path: Path) -> None:
+    place = tmp_path / NIGHT.name
+    place.mkdir()
+    files.write(place, NIGHT)
+    assert files.read(place) == NIGHT
+    assert list(files.read(place).kernels[0].patches) == ["2.patch", "1.patch"]
+    assert [path.name for path in place.iterdir()] == [files.NIGHT]
+
+
+def test_a_night_goes_by_the_name_of_its_directory(tmp_path: Path) -> None:
+    (tmp_path / "put-aside").mkdir()
+    files.write(tmp_path / "put-aside", NIGHT)
+    assert files.read(tmp_path / "put-aside") == replace(NIGHT, name="put-aside")
+    assert files.document(tmp_path / "put-aside") == NIGHT
+
+
+JOB_RECORD = NIGHT.jobs[0]
+
+
+@pytest.mark.parametrize(
+    ("night", "message"),
+    [
+        (replace(NIGHT, name="../victim"), "'../victim' is no name of a night"),
+        (replace(NIGHT, name=".."), "'..' is no name of a night"),
+        (replace(NIGHT, name="/etc"), "is no name of a night"),
+        (replace(NIGHT, name=""), "'' is no name of a night"),
+        (replace(NIGHT, name="a\x1b[2J"), r"'a\\x1b\[2J' is no name of a night"),
+        (replace(NIGHT, jobs=(a_job("../../victim"),)), "is no name of a job"),
+        (replace(NIGHT, jobs=(a_job("/victim"),)), "is no name of a job"),
+        (replace(NIGHT, jobs=(a_job("a//b"),)), "is no name of a job"),
+        (replace(NIGHT, jobs=(a_job("a\nb"),)), "is no name of a job"),
+        (replace(NIGHT, jobs=(JOB_RECORD, JOB_RECORD)), "two of its jobs have one name"),
+        (replace(NIGHT, jobs=()), "belongs to a job that it does not have"),
+        (replace(NIGHT, rows=(replace(NIGHT.rows[0], directory="../x"),)), "is no directory"),
+        (replace(NIGHT, blames=(Blame("job", "case", "", "", ""),)), "does not have, 'job'"),
+        (replace(NIGHT, blames=(Blame(JOB, "case", "", "", "/x"),)), "is no directory"),
+        (replace(NIGHT, kernels=(replace(a_kernel(), config="../../c"),)), "is no file in a"),
+        (replace(NIGHT, started=1e300), "1e.300 is no number"),
+        (replace(NIGHT, rows=(replace(NIGHT.rows[0], relocations=10**30),)), "is no number"),
+    ],
+)
+def test_what_klp_e2e_never_writes_is_refused(night: Night, message: str, tmp_path: Path) -> None:
+    files.write(tmp_path, night)
+    for read in (files.read, files.document):
+        with pytest.raises(UsageError, match=message):
+            read(tmp_path)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_none(number: str, tmp_path: Path) -> None:
     files.write(tmp_path, NIGHT)
-    assert files.read(tmp_path) == NIGHT
-    assert list(files.read(tmp_path).kernels[0].patches) == ["2.patch", "1.patch"]
-    assert [path.name for path in tmp_path.iterdir()] == [files.NIGHT]
+    file = tmp_path / files.NIGHT
+    file.write_text(file.read_text().replace('"started": 1000.0', f'"started": {number}'))
+    with pytest.raises(UsageError, match="is no number"):
+        files.read(tmp_path)
+
+
+def test_a_night_that_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    (tmp_path / NIGHT.name).mkdir()
+    os.mkfifo(tmp_path / NIGHT.name / files.NIGHT)
+    assert not [*files.nights(tmp_path)]
+    with pytest.raises(UsageError, match="is no file"):
+        files.read(tmp_path / NIGHT.name)
+
+
+def test_links_and_strangers_are_no_nights(tmp_path: Path) -> None:
+    nights = tmp_path / "nights"
+    for name in ("2026-01-30-020000", "2026-01-30-020000.1", "a-x", "2026-01-30-0200000", "mine"):
+        (nights / name).mkdir(parents=True)
+        files.write(nights / name, NIGHT)
+    (nights / "2026-01-29-020000").symlink_to(nights / "2026-01-30-020000")
+    (nights / "2026-01-28-020000").mkdir()
+    names = [path.name for path in files.nights(nights)]
+    assert names == ["2026-01-30-020000", "2026-01-30-020000.1"]
 
 
 def test_changes_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -80,11 +152,12 @@ def test_a_malformed_night_is_told(old: str, new: str, message: str, tmp_path: P
 
 
 def test_nights_lie_side_by_side(tmp_path: Path) -> None:
-    for name in ("2026-01-31", "2026-01-30", "no-night"):
+    two = ["2026-01-30-020000", "2026-01-31-020000"]
+    for name in (*reversed(two), "no-night"):
         (tmp_path / name).mkdir()
-    for name in ("2026-01-31", "2026-01-30"):
+    for name in two:
         files.write(tmp_path / name, NIGHT)
-    assert [path.name for path in files.nights(tmp_path)] == ["2026-01-30", "2026-01-31"]
+    assert [path.name for path in files.nights(tmp_path)] == two
     assert not [*files.nights(tmp_path / "nowhere")]
 
 

@@ -46,7 +46,7 @@ OWNERS = {
     "fcntl": "host.locks",
     "platformdirs": "host.workdir",
     "typer": "cli",
-    "sqlite3": "history.database",
+    "sqlite3": "history.store",
 }
 # no I/O: folders and modules
 PURE = (
@@ -54,7 +54,7 @@ PURE = (
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
-    *("history.nights", "history.alike", "history.changes", "history.inputs"),
+    *("history.nights", "history.alike", "history.changes", "history.inputs", "history.checked"),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
     *("announce.digest", "announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
     "announce.summary",

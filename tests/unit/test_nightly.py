@@ -29,7 +29,8 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.nightly import again, blame, conduct, inputs, jobs, night, plan, room
+from orchestrator.host import ours
+from orchestrator.nightly import again, blame, conduct, inputs, jobs, night, plan
 from orchestrator.nightly.blame import Way
 from orchestrator.nightly.config import Config, Exploring, Matrix
 from orchestrator.nightly.crew import Crew, Lane, Task
@@ -166,6 +167,10 @@ def test_what_a_task_raises_ends_the_others() -> None:
 
 # --- tried again ---------------------------------------------------------------------------------
 
+JOB = Job(
+    *("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core"),
+    *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, ""),
+)
 LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order '+m'"
 FAILED = Row("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong", order="+m", reproduce=LINE)
 
@@ -205,7 +210,8 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         commands.append(words)
         return True
 
-    found = list(again.tries(tmp_path, FAILED, 2, carry_out))
+    ours.mark(tmp_path, ours.Kind.NIGHT)
+    found = list(again.tries(tmp_path, JOB, FAILED, 2, carry_out))
     assert [(row.status, row.failed, row.runs) for row in found] == [
         (Status.FAIL, 0, 1),  # the harness spoiled it: it says nothing
         (Status.FLAKY, 1, 2),
@@ -215,8 +221,9 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_failing_every_time_is_no_flake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ours.mark(tmp_path, ours.Kind.NIGHT)
     monkeypatch.setattr(directory, "read", lambda place: (None, [FAILED]))
-    *_, last = again.tries(tmp_path, FAILED, 2, lambda words, log: True)
+    *_, last = again.tries(tmp_path, JOB, FAILED, 2, lambda words, log: True)
     assert (last.status, last.failed, last.runs) == (Status.FAIL, 3, 3)
 
 
@@ -341,6 +348,7 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
     place = jobs.directory_of(tmp_path, JobRecord(job))
     place.mkdir(parents=True)
+    ours.mark(tmp_path, ours.Kind.NIGHT)
     (place / "results.json").write_text('{"schema": 1, "ex')  # power was lost
     assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "-o", str(place), "--continue")
     assert not place.exists()
@@ -350,6 +358,8 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     ("statuses", "trouble", "code"),
     [
         ("PASS KNOWN SKIP", "", Exit.GOOD),
+        ("KNOWN KNOWN", "", Exit.GOOD),
+        ("KNOWN SKIP", "", Exit.GOOD),
         ("PASS FAIL ERROR", "", Exit.KERNEL_WRONG),
         ("PASS FLAKY", "", Exit.KERNEL_WRONG),
         ("PASS ERROR", "", Exit.HARNESS),
@@ -387,31 +397,11 @@ def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
         for name in ("2099-01-01-000000", expected.removesuffix(".1")):
             (tmp_path / name).mkdir(exist_ok=True)
             files.write(tmp_path / name, a_night(name=name))
+        (tmp_path / "a-x").mkdir(exist_ok=True)
+        files.write(tmp_path / "a-x", a_night())
         assert conduct._name(tmp_path) == expected
     monkeypatch.setattr(time, "strftime", lambda form: "2100-01-01-000000")
     assert conduct._name(tmp_path) == "2100-01-01-000000"
-
-
-def test_old_nights_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = [f"2026-01-0{day}-020000" for day in range(1, 6)]
-    (tmp_path / "thesis").mkdir()
-
-    def fill() -> None:
-        for name in everything:
-            (tmp_path / name).mkdir(exist_ok=True)
-            files.write(tmp_path / name, a_night(name=name))
-
-    fill()
-    assert room.prune(tmp_path, 3, everything[-1]) == tuple(everything[:2])
-    assert sorted(path.name for path in tmp_path.iterdir()) == [*everything[2:], "thesis"]
-    fill()
-    wanted = iter(["no room"] * 2 + [""])
-    monkeypatch.setattr(room, "lacks", lambda place, gib: next(wanted))
-    assert room.make(tmp_path, 1.0, everything[-1]) == ""
-    assert len(list(files.nights(tmp_path))) == 3, "one for each time there was no room"
-    monkeypatch.setattr(room, "lacks", lambda place, gib: "no room")
-    assert room.make(tmp_path, 1.0, everything[-1]) == "no room"
-    assert [path.name for path in files.nights(tmp_path)] == everything[-1:]
 
 
 def test_ours_is_a_plan(tmp_path: Path) -> None:
@@ -432,6 +422,16 @@ def test_ours_is_a_plan(tmp_path: Path) -> None:
         ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["x"]', "suite: x"),
         ('budget = "soon"\n[[matrix]]\nkernels = []\nseries = []', "'soon' is no time"),
         ("[[matrix]]\nkernels = []\nseries = []", "no job"),
+        ("guests = -3\nmatrix = []", "guests: .* greater than or equal to 0"),
+        ("guests = 100000\nmatrix = []", "guests: .* less than or equal to 1000"),
+        ("keep_nights = -5\nmatrix = []", "keep_nights: "),
+        ("retries = -1\nmatrix = []", "retries: "),
+        ("keep_free = nan\nmatrix = []", "keep_free: "),
+        ("keep_free = inf\nmatrix = []", "keep_free: "),
+        ("keep_free = -0.1\nmatrix = []", "keep_free: "),
+        ("[[matrix]]\nkernels = []\nseries = []\nexplore = { burst = -1 }", "burst"),
+        (f'budget = "{"9" * 400}h"\nmatrix = []', "budget: .* at most 8"),
+        (f'bisect = "{"9" * 400}s"\nmatrix = []', "bisect: .* at most 8"),
     ],
 )
 def test_a_file_that_cannot_be(tmp_path: Path, text: str, complaint: str) -> None:

@@ -105,7 +105,9 @@ def test_a_directory_that_is_not_the_nights_is_not_read(place: Place) -> None:
 
 def test_a_night_in_which_nothing_ran(tmp_path: Path) -> None:
     night = Night("n", 0.0, None, "1", "host", "nightly.toml", None)
-    text = Page(site.write(tmp_path, night, Changes(""), (), {})).text
+    (tmp_path / "n").mkdir()
+    text = Page(site.write(tmp_path, night, Changes(""), {})).text
+    site.write_list(tmp_path, ())
     assert "Under way: nothing ran" in text
     assert "There is none yet" in Page(tmp_path / "index.html").text
 

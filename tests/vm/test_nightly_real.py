@@ -22,6 +22,7 @@ from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.nights import Change, Night, State
+from orchestrator.nightly import content
 from orchestrator.source.alterations import Kind
 from orchestrator.verdicts import Status
 
@@ -116,6 +117,8 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     assert [e.row.case for e in news.changed if e.change is Change.FIXED] == ["basic/target-first"]
     shown = klp.run("history", "target-first", "-o", str(nights), env=own_state(klp))
     assert shown.code == Exit.GOOD and "basic/target-first" in shown.out
+    for place in files.nights(nights):
+        assert content.foreign(place) == "", "all of it may go when its time has come"
     compared = klp.run("compare", *map(str, list(files.nights(nights))[:2]), env=own_state(klp))
     assert compared.code == Exit.KERNEL_WRONG and "bad.patch" in compared.out
 
@@ -170,7 +173,7 @@ def test_a_full_disk_ends_the_night_which_goes_on_later(klp: Klp, nights: Path) 
     nights.mkdir()
     more_room = klp.directory / "more-room"
     small = in_namespace(
-        f"mount -t tmpfs -o size=360k none {nights}", after=f"cp -a {nights} {more_room}"
+        f"mount -t tmpfs -o size=240k none {nights}", after=f"cp -a {nights} {more_room}"
     )
     told = klp.run(*nightly(klp), env=own_state(klp), prefix=small)
     assert told.code == Exit.HARNESS, told.out + told.err

@@ -1,0 +1,806 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Nights among strangers' files, and nights that strangers have written: nothing that is not ours
+is removed, written over, begun or shown."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections import namedtuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from history_samples import a_result, a_run, a_suite, an_ablation, an_exploration
+from rich.console import Console
+from typer.testing import CliRunner
+
+from orchestrator import cli
+from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.explore.survey import Wanted
+from orchestrator.history import files
+from orchestrator.history.database import NAME, History
+from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, State
+from orchestrator.host import ours, workdir
+from orchestrator.nightly import again, blame, conduct, content, inputs, jobs, place, plan, room
+from orchestrator.nightly.conduct import NightOptions
+from orchestrator.nightly.config import Config, Matrix
+from orchestrator.nightly.inputs import Facts
+from orchestrator.nouns import Channel
+from orchestrator.pages import site
+from orchestrator.report import directory, explored
+from orchestrator.report.progress import Reporter
+from orchestrator.source.alterations import Outcome
+from orchestrator.source.patches import Patch
+from orchestrator.verdicts import Status
+
+NIGHTS = [f"2026-01-0{day}-020000" for day in range(1, 6)]
+WORDS = ("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core")
+JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "")
+LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order +klp_patch"
+ROW = Row(JOB.name, "basic/one", Status.FAIL, "bad", "bad", order="+klp_patch", reproduce=LINE)
+HOME = "<html><title>my home page</title></html>"
+
+
+def a_night(name: str, rows: Sequence[Row] = (ROW,), **more: object) -> Night:
+    made = Night(
+        name,
+        1000.0,
+        2000.0,
+        "1",
+        "h",
+        "c",
+        None,
+        (JobRecord(JOB, State.ENDED, "", 1),),
+        (),
+        (*rows,),
+    )
+    return replace(made, **more)  # type: ignore[arg-type]  # fields by name, from tests only
+
+
+def keep(nights: Path, name: str, night: Night | None = None, *, mark: bool = True) -> Path:
+    """A night's directory, marked as ours or not."""
+    made = nights / name
+    made.mkdir(parents=True)
+    if mark:
+        ours.mark(made, ours.Kind.NIGHT)
+    files.write(made, night or a_night(name))
+    return made
+
+
+def a_place(path: Path) -> Path:
+    path.mkdir()
+    ours.mark(path, ours.Kind.NIGHTS)
+    return path
+
+
+def tree(top: Path) -> dict[str, bytes | str]:
+    """Everything below: content, goal of a link, "" of a directory."""
+    return {
+        str(path.relative_to(top)): str(path.readlink())
+        if path.is_symlink()
+        else (path.read_bytes() if path.is_file() else "")
+        for path in top.rglob("*")
+    }
+
+
+def klp(*argv: object) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, [*map(str, argv)])
+    return done.exit_code, done.output
+
+
+# --- what is removed -----------------------------------------------------------------------------
+
+
+def notes(night: Path) -> None:
+    (night / "notes.txt").write_text("thesis")
+
+
+def notes_in_a_job(night: Path) -> None:
+    (night / "jobs" / JOB.name).mkdir(parents=True)
+    (night / "jobs" / JOB.name / "notes.txt").write_text("thesis")
+
+
+def a_copied_case(night: Path) -> None:
+    saved = night / "jobs" / JOB.name / "x" / "basic.one.saved"
+    saved.mkdir(parents=True)
+    (saved / "result.json").write_text("{}")
+
+
+def a_page_of_mine(night: Path) -> None:
+    (night / "cases").mkdir()
+    (night / "cases" / "index.html").write_text(HOME)
+
+
+def another_directory(night: Path) -> None:
+    (night / "papers" / "2026").mkdir(parents=True)
+    (night / "papers" / "2026" / "thesis").write_text("thesis")
+
+
+def a_link(night: Path) -> None:
+    (night / "jobs").symlink_to(night.parent.parent / "elsewhere")
+
+
+def a_patch_of_mine(night: Path) -> None:
+    kept = night / inputs.SERIES / "k.x"
+    kept.mkdir(parents=True)
+    (kept / "series").write_text("1.patch\n")
+    (kept / "2.patch").write_text("thesis")
+
+
+def another_name(night: Path) -> None:
+    files.write(night, a_night("2020-01-01-000000"))
+
+
+def no_mark(night: Path) -> None:
+    (night / ours.MARK).unlink()
+
+
+def no_sense(night: Path) -> None:
+    (night / files.NIGHT).write_text("{")
+
+
+def in_a_bundle(night: Path) -> None:
+    bundle = night / "jobs" / JOB.name / "findings" / "x"
+    bundle.mkdir(parents=True)
+    (bundle / "bundle.json").write_text('{"files": {"kernel": "00"}}')
+    (bundle / "kernel").write_text("")
+    (bundle / "thesis").write_text("")
+
+
+STRANGE = [
+    *(notes, notes_in_a_job, a_copied_case, a_page_of_mine, another_directory, a_link),
+    *(a_patch_of_mine, another_name, no_mark, no_sense, in_a_bundle),
+]
+
+
+@pytest.mark.parametrize("put", STRANGE)
+def test_a_night_that_is_not_wholly_ours_stays_and_the_others_go(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        keep(nights, name)
+    put(nights / NIGHTS[0])
+    before = tree(nights / NIGHTS[0])
+    found = room.prune(nights, 1, NIGHTS[-1])
+    assert found.removed == tuple(NIGHTS[1:-1])
+    [told] = found.troubles
+    assert told.startswith(f"{nights / NIGHTS[0]} is not removed: ")
+    assert tree(nights / NIGHTS[0]) == before
+    assert {path.name for path in nights.iterdir()} == {ours.MARK, NIGHTS[0], NIGHTS[-1]}
+
+
+def test_many_that_stay_for_one_reason_are_one_line(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        keep(nights, name, mark=False)
+    [told] = room.prune(nights, 1, NIGHTS[-1]).troubles
+    assert told.startswith(f"{nights / NIGHTS[0]} and 3 more are not removed, each since it has no")
+
+
+def test_links_and_other_names_are_not_counted(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    archive = keep(tmp_path, NIGHTS[0])
+    (nights / NIGHTS[0]).symlink_to(archive)
+    keep(nights, "2026-01-02-0200000", a_night(NIGHTS[1]))
+    keep(nights, "00-release-6.1-reference", a_night(NIGHTS[1]))
+    (nights / NIGHTS[2]).mkdir()  # of somebody else
+    for name in NIGHTS[3:]:
+        keep(nights, name)
+    before = tree(tmp_path)
+    assert room.prune(nights, 2, NIGHTS[-1]) == room.Pruned((), ())
+    assert tree(tmp_path) == before
+    assert room.prune(nights, 1, NIGHTS[-1]) == room.Pruned((NIGHTS[3],), ())
+
+
+def test_a_night_that_was_killed_before_it_began_goes(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS[:2]:
+        (nights / name).mkdir()
+    ours.mark(nights / NIGHTS[0], ours.Kind.NIGHT)
+    assert room.prune(nights, 9, NIGHTS[2]) == room.Pruned((NIGHTS[0],), ())
+    assert (nights / NIGHTS[1]).exists(), "which nobody has marked"
+
+
+def test_a_night_that_was_half_removed_goes_another_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, NIGHTS[0])
+    conduct.again(made)
+    remove = ours.remove
+    seen: list[Path] = []
+
+    def interrupted(path: Path, within: Path) -> None:
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        seen.append(path)
+        remove(path, within)
+
+    monkeypatch.setattr(ours, "remove", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.prune(nights, 1, "")
+    monkeypatch.undo()
+    assert len(seen) == 3
+    assert room.prune(nights, 1, "") == room.Pruned((NIGHTS[0],), ())
+
+
+def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
+    """Every file that is written into a night by those who write it."""
+    made = keep(a_place(tmp_path / "nights"), NIGHTS[0])
+    config = tmp_path / "config"
+    config.write_text("CONFIG_X=y\n")
+    kept = made / "inputs" / "k.x.config"
+    with ours.replacing(ours.below(kept, made)) as file:
+        shutil.copyfile(config, file)
+    inputs.keep_series(made, JOB, Facts("k", "6.1", (a_patch("a/1.patch"), a_patch("series"))))
+    log = jobs.log_of(made, JobRecord(JOB))
+    ours.below(log, made).write_text("$ klp-e2e run\n")
+    several = [a_result("one", Status.FAIL), a_result("one", Status.FAIL), a_result("two")]
+    a_suite(log.with_suffix(""), a_run("one", "two"), *several)
+    an_exploration(log.with_name("explore"))
+    an_ablation(log.with_name("ablate"), ("x", Outcome.CAUGHT, ""))
+    a_suite(log.with_name("ablate") / "x" / "one", a_run("one"), a_result("one"))
+    (log.with_name("malformed") / "modules/one/name").mkdir(parents=True)
+    (log.with_name("malformed") / "modules/one/name/klp_patch.ko").write_text("")
+    ours.below(made / again.AGAIN / JOB.name / "basic-one" / "1.log", made).write_text("")
+    ours.below(made / blame.BISECTS / "01-ours.log", made).write_text("")
+    conduct.again(made)
+    (made / ".junit.xml.x1y2.partial").write_text("<")
+    assert content.foreign(made) == ""
+    assert len(tree(made)) > 60
+    assert inputs.known(made, JOB) == made / inputs.SERIES / "k+a.x"
+
+
+def a_patch(name: str) -> Patch:
+    return Patch(name, f"--- a/{name}\n+++ b/{name}\n@@ -1 +1 @@\n-a\n+b\n")
+
+
+def test_the_patches_of_another_s_night_are_not_built(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    inputs.keep_series(made, JOB, Facts("k", "6.1", (a_patch("1.patch"),)))
+    kept = made / inputs.SERIES / "k+a.x"
+    assert inputs.known(made, JOB) == kept
+    shutil.move(kept, tmp_path / "mine")
+    kept.symlink_to(tmp_path / "mine")
+    assert inputs.known(made, JOB) is None
+    kept.unlink()
+    shutil.move(tmp_path / "mine", kept)
+    no_mark(made)
+    assert inputs.known(made, JOB) is None
+
+
+# --- room on the disk ----------------------------------------------------------------------------
+
+Usage = namedtuple("Usage", "total used free")
+NIGHT_SIZE = 2 * workdir.GIB
+
+
+class Disks:
+    """The cache's and the nights', as far as `room` looks: bytes free on each, or on both."""
+
+    def __init__(self, nights: Path, cache_free: float, free: float, same: bool) -> None:
+        self.nights, self.cache_free, self.free, self.same = nights, cache_free, free, same
+
+    def usage(self, path: Path) -> Usage:
+        nights = sum(name.name in NIGHTS for name in self.nights.iterdir())
+        free = self.free + (len(NIGHTS) - nights) * NIGHT_SIZE / workdir.GIB
+        if path != self.nights and not self.same:
+            free = self.cache_free
+        return Usage(252 * workdir.GIB, 0, free * workdir.GIB)
+
+
+@pytest.mark.parametrize(
+    ("cache_free", "free", "same", "goal", "left", "why"),
+    [
+        (0.1, 61.0, False, 0.2, 5, "0.1 GiB free, and 0.2 are to stay free"),  # no help there
+        (2000.0, 61.0, False, 1000.0, 5, "take too little to be of use"),  # nor anywhere
+        (99.0, 0.0, False, 9.0, 5, "take too little to be of use"),  # four nights are 8 GiB
+        (0.0, 0.0, True, 9.0, 5, "take too little to be of use"),
+        (99.0, 0.0, False, 8.0, 1, ""),
+        (0.0, 0.0, True, 3.0, 3, ""),
+        (0.0, 5.0, False, 3.0, 5, "0.0 GiB free"),
+        (99.0, 5.0, False, 3.0, 5, ""),
+    ],
+)
+def test_nights_make_room_only_where_that_helps(
+    cache_free: float,
+    free: float,
+    same: bool,
+    goal: float,
+    left: int,
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        keep(nights, name)
+    disks = Disks(nights, cache_free, free, same)
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(room.shutil, "disk_usage", disks.usage)  # type: ignore[attr-defined]
+    monkeypatch.setattr(workdir, "size", lambda path: NIGHT_SIZE)
+    cache = workdir.cache_root()
+    monkeypatch.setattr(room, "disk", lambda path: 2 if path == cache and not same else 1)
+    told = room.make(nights, goal, NIGHTS[-1])
+    assert (why in told) if why else told == ""
+    assert [path.name for path in files.nights(nights)] == NIGHTS[5 - left :]
+
+
+def test_strangers_do_not_count_as_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        notes(keep(nights, name))
+    monkeypatch.setattr(room, "lacks", lambda place, gib: room.Short(room.disk(place), 1.0, "no"))
+    assert room.make(nights, 1.0, "") == "no; older nights take too little to be of use"
+    assert len(list(files.nights(nights))) == 5
+
+
+def test_a_removal_that_frees_nothing_is_not_gone_on_with_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    for name in NIGHTS:
+        keep(nights, name)
+    monkeypatch.setattr(workdir, "size", lambda path: 10)
+    monkeypatch.setattr(room, "lacks", lambda place, gib: room.Short(room.disk(place), 25.0, "no"))
+    assert "too little" in room.make(nights, 1.0, NIGHTS[-1])
+    assert [path.name for path in files.nights(nights)] == NIGHTS[2:], "two, and then 20 < 25"
+
+
+def test_more_than_the_disk_has_cannot_stay_free(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"keep_free = 1e\+09: the disk of .* GiB in all"):
+        room.possible(tmp_path / "none" / "nights", 1e9)
+    room.possible(tmp_path, 0.0)
+
+
+# --- the place of nights -------------------------------------------------------------------------
+
+
+def options(nights: Path, file: Path, **more: bool) -> NightOptions:
+    given = {"resume": False, "wait": False, **more}
+    config = Config((Matrix(("debian:6.1",), ("none",), ("x",)),), keep_free=0.0)
+    return NightOptions(file, config, (), nights, notify="", **given)
+
+
+@pytest.mark.parametrize(
+    "fill",
+    [
+        lambda home: (home / "thesis").write_text("x"),
+        lambda home: (home / "index.html").write_text(HOME),
+        lambda home: (home / NAME).write_text("my history"),
+        lambda home: keep(home, "a-x", a_night("a-x"), mark=False),
+        lambda home: [keep(home, NIGHTS[0], mark=False), (home / "thesis").write_text("x")],
+        lambda home: keep(home, NIGHTS[0], a_night(NIGHTS[1]), mark=False),
+        lambda home: ours.mark(home, ours.Kind.RESULTS),
+    ],
+)
+def test_a_full_directory_is_no_place_of_nights(
+    fill: Callable[[Path], object], tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    fill(home)
+    before = tree(home)
+    with pytest.raises(ours.NotOurs) as told:
+        conduct.hold(options(home, tmp_path / "n.toml"), Reporter(Console(quiet=True)))
+    assert told.value.exit_code == Exit.USAGE and "-o DIR" in told.value.hint
+    assert tree(home) == before
+
+
+TOML = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\n'
+
+
+@pytest.mark.parametrize(
+    ("head", "more", "told"),
+    [
+        ("keep_free = 0.0\n", [], "was not made by klp-e2e for its nights, and is not empty"),
+        ("keep_free = 0.0\n", ["--resume"], "was not made by klp-e2e for its nights"),
+        ("keep_free = 1e9\n", [], "GiB in all"),
+        ("keep_free = 1e9\n", ["--dry-run"], "GiB in all"),
+    ],
+)
+def test_a_night_that_cannot_be_touches_nothing(
+    head: str, more: list[str], told: str, tmp_path: Path
+) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "index.html").write_text(HOME)
+    notes(keep(home, NIGHTS[0]))
+    (tmp_path / "n.toml").write_text(head + TOML)
+    before = tree(tmp_path)
+    code, output = klp("nightly", tmp_path / "n.toml", "-o", home, *more)
+    assert code == Exit.USAGE and told in output
+    assert tree(tmp_path) == before
+
+
+def test_a_plan_only_reads(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    keep(home, NIGHTS[0])
+    (home / NAME).write_text("mine")
+    (tmp_path / "n.toml").write_text(TOML)
+    before = tree(tmp_path)
+    for place_ in (home, tmp_path / "none"):
+        code, _ = klp("nightly", tmp_path / "n.toml", "-o", place_, "--dry-run")
+        assert code == Exit.GOOD
+    assert tree(tmp_path) == before
+
+
+def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "state"))
+    (tmp_path / "victim2").mkdir()
+    (tmp_path / "victim2" / "thesis").write_text("x")
+    evil = JobRecord(replace(JOB, name="../../../victim2", command=EVIL))
+    nights = a_place(tmp_path / "nights")
+    keep(nights, NIGHTS[0], a_night(NIGHTS[0], (), finished=None, jobs=(evil,)))
+    (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
+    before = tree(nights), tree(tmp_path / "victim2")
+    code, output = klp("nightly", tmp_path / "n.toml", "-o", nights, "--resume")
+    assert code == Exit.USAGE and "'../../../victim2' is no name of a job" in output
+    assert (tree(nights), tree(tmp_path / "victim2")) == before
+
+
+def test_a_new_or_empty_directory_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for nights in (tmp_path / "empty", tmp_path / "a" / "new"):
+        assert place.claim(nights) == ""
+        assert ours.marked(nights, ours.Kind.NIGHTS)
+        assert place.claim(nights) == "", "and again"
+
+
+def older_nights(home: Path) -> None:
+    keep(home, NIGHTS[0], mark=False)
+    (home / "index.html").write_text(
+        '<!DOCTYPE html><head><meta http-equiv="Content-Security-Policy" '
+        "content=\"default-src 'none'; base-uri 'none'\">\n<title>klp-e2e: 2 nights</title></head>"
+    )
+
+
+def a_history(home: Path) -> None:
+    home.mkdir()
+    (home / "thesis").write_text("x")
+    with History(home / NAME):
+        pass
+
+
+@pytest.mark.parametrize("fill", [older_nights, a_history])
+def test_what_an_older_one_made_is_adopted_and_said(
+    fill: Callable[[Path], None], tmp_path: Path
+) -> None:
+    fill(tmp_path / "nights")
+    assert "of an older klp-e2e" in place.claim(tmp_path / "nights")
+    assert ours.marked(tmp_path / "nights", ours.Kind.NIGHTS)
+    assert place.claim(tmp_path / "nights") == ""
+
+
+def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
+    archive = keep(tmp_path, NIGHTS[0])
+    (nights / NIGHTS[0]).symlink_to(archive)
+    notes(keep(nights, NIGHTS[1]))
+    keep(nights, NIGHTS[2])
+    made = keep(nights, NIGHTS[3])
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "state"))
+
+    class Done:
+        """A night without work."""
+
+        place, night = made, a_night(NIGHTS[3])
+
+        def run(self, guests: int) -> None: ...
+
+        def end(self, trouble: str) -> None: ...
+
+    monkeypatch.setattr(conduct, "_shift", lambda *_: Done())
+    wanted = options(nights, tmp_path / "n.toml")
+    wanted = replace(
+        wanted, config=replace(wanted.config, keep_nights=1), notify=f"cat >{tmp_path}/sent"
+    )
+    ended = conduct.hold(wanted, Reporter(Console(quiet=True)))
+    assert (tmp_path / "sent").read_text().startswith("Subject: ")
+    why = "it holds notes.txt, which klp-e2e did not write"
+    assert ended.troubles[-1] == f"{nights / NIGHTS[1]} is not removed: {why}"
+    left = {path.name for path in nights.iterdir() if path.is_dir()}
+    assert left == {NIGHTS[0], NIGHTS[1], NIGHTS[3]} and (archive / files.NIGHT).exists()
+
+
+# --- the report ----------------------------------------------------------------------------------
+
+
+def test_a_night_s_name_leads_nowhere(tmp_path: Path) -> None:
+    victim = keep(tmp_path / "trav", "victim", mark=False)
+    keep(tmp_path / "trav" / "nights", "n1", a_night("../victim"), mark=False)
+    (victim / "junit.xml").write_text("mine")
+    before = tree(tmp_path)
+    code, told = klp("report", tmp_path / "trav" / "nights" / "n1")
+    assert code == Exit.USAGE and "'../victim' is no name of a night" in told
+    assert tree(tmp_path) == before
+
+
+def test_beside_a_home_page_only_the_night_is_written(tmp_path: Path) -> None:
+    www = tmp_path / "www"
+    made = keep(www, NIGHTS[0], mark=False)
+    (www / "index.html").write_text(HOME)
+    (www / "papers").mkdir()
+    code, _ = klp("report", made)
+    assert code == Exit.KERNEL_WRONG
+    assert (www / "index.html").read_text() == HOME
+    assert {path.name for path in www.iterdir()} == {"index.html", "papers", NIGHTS[0]}
+    assert site.is_ours(made / "index.html")
+    assert klp("report", made)[0] == Exit.KERNEL_WRONG, "and once more"
+
+
+def test_a_night_of_a_place_of_ours_is_listed(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, NIGHTS[0])
+    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert NIGHTS[0] in (nights / "index.html").read_text()
+    assert site.is_ours(nights / "index.html")
+    with History(nights / NAME, reading=True) as history:
+        assert history.names() == (NIGHTS[0],)
+    (nights / "index.html").write_text(HOME)
+    ended = conduct.again(made)
+    assert "was not written by klp-e2e, and stays" in ended.troubles[0]
+    assert (nights / "index.html").read_text() == HOME
+
+
+def test_a_night_that_was_renamed_is_reported_where_it_lies(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, "before-the-rebase", a_night(NIGHTS[0]))
+    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert "before-the-rebase" in (made / "index.html").read_text()
+    assert {path.name for path in nights.iterdir()} == {ours.MARK, "before-the-rebase"}
+
+
+@pytest.mark.parametrize("name", ["index.html", "junit.xml", "summary.md", "mail.txt"])
+def test_files_in_an_unmarked_night_that_nobody_vouches_for_stay(name: str, tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0], mark=False)
+    (made / name).write_text("mine")
+    before = tree(tmp_path)
+    code, told = klp("report", made)
+    assert code == Exit.USAGE and "nothing says that klp-e2e wrote it" in told
+    assert tree(tmp_path) == before
+
+
+def test_a_report_is_not_written_through_links(tmp_path: Path) -> None:
+    made = keep(tmp_path / "nights", NIGHTS[0], mark=False)
+    (tmp_path / "victim").mkdir()
+    (made / "index.html").write_text(f"<head>{site.GENERATOR}</head>")
+    (made / "cases").symlink_to(tmp_path / "victim")
+    code, told = klp("report", made)
+    assert code == Exit.USAGE and "is no directory of klp-e2e" in told
+    assert not list((tmp_path / "victim").iterdir())
+
+
+def test_the_history_of_another_program_stays_beside_a_report(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    (tmp_path / NAME).write_text("not ours")
+    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert (tmp_path / NAME).read_text() == "not ours"
+    with pytest.raises(NoHistory), History(tmp_path / NAME):
+        pass
+    assert klp("history", "-o", tmp_path)[0] == Exit.HARNESS
+
+
+# --- what is begun -------------------------------------------------------------------------------
+
+
+def planned(*records: JobRecord) -> Night:
+    return a_night(NIGHTS[0], (), finished=None, jobs=records)
+
+
+EVIL = ("run", "--arch-file", "/evil.toml", "--kernel", "k")
+
+
+def test_of_a_night_that_goes_on_only_states_are_taken() -> None:
+    now = replace(JOB, estimate=9.0, why="new")
+    held = planned(JobRecord(replace(JOB, estimate=1e9), State.ENDED, "", 1, 5.0, 6.0))
+    held = replace(held, rows=(ROW,))
+    found = conduct.resumed(planned(JobRecord(now)), held)
+    assert found.jobs == (JobRecord(now, State.ENDED, "", 1, 5.0, 6.0),)
+    assert found.rows == (ROW,) and found.finished is None
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        replace(JOB, command=EVIL),
+        replace(JOB, name="../../../victim2"),
+        replace(JOB, source="dir:/evil", command=(*WORDS[:4], "dir:/evil", *WORDS[5:])),
+        replace(JOB, kind=Kind.BUILD),
+        replace(JOB, series=("evil",)),
+    ],
+)
+def test_a_night_with_other_jobs_than_the_plan_is_not_gone_on_with(job: Job) -> None:
+    with pytest.raises(UsageError, match="is not what night 2026-01-01-020000 was begun with"):
+        conduct.resumed(planned(JobRecord(JOB)), planned(JobRecord(job)))
+    with pytest.raises(UsageError, match="begun with"):
+        conduct.resumed(planned(JobRecord(JOB)), planned(JobRecord(JOB), JobRecord(job)))
+    with pytest.raises(UsageError, match="begun with"):
+        conduct.resumed(planned(JobRecord(JOB)), planned())
+
+
+def test_of_a_source_only_the_commit_of_the_same_branch_is_taken() -> None:
+    branch = plan.pinned(JOB, "git:url#main")
+    commit = "0123456789" * 4
+    assert plan.as_begun(branch, None) == branch
+    assert plan.as_begun(branch, plan.pinned(JOB, f"git:url#{commit}")).source == (
+        f"git:url#{commit}"
+    )
+    for source in (
+        *(f"git:evil#{commit}", "git:url#evil", f"git:url#{commit}#x", f"git:url#{commit}\n"),
+        *("git:url", "dir:url#x", f"dir:url#{commit}", "git:url#--upload-pack=evil"),
+    ):
+        assert plan.as_begun(branch, plan.pinned(JOB, source)) == branch
+    local = plan.pinned(JOB, f"dir:a#{commit}")
+    assert plan.as_begun(local, plan.pinned(JOB, f"dir:a#{commit[::-1]}")) == local
+
+
+@pytest.mark.parametrize("mark", [True, False])
+def test_only_a_night_that_was_begun_here_is_gone_on_with(mark: bool, tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    keep(nights, NIGHTS[0], a_night(NIGHTS[0 if not mark else 1], finished=None), mark=mark)
+    with pytest.raises(UsageError, match="was not begun here"):
+        conduct._unfinished(nights)
+
+
+def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> None:
+    made = keep(tmp_path / "nights", NIGHTS[0])
+    victim = tmp_path / "victim"
+    (victim / "core").mkdir(parents=True)
+    (victim / "core" / "thesis").write_text("x")
+    (made / "jobs" / "k+a").mkdir(parents=True)
+    (made / "jobs" / "k+a" / "x").symlink_to(victim)
+    before = tree(tmp_path)
+    with pytest.raises(ours.NotOurs):
+        jobs.command(made, JobRecord(JOB))
+    with pytest.raises(ours.NotOurs):
+        jobs.carry_out(made, ["--version"], jobs.log_of(made, JobRecord(JOB)), EVENT, None)
+    assert tree(tmp_path) == before
+    (made / "jobs" / "k+a" / "x").unlink()
+    (made / "jobs" / "k+a" / "x").mkdir()
+    (made / "jobs" / JOB.name).symlink_to(victim / "core")
+    with pytest.raises(ours.NotOurs):
+        jobs.command(made, JobRecord(JOB))
+    assert (victim / "core" / "thesis").exists()
+
+
+EVENT = threading.Event()
+
+
+@pytest.mark.parametrize(
+    ("changed", "sets", "goes_on"),
+    [
+        ({}, ("basic",), True),
+        ({"kernels": a_run("one").kernels}, ("basic", "callbacks"), True),
+        ({}, ("/evil/set",), False),
+        ({"source": "dir:/evil"}, ("basic",), False),
+        ({"kernels": (replace(a_run("one").kernels[0], source="dir:/evil"),)}, (), False),
+        ({"series": ("/evil",)}, ("basic",), False),
+        ({"options": {"arches": "two"}}, ("basic",), False),
+        ({"options": {}}, ("basic",), False),
+        ({"arch_files": {"one": "/evil.toml"}}, ("basic",), False),
+        ({"options": {"arches": "one", "patches": "/evil"}}, ("basic",), False),
+    ],
+)
+def test_an_exploration_is_gone_on_with_only_as_the_job_is(
+    changed: dict[str, object], sets: tuple[str, ...], goes_on: bool, tmp_path: Path
+) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    words = ("explore", "--arch", "one", "--kernel", "debian:6.1", "--series", "livepatch-reload")
+    job = replace(
+        JOB,
+        kind=Kind.EXPLORE,
+        source="debian:6.1",
+        series=("livepatch-reload",),
+        command=(*words, "--modules", "all", "--budget", "20m"),
+    )
+    place_ = jobs.directory_of(made, JobRecord(job))
+    run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
+    run = replace(run, **changed)  # type: ignore[arg-type]  # fields by name, from tests only
+    explored.ExploreDirectory(
+        place_, explored.Document(1, run, Wanted(depth=4), sets, Channel.AGENT)
+    )
+    found = jobs.command(made, JobRecord(job))
+    anew = (*job.command, "-o", str(place_))
+    assert found == (("explore", "--resume", str(place_)) if goes_on else anew)
+    assert place_.exists() is goes_on
+
+
+def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0], mark=False)
+    (made / "jobs" / JOB.name).mkdir(parents=True)
+    (made / "jobs" / JOB.name / "thesis").write_text("x")
+    with pytest.raises(ours.NotOurs):
+        jobs.command(made, JobRecord(JOB))
+    left = made / again.AGAIN / JOB.name / again.directory_name(ROW.case) / "1"
+    left.mkdir(parents=True)
+    (left / "thesis").write_text("x")
+    with pytest.raises(ours.NotOurs):
+        list(again.tries(made, JOB, ROW, 2, lambda words, log: True))
+    assert (left / "thesis").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (LINE, "run --arch x --kernel k --series a --modules basic --order +klp_patch"),
+        (
+            "klp-e2e run --arch-file /evil.toml --kernel dir:/evil --series /evil"
+            " --modules basic --order +klp_patch --jobs 99 -o /victim",
+            "run --arch x --kernel k --series a --modules basic --order +klp_patch",
+        ),
+        ("klp-e2e run --modules /evil/ --order +m", ""),
+        ("klp-e2e run --modules nobody-s --order +m", ""),
+        ("klp-e2e kselftest --test x", ""),
+        ("klp-e2e replay /evil", ""),
+        ("evil run --modules basic --order +m", ""),
+        ("klp-e2e run --modules basic --order '", ""),
+        ("klp-e2e", ""),
+        ("", ""),
+    ],
+)
+def test_of_a_row_s_line_only_what_names_the_case_is_begun(line: str, words: str) -> None:
+    assert " ".join(again.words(JOB, replace(ROW, reproduce=line))) == words
+
+
+def test_a_module_set_of_the_matrix_itself_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = replace(JOB, command=(*WORDS, "--modules", "in/own"))
+    row = replace(ROW, reproduce=f"klp-e2e run --modules {tmp_path}/in/own --order +m")
+    assert again.words(own, row)[-4:] == ("--modules", f"{tmp_path}/in/own", "--order", "+m")
+    assert again.words(JOB, row) == ()
+
+
+def test_cases_of_one_name_in_paths_are_tried_apart() -> None:
+    names = {
+        again.directory_name(case) for case in ("a/b", "a b", "a-b", "..", "x" * 300, "x" * 301)
+    }
+    assert len(names) == 6 and all("/" not in name and len(name) < 100 for name in names)
+
+
+# --- what is shown -------------------------------------------------------------------------------
+
+
+def test_what_links_lead_to_is_not_shown(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("the secret")
+    case = "jobs/k+a/x/core/x/basic.one"
+    made = keep(tmp_path / "nights", NIGHTS[0], a_night(NIGHTS[0], [replace(ROW, directory=case)]))
+    (made / case).mkdir(parents=True)
+    (made / case / "console.log").symlink_to(tmp_path / "secret")
+    (made / case / "result.json").symlink_to(tmp_path / "secret")
+    conduct.again(made)
+    [page] = (made / "cases").iterdir()
+    assert "the secret" not in page.read_text() and "console.log" not in page.read_text()
+
+
+@pytest.mark.parametrize(
+    "named", ["x/basic.one", "a/b/c/d/e/f/g/h/i/j/k/l/m/n/o/p/q/r/s", "", ".."]
+)
+def test_a_case_that_says_it_lies_elsewhere_is_told(
+    named: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = "jobs/k+a/x/core/x/basic.two"
+    made = keep(tmp_path / "nights", NIGHTS[0], a_night(NIGHTS[0], [replace(ROW, directory=case)]))
+    (made / case).mkdir(parents=True)
+    (made / case / "result.json").write_text("{}")
+
+    class Case:
+        directory = named
+
+    monkeypatch.setattr(directory, "load", lambda *_: Case())
+    monkeypatch.setattr(files, "document", lambda place: a_night(NIGHTS[0]))
+    monkeypatch.setattr(
+        files, "read", lambda place: a_night(NIGHTS[0], [replace(ROW, directory=case)])
+    )
+    conduct.again(made)
+    [page] = (made / "cases").iterdir()
+    assert "another directory" in page.read_text()
