@@ -10,8 +10,10 @@ A file is replaced by a new one of a name that nobody else can have had.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -24,6 +26,7 @@ from orchestrator.errors import UsageError
 MARK = ".klp-e2e"
 PARTIAL = ".partial"
 _MARK_BYTES = 4096  # at most, of a mark that is read
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY)
 
 
 class Kind(StrEnum):
@@ -156,3 +159,42 @@ def replacing(path: Path, mode: int = 0o644, *, sync: bool = False) -> Iterator[
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def appearing(place: Path, kind: Kind) -> Iterator[Path]:
+    """A new directory of ours to fill, beside `place`, that takes its place when the block ends
+    well: whole or not at all.
+
+    What stands at `place` may be nothing, an empty directory, or one that is marked with this kind,
+    which goes: that it holds nothing else is for the caller to know. Raises NotOurs, OSError.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial, before = (
+        place.with_name(f".{place.name[:100]}.{secrets.token_hex(8)}{suffix}")
+        for suffix in (PARTIAL, ".before")
+    )
+    partial.mkdir()
+    try:
+        mark(partial, kind)
+        yield partial
+        if not marked(place, kind):
+            try:
+                partial.rename(place)  # onto nothing, or an empty directory: the kernel sees to it
+            except OSError as trouble:
+                if trouble.errno not in _OCCUPIED:
+                    raise
+                raise NotOurs(
+                    f"{place} is no {kind} of klp-e2e, and is not replaced: {trouble.strerror}",
+                    hint="choose another place, or move it out of the way",
+                ) from trouble
+            return
+        place.rename(before)
+        try:
+            partial.rename(place)
+        except BaseException:
+            before.rename(place)
+            raise
+        remove(before, before)
+    finally:
+        scrap(partial)
