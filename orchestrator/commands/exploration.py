@@ -75,9 +75,12 @@ def minimise(
 ) -> Way:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
-    Raises UsageError when there is no such case or it did not fail; HarnessError when it does not
-    fail any more.
+    place: where the bundle goes; None: among the results' findings, beside whatever is there.
+    Raises UsageError when there is no such case, it did not fail, or `place` is somebody else's;
+    HarnessError when it does not fail any more.
     """
+    if place is not None:
+        bundle.check(place)  # before it takes minutes
     run, found = directory.read(results)
     result = _failed(found, name)
     like = signature(result)
@@ -98,9 +101,11 @@ def minimise(
             )
         reporter.say(f"booting it {tries} times")
         way = Way(short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries)
-    bundled = place or results / FINDINGS / name.replace("/", "-")
-    bundle.write(bundled.absolute(), bench, short, (way.repeated, way.tries))
-    return replace(way, bundle=str(bundled))
+    if place is None:
+        called = bundle.name(result.arch, case.module_set, case.name)
+        place = bundle.place(results / FINDINGS, called)
+    bundle.write(place, bench, short, (way.repeated, way.tries))
+    return replace(way, bundle=str(place))
 
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
@@ -201,7 +206,7 @@ class _Scribe:
         self._reporter.say(
             f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
         )
-        place = self._writer.bundle(f"{ground.bench.arch.name}-{ground.name}")
+        place = self._writer.bundle(bundle.name(ground.bench.arch.name, ground.name))
         bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
         return replace(way, bundle=str(place.relative_to(self._writer.path)))
 

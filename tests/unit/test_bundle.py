@@ -64,6 +64,7 @@ file = "/sys/module/the_target/parameters/show"
 object = "the_target"
 function = "target_fn"
 original = "42"
+patched = { my_patch = "0" }
 """
 ANSWER = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
 SUCCESS = Check(CheckKind.ANSWER, "answer", "success", "success", True)
