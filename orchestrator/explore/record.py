@@ -120,7 +120,7 @@ def load(place: Path) -> Record:
     """bundle.json alone. Raises UsageError."""
     file = place / RECORD
     try:
-        content = given.read(file, MOST_RECORD)
+        content = given.read(file, MOST_RECORD, links=False)
         head = json.loads(content)
     except OSError as trouble:
         raise UsageError(

@@ -14,10 +14,14 @@ from pathlib import Path
 from orchestrator.errors import UsageError
 
 
-def read(path: Path, most: int) -> bytes:
-    """An ordinary file of at most so many bytes. Raises UsageError for any other, OSError."""
+def read(path: Path, most: int, *, links: bool = True) -> bytes:
+    """An ordinary file of at most so many bytes. Raises UsageError for any other, OSError.
+
+    links: whether its name may be one; where not, it is OSError.
+    """
     # non-blocking: opening a pipe would wait for its other end
-    number = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if links else os.O_NOFOLLOW)
+    number = os.open(path, flags)
     with os.fdopen(number, "rb") as file:
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise UsageError(f"{path} is no ordinary file")
