@@ -22,7 +22,14 @@ from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Channel, Order
 from orchestrator.report import directory
-from orchestrator.report.explored import FINDINGS, SCHEMA, Document, ExploreDirectory, Walked
+from orchestrator.report.explored import (
+    DOCUMENT,
+    FINDINGS,
+    SCHEMA,
+    Document,
+    ExploreDirectory,
+    Walked,
+)
 from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Step
@@ -49,10 +56,13 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
 
 
 def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirectory]:
-    """An exploration that was interrupted, with everything as it was asked for."""
+    """An exploration that was interrupted, with everything as it was asked for: what stands in its
+    explore.json counts as a command line does. Raises UsageError."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
+    arches = tuple(map(head.run.arch_spec, head.run.options.get("arches", "").split()))
+    if not arches:
+        raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
