@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,3 +109,30 @@ def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     record = json.loads((place / "bundle.json").read_text())
     edit(record)
     (place / "bundle.json").write_text(json.dumps(record))
+
+
+# what a guest, a module or a file may call itself
+EVIL = "x\ntouch pwned\n#\x1b]0;PWNED\x07\u2028\u202e\r\x9b`$(touch pwned)`'\"|[a](http://b)<b>"
+
+
+def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
+    """Every name that others choose is evil."""
+    checks = (
+        Check(CheckKind.SYSFS, f"/sys/kernel/livepatch/{EVIL}", EVIL, EVIL, False),
+        Check(CheckKind.HEALTH, "guest", "lives", EVIL, False),
+        Check(CheckKind.VALUE, EVIL, EVIL, EVIL, False),
+    )
+    result = a_result(*checks)
+    result = replace(
+        result,
+        case=replace(result.case, name=EVIL, why=EVIL),
+        reason=EVIL,
+        known_issue=EVIL,
+        console=f"BUG: {EVIL}\n" * 3,
+        qemu_argv=(*result.qemu_argv, "-append", EVIL),
+    )
+    kernel = replace(bench.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
+    (built,) = bench.sets.values()
+    probe = replace(built.set.probes[0], name=EVIL, command=EVIL, file="")
+    evil_set = replace(built, set=replace(built.set, probes=(probe,)))
+    return replace(bench, kernel=kernel, sets={"./tiny": evil_set}), result

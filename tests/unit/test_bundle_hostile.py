@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_samples import ANSWER, ARCH, SET, VALUE, a_bench, a_result, change
+from bundle_samples import ANSWER, ARCH, EVIL, SET, VALUE, a_bench, a_result, change, hostile
 from rich.console import Console
 
 from orchestrator import catalog
@@ -28,10 +28,8 @@ from orchestrator.nouns import Case, Order
 from orchestrator.report import reproduce
 from orchestrator.report.progress import Reporter
 from orchestrator.run import signs
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Run
+from orchestrator.verdicts import Check, CheckKind, Run
 from orchestrator.vm import agent
-
-EVIL = "x\ntouch pwned\n#\x1b]0;PWNED\x07\u2028\u202e\r\x9b`$(touch pwned)`'\"|[a](http://b)<b>"
 
 
 @pytest.fixture
@@ -336,29 +334,6 @@ def test_what_a_terminal_obeys_is_not_shown(place: Path) -> None:
 
 
 # --- what guests and modules call themselves -----------------------------------------------------
-
-
-def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
-    """Every name that others choose is evil."""
-    checks = (
-        Check(CheckKind.SYSFS, f"/sys/kernel/livepatch/{EVIL}", EVIL, EVIL, False),
-        Check(CheckKind.HEALTH, "guest", "lives", EVIL, False),
-        Check(CheckKind.VALUE, EVIL, EVIL, EVIL, False),
-    )
-    result = a_result(*checks)
-    result = replace(
-        result,
-        case=replace(result.case, name=EVIL, why=EVIL),
-        reason=EVIL,
-        known_issue=EVIL,
-        console=f"BUG: {EVIL}\n" * 3,
-        qemu_argv=(*result.qemu_argv, "-append", EVIL),
-    )
-    kernel = replace(bench.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
-    (built,) = bench.sets.values()
-    probe = replace(built.set.probes[0], name=EVIL, command=EVIL, file="")
-    evil_set = replace(built, set=replace(built.set, probes=(probe,)))
-    return replace(bench, kernel=kernel, sets={"./tiny": evil_set}), result
 
 
 def carried_out(script: str) -> str:
