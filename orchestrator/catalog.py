@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import given
+from orchestrator.host import files
 from orchestrator.model import manifest
 from orchestrator.nouns import Arch, ArchName, ModuleSet
 
@@ -28,8 +29,8 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
+_DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 MISSING = "missing"  # what `problems` says of a key that is not there
-MOST_BYTES = 4 << 20  # of a TOML file
 
 # What a bundle's file may ask of QEMU. Of machines what they consist of, none of the options that
 # name a file (dtb, dumpdtb, firmware, kernel, ...) or another object.
@@ -68,29 +69,39 @@ def data_dir(name: str) -> Path:
     )
 
 
-def load_toml(path: Path, type_: type[T], **known: object) -> T:
+def load_toml(path: Path, type_: type[T], **given: object) -> T:
     """Read a TOML file into `type_`, a dataclass or any type pydantic knows.
 
-    known: fields that need not stand in the file (its own name, its directory); where one does, it
+    given: fields that need not stand in the file (its own name, its directory); where one does, it
     must say the same. Raises UsageError naming file and key.
     """
     data = read_toml(path)
-    for key, value in known.items():
+    for key, value in given.items():
         if data.get(key, value) != value:
             raise UsageError(f"{path}: {key}: must be {value!r}, after the file's place")
-    return check({**data, **known}, type_, str(path))
+    return check({**data, **given}, type_, str(path))
 
 
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables, whatever is in them. Raises UsageError when it cannot be read."""
     try:
-        return tomllib.loads(given.read(path, MOST_BYTES).decode())
+        text = files.read(path, files.TABLE).decode()
+        if any(line.count(".") > _DOTS for line in text.splitlines()):
+            raise UsageError(f"{path}: a line of it has more than {_DOTS} dots")
+        return tomllib.loads(text, parse_float=_number)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except RecursionError as error:
-        raise UsageError(f"{path}: its brackets are too deep") from error
     except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: its tables and lists lie too deep in one another") from None
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number to calculate with")
+    return number
 
 
 def check(data: object, type_: type[T], name: str) -> T:
@@ -233,8 +244,8 @@ def _is_ours(file: Path) -> bool:
 
 
 def _arch(path: Path) -> Arch:
-    known: dict[str, object] = {} if _is_ours(path) else {"file": path}
-    return load_toml(path, Arch, name=path.stem, **known)
+    given: dict[str, object] = {} if _is_ours(path) else {"file": path}
+    return load_toml(path, Arch, name=path.stem, **given)
 
 
 # --- module sets -------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from orchestrator.errors import UsageError
-from orchestrator.host import given, ours, workdir
+from orchestrator.host import files, ours, workdir
 from orchestrator.model.findings import Signature
 from orchestrator.nouns import ArchName
 from orchestrator.quoting import one_line
@@ -120,7 +120,9 @@ def load(place: Path) -> Record:
     """bundle.json alone. Raises UsageError."""
     file = place / RECORD
     try:
-        content = given.read(file, MOST_RECORD, links=False)
+        if file.is_symlink():
+            raise UsageError(f"{file} is a link", hint=HINT)
+        content = files.read(file, MOST_RECORD)
         head = json.loads(content)
     except OSError as trouble:
         raise UsageError(

@@ -285,7 +285,7 @@ def test_a_record_that_is_none(place: Path, text: str) -> None:
     assert str(caught.value).isprintable()
     (place / record.RECORD).unlink()
     os.mkfifo(place / record.RECORD)
-    with pytest.raises(UsageError, match="no ordinary file"):
+    with pytest.raises(UsageError, match="no regular file"):
         bundle.read(place)
 
 
