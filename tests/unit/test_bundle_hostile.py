@@ -416,13 +416,3 @@ def test_names_from_a_guest_are_names_of_modules() -> None:
             words = [*good[:number], evil, *good[number + 1 :]]
             with pytest.raises(HarnessError, match=r"is not as agreed: (modules|patches)"):
                 agent.decode(OBSERVED % tuple(words), agent.Observed, "observe")
-
-
-def test_a_probe_has_a_name_of_one_line(tmp_path: Path) -> None:
-    (tmp_path / "tiny").mkdir()
-    for name in ("a\\nb", "\\u001b[2J", ""):
-        text = SET.replace('name = "shown"', f'name = "{name}"')
-        (tmp_path / "tiny" / "set.toml").write_text(text)
-        with pytest.raises(UsageError, match="no control characters") as caught:
-            catalog.module_set(str(tmp_path / "tiny"))
-        assert str(caught.value).isprintable()
