@@ -40,6 +40,7 @@ _MACHINE = re.compile(
     "|gic-version|highmem[a-z-]*|its|iommu|ras|mte|secure|virtualization|aia|aclint|aes-key-wrap"
     "|dea-key-wrap|mem-merge|dump-guest-core)=[A-Za-z0-9.-]+)*"
 )
+_MOST = {"memory_mb": 4096, "cpus": 8, "time_scale": 20}
 _NUMBER_OR_SWITCH = "(on|off|auto|true|false|[0-9]*)"
 _OTHERS: Mapping[str, re.Pattern[str]] = {
     "-global": re.compile(f"virtio-[a-z-]+\\.[a-z0-9_-]+={_NUMBER_OR_SWITCH}"),
@@ -185,6 +186,9 @@ def arch_of_others(path: Path) -> Arch:
     none of which opens a file, a socket or a device of the host. Raises UsageError.
     """
     found = _arch(path)
+    for key, most in _MOST.items():
+        if (asked := getattr(found, key)) > most:
+            raise UsageError(f"{path}: {key}: {asked}", f"at most {most} of a bundle's file")
     if not _MACHINE.fullmatch(found.machine):
         raise UsageError(f"{path}: machine: {found.machine!r}", _NOT_OTHERS)
     words = iter(found.qemu_args)

@@ -219,12 +219,15 @@ def test_what_is_usual_is_taken(tmp_path: Path, words: dict[str, object]) -> Non
         {"machine": "pc,firmware=x"},
         {"machine": "pc,memory-backend=x"},
         {"qemu": "/bin/sh"},
+        {"memory_mb": 16384},
+        {"cpus": 64},
+        {"time_scale": 100.0},
     ],
 )
 def test_a_strangers_file_asks_qemu_for_nothing_of_this_host(
     tmp_path: Path, words: dict[str, object]
 ) -> None:
-    with pytest.raises(UsageError, match=r"mine\.toml: (machine|qemu)"):
+    with pytest.raises(UsageError, match=r"mine\.toml: (machine|qemu|memory_mb|cpus|time_scale)"):
         catalog.arch_of_others(arch_with(tmp_path, **words))
 
 
