@@ -129,7 +129,13 @@ def place(findings: Path, wanted: str) -> Path:
 def check(place: Path) -> Path:
     """A place that a user named, links followed, when a bundle can be written there; it is, or
     becomes, a directory of ours. Raises UsageError when something would be lost."""
-    real = place.resolve()
+    try:
+        real = place.resolve()
+    except (OSError, RuntimeError) as trouble:  # links that lead to one another
+        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from trouble
+    for above in real.parents:
+        if above.exists() and not above.is_dir():
+            raise UsageError(f"{above} is no directory", "choose another place with -o DIR")
     if not _free(real):
         raise UsageError(
             f"{place} is not empty, and no bundle that is as klp-e2e wrote it",

@@ -178,6 +178,8 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
     try:
         mark(partial, kind)
         yield partial
+        if place.is_dir():
+            partial.chmod(stat.S_IMODE(place.stat().st_mode))  # it may have been made private
         if not marked(place, kind):
             try:
                 partial.rename(place)  # onto nothing, or an empty directory: the kernel sees to it

@@ -4,6 +4,7 @@ read, written, removed or started, and nothing in a text is more than text."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -156,6 +157,39 @@ def test_a_link_is_followed_and_stays(bench: Bench, tmp_path: Path) -> None:
     bundle.write(link, bench, a_result(ANSWER), (1, 1))  # it was empty
     assert link.readlink() == victim
     assert bundle.read(victim).record.first == ANSWER
+
+
+def test_a_place_that_cannot_be_one_is_refused(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    os.mkfifo(tmp_path / "pipe")
+    before = {*tmp_path.iterdir()}
+    for name in ("file", "file/b", "file/b/c", "loop", "loop/b", "pipe", "."):
+        with pytest.raises(UsageError) as caught:
+            bundle.write(tmp_path / name, bench, a_result(ANSWER), (1, 1))
+        assert "-o DIR" in caught.value.hint
+    assert {*tmp_path.iterdir()} == before
+
+
+def test_a_private_directory_stays_private(bench: Bench, tmp_path: Path) -> None:
+    place = tmp_path / "b"
+    place.mkdir(mode=0o700)
+    for check in (ANSWER, VALUE):
+        bundle.write(place, bench, a_result(check), (1, 1))
+        assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_a_full_disk_leaves_what_was_there(
+    bench: Bench, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(directory: Path) -> dict[str, str]:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    before = tree(tmp_path)
+    monkeypatch.setattr(record, "digests", full)
+    with pytest.raises(HarnessError, match="No space left"):
+        bundle.write(place, bench, a_result(VALUE), (1, 1))
+    assert tree(tmp_path) == before
 
 
 def test_what_comes_while_a_bundle_is_written_stays(
