@@ -28,7 +28,7 @@ from orchestrator.host import ours, workdir
 from orchestrator.nouns import Case, Order
 from orchestrator.report import reproduce
 from orchestrator.report.progress import Reporter
-from orchestrator.run import signs
+from orchestrator.run import lab, signs
 from orchestrator.verdicts import Check, CheckKind, Run
 from orchestrator.vm import agent
 
@@ -365,6 +365,16 @@ def test_what_a_terminal_obeys_is_not_shown(place: Path) -> None:
     for text in shown:
         assert text.replace("\n", "").isprintable(), text
     assert len(found.heading.splitlines()) == 3
+
+
+def test_a_symbol_map_of_a_strangers_is_read_or_refused() -> None:
+    names = {"_text", "printk"}
+    good = "ffffffff81000000 T _text\n" + "0000000000000010 t printk\n" * 200_000
+    found = lab.parse_system_map(f"{good}junk\n\n\0\xff x\n", names)
+    assert found["_text"] == (0xFFFFFFFF81000000,)
+    assert len(found["printk"]) == 200_000
+    with pytest.raises(HarnessError, match=r"System\.map is damaged in line 2"):
+        lab.parse_system_map("0 T other\nnothing T _text\n", names)
 
 
 # --- what guests and modules call themselves -----------------------------------------------------
