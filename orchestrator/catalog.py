@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,8 +19,9 @@ from typing import Any, TypeVar
 import pydantic
 
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.host import files
 from orchestrator.model import manifest
-from orchestrator.nouns import Arch, ModuleSet
+from orchestrator.nouns import Arch, ArchName, ModuleSet
 
 T = TypeVar("T")
 
@@ -27,8 +29,32 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
+_DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 MISSING = "missing"  # what `problems` says of a key that is not there
-_ARCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+# What a bundle's file may ask of QEMU. Of machines what they consist of, none of the options that
+# name a file (dtb, dumpdtb, firmware, kernel, ...) or another object.
+_MACHINE = re.compile(
+    "[A-Za-z0-9._-]+(,(x-vof|cap-[a-z-]+|ic-mode|kvm-type|resize-hpt|max-cpu-compat|acpi|rtc|pi[ct]"
+    "|hpet|smm|vmport|i8042|usb|graphics|pcie|isa-serial|auto-kernel-cmdline|option-roms|ioapic2"
+    "|gic-version|highmem[a-z-]*|its|iommu|ras|mte|secure|virtualization|aia|aclint|aes-key-wrap"
+    "|dea-key-wrap|mem-merge|dump-guest-core)=[A-Za-z0-9.-]+)*"
+)
+_MOST = {"memory_mb": 4096, "cpus": 8, "time_scale": 20}
+_NUMBER_OR_SWITCH = "(on|off|auto|true|false|[0-9]*)"
+_OTHERS: Mapping[str, re.Pattern[str]] = {
+    "-global": re.compile(f"virtio-[a-z-]+\\.[a-z0-9_-]+={_NUMBER_OR_SWITCH}"),
+    "-device": re.compile(
+        f"virtio-(balloon|rng)(-[a-z]+)+(,[a-z][a-z0-9_-]*={_NUMBER_OR_SWITCH})*"
+    ),
+    "-prom-env": re.compile("[A-Za-z0-9_?-]+=[A-Za-z0-9_.-]*"),
+    "-rtc": re.compile("base=(utc|localtime)"),
+    "-vga": re.compile("none"),
+}
+_NOT_OTHERS = (
+    "a bundle is a stranger's: its file may give QEMU only what opens nothing of this host; if you "
+    "trust it, its reproduce.sh starts QEMU as it was started"
+)
 
 
 def data_dir(name: str) -> Path:
@@ -60,12 +86,23 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables, whatever is in them. Raises UsageError when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = files.read(path, files.TABLE).decode()
+        if any(line.count(".") > _DOTS for line in text.splitlines()):
+            raise UsageError(f"{path}: a line of it has more than {_DOTS} dots")
+        return tomllib.loads(text, parse_float=_number)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: its tables and lists lie too deep in one another") from None
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number to calculate with")
+    return number
 
 
 def check(data: object, type_: type[T], name: str) -> T:
@@ -111,6 +148,9 @@ def _words(error: Mapping[str, Any]) -> str:
             return "unknown key"
         case "missing" | "missing_argument":
             return MISSING
+        case "string_pattern_mismatch":
+            pattern = error["ctx"]["pattern"].removeprefix("^").removesuffix("$")
+            return f"must be {pattern} (a regular expression), not {error['input']!r}"
     message: str = error["msg"]
     return f"{message[:1].lower()}{message[1:]}, not {error['input']!r}"
 
@@ -138,6 +178,28 @@ def arch(spec: str) -> Arch:
     return _arch(arch_file(spec))
 
 
+def arch_of_others(path: Path) -> Arch:
+    """An architecture of a bundle, which anybody may have made, as the file in it tells.
+
+    What `nouns` says of an architecture's words holds for every file. A user's own (`--arch-file`)
+    is believed beyond that: it may give any option to QEMU. This one may give those of `_OTHERS`,
+    none of which opens a file, a socket or a device of the host. Raises UsageError.
+    """
+    found = _arch(path)
+    for key, most in _MOST.items():
+        if (asked := getattr(found, key)) > most:
+            raise UsageError(f"{path}: {key}: {asked}", f"at most {most} of a bundle's file")
+    if not _MACHINE.fullmatch(found.machine):
+        raise UsageError(f"{path}: machine: {found.machine!r}", _NOT_OTHERS)
+    words = iter(found.qemu_args)
+    for option in words:
+        values = _OTHERS.get(option)
+        value = next(words, "")
+        if values is None or not values.fullmatch(value):
+            raise UsageError(f"{path}: qemu_args: {option!r} {value!r}", _NOT_OTHERS)
+    return found
+
+
 def arch_file(spec: str) -> Path:
     """Where an architecture is described: one of ours by name, or a file given as a path, which
     has a "/" or ends in ".toml"; its name is the file's.
@@ -148,7 +210,7 @@ def arch_file(spec: str) -> Path:
         hint = f"a file is given as {spec}.toml\n" if Path(f"{spec}.toml").is_file() else ""
         return _named(spec, arch_files(), "architecture", hint)
     path = Path(spec).absolute()
-    if not _ARCH_NAME.fullmatch(path.stem) or path.suffix != ".toml":
+    if problems(path.stem, ArchName) or path.suffix != ".toml":
         raise UsageError(
             f"{spec}: no name of an architecture's file",
             hint="NAME.toml, with letters, digits, _ and - in NAME: it names results and kernels",
@@ -222,10 +284,15 @@ def is_place(name: str) -> bool:
     return "/" in name or name in (".", "..")
 
 
-def _module_set(path: Path) -> ModuleSet:
-    found = load_toml(path, ModuleSet, name=path.parent.name, directory=path.parent)
+def module_set_in(directory: Path, name: str) -> ModuleSet:
+    """The one that a directory holds, whatever that is called. Raises UsageError."""
+    found = load_toml(directory / "set.toml", ModuleSet, name=name, directory=directory)
     manifest.check(found)
     return found
+
+
+def _module_set(path: Path) -> ModuleSet:
+    return module_set_in(path.parent, path.parent.name)
 
 
 def _named(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:

@@ -12,9 +12,39 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 # --- architectures (orchestrator/arches/NAME.toml) ---------------------------------------------
+
+# The words of an architecture's file become arguments of make, QEMU, the compiler and a shell. What
+# `catalog` reads keeps to these, whoever wrote it: nothing is taken for an option, a variable of
+# make or two words, nothing names a file to QEMU or leads out of the build directory.
+ArchName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
+Word = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Prefix = Annotated[
+    str, Field(pattern="^((/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*$|^$")
+]
+_FILE = "[A-Za-z0-9_][A-Za-z0-9_.+-]*"
+Inside = Annotated[str, Field(pattern=f"^({_FILE}/)*{_FILE}$")]
+Emulator = Annotated[str, Field(pattern="^qemu-system-[a-z0-9_]+$")]
+Machine = Annotated[
+    str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*(,[a-z][a-z0-9._-]*=[A-Za-z0-9._-]+)*$")
+]
+Cpu = Annotated[
+    str,
+    Field(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*(,[+-]?[A-Za-z0-9._-]+(=[A-Za-z0-9._+-]+)?)*$"),
+]
+_DEVICE = "(-[a-z]+)+(,[a-z][a-z0-9_-]*=(on|off|auto|true|false|[0-9]*))*$"
+NetworkDevice = Annotated[str, Field(pattern=f"^virtio-net{_DEVICE}")]
+RngDevice = Annotated[str, Field(pattern=f"^virtio-rng{_DEVICE}")]
+SerialDevice = Annotated[str, Field(pattern=f"^virtio-serial{_DEVICE}")]
+Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$")]
+Printable = Annotated[str, Field(pattern="^[ -~]*$", max_length=1024)]
+Package = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9+.:-]*$")]
+RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]+$")]
+Hex = Annotated[str, Field(pattern="^[0-9a-fA-F]*$", max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +52,11 @@ class Behind:
     """What stands right behind a field, where apply_relocate_add() writes that as well: the bytes
     as hexadecimal digits, in the order in memory."""
 
-    before: str  # what it demands there
-    after: str  # what it puts there
-    where: int = 0  # only where all these bits of the field are set: of a call, not of a jump
+    before: Hex  # what it demands there
+    after: Hex  # what it puts there
+    where: Annotated[int, Field(ge=0, lt=1 << 64)] = (
+        0  # only where all these bits of the field are set: of a call, not of a jump
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +67,15 @@ class RelocationType:
     architecture and its `apply_relocate_add()` (arch/*/kernel/module*.c).
     """
 
-    name: str  # as binutils' readelf prints it
-    number: int  # ELF64_R_TYPE
-    bits: int  # field width in bits, a multiple of 8
-    mask: int = 0  # those bits of the field that hold the value, in one run; 0: all of them
-    shift: int = 0  # the stored value, where `mask` has it, is (target >> shift)
+    name: RelocationName  # as binutils' readelf prints it
+    number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
+    bits: Annotated[int, Field(ge=1, le=64)]  # field width in bits, a multiple of 8
+    mask: Annotated[int, Field(ge=0, lt=1 << 64)] = (
+        0  # those bits of the field that hold the value, in one run; 0: all of them
+    )
+    shift: Annotated[int, Field(ge=0, lt=64)] = (
+        0  # the stored value, where `mask` has it, is (target >> shift)
+    )
     pc_relative: bool = False  # the stored value is relative to the field's own address
     signed: bool = False  # sign-extend when decoding; pc-relative fields are always signed
     leads_to: Literal["symbol", "got", "plt"] = "symbol"  # symbol itself, GOT slot, or PLT stub
@@ -52,38 +88,42 @@ class Stub:
     """Where a PLT stub keeps the address it jumps to. A relocation type with leads_to="plt" may
     lead straight to the symbol or to such a stub inside the livepatch's own memory."""
 
-    address_offset: int  # bytes from the stub's start to the target address
-    size: int  # bytes of the whole stub
+    address_offset: Annotated[
+        int, Field(ge=0, lt=4096)
+    ]  # bytes from the stub's start to the target address
+    size: Annotated[int, Field(ge=0, le=4096)]  # bytes of the whole stub
 
 
 @dataclass(frozen=True, slots=True)
 class Arch:
     """Everything that differs between architectures. Loaded by `catalog` from TOML."""
 
-    name: str  # ours, and Debian's gnu triplet's cpu part: x86_64, s390x
-    kernel_arch: str  # make ARCH=
-    tuxmake_arch: str  # tuxmake --target-arch
-    cross_compile: str  # make CROSS_COMPILE=, "" where the host's own compiler serves
-    image_target: str  # make target of the bootable image
-    image_path: str  # that image, relative to the build directory
-    debian_arch: str  # for the guest's userland
-    elf_machine: int  # e_machine
+    name: ArchName  # ours, and Debian's gnu triplet's cpu part: x86_64, s390x
+    kernel_arch: Word  # make ARCH=
+    tuxmake_arch: Word  # tuxmake --target-arch
+    cross_compile: Prefix  # make CROSS_COMPILE=, "" where the host's own compiler serves
+    image_target: Word  # make target of the bootable image
+    image_path: Inside  # that image, relative to the build directory
+    debian_arch: Word  # for the guest's userland
+    elf_machine: Annotated[int, Field(ge=0, lt=1 << 16)]  # e_machine
     byte_order: Literal["little", "big"]
-    qemu: str  # QEMU system emulator's program name
-    machine: str  # -machine
-    cpu: str  # -cpu under TCG
-    cpu_kvm: str  # -cpu under KVM
-    kvm_host: str  # platform.machine() of a host on which KVM can serve
-    memory_mb: int
-    cpus: int
-    console: str  # kernel console= parameter
-    cmdline: str  # further kernel parameters
-    qemu_args: tuple[str, ...]  # further QEMU arguments
-    network_device: str  # -device name of the virtio network card
-    rng_device: str
-    serial_device: str  # -device name of the virtio serial bus
-    time_scale: float  # how much slower than native TCG is here; multiplies every guest deadline
-    packages: tuple[str, ...]  # Debian packages the host needs
+    qemu: Emulator  # QEMU system emulator's program name, looked for on PATH
+    machine: Machine  # -machine
+    cpu: Cpu  # -cpu under TCG
+    cpu_kvm: Cpu  # -cpu under KVM
+    kvm_host: Word  # platform.machine() of a host on which KVM can serve
+    memory_mb: Annotated[int, Field(ge=96, le=16384)]  # kernel and userland need some 80
+    cpus: Annotated[int, Field(ge=1, le=4096)]
+    console: Console  # kernel console= parameter
+    cmdline: Printable  # further kernel parameters
+    qemu_args: tuple[Printable, ...]  # further QEMU arguments
+    network_device: NetworkDevice  # -device name of the virtio network card
+    rng_device: RngDevice
+    serial_device: SerialDevice  # -device name of the virtio serial bus
+    time_scale: Annotated[
+        float, Field(ge=1, le=100)
+    ]  # how much slower than native TCG is here; multiplies every guest deadline
+    packages: tuple[Package, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
     by_default: bool = True  # whether a command takes it where none is named

@@ -137,7 +137,12 @@ def minimise(
     ] = 10,
     output: Annotated[
         Path | None,
-        typer.Option("-o", metavar="DIR", help="The bundle; default: RESULTS/findings/…"),
+        typer.Option(
+            "-o",
+            metavar="DIR",
+            help="The bundle: a new or empty directory, or a bundle, which is replaced. "
+            "[default: RESULTS/findings/…, beside what is there]",
+        ),
     ] = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -156,6 +161,11 @@ def replay(
         int, typer.Option("-n", min=1, metavar="N", help="So many times, each from a cold boot.")
     ] = 1,
 ) -> Exit:
-    """See a bundle's order fail again. Exit code 1 when it fails, 0 when it does not."""
+    """See a bundle's order fail again. Exit code 1 when it fails, 0 when it does not.
+
+    A bundle is code: its kernel is booted, in a guest without a network. Nothing but QEMU is
+    started, with arguments of ours. The bundle's own reproduce.sh is a script of whoever made it:
+    read it first.
+    """
     results = session.replay(bundle.read(place), times, functools.partial(print, flush=True))
     return bundle.exit_code(results)

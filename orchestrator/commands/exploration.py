@@ -22,7 +22,14 @@ from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Channel, Order
 from orchestrator.report import directory
-from orchestrator.report.explored import FINDINGS, SCHEMA, Document, ExploreDirectory, Walked
+from orchestrator.report.explored import (
+    DOCUMENT,
+    FINDINGS,
+    SCHEMA,
+    Document,
+    ExploreDirectory,
+    Walked,
+)
 from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Step
@@ -49,10 +56,13 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
 
 
 def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirectory]:
-    """An exploration that was interrupted, with everything as it was asked for."""
+    """An exploration that was interrupted, with everything as it was asked for: what stands in its
+    explore.json counts as a command line does. Raises UsageError."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
+    arches = tuple(map(head.run.arch_spec, head.run.options.get("arches", "").split()))
+    if not arches:
+        raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
@@ -75,9 +85,12 @@ def minimise(
 ) -> Way:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
-    Raises UsageError when there is no such case or it did not fail; HarnessError when it does not
-    fail any more.
+    place: where the bundle goes; None: among the results' findings, beside whatever is there.
+    Raises UsageError when there is no such case, it did not fail, or `place` is somebody else's;
+    HarnessError when it does not fail any more.
     """
+    if place is not None:
+        bundle.check(place)  # before it takes minutes
     run, found = directory.read(results)
     result = _failed(found, name)
     like = signature(result)
@@ -98,9 +111,11 @@ def minimise(
             )
         reporter.say(f"booting it {tries} times")
         way = Way(short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries)
-    bundled = place or results / FINDINGS / name.replace("/", "-")
-    bundle.write(bundled.absolute(), bench, short, (way.repeated, way.tries))
-    return replace(way, bundle=str(bundled))
+    if place is None:
+        called = bundle.name(result.arch, case.module_set, case.name)
+        place = bundle.place(results / FINDINGS, called)
+    bundle.write(place, bench, short, (way.repeated, way.tries))
+    return replace(way, bundle=str(place))
 
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
@@ -201,7 +216,7 @@ class _Scribe:
         self._reporter.say(
             f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
         )
-        place = self._writer.bundle(f"{ground.bench.arch.name}-{ground.name}")
+        place = self._writer.bundle(bundle.name(ground.bench.arch.name, ground.name))
         bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
         return replace(way, bundle=str(place.relative_to(self._writer.path)))
 

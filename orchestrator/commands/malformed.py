@@ -105,8 +105,9 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
         told = writer.add(result)
         reporter.result(told, len(writer.results), writer.run.planned)
         if told.status is Status.FAIL and told.first_failure() is not None:
-            name = f"{told.arch}-{told.case.module_set}-{told.case.name}".replace("/", "-")
-            bundle.write(writer.path / FINDINGS / name, benches[told.arch], told, (0, 0))
+            name = bundle.name(told.arch, told.case.module_set, told.case.name)
+            place = bundle.place(writer.path / FINDINGS, name)
+            bundle.write(place, benches[told.arch], told, (0, 0))
 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))

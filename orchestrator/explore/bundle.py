@@ -10,81 +10,54 @@
            id_ed25519  known_hosts              keys of this bundle's guest and of no other
            console.log  dmesg  qemu-command     from the boot in which it was seen
 
-`replay` takes keys of its own for each boot, as ever; those here are for reproduce.sh.
+`replay` takes keys of its own for each boot, as ever; those here are for reproduce.sh. A bundle is
+code: `replay` boots its kernel, in a guest without a network, and starts nothing else of it;
+reproduce.sh is a script of whoever made it.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import re
 import shlex
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
-
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import catalog
 from orchestrator.build import image, modules, prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore import reproducer
+from orchestrator.explore import record, reproducer
+from orchestrator.explore.record import (
+    CONFIG,
+    FORMAT,
+    HINT,
+    KERNEL,
+    MODULES,
+    OVERLAY,
+    RECORD,
+    SET,
+    SET_FILE,
+    SYSTEM_MAP,
+    USERLAND,
+    KernelRecord,
+    Record,
+)
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
-from orchestrator.model.findings import Signature, signature
-from orchestrator.nouns import BuiltSet, Case, Kernel, ModuleSet
+from orchestrator.model.findings import signature
+from orchestrator.nouns import BuiltSet, Case, Kernel
+from orchestrator.quoting import lines, one_line
 from orchestrator.run.observe import module_path
-from orchestrator.verdicts import CaseResult, Check, Status
+from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import ssh
 
-FORMAT: Literal[1] = 1
-RECORD = "bundle.json"
-KERNEL, SYSTEM_MAP, CONFIG = "kernel", "System.map", "config"
-USERLAND, OVERLAY = "userland.cpio.gz", "overlay.cpio"
-MODULES, SET = "modules", "set"
 KEY, KNOWN_HOSTS = "id_ed25519", "known_hosts"
 PRIVATE = 0o600
-HINT = "get it again from where it was made; what was changed on purpose needs its sha256 changed"
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True, slots=True)
-class KernelRecord:
-    """The kernel, without its places on the machine that built it."""
-
-    key: str
-    source: str
-    source_version: str
-    series: tuple[str, ...]
-    release: str
-    version: tuple[int, int]
-    compiler: str
-    capabilities: tuple[str, ...]
-
-
-@with_config(ConfigDict(extra="forbid"))
-@dataclass(frozen=True, slots=True)
-class Record:
-    """bundle.json"""
-
-    format: Literal[1]
-    arch: str
-    kernel: KernelRecord
-    name: str  # of the case
-    module_set: str
-    order: str  # in notation
-    why: str
-    failed_event: int  # index from 0
-    signature: Signature
-    first: Check  # the first check that failed
-    failed: tuple[Check, ...]  # all that failed after the same event
-    known_issue: str  # id in known-issues.toml, or empty
-    repeated: int  # of `tries` cold boots, how many failed alike
-    tries: int
-    qemu_version: str
-    qemu_argv: tuple[str, ...]
-    files: Mapping[str, str]  # relative path -> sha256, of every other file
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+_NAME_LENGTH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,20 +81,22 @@ class Bundle:
     def heading(self) -> str:
         """What is to be seen again, for a terminal."""
         kernel, record = self.bench.kernel, self.record
-        return (
+        return lines(
             f"kernel    {record.arch}, Linux {kernel.release}, {kernel.source} "
             f"{kernel.source_version}, series {' '.join(kernel.series) or 'none'}\n"
-            f"order     {record.order}\n"
-            f"recorded  {record.signature} ({record.repeated} of {record.tries} cold boots)"
+            f"order     {one_line(record.order)}\n"
+            f"recorded  {one_line(str(record.signature))} "
+            f"({record.repeated} of {record.tries} cold boots)"
         )
 
     def compared(self, result: CaseResult) -> str:
         """One line about a replay."""
+        why = one_line(result.reason)
         if self.shown_by(result):
-            return f"REPRODUCED  {result.reason}"
+            return f"REPRODUCED  {why}"
         if result.status is Status.FAIL:
-            return f"FAILS OTHERWISE  {result.reason}"
-        return f"{result.status}  {result.reason or 'every check is good'}"
+            return f"FAILS OTHERWISE  {why}"
+        return f"{result.status}  {why or 'every check is good'}"
 
 
 def exit_code(results: Sequence[CaseResult]) -> Exit:
@@ -132,66 +107,107 @@ def exit_code(results: Sequence[CaseResult]) -> Exit:
     return Exit.HARNESS if Status.ERROR in statuses else Exit.GOOD
 
 
-_RECORD = TypeAdapter(Record)
-
-
 # --- writing -------------------------------------------------------------------------------------
+
+
+def name(arch: str, module_set: str, *more: str) -> str:
+    """What a bundle is called; a module set that was given as a path by its last part."""
+    words = (arch, Path(module_set).name, *more)
+    safe = _UNSAFE.sub("_", "-".join(word for word in words if word))
+    return safe[:_NAME_LENGTH].strip("._") or "bundle"
+
+
+def place(findings: Path, wanted: str) -> Path:
+    """Where a bundle of that name can be written: NAME, else NAME-2, ...: nothing is lost there."""
+    found, number = findings / wanted, 1
+    while not _free(found):
+        number += 1
+        found = findings / f"{wanted}-{number}"
+    return found
+
+
+def check(place: Path) -> Path:
+    """A place that a user named, links followed, when a bundle can be written there; it is, or
+    becomes, a directory of ours. Raises UsageError when something would be lost."""
+    try:
+        real = place.resolve()
+    except (OSError, RuntimeError) as trouble:  # links that lead to one another
+        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from trouble
+    for above in real.parents:
+        if above.exists() and not above.is_dir():
+            raise UsageError(f"{above} is no directory", "choose another place with -o DIR")
+    if not _free(real):
+        raise UsageError(
+            f"{place} is not empty, and no bundle that is as klp-e2e wrote it",
+            hint="choose another place with -o DIR, or move what is there out of the way",
+        )
+    if Path.cwd().is_relative_to(real):
+        raise UsageError(
+            f"{place} holds the working directory, which would be replaced",
+            hint="give the bundle a name: -o DIR",
+        )
+    return real
+
+
+def _free(place: Path) -> bool:
+    """Nothing, an empty directory, or a bundle of ours that nobody has added to or changed."""
+    if not os.path.lexists(place):
+        return True
+    if place.is_symlink() or not place.is_dir():
+        return False
+    return not any(place.iterdir()) or record.as_written(place)
 
 
 def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int]) -> None:
     """Make the bundle of a case that failed.
 
     tries: (how many of the cold boots failed alike, how many cold boots). The directory appears
-    whole or not at all; one that is there is replaced. Raises HarnessError when nothing failed, or
-    when it cannot be written.
+    whole or not at all; a bundle of ours that is as we wrote it is replaced. Raises UsageError when
+    anything else is there; HarnessError when nothing failed, or when it cannot be written.
     """
-    place = place.absolute()
+    place = check(place)
     built = bench.sets[result.case.module_set]
     version = prepare.qemu_version(bench.arch)
     story = reproducer.Story(result, bench.arch, bench.kernel, built, tries, version, place.name)
     index, step, first = story.failure
-    partial = place.with_name(f".{place.name}.partial")
-    with workdir.disk_errors(f"the bundle {place} cannot be written"):
-        ours.scrap(partial)
-        partial.mkdir(parents=True)
-        try:
-            _fill(partial, bench, built)
-            texts = {
-                "README.md": reproducer.readme(story),
-                "reproduce.sh": reproducer.script(story),
-                "console.log": result.console,
-                "dmesg": result.dmesg,
-                "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
-            }
-            for name, text in texts.items():
-                (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
-            (partial / "reproduce.sh").chmod(0o755)
-            like = signature(result)
-            assert like is not None  # story.failure
-            record = Record(
-                format=FORMAT,
-                arch=bench.arch.name,
-                kernel=_kernel_record(bench.kernel),
-                name=result.case.name,
-                module_set=built.set.name,
-                order=orders.format(result.case.order),
-                why=result.case.why,
-                failed_event=index,
-                signature=like,
-                first=first,
-                failed=tuple(check for check in step.checks if not check.good),
-                known_issue=result.known_issue,
-                repeated=tries[0],
-                tries=tries[1],
-                qemu_version=version,
-                qemu_argv=result.qemu_argv,
-                files=digests(partial),
-            )
-            (partial / RECORD).write_bytes(_RECORD.dump_json(record, indent=2) + b"\n")
-            ours.scrap(place)
-            partial.rename(place)
-        finally:
-            ours.scrap(partial)
+    like = signature(result)
+    assert like is not None  # story.failure
+    with (
+        workdir.disk_errors(f"the bundle {place} cannot be written"),
+        ours.appearing(place, ours.Kind.BUNDLE) as partial,
+    ):
+        _fill(partial, bench, built)
+        texts = {
+            "README.md": reproducer.readme(story),
+            "reproduce.sh": reproducer.script(story),
+            "console.log": result.console,
+            "dmesg": result.dmesg,
+            "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
+        }
+        for name, text in texts.items():
+            (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        (partial / "reproduce.sh").chmod(0o755)
+        told = Record(
+            format=FORMAT,
+            arch=bench.arch.name,
+            kernel=_kernel_record(bench.kernel),
+            name=one_line(result.case.name),
+            module_set=built.set.name,
+            order=orders.format(result.case.order),
+            why=one_line(result.case.why),
+            failed_event=index,
+            signature=like,
+            first=first,
+            failed=tuple(check for check in step.checks if not check.good),
+            known_issue=result.known_issue,
+            repeated=tries[0],
+            tries=tries[1],
+            qemu_version=one_line(version),
+            qemu_argv=result.qemu_argv,
+            files=record.digests(partial),
+        )
+        (partial / RECORD).write_bytes(record.text(told))
+        check(place)  # it took a while
 
 
 def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
@@ -207,7 +223,7 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
     (into / USERLAND).write_bytes(image.stack(bench.userland.read_bytes(), b""))
     if bench.arch.file:
         shutil.copyfile(bench.arch.file, into / _arch_file(bench.arch.name))
-    shutil.copytree(built.set.directory, into / SET)
+    _copy_set(built.set.directory, into / SET)
     (into / MODULES).mkdir()
     keys = ssh.new_keys()
     files = keys.files()
@@ -224,6 +240,16 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
         (into / name).write_bytes(content)
 
 
+def _copy_set(directory: Path, into: Path) -> None:
+    """What a set is built from: ordinary files, nothing hidden, no names that nobody can type."""
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not hidden and one_line(str(inside)) == str(inside):
+            (into / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, into / inside)
+
+
 def _arch_file(arch: str) -> str:
     """What the description of an architecture that is none of ours is called in a bundle."""
     return f"{arch}.toml"
@@ -232,90 +258,43 @@ def _arch_file(arch: str) -> str:
 def _kernel_record(kernel: Kernel) -> KernelRecord:
     return KernelRecord(
         key=kernel.key,
-        source=kernel.source,
-        source_version=kernel.source_version,
-        series=kernel.series,
-        release=kernel.release,
+        source=one_line(kernel.source),
+        source_version=one_line(kernel.source_version),
+        series=tuple(map(one_line, kernel.series)),
+        release=one_line(kernel.release),
         version=kernel.version,
-        compiler=kernel.compiler,
+        compiler=one_line(kernel.compiler),
         capabilities=tuple(sorted(kernel.capabilities)),
     )
-
-
-def digests(directory: Path) -> dict[str, str]:
-    """sha256 of every file by its relative path, without bundle.json."""
-    return {
-        str(path.relative_to(directory)): workdir.file_digest(path)
-        for path in sorted(directory.rglob("*"))
-        if path.is_file() and path != directory / RECORD
-    }
 
 
 # --- reading -------------------------------------------------------------------------------------
 
 
 def read(place: Path) -> Bundle:
-    """Raises UsageError for what is no bundle, of another format, damaged or of an unknown
-    architecture."""
+    """Raises UsageError for what is no bundle, of another format, damaged, of an unknown
+    architecture, or of one that asks QEMU for more than a stranger may (`catalog.arch_of_others`).
+    """
     place = place.absolute()
-    record = load(place)
-    _check_digests(place, record)
-    own = _arch_file(record.arch)
-    arch = catalog.arch(str(place / own) if own in record.files else record.arch)
-    module_set = catalog.load_toml(
-        place / SET / "set.toml", ModuleSet, name=record.module_set, directory=place / SET
-    )
-    order = orders.parse(record.order, module_set)
+    told = record.load(place)
+    record.check_files(place, told, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
+    own = _arch_file(told.arch)
+    arch = catalog.arch_of_others(place / own) if own in told.files else catalog.arch(told.arch)
+    module_set = catalog.module_set_in(place / SET, told.module_set)
+    for spec in module_set.modules:
+        if f"{MODULES}/{spec.name}.ko" not in told.files:
+            wrong = f"{place / RECORD} is damaged: it does not list {MODULES}/{spec.name}.ko"
+            raise UsageError(wrong, hint=HINT)
+    order = orders.parse(told.order, module_set)
     built = modules.read(module_set, place / MODULES, arch)
     bench = Bench(
         arch=arch,
-        kernel=_kernel(record, place),
+        kernel=_kernel(told, place),
         sets={module_set.name: built},
         userland=place / USERLAND,
         known_issues=(),  # that it is known makes it no less wrong
     )
-    return Bundle(bench, Case(record.name, module_set.name, order, record.why), record)
-
-
-def load(place: Path) -> Record:
-    """bundle.json alone. Raises UsageError."""
-    file = place / RECORD
-    try:
-        text = file.read_text(encoding="utf-8")
-        head = json.loads(text)
-    except OSError as trouble:
-        raise UsageError(
-            f"{place} is no bundle: {RECORD}: {trouble.strerror}",
-            hint="give the directory that holds reproduce.sh",
-        ) from trouble
-    except ValueError as trouble:
-        raise UsageError(f"{file} is damaged: {trouble}", hint=HINT) from trouble
-    found = head.get("format") if isinstance(head, dict) else None
-    if found != FORMAT:
-        raise UsageError(
-            f"{place} is a bundle of format {found!r}, this klp-e2e reads {FORMAT}",
-            hint="its reproduce.sh runs without klp-e2e; or take the klp-e2e that wrote it",
-        )
-    try:
-        return _RECORD.validate_json(text)
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"{file} is damaged at {where}: {first['msg']}", hint=HINT) from trouble
-
-
-def _check_digests(place: Path, record: Record) -> None:
-    for name in (KERNEL, SYSTEM_MAP, USERLAND, f"{SET}/set.toml"):
-        if name not in record.files:
-            raise UsageError(f"{place / RECORD} is damaged: it does not list {name}", hint=HINT)
-    for name, digest in record.files.items():
-        path = place / name
-        if not path.is_file():
-            raise UsageError(f"the bundle {place} is damaged: {name} is missing", hint=HINT)
-        if workdir.file_digest(path) != digest:
-            raise UsageError(
-                f"the bundle {place} is damaged: {name} is not what was written", hint=HINT
-            )
+    return Bundle(bench, Case(told.name, module_set.name, order, told.why), told)
 
 
 def _kernel(record: Record, place: Path) -> Kernel:

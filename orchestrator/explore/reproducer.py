@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import jinja2
 
+from orchestrator import quoting
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
 from orchestrator.model.judge import ALLOWED_TAINT, SHOWN_ANSWERS
@@ -39,6 +40,7 @@ from orchestrator.vm import agent
 
 HOST_ALIAS = "klp-e2e-guest"  # the guest's name in known_hosts, whatever its port
 CONSOLE_LINES = 12  # shown in the README
+MOST_SHOWN = 500  # characters of a line of them
 
 _TEMPLATES = jinja2.Environment(
     loader=jinja2.PackageLoader("orchestrator"),
@@ -48,7 +50,15 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-_TEMPLATES.filters["q"] = shlex.quote
+# What others have named or said goes through one of these: see `quoting`.
+_TEMPLATES.filters |= {
+    "q": quoting.shell,
+    "exactly": shlex.quote,  # what something is compared with, and is not shown
+    "line": quoting.one_line,
+    "lines": quoting.lines,
+    "md": quoting.markdown,
+    "code": quoting.code,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +141,14 @@ def readme(story: Story) -> str:
         tries=tries,
         first=first,
         others=checks,
-        said=[line.rstrip() for line in result.console.splitlines()[-CONSOLE_LINES:]],
+        said=[line.rstrip()[:MOST_SHOWN] for line in result.console.splitlines()[-CONSOLE_LINES:]],
         kernel=story.kernel,
         arch=story.arch.name,
         program=story.arch.qemu,
         qemu_version=story.qemu_version,
         accel=_accel(result.qemu_argv).upper(),
         cmdline=_value(result.qemu_argv, "-append"),
-        place=shlex.quote(story.place),
+        place=quoting.one_line(shlex.quote(story.place)),
         hints=_hints(story, first),
     )
 
@@ -235,15 +245,15 @@ def _told_plain(module_set: ModuleSet, event: Plain) -> str:
     match event:
         case Load(module, parameters):
             words = " ".join(f"{name}={value}" for name, value in parameters)
-            given = f" with `{words}`" if words else ""
-            return f"load `{module}`{given} ({_what(module_set, module)})"
+            given = f" with {quoting.code(words)}" if words else ""
+            return f"load `{module}`{given} ({quoting.markdown(_what(module_set, module))})"
         case Unload(module):
             return f"unload `{module}`"
         case SetEnabled(module, enabled):
             doing = "enable" if enabled else "disable"
             return f"{doing} it: write {int(enabled)} to /sys/kernel/livepatch/{module}/enabled"
         case SetParameter(module, parameter, value):
-            return f"write `{value}` to /sys/module/{module}/parameters/{parameter}"
+            return f"write {quoting.code(value)} to /sys/module/{module}/parameters/{parameter}"
 
 
 def _what(module_set: ModuleSet, name: str) -> str:
@@ -278,13 +288,15 @@ def _story(story: Story) -> str:
     """What happened, in one sentence."""
     index, step, first = story.failure
     before = " ".join(orders.format_event(e) for e in story.result.case.order.events[:index])
-    after = f"After `{before}` the event `{step.event}`" if before else f"The event `{step.event}`"
+    event = quoting.code(step.event)
+    after = f"After {quoting.code(before)} the event {event}" if before else f"The event {event}"
+    seen, expected, subject = map(quoting.markdown, (first.seen, first.expected, first.subject))
     what = {
-        CheckKind.ANSWER: f"is answered with {first.seen} instead of {first.expected}",
+        CheckKind.ANSWER: f"is answered with {seen} instead of {expected}",
         CheckKind.RELOCATION: "leaves a deferred relocation of a livepatch wrong",
         CheckKind.VALUE: "leaves a patched function that reads or does what is wrong",
         CheckKind.SYSFS: "leaves livepatch or the module loader in another state than it should",
-        CheckKind.HEALTH: f"does harm to the kernel ({first.subject}: {first.seen})",
+        CheckKind.HEALTH: f"does harm to the kernel ({subject}: {seen})",
     }
     return f"{after} {what[first.kind]}."
 
@@ -300,7 +312,8 @@ def _hints(story: Story, first: Check) -> list[str]:
                 f"(`{_arch_directory(story.arch)}/kernel/module*.c`)"
             )
             if len(words) == 4:
-                hints.append(f"`objdump -dr modules/{words[0]}.ko` at `{words[1]}`")
+                command = quoting.code(f"objdump -dr modules/{words[0]}.ko")
+                hints.append(f"{command} at {quoting.code(words[1])}")
         case CheckKind.ANSWER:
             hints.append(
                 "the console's lines above: livepatch and the module loader say why they refuse "

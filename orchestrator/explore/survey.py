@@ -11,6 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from orchestrator.build.prepare import Bench
 from orchestrator.explore import triage
@@ -41,14 +44,18 @@ class Wanted:
     """What is to be explored, and for how long."""
 
     strategy: Strategy = Strategy.EXHAUSTIVE
-    depth: int | None = None  # None: until the budget is used up, or the strategy's own
-    budget: float | None = None  # seconds for all sets together
-    orders: int = 100  # random walks, where no budget bounds them
+    depth: Annotated[int, Field(ge=1)] | None = (
+        None  # None: until the budget is used up, or the strategy's own
+    )
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
+        None  # seconds for all sets together
+    )
+    orders: Annotated[int, Field(ge=1)] = 100  # random walks, where no budget bounds them
     seed: int = 1
     choice: Choice = field(default_factory=Choice)
     merge: bool = True  # see `walk`
-    confirm: int = 10  # cold boots of each way of a finding
-    guests: int = 1  # of each architecture
+    confirm: Annotated[int, Field(ge=0)] = 10  # cold boots of each way of a finding
+    guests: Annotated[int, Field(ge=1, le=1024)] = 1  # of each architecture
 
 
 @dataclass(slots=True)

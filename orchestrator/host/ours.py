@@ -10,8 +10,10 @@ A file is replaced by a new one of a name that nobody else can have had.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import secrets
 import shutil
 import stat
 import tempfile
@@ -26,6 +28,7 @@ MARK = ".klp-e2e"
 PARTIAL = ".partial"
 _MARK_BYTES = 4096  # at most, of a mark that is read
 _TRIES, _TRY_SECONDS = 20, 0.02
+_OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY)
 
 
 class Kind(StrEnum):
@@ -218,3 +221,44 @@ def aside(path: Path, word: str, sides: Sequence[str] = ()) -> Path:
         with contextlib.suppress(FileNotFoundError):
             Path(f"{path}{side}").replace(f"{name}{side}")
     return Path(name)
+
+
+@contextlib.contextmanager
+def appearing(place: Path, kind: Kind) -> Iterator[Path]:
+    """A new directory of ours to fill, beside `place`, that takes its place when the block ends
+    well: whole or not at all.
+
+    What stands at `place` may be nothing, an empty directory, or one that is marked with this kind,
+    which goes: that it holds nothing else is for the caller to know. Raises NotOurs, OSError.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial, before = (
+        place.with_name(f".{place.name[:100]}.{secrets.token_hex(8)}{suffix}")
+        for suffix in (PARTIAL, ".before")
+    )
+    partial.mkdir()
+    try:
+        mark(partial, kind)
+        yield partial
+        if place.is_dir():
+            partial.chmod(stat.S_IMODE(place.stat().st_mode))  # it may have been made private
+        if not marked(place, kind):
+            try:
+                partial.rename(place)  # onto nothing, or an empty directory: the kernel sees to it
+            except OSError as trouble:
+                if trouble.errno not in _OCCUPIED:
+                    raise
+                raise NotOurs(
+                    f"{place} is no {kind} of klp-e2e, and is not replaced: {trouble.strerror}",
+                    hint="choose another place, or move it out of the way",
+                ) from trouble
+            return
+        place.rename(before)
+        try:
+            partial.rename(place)
+        except BaseException:
+            before.rename(place)
+            raise
+        remove(before, before)
+    finally:
+        scrap(partial)

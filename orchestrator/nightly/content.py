@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 from orchestrator.announce import files as announcements
 from orchestrator.commands import bisection, malformed
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle
+from orchestrator.explore import record
 from orchestrator.history import files
 from orchestrator.host import ours
 from orchestrator.nightly import inputs
@@ -123,7 +123,7 @@ def _in_results(place: Path, log: Known, cases: Collection[Path] = ()) -> Iterat
     results.json above them lists; a copy that somebody has made of one is in none."""
     paths = sorted(place.iterdir())
     names = {path.name for path in paths}
-    if bundle.RECORD in names:
+    if record.RECORD in names:
         yield from _in_bundle(place)
         return
     if directory.RESULTS in names:
@@ -141,10 +141,10 @@ def _in_results(place: Path, log: Known, cases: Collection[Path] = ()) -> Iterat
 
 def _in_bundle(place: Path) -> Iterator[Path]:
     try:
-        listed = directory.load(place / bundle.RECORD, _BUNDLE, "klp-e2e explore").files
+        listed = directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore").files
     except UsageError:
         listed = {}
-    own = {place / name for name in (*listed, bundle.RECORD, ours.MARK)}
+    own = {place / name for name in (*listed, record.RECORD, ours.MARK)}
     yield from _all_but(place, own.__contains__)
 
 

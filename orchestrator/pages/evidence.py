@@ -14,7 +14,7 @@ from pydantic import TypeAdapter
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle
+from orchestrator.explore import record
 from orchestrator.history.nights import Row
 from orchestrator.model import malformations, orders
 from orchestrator.pages import lanes, logs
@@ -41,7 +41,7 @@ class _Head:
 
 _HEAD = TypeAdapter(_Head)
 _CASE = TypeAdapter(CaseRecord)
-_BUNDLE = TypeAdapter(bundle.Record)
+_BUNDLE = TypeAdapter(record.Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,8 +117,8 @@ class Archive:
         return place if name and inside else None
 
     def _told(self, place: Path, files: tuple[str, ...]) -> _Told | None:
-        if bundle.RECORD in files:
-            return _of_bundle(directory.load(place / bundle.RECORD, _BUNDLE, "klp-e2e explore"))
+        if record.RECORD in files:
+            return _of_bundle(directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
         if RESULT not in files:
             return None
         case = directory.load(place / RESULT, _CASE, "klp-e2e run")
@@ -154,18 +154,20 @@ class Archive:
         return lanes.time_line(module_set, order, told.capabilities, told.steps)
 
 
-def _of_bundle(record: bundle.Record) -> _Told:
+def _of_bundle(told: record.Record) -> _Told:
     """What failed, and that the events before it did not."""
-    events = [orders.format_event(e) for e in orders.parse(record.order).events]
-    good = [Step(event, (), 0.0, 0.0, 0) for event in events[: record.failed_event]]
-    wrong = Step(events[record.failed_event], record.failed, 0.0, 0.0, 0)
+    events = [orders.format_event(e) for e in orders.parse(told.order).events]
+    if told.failed_event >= len(events):
+        raise UsageError(f"its order has no event {told.failed_event + 1}")
+    good = [Step(event, (), 0.0, 0.0, 0) for event in events[: told.failed_event]]
+    wrong = Step(events[told.failed_event], told.failed, 0.0, 0.0, 0)
     return _Told(
-        module_set=record.module_set,
-        order=record.order,
+        module_set=told.module_set,
+        order=told.order,
         steps=(*good, wrong),
-        known_issue=record.known_issue,
+        known_issue=told.known_issue,
         cold=True,
-        capabilities=frozenset(record.kernel.capabilities),
+        capabilities=frozenset(told.kernel.capabilities),
     )
 
 

@@ -12,15 +12,16 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Annotated, Literal, TextIO
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from orchestrator.explore import explore
+from orchestrator.errors import UsageError
+from orchestrator.explore.record import Count, RelativePath
 from orchestrator.explore.survey import Ground, Tally, Wanted
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Signature, Way
-from orchestrator.nouns import Channel
+from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import directory
 from orchestrator.report.directory import prepare, told, write
 from orchestrator.report.json import CaseRecord, as_result, record
@@ -39,20 +40,20 @@ class WayRecord:
     hits: int
     repeated: int
     tries: int
-    bundle: str
+    bundle: RelativePath | Literal[""]  # from the exploration's directory; "": it has none
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
     signature: Signature
-    ways: tuple[WayRecord, ...]
+    ways: Annotated[tuple[WayRecord, ...], Field(min_length=1)]
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
 class GroundRecord:
-    arch: str
+    arch: ArchName
     module_set: str
     tally: Tally
     findings: tuple[FindingRecord, ...]
@@ -79,13 +80,9 @@ class Walked:
     set: str
     order: str
     good: bool
-    relocations: int = 0  # read back after it, where it is good
-    beyond: int = 0  # events behind it that nobody can verify, where it is not
+    relocations: Count = 0  # read back after it, where it is good
+    beyond: Count = 0  # events behind it that nobody can verify, where it is not
     seconds: float = 0.0  # of a guest, getting there included
-
-    @property
-    def path(self) -> explore.Path:
-        return orders.parse(self.order).events
 
 
 _DOCUMENT = TypeAdapter(Document)
@@ -155,22 +152,27 @@ class ExploreDirectory:
             ground = by_name.get((line.arch, line.set))
             if ground is None:
                 continue
+            try:
+                path = orders.parse(line.order, ground.bench.sets[ground.name].set).events
+            except UsageError:
+                continue  # no order of this set: it counts for nothing
             if line.good:
-                ground.verified(line.path, line.relocations)
+                ground.verified(path, line.relocations)
             else:
-                ground.failed(line.path, line.beyond)
+                ground.failed(path, line.beyond)
 
 
 def journal(path: Path) -> Iterator[Walked]:
     """What was walked, as far as it was written down."""
     file = path / JOURNAL
-    if not file.exists():
+    if not file.is_file():
         return
-    for text in file.read_text(encoding="utf-8").splitlines():
-        try:
-            yield _WALKED.validate_json(text)
-        except ValidationError:
-            continue  # cut short when the exploration was killed: that order is walked again
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        for text in lines:
+            try:
+                yield _WALKED.validate_json(text)
+            except ValidationError:
+                continue  # cut short when the exploration was killed: that order is walked again
 
 
 def load(path: Path) -> Document:

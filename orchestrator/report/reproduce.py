@@ -6,6 +6,7 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.model import malformations, orders
+from orchestrator.quoting import one_line
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run
 
@@ -41,12 +42,13 @@ def script(run: Run, result: CaseResult) -> str:
     """
     program = shlex.quote(run.command[0] if run.command else "klp-e2e")
     order = orders.format(result.case.order)
-    told = "".join(f"# {text}\n" for text in (*result.reason.splitlines(), *order.splitlines()))
+    about = f"{result.status} on {result.arch}: {result.case.name}"
+    told = (one_line(about), *map(one_line, (*result.reason.splitlines(), *order.splitlines())))
+    comment = "".join(f"# {text}\n" for text in told)
     return (
         "#!/bin/sh\n"
-        f"# {result.status} on {result.arch}: {result.case.name}\n"
-        f"{told}"
+        f"{comment}"
         "set -eu\n"
-        f"program=${{KLP_E2E:-$(command -v klp-e2e || echo {program})}}\n"
+        f"program=${{KLP_E2E:-$(command -v klp-e2e || printf %s {program})}}\n"
         f'exec "$program" {shlex.join(words(run, result))} "$@"\n'
     )

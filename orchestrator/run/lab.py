@@ -102,7 +102,9 @@ def _vmlinux_symbols(bench: Bench, guest: Guest) -> Mapping[str, tuple[int, ...]
         for rela in module.klp_relocations
         if rela.symbol.object == VMLINUX
     }
-    linked = parse_system_map(bench.kernel.system_map.read_text(), wanted | {ANCHOR})
+    linked = parse_system_map(
+        bench.kernel.system_map.read_text(errors="replace"), wanted | {ANCHOR}
+    )
     here = guest.symbol([ANCHOR], deadline(bench.arch, BOOT_SECONDS))
     if ANCHOR not in here or ANCHOR not in linked:
         raise HarnessError(f"{ANCHOR} is missing from the guest's kallsyms or from System.map")
@@ -113,10 +115,17 @@ def _vmlinux_symbols(bench: Bench, guest: Guest) -> Mapping[str, tuple[int, ...]
 
 
 def parse_system_map(text: str, names: set[str]) -> dict[str, tuple[int, ...]]:
-    """name -> its addresses, in address order, which is that of kallsyms (scripts/kallsyms.c)."""
-    found: dict[str, tuple[int, ...]] = {}
-    for line in text.splitlines():
-        address, _, name = line.split(maxsplit=2)
-        if name in names:
-            found[name] = (*found.get(name, ()), int(address, 16))
-    return found
+    """name -> its addresses, in address order, which is that of kallsyms (scripts/kallsyms.c).
+
+    Raises HarnessError for a line that has none.
+    """
+    found: dict[str, list[int]] = {}
+    for number, line in enumerate(text.split("\n"), start=1):
+        address, _, name = (*line.split(maxsplit=2), "", "", "")[:3]
+        if name not in names:
+            continue
+        try:
+            found.setdefault(name, []).append(int(address, 16))
+        except ValueError:
+            raise HarnessError(f"System.map is damaged in line {number}") from None
+    return {name: tuple(addresses) for name, addresses in found.items()}

@@ -7,13 +7,18 @@ Answers are parsed strictly: one that is not as agreed is HarnessError.
 from __future__ import annotations
 
 import json
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from orchestrator.errors import HarnessError
 
 VERSION = 2  # of the protocol
+
+# Names go into titles, paths and scripts of ours: what is no module's name is no answer.
+ModuleName = Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
+FunctionName = Annotated[str, Field(pattern="^[!-.0-~]{1,520}$")]  # NAME,sympos: no blank, no "/"
+Word = Annotated[str, Field(pattern="^[!-~]*$", max_length=10_000)]
 
 
 class Answer(BaseModel):
@@ -40,7 +45,7 @@ class Raced(Answer):
 class Patch(Answer):
     enabled: int
     transition: int
-    objects: dict[str, tuple[int, list[str]]]
+    objects: dict[ModuleName, tuple[int, list[FunctionName]]]
 
 
 class File(Answer):
@@ -50,8 +55,8 @@ class File(Answer):
 
 class Observed(Answer):
     taint: int
-    modules: list[tuple[str, int, int, str, str]]
-    patches: dict[str, Patch]
+    modules: list[tuple[ModuleName, int, int, Word, Word]]
+    patches: dict[ModuleName, Patch]
     sections: dict[str, dict[str, str]]
     files: dict[str, File]
 

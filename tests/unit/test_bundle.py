@@ -5,30 +5,36 @@ and judges by what failed. Nothing is booted."""
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import shlex
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-from elf_samples import livepatch, target
+from bundle_samples import (
+    ANSWER,
+    ARCH,
+    CRASH,
+    ORDER,
+    RUN,
+    SUCCESS,
+    VALUE,
+    a_bench,
+    a_result,
+    change,
+)
 
 from orchestrator import catalog
-from orchestrator.build import image, modules, prepare
+from orchestrator.build import image, prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import session
-from orchestrator.elf import klp
-from orchestrator.elf.relocation import table
-from orchestrator.elf.writer import write
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.explore import bundle, reproducer
 from orchestrator.host import tools
 from orchestrator.model import judge, orders
 from orchestrator.model.findings import signature
-from orchestrator.nouns import Arch, Case, Kernel, KlpSymbol, ModuleSet
+from orchestrator.nouns import Arch
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
@@ -43,89 +49,11 @@ from orchestrator.verdicts import (
 )
 from orchestrator.vm.qemu import qemu_argv
 
-ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
-RUN = "/tmp/klp-x,y z"  # a run directory with all that an option's value trips over
-ORDER = "+my_patch +the_target -the_target +the_target"
-SET = """
-name = "tiny"
-description = "of two samples"
-[[modules]]
-name = "the_target"
-kind = "target"
-parameters = ["word"]
-[[modules]]
-name = "my_patch"
-kind = "livepatch"
-[modules.patches]
-the_target = ["target_fn"]
-[[probes]]
-name = "shown"
-file = "/sys/module/the_target/parameters/show"
-object = "the_target"
-function = "target_fn"
-original = "42"
-"""
-ANSWER = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
-SUCCESS = Check(CheckKind.ANSWER, "answer", "success", "success", True)
-VALUE = Check(CheckKind.VALUE, "shown", "it's 42", "0", False)
-CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG: unable to handle page fault in x", False)
-
 
 @pytest.fixture
 def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """A kernel of three words and a module set of two samples."""
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
-    cache = tmp_path / "cache"
-    (cache / "tiny").mkdir(parents=True)
-    (cache / "tiny" / "set.toml").write_text(SET)
-    for name in ("image", "System.map", "config"):
-        (cache / name).write_text(f"the {name}\n")
-    (cache / "base.cpio.gz").write_bytes(b"not a multiple of four bytes."[:-3])
-    symbols = [KlpSymbol("the_target", name, 0) for name in ("target_fn", "target_var", "hidden")]
-    (cache / "my_patch.ko").write_bytes(
-        klp.convert(write(livepatch()), symbols, table=table(ARCH.relocations), name="my_patch")
-    )
-    (cache / "the_target.ko").write_bytes(write(target(twice="hidden")))
-    module_set = catalog.load_toml(
-        cache / "tiny" / "set.toml", ModuleSet, name="tiny", directory=cache / "tiny"
-    )
-    kernel = Kernel(
-        key="0123",
-        arch=ARCH.name,
-        source="debian:6.1",
-        source_version="6.1.192-2",
-        series=(),
-        release="6.1.192",
-        version=(6, 1),
-        compiler="gcc 12.2",
-        directory=cache,
-        image=cache / "image",
-        system_map=cache / "System.map",
-        config=cache / "config",
-        build_tree=cache,
-        source_tree=cache,
-        capabilities=frozenset({"clears"}),
-    )
-    sets = {"./tiny": modules.read(module_set, cache, ARCH)}
-    return Bench(ARCH, kernel, sets, cache / "base.cpio.gz", ())
-
-
-def a_result(*checks: Check, order: str = ORDER) -> CaseResult:
-    """The last event fails by these checks."""
-    events = orders.parse(order)
-    *before, last = (orders.format_event(event) for event in events.events)
-    steps = [Step(event, (SUCCESS,), 0.1, 0.1, 0) for event in before]
-    return CaseResult(
-        case=Case("reload", "./tiny", events, "why not"),
-        arch=ARCH.name,
-        status=Status.FAIL,
-        reason="wrong",
-        steps=(*steps, Step(last, checks, 0.1, 0.1, 0)),
-        known_issue="that-one",
-        console="[    1.0] livepatch: enabling\nBUG: unable to handle page fault for 0xffff01\n",
-        dmesg="[    0.0] Linux \ud800",
-        qemu_argv=tuple(qemu_argv(ARCH, Path(RUN) / "bzImage", Path(RUN), cmdline="quiet")),
-    )
+    return a_bench(tmp_path / "cache")
 
 
 def script(bench: Bench, result: CaseResult) -> str:
@@ -234,12 +162,6 @@ def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-
-
-def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    record = json.loads((place / "bundle.json").read_text())
-    edit(record)
-    (place / "bundle.json").write_text(json.dumps(record))
 
 
 @pytest.mark.parametrize(
@@ -398,7 +320,7 @@ def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(
     check = relocation_check(bench, state)
     alone = script(bench, a_result(check))
     assert judgement in alone
-    assert "at=$(( $(cat $place) + 12 ))" in alone  # the sample's first call, .text+0xc
+    assert 'at=$(( $(cat "$place") + 12 ))' in alone  # the sample's first call, .text+0xc
     with_value = script(bench, a_result(check, VALUE))
     assert judgement not in with_value
     assert '[ "$value" = ' in with_value and check.subject in with_value

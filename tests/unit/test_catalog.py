@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,3 +103,136 @@ def test_an_architecture_may_be_a_file_anywhere(
         catalog.arch("other.toml")
     with pytest.raises(UsageError, match="no name of an architecture's file"):
         catalog.arch("./my arch.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a = nan", "nan is no number"),
+        ("a = -inf", "-inf is no number"),
+        ("a = 1e999", "1e999 is no number"),
+        (f"a = {'9' * 5000}", "5000 digits"),
+        (f"a = {'[' * 5000}", "too deep in one another"),
+        (f"{'a.' * 10000}a = 1", "more than 100 dots"),
+        ("a = '\udcff'", "invalid start byte"),
+    ],
+)
+def test_what_a_toml_file_cannot_say(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=told):
+        catalog.read_toml(path)
+
+
+# --- what an architecture's file may say ---------------------------------------------------------
+
+
+def arch_with(tmp_path: Path, **words: object) -> Path:
+    """The file of one of ours with other values."""
+    text = catalog.arch_file("x86_64").read_text()
+    for key, value in words.items():
+        line = f"{key} = {json.dumps(value)}".replace("\\", "\\\\")
+        text, times = re.subn(rf"^{key} = .*$", line, text, count=1, flags=re.M)
+        assert times == 1, key
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("qemu", value) for value in ("/bin/sh", "./qemu-system-x86_64", "qemu-system-x/../sh")),
+        *(("qemu", value) for value in ("", "sh", "qemu-system-x86_64 ", "qemu-system-x86_64\n")),
+        *(("kernel_arch", value) for value in ("x86 CC=evil", "-f/evil", "../x", "x=y", "")),
+        *(("tuxmake_arch", value) for value in ("--runtime=x", "x86_64\n", "../x")),
+        *(("cross_compile", value) for value in ("-x-", "../evil-", "/a/../b-", "a b-", "a;b-")),
+        *(("image_target", value) for value in ("-f/evil", "CC=evil", "../x", "$(shell id)")),
+        *(("image_path", value) for value in ("/boot/x", "../x", "arch/../../x", "arch//x", "")),
+        *(("debian_arch", value) for value in ("--x", "a,b", "../x")),
+        *(("machine", value) for value in ("pc,dumpdtb=/etc/x", "pc,firmware=../x", "pc,a", "")),
+        *(("machine", value) for value in ("pc,,kernel=x", "pc,dtb=a:b", "pc\n")),
+        *(("cpu", value) for value in ("max,x=/etc/passwd", "max -S", "", "-S")),
+        *(("cpu_kvm", value) for value in ("host,x=a,,b", "")),
+        *(("kvm_host", value) for value in ("$(id)", "x y")),
+        *(("memory_mb", value) for value in (0, -1, 10**9)),
+        *(("cpus", value) for value in (0, -1, 10**9)),
+        *(("console", value) for value in ("ttyS0 init=/bin/sh", "ttyS0\n", "")),
+        *(("cmdline", value) for value in ("a\nb", "\x1b[2J", "\0", "x" * 5000)),
+        *(("qemu_args", value) for value in (["a\nb"], ["\0"], "-S")),
+        ("network_device", "virtio-net-pci,romfile=/etc/shadow"),
+        ("network_device", "vfio-pci,host=01:00.0"),
+        ("rng_device", "virtio-rng-pci,rng=x"),
+        ("serial_device", "virtio-serial-pci,chardev=console"),
+        *(("packages", value) for value in (["-o Dpkg::x=y"], ["$(id)"], ["a b"], [""])),
+        *(("time_scale", value) for value in (0.0, -1.0, 1e300)),
+        *(("elf_machine", value) for value in (-1, 1 << 16)),
+        ("bits", 1 << 40),
+        ("name", "R_\nGUEST"),
+    ],
+)
+def test_no_word_of_an_architecture_can_be_more_than_a_word(
+    tmp_path: Path, key: str, value: object
+) -> None:
+    with pytest.raises(UsageError, match=rf"mine\.toml: .*\b{key}"):
+        catalog.arch(str(arch_with(tmp_path, **{key: value})))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"cross_compile": "/opt/cross-13/bin/aarch64-linux-"},
+        {"machine": "virt,gic-version=3,highmem=off", "cpu": "cortex-a57,+aes,pmu=off,-sve"},
+        {"console": "ttyAMA0,115200n8", "network_device": "virtio-net-pci-non-transitional"},
+        {"network_device": "virtio-net-pci,romfile=", "packages": ["libc6-dev:amd64", "g++"]},
+        {"qemu_args": ["-drive", "file=/dev/null,if=none,id=d"]},  # it is the user's own file
+    ],
+)
+def test_what_is_usual_is_taken(tmp_path: Path, words: dict[str, object]) -> None:
+    found = catalog.arch(str(arch_with(tmp_path, **words)))
+    for key, value in words.items():
+        assert getattr(found, key) == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *({"qemu_args": [option, "x"]} for option in ("-fsdev", "-virtfs", "-drive", "-chardev")),
+        *({"qemu_args": [option, "x"]} for option in ("-netdev", "-monitor", "-serial", "-object")),
+        *(
+            {"qemu_args": [option, "x"]}
+            for option in ("-readconfig", "-L", "-bios", "-qmp", "-gdb")
+        ),
+        *(
+            {"qemu_args": [option, "x"]}
+            for option in ("-trace", "-D", "-pidfile", "-kernel", "-dtb")
+        ),
+        *({"qemu_args": [option]} for option in ("-daemonize", "-S", "/dev/sda", "-vga", "--vga")),
+        {"qemu_args": ["-vga", "none", "-snapshot"]},
+        {"qemu_args": ["-device", "vfio-pci,host=01:00.0"]},
+        {"qemu_args": ["-device", "virtio-balloon-pci,romfile=/etc/shadow"]},
+        {"qemu_args": ["-device", "usb-host,hostbus=1,hostaddr=2"]},
+        {"qemu_args": ["-global", "virtio-net-pci.romfile=/etc/shadow"]},
+        {"qemu_args": ["-global", "driver=x,property=y,value=z"]},
+        {"qemu_args": ["-prom-env", "x=a,b"]},
+        {"machine": "pc,dumpdtb=x"},
+        {"machine": "pc,firmware=x"},
+        {"machine": "pc,memory-backend=x"},
+        {"qemu": "/bin/sh"},
+        {"memory_mb": 16384},
+        {"cpus": 64},
+        {"time_scale": 100.0},
+    ],
+)
+def test_a_strangers_file_asks_qemu_for_nothing_of_this_host(
+    tmp_path: Path, words: dict[str, object]
+) -> None:
+    with pytest.raises(UsageError, match=r"mine\.toml: (machine|qemu|memory_mb|cpus|time_scale)"):
+        catalog.arch_of_others(arch_with(tmp_path, **words))
+
+
+@pytest.mark.parametrize("name", catalog.arch_files())
+def test_what_ours_ask_for_a_stranger_may_ask_too(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.toml"
+    path.write_text(catalog.arch_file(name).read_text())
+    assert catalog.arch_of_others(path) == replace(catalog.arch(name), file=path)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bench
-from orchestrator.commands import options
+from orchestrator.commands import exploration, options
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore.explore import Path as Events
 from orchestrator.explore.survey import Ground, Strategy, Wanted
@@ -162,6 +163,62 @@ def test_a_directory_that_is_none_is_told_from_a_damaged_one(tmp_path: Path) -> 
     (tmp_path / "explore.json").write_text("{")
     with pytest.raises(UsageError, match="malformed at its top"):
         explored.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        (("grounds", 0, "findings", 0, "ways", 0, "bundle"), "../../x", "bundle"),
+        (("grounds", 0, "findings", 0, "ways", 0, "bundle"), "/home/x", "bundle"),
+        (("grounds", 0, "findings", 0, "ways", 0, "bundle"), "a\x1b[2J", "bundle"),
+        (("grounds", 0, "findings", 0, "ways"), [], "ways"),
+        (("grounds", 0, "arch"), "../x", "arch"),
+        (("wanted", "guests"), -3, "guests"),
+        (("wanted", "guests"), 10**9, "guests"),
+        (("wanted", "depth"), 0, "depth"),
+        (("wanted", "budget"), float("nan"), "budget"),
+    ],
+)
+def test_what_names_things_is_checked_where_it_is_read(
+    tmp_path: Path, where: tuple[str | int, ...], value: object, told: str
+) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=3))
+    found(ground)
+    writer = ExploreDirectory(tmp_path / "walk", head(Wanted(depth=3)))
+    writer.save([ground])
+    file = writer.path / "explore.json"
+    at = whole = json.loads(file.read_text())
+    for key in where[:-1]:
+        at = at[key]
+    at[where[-1]] = value
+    file.write_text(json.dumps(whole))
+    with pytest.raises(UsageError, match=rf"explore\.json is malformed at .*\b{told}"):
+        explored.load(writer.path)
+
+
+def test_a_journal_counts_for_what_its_set_can_do(tmp_path: Path) -> None:
+    wanted = Wanted(depth=3)
+    ground = Ground(a_bench("basic"), "basic", wanted)
+    writer = ExploreDirectory(tmp_path / "walk", head(wanted))
+    arch = ground.bench.arch.name
+    for order in ("+klp_patch", "+no_such_module", "nonsense!", "+klp_patch[x=\x00]", ""):
+        writer.walked(Walked(arch, "basic", order, True, 7))
+    writer.walked(Walked(arch, "basic", "+klp_patch +klp_target", False, beyond=-5))
+    writer.close()
+    with (writer.path / "walk.jsonl").open("ab") as file:
+        file.write(b"\xff\xfe\n" + b"[" * 100_000 + b"\n")
+    writer.restore([ground])
+    assert ground.done == {orders.parse("+klp_patch").events}
+    assert not ground.dead and ground.tally.beyond == 0
+    (writer.path / "walk.jsonl").unlink()
+    os.mkfifo(writer.path / "walk.jsonl")
+    assert list(explored.journal(writer.path)) == []
+
+
+def test_an_exploration_of_no_architecture_is_not_resumed(tmp_path: Path) -> None:
+    ExploreDirectory(tmp_path / "walk", head(Wanted(depth=3)))
+    with pytest.raises(UsageError, match="names no architecture"):
+        exploration.resumed(tmp_path / "walk", 1)
 
 
 # --- what is said ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from conftest import MakeBenches
 from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, Told, case, run_cases, wait_for
 
 from orchestrator.build.prepare import Bench
-from orchestrator.explore import bundle
+from orchestrator.explore import bundle, record
 from orchestrator.run.rig import Options
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
@@ -125,8 +125,8 @@ def test_another_kernel_in_its_place_is_tried(
     assert "kernel is not what was written" in told.err and "sha256" in told.err
     shutil.copyfile(good.system_map, place / "System.map")
     text = (place / "bundle.json").read_text()
-    for name, digest in bundle.load(failure.place).files.items():
-        text = text.replace(digest, bundle.digests(place)[name])
+    for name, digest in record.load(failure.place).files.items():
+        text = text.replace(digest, record.digests(place)[name])
     (place / "bundle.json").write_text(text)
     told = klp.run("replay", str(place))
     assert told.code == 0, told.out + told.err

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A kernel of three words, a module set of two samples, and a case of them that failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from elf_samples import livepatch, target
+
+from orchestrator import catalog
+from orchestrator.build import modules
+from orchestrator.build.prepare import Bench
+from orchestrator.elf import klp
+from orchestrator.elf.relocation import table
+from orchestrator.elf.writer import write
+from orchestrator.model import orders
+from orchestrator.nouns import Case, Kernel, KlpSymbol, ModuleSet
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.vm.qemu import qemu_argv
+
+ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
+RUN = "/tmp/klp-x,y z"  # a run directory with all that an option's value trips over
+ORDER = "+my_patch +the_target -the_target +the_target"
+SET = """
+name = "tiny"
+description = "of two samples"
+[[modules]]
+name = "the_target"
+kind = "target"
+parameters = ["word"]
+[[modules]]
+name = "my_patch"
+kind = "livepatch"
+[modules.patches]
+the_target = ["target_fn"]
+[[probes]]
+name = "shown"
+file = "/sys/module/the_target/parameters/show"
+object = "the_target"
+function = "target_fn"
+original = "42"
+patched = { my_patch = "0" }
+"""
+ANSWER = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
+SUCCESS = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+VALUE = Check(CheckKind.VALUE, "shown", "it's 42", "0", False)
+CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG: unable to handle page fault in x", False)
+
+
+def a_bench(cache: Path) -> Bench:
+    """What a cache would hold, in a new directory."""
+    (cache / "tiny").mkdir(parents=True)
+    (cache / "tiny" / "set.toml").write_text(SET)
+    for name in ("image", "System.map", "config"):
+        (cache / name).write_text(f"the {name}\n")
+    (cache / "base.cpio.gz").write_bytes(b"not a multiple of four bytes."[:-3])
+    symbols = [KlpSymbol("the_target", name, 0) for name in ("target_fn", "target_var", "hidden")]
+    (cache / "my_patch.ko").write_bytes(
+        klp.convert(write(livepatch()), symbols, table=table(ARCH.relocations), name="my_patch")
+    )
+    (cache / "the_target.ko").write_bytes(write(target(twice="hidden")))
+    module_set = catalog.load_toml(
+        cache / "tiny" / "set.toml", ModuleSet, name="tiny", directory=cache / "tiny"
+    )
+    kernel = Kernel(
+        key="0123",
+        arch=ARCH.name,
+        source="debian:6.1",
+        source_version="6.1.192-2",
+        series=(),
+        release="6.1.192",
+        version=(6, 1),
+        compiler="gcc 12.2",
+        directory=cache,
+        image=cache / "image",
+        system_map=cache / "System.map",
+        config=cache / "config",
+        build_tree=cache,
+        source_tree=cache,
+        capabilities=frozenset({"clears"}),
+    )
+    sets = {"./tiny": modules.read(module_set, cache, ARCH)}
+    return Bench(ARCH, kernel, sets, cache / "base.cpio.gz", ())
+
+
+def a_result(*checks: Check, order: str = ORDER) -> CaseResult:
+    """The last event fails by these checks."""
+    events = orders.parse(order)
+    *before, last = (orders.format_event(event) for event in events.events)
+    steps = [Step(event, (SUCCESS,), 0.1, 0.1, 0) for event in before]
+    return CaseResult(
+        case=Case("reload", "./tiny", events, "why not"),
+        arch=ARCH.name,
+        status=Status.FAIL,
+        reason="wrong",
+        steps=(*steps, Step(last, checks, 0.1, 0.1, 0)),
+        known_issue="that-one",
+        console="[    1.0] livepatch: enabling\nBUG: unable to handle page fault for 0xffff01\n",
+        dmesg="[    0.0] Linux \ud800",
+        qemu_argv=tuple(qemu_argv(ARCH, Path(RUN) / "bzImage", Path(RUN), cmdline="quiet")),
+    )
+
+
+def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
+    record = json.loads((place / "bundle.json").read_text())
+    edit(record)
+    (place / "bundle.json").write_text(json.dumps(record))
+
+
+# what a guest, a module or a file may call itself
+EVIL = "x\ntouch pwned\n#\x1b]0;PWNED\x07\u2028\u202e\r\x9b`$(touch pwned)`'\"|[a](http://b)<b>"
+
+
+def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
+    """Every name that others choose is evil."""
+    checks = (
+        Check(CheckKind.SYSFS, f"/sys/kernel/livepatch/{EVIL}", EVIL, EVIL, False),
+        Check(CheckKind.HEALTH, "guest", "lives", EVIL, False),
+        Check(CheckKind.VALUE, EVIL, EVIL, EVIL, False),
+    )
+    result = a_result(*checks)
+    result = replace(
+        result,
+        case=replace(result.case, name=EVIL, why=EVIL),
+        reason=EVIL,
+        known_issue=EVIL,
+        console=f"BUG: {EVIL}\n" * 3,
+        qemu_argv=(*result.qemu_argv, "-append", EVIL),
+    )
+    kernel = replace(bench.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
+    (built,) = bench.sets.values()
+    probe = replace(built.set.probes[0], name=EVIL, command=EVIL, file="")
+    evil_set = replace(built, set=replace(built.set, probes=(probe,)))
+    return replace(bench, kernel=kernel, sets={"./tiny": evil_set}), result

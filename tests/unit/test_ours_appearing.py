@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A directory of ours appears whole or not at all, and in the place of nothing but its own kind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orchestrator.host import ours
+from orchestrator.host.ours import Kind, NotOurs
+
+
+def make(place: Path, text: str, kind: Kind = Kind.BUNDLE) -> None:
+    with ours.appearing(place, kind) as partial:
+        assert partial.parent == place.parent and ours.marked(partial, kind)
+        (partial / "text").write_text(text)
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def test_it_takes_the_place_of_nothing_an_empty_directory_or_its_own_kind(tmp_path: Path) -> None:
+    place = tmp_path / "new" / "place"
+    make(place, "one")
+    make(place, "two")
+    (tmp_path / "empty").mkdir()
+    make(tmp_path / "empty", "three")
+    assert ((place / "text").read_text(), names(place)) == ("two", [ours.MARK, "text"])
+    assert (tmp_path / "empty" / "text").read_text() == "three"
+    assert (names(tmp_path), names(place.parent)) == (["empty", "new"], ["place"])
+
+
+@pytest.mark.parametrize("what", ["full", "file", "link", "other kind"])
+def test_anything_else_stays(tmp_path: Path, what: str) -> None:
+    place = tmp_path / "place"
+    match what:
+        case "full":
+            place.mkdir()
+            (place / "thesis").write_text("years")
+        case "file":
+            place.write_text("years")
+        case "link":
+            (tmp_path / "theirs").mkdir()
+            place.symlink_to(tmp_path / "theirs")
+        case "other kind":
+            make(place, "years", Kind.NIGHT)
+    before = names(tmp_path)
+    with pytest.raises(NotOurs, match="is not replaced"):
+        make(place, "mine")
+    assert names(tmp_path) == before
+    assert (
+        place.is_symlink()
+        or not place.is_dir()
+        or "mine" not in (path.read_text() for path in place.iterdir())
+    )
+
+
+def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "place"
+    make(place, "one")
+
+    def fails() -> None:
+        with ours.appearing(place, Kind.BUNDLE) as partial:
+            (partial / "half").write_text("")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fails()
+    rename, done = Path.rename, list[Path]()
+
+    def second_fails(self: Path, target: Path) -> Path:
+        done.append(self)
+        if len(done) == 2:
+            raise OSError("the disk is gone")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", second_fails)
+    with pytest.raises(OSError, match="the disk is gone"):
+        make(place, "two")
+    assert len(done) == 3, "the one that was there came back"
+    assert (names(tmp_path), (place / "text").read_text()) == (["place"], "one")
