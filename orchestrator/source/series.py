@@ -17,9 +17,10 @@ tree itself is never half-patched. Moved lines (an offset) are accepted, as git 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
 from orchestrator.host import process, workdir
 from orchestrator.nouns import merged, series_prefix
-from orchestrator.source import mails, patches
+from orchestrator.source import git, mails, patches
 from orchestrator.source.patches import Diff, Patch
 from orchestrator.source.sources import resolve_commit
 
@@ -157,24 +158,48 @@ def _git(spec: str) -> tuple[Patch, ...]:
     if not (first and dots and last):
         raise UsageError(f"{spec}: a range like A..B is missing after #")
     span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
-    git = ["git", "-C", str(repository)]
-    merge = process.run([*git, "rev-list", "--merges", "--max-count=1", "--oneline", span]).output
+    merge = git.run(repository, "rev-list", "--merges", "--max-count=1", "--oneline", span).output
     if merge:
         raise UsageError(
             f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
-    commits = process.run([*git, "rev-list", "--reverse", span]).output
-    with workdir.run_dir("series") as place:
-        # diff-tree, because it cares about nobody's settings (diff.noprefix), leaves out commits
-        # that change nothing (b4 prep keeps its cover letter in one), and writes bytes to a file
-        show = ["diff-tree", "--stdin", "--root", "-p", "--binary", "--full-index"]
-        command = [*git, *show, "--pretty=mboxrd", f"--output={place / 'mbox'}"]
-        process.run(command, input=commits.encode())
-        found = mails.mailbox((place / "mbox").read_bytes())
+    told = git.run(
+        repository, *("rev-list", "--reverse", "--encoding=UTF-8", "--format=%s", span)
+    ).output.split("\n")
+    titles = {
+        line.removeprefix("commit "): title
+        for line, title in zip(told[::2], told[1::2], strict=False)
+    }
+    found = tuple(_commits(repository, tuple(titles)))
     if not found:
         raise UsageError(f"{spec} holds no commit that changes anything")
-    return patches.named((mail.title, mail.text) for mail in found)
+    return patches.named((titles[commit], text) for commit, text in found)
+
+
+def _commits(repository: Path, commits: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(commit, its diff) of each that changes anything (b4 prep keeps its cover letter in one that
+    does not). Without messages: a diff that one of them quotes is no part of the series."""
+    with workdir.run_dir("series") as place:
+        # diff-tree, because it cares about nobody's settings (diff.noprefix), begins each diff with
+        # a line that is the commit's id, and writes bytes to a file
+        show = ["--stdin", "--root", "-p", "--binary", "--full-index", "--no-ext-diff"]
+        output = f"--output={place / 'diffs'}"
+        words = ["diff-tree", *show, "--no-textconv", output]
+        git.run(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
+        text = (place / "diffs").read_bytes().decode(errors="surrogateescape")
+    known = set(commits)
+    now = ""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line not in known:
+            lines.append(line)
+            continue
+        if now:
+            yield now, "\n".join([*lines, ""])
+        now, lines = line, []
+    if now:
+        yield now, "\n".join(lines)
 
 
 # --- what they make of a tree ------------------------------------------------------------------
@@ -196,6 +221,8 @@ def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, P
                     _copy(tree, scratch, name, label)
                     copied.add(name)
             _run_patch(scratch, patch, label)
+            if unnamed := sorted(_inside(scratch) - copied):
+                raise PatchError(f"{label} makes {unnamed[0]}, which no header of it names")
     result = {}
     for name in sorted(copied):
         found = _read(scratch / name)
@@ -214,6 +241,11 @@ def _copy(tree: Path, scratch: Path, name: str, label: str) -> None:
     if (tree / name).is_file():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(tree / name, scratch / name)
+
+
+def _inside(directory: Path) -> set[str]:
+    paths = (Path(base) / name for base, _, names in os.walk(directory) for name in names)
+    return {str(path.relative_to(directory)) for path in paths}
 
 
 def _read(path: Path) -> Patched:
