@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.host import files
 from orchestrator.model import manifest
 from orchestrator.nouns import Arch, ModuleSet
 
@@ -27,6 +29,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
+_DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 MISSING = "missing"  # what `problems` says of a key that is not there
 _ARCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -60,12 +63,23 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables, whatever is in them. Raises UsageError when it cannot be read."""
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        text = files.read(path, files.TABLE).decode()
+        if any(line.count(".") > _DOTS for line in text.splitlines()):
+            raise UsageError(f"{path}: a line of it has more than {_DOTS} dots")
+        return tomllib.loads(text, parse_float=_number)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
         raise UsageError(f"{path}: {error}") from error
+    except RecursionError:
+        raise UsageError(f"{path}: its tables and lists lie too deep in one another") from None
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number to calculate with")
+    return number
 
 
 def check(data: object, type_: type[T], name: str) -> T:

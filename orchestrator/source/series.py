@@ -26,7 +26,7 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import files, process, workdir
 from orchestrator.nouns import merged, series_prefix
 from orchestrator.source import git, mails, patches
 from orchestrator.source.patches import Diff, Patch
@@ -95,7 +95,7 @@ def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
     path = altered if spec.startswith(ALTERED) else Path(spec).expanduser()
     if path.is_dir():
         return _quilt(path, version)
-    if path.is_file():
+    if os.path.lexists(path):
         return mails.series(_bytes(path, str(path)), str(path))
     raise UsageError(
         f"no such series: {spec}",
@@ -127,7 +127,7 @@ def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
 
 def _bytes(path: Path, label: str) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read(path, files.TEXT)
     except OSError as error:
         raise UsageError(f"{label}: {error.strerror}") from error
 

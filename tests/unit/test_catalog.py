@@ -101,3 +101,22 @@ def test_an_architecture_may_be_a_file_anywhere(
         catalog.arch("other.toml")
     with pytest.raises(UsageError, match="no name of an architecture's file"):
         catalog.arch("./my arch.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a = nan", "nan is no number"),
+        ("a = -inf", "-inf is no number"),
+        ("a = 1e999", "1e999 is no number"),
+        (f"a = {'9' * 5000}", "5000 digits"),
+        (f"a = {'[' * 5000}", "too deep in one another"),
+        (f"{'a.' * 10000}a = 1", "more than 100 dots"),
+        ("a = '\udcff'", "invalid start byte"),
+    ],
+)
+def test_what_a_toml_file_cannot_say(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "x.toml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(UsageError, match=told):
+        catalog.read_toml(path)

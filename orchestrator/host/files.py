@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Files that somebody else has written or named. A device has no end, a FIFO never begins."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+MIB = 1 << 20
+MODULE = 256 * MIB
+TEXT = 256 * MIB  # patches and mails: the patch of a whole release has 100
+TABLE = MIB  # TOML
+
+
+def read(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises OSError, whose `strerror` says
+    what is wrong, for anything else as well."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    with os.fdopen(descriptor, "rb") as file:
+        info = os.fstat(descriptor)
+        if stat.S_ISDIR(info.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(info.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        if info.st_size <= limit:
+            data = file.read(limit + 1)  # it may grow while it is read
+            if len(data) <= limit:
+                return data
+        raise OSError(errno.EFBIG, f"it is larger than {limit // MIB} MiB", str(path))
