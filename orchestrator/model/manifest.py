@@ -8,10 +8,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 from orchestrator.errors import UsageError
+from orchestrator.model.state import COMES, GOES
 from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
 
 VMLINUX = "vmlinux"
+CALLS = (*COMES, *GOES)
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")  # MODULE_NAME_LEN is 56
+_MODULES = 64  # of a set: its usual orders are as many as the third power of that
 
 
 def check(module_set: ModuleSet) -> None:
@@ -26,6 +29,11 @@ _Problems = Iterator[tuple[str, str, str]]  # (place, what is wrong, what to do)
 def _problems(module_set: ModuleSet) -> _Problems:
     if not module_set.modules:
         yield "", "it names no module", "give each module a [[modules]] with `name` and `kind`"
+    if len(module_set.modules) > _MODULES:
+        yield "", f"it has {len(module_set.modules)} modules, more than {_MODULES}", "part it"
+    for what, text in _words(module_set):
+        if not text.isprintable():
+            yield "", f"{what} {text!r} has control characters in it", "write it without"
     for what, named in (("module", module_set.modules), ("probe", module_set.probes)):
         for name, times in Counter(one.name for one in named).items():
             if times > 1:
@@ -36,6 +44,27 @@ def _problems(module_set: ModuleSet) -> _Problems:
     for probe in module_set.probes:
         for wrong, hint in _of_probe(probe, module_set):
             yield f"probe '{probe.name}': ", wrong, hint
+
+
+def _words(module_set: ModuleSet) -> Iterator[tuple[str, str]]:
+    """(what it is, text) of all that stands on one line wherever it is shown: everything but the
+    description, a probe's command, and what probes show."""
+    yield "the directory's name", module_set.name
+    yield "in_tree", module_set.in_tree
+    for spec in module_set.modules:
+        yield "name", spec.name
+        yield "ko", spec.ko
+        for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):
+            for name, entries in table.items():
+                yield from ((key, text) for text in (name, *entries))
+        yield from (("parameters", text) for text in spec.parameters)
+        yield from (("depends", text) for text in spec.depends)
+        for failure in spec.failures:
+            yield from (("failures", text) for text in (failure.parameter, failure.object))
+        yield from (("defects", defect.object) for defect in spec.defects)
+    for probe in module_set.probes:
+        for text in (probe.name, probe.object, probe.function, probe.file, *probe.patched):
+            yield "probe", text
 
 
 def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
@@ -77,6 +106,11 @@ def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
     if probe.object != VMLINUX and module_set.module(probe.object) is None:
         yield f"object: the set has no module '{probe.object}'", _known(module_set)
     if probe.at == "callbacks":
+        if missing := [call for call in CALLS if call not in probe.patched]:
+            yield (
+                f"it does not say what it shows of {', '.join(missing)}",
+                f'add `{missing[0]} = "..."` to its table `patched`',
+            )
         return
     above = [
         spec.name

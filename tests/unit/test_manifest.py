@@ -66,6 +66,22 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ('object = "t"', 'object = "u"', "object: the set has no module 'u'", "known modules: t"),
         ('function = "twin,2"', 'function = "f"', "p does not replace f of t", "that do: none"),
         ('patched.p = "2"', "", "does not say what it shows under p", 'add `p = "..."`'),
+        (
+            "command =",
+            'at = "callbacks"\ncommand =',
+            "what it shows of pre_patch, post_p",
+            "pre_patch =",
+        ),
+        ('name = "shown"', r'name = "a\nb"', r"probe 'a\\nb' has control", "without"),
+        ('"show"', r'"show\u001b"', r"patches 'show\\x1b' has control", "without"),
+        (
+            '"twin,2"\noriginal',
+            r'"f\u202e"' "\noriginal",
+            r"probe 'f\\u202e' has control",
+            "without",
+        ),
+        ('depends = ["t"]', r'parameters = ["\u007f"]', r"parameters '\\x7f' has", "without"),
+        ('"{arch}/t.ko"', r'"{arch}\u0000"', r"ko '\{arch\}\\x00' has", "without"),
         ("ko =", "kos =", r"modules\[0\].kos: unknown key", ""),
     ],
 )
@@ -76,6 +92,19 @@ def test_what_is_wrong_is_said_once(
     with pytest.raises(UsageError, match=rf"mine/set\.toml: .*{message}") as caught:
         load(tmp_path, GOOD.replace(right, wrong))
     assert hint in caught.value.hint.replace("[", r"\[").replace("]", r"\]")
+
+
+def test_a_directory_may_not_have_a_line_end_in_its_name(tmp_path: Path) -> None:
+    (tmp_path / "a\nb").mkdir()
+    (tmp_path / "a\nb" / "set.toml").write_text(GOOD)
+    with pytest.raises(UsageError, match=r"the directory's name 'a\\nb' has control"):
+        catalog.module_set(str(tmp_path / "a\nb"))
+
+
+def test_a_set_of_very_many_modules_is_refused(tmp_path: Path) -> None:
+    more = "".join(f'[[modules]]\nname = "m{n}"\nkind = "plain"\n' for n in range(63))
+    with pytest.raises(UsageError, match="65 modules, more than 64"):
+        load(tmp_path, more + GOOD)
 
 
 def test_a_directory_without_a_slash_is_guessed(
