@@ -133,7 +133,8 @@ def test_the_core_suite_holds_what_it_must() -> None:
 def test_an_interleave_that_would_make_too_many_orders_is_refused() -> None:
     """Four sequences of ten events make 5e21."""
     ten = " ".join(["+a -a"] * 5)
-    for many in ((ten,) * 4, (ten * 30, ten * 30), (ten * 2000, "+patch")):
+    long = " ".join([ten] * 1000)
+    for many in ((ten,) * 4, (long, "+patch"), (long, long)):
         wrong = replace(ALL, sequences=many)
-        with pytest.raises(UsageError, match="'any' makes .* orders, more than 10000"):
+        with pytest.raises(UsageError, match=r"'any' makes .* orders, more than 10000"):
             suite.expand(SuiteFile("", (), (wrong,)), SETS)
