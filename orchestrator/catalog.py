@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
 _DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
+_SHOWN = 10  # things that are wrong with one file
 MISSING = "missing"  # what `problems` says of a key that is not there
 _ARCH_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
@@ -91,7 +93,9 @@ def check(data: object, type_: type[T], name: str) -> T:
     try:
         return _validated(data, type_)
     except pydantic.ValidationError as error:
-        wrong = "; ".join(f"{key}: {words}" for key, words in _problems(error))
+        found = _problems(error)
+        wrong = "; ".join(f"{key}: {words}" for key, words in found[:_SHOWN])
+        wrong += f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UsageError(f"{name}: {wrong}") from error
 
 
@@ -126,7 +130,7 @@ def _words(error: Mapping[str, Any]) -> str:
         case "missing" | "missing_argument":
             return MISSING
     message: str = error["msg"]
-    return f"{message[:1].lower()}{message[1:]}, not {error['input']!r}"
+    return f"{message[:1].lower()}{message[1:]}, not {reprlib.repr(error['input'])}"
 
 
 # --- architectures -----------------------------------------------------------------------------
