@@ -10,6 +10,7 @@ for make gets none of ours.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -56,7 +57,7 @@ def write(record: Path, made: Path, within: Iterable[Path], cwd: Path, since_ns:
     files = {
         name: _digest(path) if path.stat().st_ctime_ns < since_ns - _MOMENT_NS else ""
         for name, path in outside(re.findall(r"(?m)^  (?!\$)(\S+)(?: \\)?$", commands)).items()
-        if path.is_file()
+        if _is_file(path)
     }
     trees = {name: _tree(path) for name, path in outside(_SEARCHED.findall(commands)).items()}
     told = all(_told(path) for path in (*made.rglob("*"), *map(Path, files)))
@@ -79,13 +80,16 @@ def changed(entry: Path) -> bool:
 
 
 def _below(path: Path, places: tuple[str, ...]) -> bool:
-    real = os.path.realpath(path)
+    try:
+        real = os.path.realpath(path)
+    except ValueError:  # a NUL in it: that is nowhere
+        return True
     return any(real == place or real.startswith(f"{place}/") for place in places)
 
 
 def _told(path: Path) -> bool:
     """Does the compiler tell of all that this file may draw in?"""
-    if not path.is_file() or path.suffix in (".o", ".ko", ".cmd", ".a"):
+    if not _is_file(path) or path.suffix in (".o", ".ko", ".cmd", ".a"):
         return True
     text = path.read_text(errors="replace")
     if _MAKEFILE.fullmatch(path.name):
@@ -95,7 +99,14 @@ def _told(path: Path) -> bool:
 
 
 def _digest(path: Path) -> str:
-    return workdir.file_digest(path) if path.is_file() else "none"
+    return workdir.file_digest(path) if _is_file(path) else "none"
+
+
+def _is_file(path: Path) -> bool:
+    """False also for what cannot be the name of one."""
+    with contextlib.suppress(OSError, ValueError):
+        return path.is_file()
+    return False
 
 
 def _tree(path: Path) -> str:
