@@ -85,7 +85,7 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
         yield "it patches itself", "name the module that it patches"
     for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):
         for entry in (entry for entries in table.values() for entry in entries):
-            if re.fullmatch(r"[^,\s]+(,[0-9]+)?", entry) is None:
+            if re.fullmatch(r"[^,\s]+(,[0-9]{1,9})?", entry) is None:
                 yield (
                     f"{key}: '{entry}' is no symbol",
                     "NAME, or NAME,1 for the first of several of that name",

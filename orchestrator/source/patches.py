@@ -32,6 +32,7 @@ _QUOTED = re.compile(
     r'(?:diff --git (?:.* )?|(?:---|\+\+\+|Index:|(?:rename|copy) (?:from|to)) )("[^"]*"?)'
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME_MAX, _PATH_MAX = 255, 2048  # bytes; trees lie in directories with names of their own
 _NULL = "/dev/null"
 _BY_MAIL = " (a mail program may have wrapped or cut it)"
 
@@ -104,6 +105,8 @@ class Diff:
         for name in self.files():
             if name.startswith("/") or ".." in name.split("/"):
                 return f"touches {name}, which lies outside the tree"
+            if max(map(len, map(_raw, name.split("/")))) > _NAME_MAX or len(_raw(name)) > _PATH_MAX:
+                return f"touches {name[:40]}..., a longer name than a file can have"
             if _CONTROL.search(name):
                 return f"touches {name!r}, which has control characters in its name"
         return self.damage
@@ -156,6 +159,10 @@ def distinct(paths: Iterable[str]) -> tuple[str, ...]:
 
 def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text)
+
+
+def _raw(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
 
 
 def _stripped(path: str) -> str:

@@ -275,10 +275,11 @@ def _failure(output: str, diff: Diff, scratch: Path) -> tuple[str, str]:
     file = ""
     hunks: list[str] = []
     for line in output.splitlines():
-        if match := re.match(r"^(?:patching|checking) file '?([^']+?)'?(?: \(.*\))?$", line):
+        if line.startswith(("patching file ", "checking file ")):
             if hunks:
                 break
-            file = match[1]
+            name = line[len("patching file ") :]
+            file = (name.rpartition(" (")[0] if name.endswith(")") else name).strip("'")
         elif match := _HUNK.match(line):
             ends = ", by its line ends (LF or CRLF)" if match[3] else ""
             hunks.append(f"hunk #{match[1]} at line {match[2]}{ends}")

@@ -42,13 +42,13 @@ from orchestrator.explore import bundle
 from orchestrator.explore.bundle import KernelRecord, Record
 from orchestrator.history import changes
 from orchestrator.history import files as history_files
-from orchestrator.model import known, model, orders, suite
+from orchestrator.model import known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
 from orchestrator.nightly import config as nightly_config
 from orchestrator.nightly import plan
 from orchestrator.nouns import KlpSymbol
 from orchestrator.pages import logs
-from orchestrator.port import archfile, card, kconfigs
+from orchestrator.port import archfile, card, kconfigs, relocsource
 from orchestrator.port.card import Card
 from orchestrator.report import card as report_card
 from orchestrator.report import directory, explored, explored_text, text, tried, tried_text, verdict
@@ -413,11 +413,6 @@ def options_of(data: bytes, place: Path) -> None:
     list(archfile.fragment_remarks(archfile_fragment, base))
 
 
-def a_kconfig(data: bytes, place: Path) -> None:
-    shown = data.decode(errors="replace")
-    kconfigs.read(lambda name: shown if name == "Kconfig" else "", "toy")
-
-
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
     console.crash_title(shown), console.complaints(shown), console.refusals(shown)
@@ -436,16 +431,78 @@ CONSOLES = lines(
 )
 
 
+# --- kernel trees, and what a guest's /proc says --------------------------------------------------
+
+HEADER = (
+    "#define R_TOY_NONE 0\n#define R_TOY_64 1\n# define R_TOY_32 0x2\n#define R_TOY_X R_TOY_32\n"
+)
+LOADER = (
+    "static int (*handlers[])(void) = {\n\t[R_TOY_NONE] = none,\n"
+    "\t[R_TOY_64 ... R_TOY_32] = all,\n};\n"
+    "int apply_relocate_add(void)\n{\n\tswitch (type) { /* what */\n#ifdef CONFIG_A\n"
+    "\tcase R_TOY_NONE:\n\t\tbreak;\n#endif\n\tcase R_TOY_64 ... R_TOY_32:\n"
+    '\t\tpr_err("no\\n");\n\t\treturn -ENOEXEC;\n\tdefault:\n\t\treturn 0;\n\t}\n}\n'
+)
+KCONFIG = (
+    'config A\n\tbool "a" if B\n\tdepends on (B || !C) && D = "x y"\n\tselect E if F\n'
+    '\thelp\n\t  words\n\nif B\nsource "arch/$(SRCARCH)/Kconfig"\nendif\n'
+)
+
+
+def a_loader(data: bytes, place: Path) -> None:
+    """What of a kernel's source handles relocations; header and code in one."""
+    shown = data.decode(errors="replace")
+    relocsource.handled({"m.c": shown}, {"elf.h": shown}, {"A": "y"})
+
+
+LOADERS = lines(HEADER + LOADER)
+LARGE_LOADERS = lines(
+    *(
+        word * (1_000_000 // len(word))
+        for word in ("/*", '"', '\\"', "\n", "#", " ", "a", "case ", "{\n")
+    ),
+    HEADER.replace("0x2", "0xffffffff") + LOADER,
+    HEADER + LOADER.replace("CONFIG_A", "defined" + " " * 500_000),
+    HEADER + LOADER.replace("#ifdef CONFIG_A", "#if " + "(" * 100_000 + "CONFIG_A"),
+    HEADER + LOADER.replace("pr_err(", "pr_err(" + "(" * 500_000),
+    HEADER + LOADER.replace("\tcase R_TOY_NONE:\n", "\tcase R_TOY_NONE:\n" * 20_000),
+)
+
+
+def a_kconfig(data: bytes, place: Path) -> None:
+    shown = data.decode(errors="replace")
+    tree = kconfigs.read(lambda name: shown if name.endswith("Kconfig") else None, "toy")
+    kconfigs.obstacles(tree, "A", {"B": "y"})
+    kconfigs.demands(tree, "A"), kconfigs.origin(tree, "A", {})
+
+
+LARGE_KCONFIGS = lines(
+    *("config A\n\tdepends on " + "(" * 200_000 + "\n", "config A\n\tdepends on " + "!" * 200_000),
+    *("if B\n" * 3_000, "\\\n" * 200_000, "config A\n" + "\thelp\n" * 100_000, "\n" * 10**6),
+    *("config A\n\tdepends on $(" + "x(" * 200_000, 'config A\n\tbool "' + "x" * 10**6),
+    "config A\n\tselect B\nconfig B\n\tselect A\n",
+)
+
+
+def meminfo(data: bytes, place: Path) -> None:
+    shown = data.decode(errors="replace")
+    memory.in_use(dict.fromkeys(memory.FILES, shown))
+
+
+MEMINFO = lines(
+    "".join(f"{name}: 1000 kB\n" for name in ("MemTotal", *memory._OTHERS))
+    + "Node 0, zone DMA\n        managed  3840\n    pagesets\n              count: 12\n"
+)
+
+
 # Most of what the patterns look for begins or repeats something of these.
 LONG_LINES = lines(
     *(
         word * (300_000 // len(word))
-        for word in ("a", "a ", "a/ -", "BUG: ", "WARNING: a", "0", "[ 1.1]")
-    ),
-    *(word * (300_000 // len(word)) for word in ("Kernel panic - not syncing: a", "[<ffffffff>] ")),
-    *(
-        word * (300_000 // len(word))
-        for word in ("rcu: INFO: rcu ", "not ", "livepatch: ", "f+0x1/0x")
+        for word in (
+            *("a", "a ", "a/ -", "BUG: ", "WARNING: a", "0", "[ 1.1]", "[<ffffffff>] ", "not "),
+            *("Kernel panic - not syncing: a", "rcu: INFO: rcu ", "livepatch: ", "f+0x1/0x"),
+        )
     ),
     "BUG: x\n" * 5_000,
 )
@@ -455,7 +512,7 @@ def a_selftest(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
     told = selftests.parse(shown, "test-livepatch.sh")
     selftests.running(shown)
-    selftests.verdict(told, ())
+    selftests.verdict(told, selftests.steps(told, shown, 0, (), 1.0))
 
 
 SELFTESTS = lines(
@@ -594,6 +651,9 @@ READERS = (
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),
     Reader("console", lambda: CONSOLES, LINES, console_text, lambda: LONG_LINES),
+    Reader("kconfig", lambda: lines(KCONFIG), LINES, a_kconfig, lambda: LARGE_KCONFIGS),
+    Reader("relocation-source", lambda: LOADERS, LINES, a_loader, lambda: LARGE_LOADERS),
+    Reader("meminfo", lambda: MEMINFO, LINES, meminfo),
     Reader("kselftest", lambda: SELFTESTS, LINES, a_selftest),
     Reader("agent", lambda: ANSWERS, (*JSON, *BYTES), an_answer, lambda: LARGE_JSON),
     Reader("cmd", lambda: COMMAND, LINES, a_command_file),

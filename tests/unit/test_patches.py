@@ -140,3 +140,10 @@ def test_names_are_distinct_and_fit_for_files() -> None:
     )
     names = [patch.name for patch in patches.named([("same/title", ""), ("same/title", "")])]
     assert names == ["0001-same-title.patch", "0002-same-title.patch"]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "\u00e4" * 128, "a/" * 1025])
+def test_a_longer_name_than_a_file_can_have_is_refused(name: str) -> None:
+    text = DIFF.replace("one.c", name)
+    assert "a longer name than a file can have" in Patch("p", text).diff.refusal()
+    assert Patch("p", DIFF.replace("one.c", "x" * 255)).diff.refusal() == ""
