@@ -32,6 +32,7 @@ AUTO = "auto"
 _ENVIRONMENT = ("PATH", "TMPDIR", "LC_ALL")  # all that make and compiler need
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
+SOURCE_MAX = 64 << 20  # bytes of a file beside a set's sources
 _NAME_MAX = 120  # bytes of a set's name in a file's
 # Undefined in a module, and no export provides it (ignore_undef_symbol() in scripts/mod/modpost.c).
 _NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_", ".TOC."})
@@ -107,6 +108,11 @@ def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
         hidden = any(part.startswith(".") for part in inside.parts)
         if not hidden and not path.name.endswith(_PRODUCTS) and path.is_file():
             files[f"set/{inside}"] = path
+            if path.stat().st_size > SOURCE_MAX:
+                raise UsageError(
+                    f"{path} is larger than {SOURCE_MAX >> 20} MiB",
+                    hint="what the modules are not built from belongs elsewhere",
+                )
     return files
 
 

@@ -31,6 +31,12 @@ def _problems(module_set: ModuleSet) -> _Problems:
         yield "", "it names no module", "give each module a [[modules]] with `name` and `kind`"
     if len(module_set.modules) > _MODULES:
         yield "", f"it has {len(module_set.modules)} modules, more than {_MODULES}", "part it"
+    if module_set.in_tree.startswith("/") or ".." in module_set.in_tree.split("/"):
+        yield (
+            "in_tree: ",
+            f"'{module_set.in_tree}' leads out of the kernel's tree",
+            "name one in it",
+        )
     for what, text in _words(module_set):
         if not text.isprintable():
             yield "", f"{what} {text!r} has control characters in it", "write it without"

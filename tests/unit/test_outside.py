@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.build import modules, outside
+from orchestrator.errors import UsageError
+from orchestrator.nouns import ModuleSet
 
 NOW = "now"
 LATER = 10**12  # ns, by which all files here are old
@@ -133,3 +136,10 @@ def test_a_set_with_a_long_name_has_an_entry_of_a_name_that_can_be() -> None:
             len(f".tmp-{modules._short(name)}-some_architecture-{'0' * 32}.123.lock".encode()) < 255
         )
     assert modules._short("basic") == "basic"
+
+
+def test_a_huge_file_among_the_sources_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "data").touch()
+    os.truncate(tmp_path / "data", 1 << 40)
+    with pytest.raises(UsageError, match="data is larger than 64 MiB"):
+        modules._sources(ModuleSet("mine", tmp_path, ()))
