@@ -39,7 +39,7 @@ install() { \
 		{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }
 endef
 
-.PHONY: help run nightly test check bench venv host test-tools install-timer clean
+.PHONY: help run nightly test check fuzz bench venv host test-tools install-timer clean
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -60,7 +60,12 @@ check: venv ## format, lint, types, and the tests that need no guest
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/unit tests/contract $(ARGS)
+	@$(BIN)/pytest -q tests/unit tests/contract tests/fuzz $(ARGS)
+
+# As long with each reader of what others wrote; what is found is kept, and told how to keep for good.
+fuzz: SECONDS := 60
+fuzz: venv ## spoilt files for each reader, other ones each time: SECONDS=600 for each of them
+	@KLP_E2E_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -q tests/fuzz $(SIDE_BY_SIDE) $(ARGS)
 
 bench: venv ## performance, as ratios from one run
 	@$(BIN)/python -m orchestrator.bench $(ARGS)

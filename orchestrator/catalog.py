@@ -11,6 +11,7 @@ import difflib
 import json
 import math
 import re
+import reprlib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,6 +31,7 @@ _PACKAGE = Path(__file__).resolve().parent
 # [tool.setuptools.package-dir] in pyproject.toml).
 _DATA = ("images/guest", "images/modules", "kernel-config")
 _DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
+_SHOWN = 10  # things that are wrong with one file
 MISSING = "missing"  # what `problems` says of a key that is not there
 
 # What a bundle's file may ask of QEMU. Of machines what they consist of, none of the options that
@@ -114,7 +116,9 @@ def check(data: object, type_: type[T], name: str) -> T:
     try:
         return _validated(data, type_)
     except pydantic.ValidationError as error:
-        wrong = "; ".join(f"{key}: {words}" for key, words in _problems(error))
+        found = _problems(error)
+        wrong = "; ".join(f"{key}: {words}" for key, words in found[:_SHOWN])
+        wrong += f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UsageError(f"{name}: {wrong}") from error
 
 
@@ -152,7 +156,7 @@ def _words(error: Mapping[str, Any]) -> str:
             pattern = error["ctx"]["pattern"].removeprefix("^").removesuffix("$")
             return f"must be {pattern} (a regular expression), not {error['input']!r}"
     message: str = error["msg"]
-    return f"{message[:1].lower()}{message[1:]}, not {error['input']!r}"
+    return f"{message[:1].lower()}{message[1:]}, not {reprlib.repr(error['input'])}"
 
 
 # --- architectures -----------------------------------------------------------------------------

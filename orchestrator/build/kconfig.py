@@ -121,7 +121,9 @@ def explain(options: Sequence[LostOption], kconfig: Callable[[], Sequence[str]],
     """One line for each lost option, with its unmet dependencies or that it does not exist."""
     texts, have, lines = kconfig(), parse(final), []
     for option in options:
-        entry = re.compile(rf"^\s*(?:menu)?config\s+{re.escape(option.name)}\s*$", re.MULTILINE)
+        entry = re.compile(
+            rf"^[ \t]*(?:menu)?config[ \t]+{re.escape(option.name)}[ \t]*$", re.MULTILINE
+        )
         reasons = [
             f"depends on {expression}; not set: {', '.join(missing)}"
             for expression, missing in unmet(option.name, texts, have)

@@ -10,25 +10,31 @@ converter.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import prebuilt
+from orchestrator.build import outside, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import process, workdir
 from orchestrator.host.rundir import run_dir
+from orchestrator.host.tools import clean_env
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 AUTO = "auto"
+_ENVIRONMENT = ("PATH", "TMPDIR", "LC_ALL")  # all that make and compiler need
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
+SOURCE_MAX = 64 << 20  # bytes of a file beside a set's sources
+_NAME_MAX = 120  # bytes of a set's name in a file's
 # Undefined in a module, and no export provides it (ignore_undef_symbol() in scripts/mod/modpost.c).
 _NOT_NEEDED = frozenset({"", "_GLOBAL_OFFSET_TABLE_", ".TOC."})
 
@@ -50,9 +56,14 @@ def build(
     """
     final = workdir.cache_root() / "modules" / _key(kernel, arch, module_set)
     with workdir.locked(final, on_wait):
-        if workdir.verify(final) != "":
+        if workdir.verify(final) != "" or outside.changed(final):
             with workdir.staging(final) as tmp:
                 _fill(tmp, kernel, arch, module_set, jobs, deadline)
+                if final.name != _key(kernel, arch, module_set):
+                    raise BuildError(
+                        f"{module_set.directory} was written to while it was built",
+                        hint="the same line again builds what is there now",
+                    )
                 workdir.publish(tmp, final)
         workdir.touch(final)
     return read(module_set, final, arch)
@@ -98,6 +109,11 @@ def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
         hidden = any(part.startswith(".") for part in inside.parts)
         if not hidden and not path.name.endswith(_PRODUCTS) and path.is_file():
             files[f"set/{inside}"] = path
+            if path.stat().st_size > SOURCE_MAX:
+                raise UsageError(
+                    f"{path} is larger than {SOURCE_MAX >> 20} MiB",
+                    hint="what the modules are not built from belongs elsewhere",
+                )
     return files
 
 
@@ -122,7 +138,13 @@ def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
         *(f"{path.name} {workdir.file_digest(path)}" for path in converter),
     ):
         digest.update(part.encode() + b"\0")
-    return f"{module_set.name}-{arch.name}-{digest.hexdigest()[:32]}"
+    return f"{_short(module_set.name)}-{arch.name}-{digest.hexdigest()[:32]}"
+
+
+def _short(name: str) -> str:
+    """A set's name as a part of a file's, of which the whole may have 255 bytes. It need not tell
+    one set from another."""
+    return name if len(os.fsencode(name)) <= _NAME_MAX else f"{name[: _NAME_MAX // 4]}..."
 
 
 def _built_against(kernel: Kernel, whole: bool) -> Iterator[str]:
@@ -147,7 +169,7 @@ def _fill(
     exported = _exported(kernel.build_tree / "Module.symvers")
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
-    files = {**_made(kernel, arch, module_set, jobs, deadline), **given}
+    files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)
@@ -167,15 +189,22 @@ def _fill(
 
 
 def _made(
-    kernel: Kernel, arch: Arch, module_set: ModuleSet, jobs: int, deadline: Deadline
+    record: Path, kernel: Kernel, arch: Arch, module_set: ModuleSet, jobs: int, deadline: Deadline
 ) -> Mapping[str, bytes]:
-    """Module name -> .ko, of those that are built here or came with the kernel's own build."""
+    """Module name -> .ko, of those that are built here or came with the kernel's own build.
+
+    record: where what was drawn in from elsewhere is noted.
+    """
     if not _of_sources(module_set):
         return {}
     if module_set.in_tree:
         return _in_tree(kernel, module_set)
     with run_dir("modules") as scratch:
-        return _make(scratch, kernel, arch, module_set, jobs, deadline)
+        began = time.time_ns()
+        made = _make(scratch, kernel, arch, module_set, jobs, deadline)
+        kernels = (kernel.build_tree, kernel.source_tree)
+        outside.write(record, scratch / "set", (scratch, *kernels), kernel.build_tree, began)
+    return made
 
 
 def _make(
@@ -190,9 +219,11 @@ def _make(
     for name, path in _sources(module_set).items():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, scratch / name)
-    log = workdir.whole(workdir.LOGS) / f"modules-{module_set.name}-{arch.name}.log"
+    log = workdir.whole(workdir.LOGS) / f"modules-{_short(module_set.name)}-{arch.name}.log"
     log.write_text("")
     argv = [
+        # no variable of ours: a Makefile of a set may use any
+        *("env", "-i", *(f"{k}={v}" for k, v in clean_env().items() if k in _ENVIRONMENT)),
         *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
         *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
         # The targets' symbols stay undefined until the livepatches are converted.

@@ -14,6 +14,7 @@ from pathlib import Path
 from orchestrator.elf import klpformat, reader
 from orchestrator.elf.records import SHN_UNDEF, Elf
 from orchestrator.errors import BuildError, UsageError
+from orchestrator.host import files as given
 from orchestrator.nouns import Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 VMLINUX = "vmlinux"
@@ -37,7 +38,7 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
         if spec.ko:
             place = path(module_set, spec, arch)
             try:
-                found[spec.name] = place.read_bytes()
+                found[spec.name] = given.read(place, given.MODULE)
             except OSError as trouble:
                 raise UsageError(
                     f"{place}: {trouble.strerror}; it should be {spec.name} for {arch.name}",

@@ -13,6 +13,7 @@ from orchestrator.commands import options
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.inspection import Inspection, inspect
 from orchestrator.errors import UsageError
+from orchestrator.host import files
 from orchestrator.host.workdir import disk_errors
 from orchestrator.nouns import Arch
 
@@ -20,7 +21,7 @@ from orchestrator.nouns import Arch
 def read_file(path: Path) -> bytes:
     """Raises UsageError for a file that cannot be read."""
     try:
-        return path.read_bytes()
+        return files.read(path, files.MODULE)
     except OSError as trouble:
         raise UsageError(
             f"cannot read {path}: {trouble.strerror}", hint="give a .ko file"

@@ -38,6 +38,8 @@ from orchestrator.errors import UsageError
 
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 
+_NAME_MAX = 2048  # bytes; the kernel's own limit is 512 (KSYM_NAME_LEN)
+_NAMES_MAX = 4  # times the file's size: tables share a string among names, but not all of them
 _ALIGN_MAX = 1 << 20  # bytes; modules align to a page at most
 
 # pyelftools gives a section type it knows as a name, any other as a number.
@@ -183,6 +185,7 @@ def _sections(file: ELFFile, data: bytes, name: str) -> list[Section]:
     start = file.header["e_shoff"]
     sections: list[Section] = []
     names_at: list[int] = []
+    room = len(data)
     for index in range(file.header["e_shnum"]):
         raw = struct_parse(file.structs.Elf_Shdr, file.stream, start + index * Size.SHDR)
         kind = _number(raw["sh_type"], _SECTION_TYPES)
@@ -194,6 +197,9 @@ def _sections(file: ELFFile, data: bytes, name: str) -> list[Section]:
                 f"but the file has {len(data):#x} bytes",
                 "build or copy it again",
             )
+        room -= size if has_bytes else 0
+        if room < 0:
+            raise UsageError(f"{name} is damaged: its sections overlap")
         align = raw["sh_addralign"]
         if align > _ALIGN_MAX or align & (align - 1):
             raise UsageError(f"{name} is damaged: section {index} is aligned to {align:#x}")
@@ -217,8 +223,9 @@ def _sections(file: ELFFile, data: bytes, name: str) -> list[Section]:
     if sections[0].type != SHT_NULL or sections[0].memory_size:
         raise UsageError(f"{name} has a damaged section table: section 0 is not the null section")
     names = sections[file.header["e_shstrndx"]].data
+    strings = _Strings(names, len(data), name)
     return [
-        replace(section, name=_string(names, at, f"the name of section {index} of {name}"))
+        replace(section, name=strings.at(at, f"section {index}"))
         for index, (section, at) in enumerate(zip(sections, names_at, strict=True))
     ]
 
@@ -230,12 +237,13 @@ def _symbols(
     table = sections[index]
     if not 0 < table.link < len(sections):
         raise UsageError(f"{name} has a symbol table without a string table (sh_link {table.link})")
-    strings = sections[table.link].data
+    whole_file = Size.EHDR + sum(section.size + Size.SHDR for section in sections)
+    strings = _Strings(sections[table.link].data, whole_file, name)
     whole = len(table.data) // Size.SYM * Size.SYM
     layout = struct.Struct(("<" if order == "little" else ">") + "IBBHQQ")
     symbols = tuple(
         Symbol(
-            name=_string(strings, at, f"the name of symbol {number} of {name}"),
+            name=strings.at(at, f"symbol {number}"),
             info=info,
             other=other,
             shndx=shndx,
@@ -264,11 +272,30 @@ def _decode_relas(section: Section, order: ByteOrder) -> Section:
     return replace(section, data=section.data[whole:], relas=relas)
 
 
-def _string(table: bytes, at: int, what: str) -> str:
-    """The NUL-terminated string at `at`; bytes that are not UTF-8 survive as surrogates."""
-    if at == 0 and not table:
-        return ""
-    end = table.find(b"\0", at)
-    if at >= len(table) or end < 0:
-        raise UsageError(f"{what} lies beyond its string table", "build or copy the file again")
-    return table[at:end].decode("utf-8", "surrogateescape")
+class _Strings:
+    """A string table. Each string may be asked for often, and every name is kept and shown: not
+    more of them than a file of `size` bytes can mean."""
+
+    def __init__(self, table: bytes, size: int, file: str) -> None:
+        self._table = table
+        self._left = _NAMES_MAX * size
+        self._file = file
+
+    def at(self, at: int, what: str) -> str:
+        """The NUL-terminated string there; bytes that are not UTF-8 survive as surrogates."""
+        if at == 0 and not self._table:
+            return ""
+        end = self._table.find(b"\0", at, at + _NAME_MAX + 1)
+        if end < 0:
+            if at + _NAME_MAX < len(self._table):
+                raise UsageError(
+                    f"the name of {what} of {self._file} is longer than {_NAME_MAX} bytes"
+                )
+            raise UsageError(
+                f"the name of {what} of {self._file} lies beyond its string table",
+                "build or copy the file again",
+            )
+        self._left -= end - at
+        if self._left < 0:
+            raise UsageError(f"{self._file} is damaged: its names are much longer than the file")
+        return self._table[at:end].decode("utf-8", "surrogateescape")

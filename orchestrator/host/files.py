@@ -11,7 +11,7 @@ from pathlib import Path
 MIB = 1 << 20
 MODULE = 256 * MIB
 TEXT = 256 * MIB  # patches and mails: the patch of a whole release has 100
-TABLE = MIB  # TOML
+TABLE = MIB // 4  # TOML
 
 
 def read(path: Path, limit: int) -> bytes:
@@ -28,4 +28,4 @@ def read(path: Path, limit: int) -> bytes:
             data = file.read(limit + 1)  # it may grow while it is read
             if len(data) <= limit:
                 return data
-        raise OSError(errno.EFBIG, f"it is larger than {limit // MIB} MiB", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {limit // 1024} KiB", str(path))

@@ -190,7 +190,7 @@ _COMPARISONS: dict[str, Callable[[Version, Version], bool]] = {
 
 
 def _holds(version: Version, comparison: str) -> bool:
-    found = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d+)\.(\d+)\s*", comparison)
+    found = re.fullmatch(r"\s*(>=|<=|==|>|<)\s*(\d{1,9})\.(\d{1,9})\s*", comparison)
     if found is None:
         raise UsageError(
             f"'{comparison}' is no comparison of kernel versions",

@@ -31,6 +31,12 @@ def _problems(module_set: ModuleSet) -> _Problems:
         yield "", "it names no module", "give each module a [[modules]] with `name` and `kind`"
     if len(module_set.modules) > _MODULES:
         yield "", f"it has {len(module_set.modules)} modules, more than {_MODULES}", "part it"
+    if module_set.in_tree.startswith("/") or ".." in module_set.in_tree.split("/"):
+        yield (
+            "in_tree: ",
+            f"'{module_set.in_tree}' leads out of the kernel's tree",
+            "name one in it",
+        )
     for what, text in _words(module_set):
         if not text.isprintable():
             yield "", f"{what} {text!r} has control characters in it", "write it without"
@@ -85,7 +91,7 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
         yield "it patches itself", "name the module that it patches"
     for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):
         for entry in (entry for entries in table.values() for entry in entries):
-            if re.fullmatch(r"[^,\s]+(,[0-9]+)?", entry) is None:
+            if re.fullmatch(r"[^,\s]+(,[0-9]{1,9})?", entry) is None:
                 yield (
                     f"{key}: '{entry}' is no symbol",
                     "NAME, or NAME,1 for the first of several of that name",

@@ -46,9 +46,11 @@ def in_use(files: Mapping[str, str | None]) -> int:
     for other content.
     """
     meminfo, zoneinfo = (files.get(path) or "" for path in FILES[1:])
-    sizes = {name: int(kb) * 1024 for name, kb in re.findall(r"^(\w+): +(\d+) kB", meminfo, re.M)}
-    waiting = sum(int(count) for count in re.findall(r"^ +count: (\d+)$", zoneinfo, re.M))
-    managed = sum(int(count) for count in re.findall(r"^ +managed +(\d+)$", zoneinfo, re.M))
+    sizes = {
+        name: int(kb) * 1024 for name, kb in re.findall(r"^(\w+): +(\d{1,18}) kB", meminfo, re.M)
+    }
+    waiting = sum(int(count) for count in re.findall(r"^ +count: (\d{1,18})$", zoneinfo, re.M))
+    managed = sum(int(count) for count in re.findall(r"^ +managed +(\d{1,18})$", zoneinfo, re.M))
     if missing := [name for name in ("MemTotal", *_OTHERS) if name not in sizes]:
         raise HarnessError(f"the guest's /proc/meminfo does not show {' '.join(missing)}")
     if not managed:

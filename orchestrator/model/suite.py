@@ -8,8 +8,9 @@ another.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.errors import UsageError
@@ -28,7 +29,8 @@ from orchestrator.nouns import (
 )
 
 # A case's name becomes a directory's name, and stands in globs of known-issues.toml.
-_NAME = re.compile(r"[a-z0-9][A-Za-z0-9+=.-]*")
+_NAME = re.compile(r"[a-z0-9][A-Za-z0-9+=.-]{0,199}")
+_ORDERS = 10_000  # that one [[interleave]] may make
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,9 +145,26 @@ def _made(entry: Interleave, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
     module_set = _set(entry.name, entry.modules, sets)
     sequences = [_parse(text, module_set, entry.name).events for text in entry.sequences]
     then = _parse(entry.then, module_set, entry.name).events if entry.then else ()
+    if (count := _count(sequences)) > _ORDERS:
+        raise UsageError(
+            f"suite: '{entry.name}' makes {count:.1e} orders, more than {_ORDERS}",
+            hint="shorten its sequences, or put what they have in common into `then`",
+        )
     for order in orders.interleavings(sequences):
         name = entry.name + "".join(_short(event, entry) for event in order.events)
         yield Case(name, entry.modules, Order((*order.events, *then)), entry.why)
+
+
+def _count(sequences: Iterable[Sequence[Event]]) -> float:
+    """How many orders they make; infinite, when it is too many to count."""
+    count, events = 1.0, 0
+    for sequence in sequences:
+        for taken in range(1, len(sequence) + 1):
+            events += 1
+            count *= events / taken
+            if count > 1e12 or events > _ORDERS:
+                return math.inf
+    return count
 
 
 def _short(event: Event, entry: Interleave) -> str:

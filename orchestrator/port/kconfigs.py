@@ -174,11 +174,14 @@ _TOKEN = re.compile(
 def evaluate(expression: str, config: Config) -> bool | None:
     """Whether it holds, "m" being as good as "y"; None when that cannot be told: it asks the
     compiler, or is no expression that we can read."""
-    tokens = _TOKEN.findall(expression)
+    tokens = _TOKEN.findall(" ".join(expression.split()))
     if "".join(tokens) != re.sub(r"\s+", "", expression) and "$(" not in expression:
         return None
     parser = _Parser(tokens, config)
-    result = parser.either()
+    try:
+        result = parser.either()
+    except RecursionError:  # thousands of brackets
+        return None
     return result if parser.at == len(tokens) and tokens else None
 
 

@@ -9,6 +9,8 @@ out) does not count.
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -41,17 +43,22 @@ class _Block:
     file: str
     line: int  # of its first line
     text: str
+    ends: tuple[int, ...]  # where in it each line ends
+
+
+_DEFINED = re.compile(r"^[ \t]*#[ \t]*define[ \t]+(R_\w+)[ \t]+(\w+)", re.MULTILINE)
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,9}|0x[0-9a-fA-F]{1,8}")  # ELF64_R_TYPE has 32 bits
 
 
 def numbers(headers: Mapping[str, str]) -> Mapping[str, int]:
     """R_NAME -> number, of `#define R_NAME 5` and `#define R_NAME R_OTHER`."""
     found: dict[str, int] = {}
     for text in headers.values():
-        for name, value in re.findall(r"^\s*#\s*define\s+(R_\w+)\s+(\w+)", text, re.MULTILINE):
-            if value.isdecimal() or value.startswith("0x"):
-                found[name] = int(value, 0)
-            elif value in found:
+        for name, value in _DEFINED.findall(text):
+            if value in found:
                 found[name] = found[value]
+            elif _NUMBER.fullmatch(value):
+                found[name] = int(value, 0)
     return found
 
 
@@ -87,7 +94,8 @@ def handled(
 
 def _uncommented(text: str) -> str:
     """Without comments and what is in strings, every line still where it was."""
-    found = re.compile(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"', re.DOTALL)
+    # what is never closed goes on to the end: else each one would be looked for there again
+    found = re.compile(r'/\*.*?(?:\*/|\Z)|//[^\n]*|"(?:\\.|[^"\\])*(?:"|\\?\Z)', re.DOTALL)
     return found.sub(lambda m: '""' if m[0][0] == '"' else "\n" * m[0].count("\n"), text)
 
 
@@ -124,7 +132,7 @@ def _condition(directive: str, rest: str, config: Config | None) -> bool | None:
         return rest == "1"
     if directive != "if":
         rest = f"defined({rest})"
-    plain = re.sub(r"(?:defined|IS_ENABLED)\s*\(?\s*CONFIG_(\w+)\s*\)?", r"\1", rest)
+    plain = re.sub(r"(?:defined|IS_ENABLED)\s*(?:\(\s*)?CONFIG_(\w+)(?:\s*\))?", r"\1", rest)
     if config is None or not re.fullmatch(r"[A-Z0-9_!&|()\s]+", plain) or "defined" in plain:
         return None
     held = kconfigs.evaluate(plain, config)
@@ -143,7 +151,8 @@ def _blocks(file: str, text: str) -> Iterator[tuple[str, _Block]]:
     for number, line in enumerate(text.splitlines(), 1):
         if body is not None:
             if line.startswith("}"):
-                yield name, _Block(file, began, "\n".join(body))
+                ends = itertools.accumulate((len(each) + 1 for each in body), initial=-1)
+                yield name, _Block(file, began, "\n".join(body), tuple(ends)[1:])
                 body, declared = None, []
             else:
                 body.append(line)
@@ -151,7 +160,7 @@ def _blocks(file: str, text: str) -> Iterator[tuple[str, _Block]]:
         table = line.rstrip().endswith("{") and "=" in line
         if line.startswith("{") or table:
             whole = " ".join([*declared, line])
-            found = re.search(r"(\w+)\s*\[" if table else r"(\w+)\s*\(", whole)
+            found = re.search(r"\b(\w+)\s*\[" if table else r"\b(\w+)\s*\(", whole)
             name, began, body = found[1] if found else "", number + 1, []
         elif line.startswith("}") or line.rstrip().endswith((";", "{")) or not line.strip():
             declared = []
@@ -163,15 +172,16 @@ def _reached(blocks: Mapping[str, list[_Block]]) -> Iterator[_Block]:
     """apply_relocate_add() and what it uses, in turn; tables before code that may know better."""
     seen: dict[str, None] = {}
     waiting = [ENTRY]
-    while waiting:
-        name = waiting.pop(0)
+    for name in waiting:  # it grows meanwhile
         if name in seen or name not in blocks:
             continue
         seen[name] = None
         for block in blocks[name]:
             waiting += re.findall(r"\b[a-z_]\w*\b", block.text)
     found = [block for name in seen for block in blocks[name]]
-    yield from sorted(found, key=lambda block: not re.search(r"^\s*\[R_", block.text, re.MULTILINE))
+    yield from sorted(
+        found, key=lambda block: not re.search(r"^[ \t]*\[R_", block.text, re.MULTILINE)
+    )
 
 
 # What returns nothing but an error, having said something; what does nothing at all.
@@ -207,12 +217,13 @@ def _types(
     """Each type of `R_FIRST ... R_LAST`, or R_FIRST alone; `at`: where in the block."""
     if first not in known or (last and last not in known):
         return
-    line = block.line + block.text.count("\n", 0, at)
-    names = {number: name for name, number in reversed(list(known.items()))}
-    for number in range(known[first], known[last or first] + 1):
-        if number in names:
-            name = first if number == known[first] else names[number]
-            yield Handled(name, number, f"{block.file}:{line}", idle)
+    place = f"{block.file}:{block.line + bisect.bisect_left(block.ends, at)}"
+    yield Handled(first, known[first], place, idle)
+    if last:  # a range may be of billions: what it has in it is looked for among the known
+        between = {
+            n: name for name, n in reversed(tuple(known.items())) if known[first] < n <= known[last]
+        }
+        yield from (Handled(name, n, place, idle) for n, name in sorted(between.items()))
 
 
 def _table(block: _Block, known: Mapping[str, int]) -> Iterator[_Label]:
@@ -226,13 +237,14 @@ def _table(block: _Block, known: Mapping[str, int]) -> Iterator[_Label]:
 def _cases(block: _Block, known: Mapping[str, int]) -> Iterator[_Label]:
     """The `case` labels, with what is done for them."""
     code, end = "", len(block.text)
+    refuses = idle = False
     made: list[_Label] = []
     for label in reversed(list(re.finditer(rf"\bcase\s+{_RANGE}:|\bdefault\s*:", block.text))):
         own, end = block.text[label.end() : end], label.start()
-        code = own if own.strip() else code  # one label behind another
+        if own.strip() and own != code:  # else one label behind another
+            code = own
+            refuses, idle = (p.fullmatch(code) is not None for p in (_REFUSES, _IDLE))
         if label[1]:
-            refuses = _REFUSES.fullmatch(code) is not None
-            idle = _IDLE.fullmatch(code) is not None
             types = _types(label[1], label[2] or "", known, block, label.start(), idle)
             made += [_Label(each, refuses=refuses) for each in types]
     yield from reversed(made)

@@ -9,9 +9,10 @@ its subject: [PATCH ...], and no reply; and whatever is in doubt is refused, nev
 
 from __future__ import annotations
 
+import contextlib
 import email
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from email.errors import HeaderParseError
 from email.header import decode_header, make_header
@@ -21,12 +22,27 @@ from orchestrator.errors import UsageError
 from orchestrator.source import patches
 from orchestrator.source.patches import Patch
 
-# The line before a message: a time, a year and a header behind it, for texts have From, too.
-_FROM = re.compile(rb"^From [^\n]*\d:\d\d[^\n]* \d{4}[^\n]*\n(?=[A-Za-z-]+:)", re.MULTILINE)
+# The line before a message: a time, a year and a header behind it, for texts have From, too. A
+# line at a time, and step by step: one pattern for all would try each digit with each other one.
+_FROM = re.compile(rb"^From ([^\n]*)\n(?=[A-Za-z-]+:)", re.MULTILINE)
+_TIME = re.compile(rb"\d:\d\d")
+_YEAR = re.compile(rb" \d{4}")
+# What `email` cannot take in any number: it calls itself for each level, and goes through the
+# parameters of a field once for each of them.
+_NESTED = re.compile(
+    rb"(?:^|\r)content-type:\s*(?:multipart|message)/", re.MULTILINE | re.IGNORECASE
+)
+_FIELD = re.compile(
+    rb"(?:^|\r)content-[a-z-]+:[^\n]*(?:\n[ \t][^\n]*)*", re.MULTILINE | re.IGNORECASE
+)
+_LEVELS = 50
+_FIELD_BYTES = 8192
+_SUBJECT = 1000  # characters of a subject that are decoded
 _TAGS = re.compile(r"(?:\[[^\]]*\]\s*)*")
 _NUMBER = re.compile(r"(?<![\d/])(\d{1,4})/(\d{1,4})(?![\d/])")
 _REPLY = re.compile(r"(?:re|aw|antw|sv|vs|tr|fwd?|wg)\s*:", re.IGNORECASE)
 _PATCH_TYPES = ("text/plain", "text/x-patch", "text/x-diff")
+_LISTED = 20  # how many missing ones
 _SHOWN = 3  # how many subjects a message of ours lists
 
 
@@ -74,9 +90,9 @@ def series(data: bytes, name: str) -> tuple[Patch, ...]:
 
     name: the file's. Raises UsageError when there is none, or it is in doubt which ones count.
     """
-    mails = mailbox(data)
+    mails = mailbox(data, name)
     if not mails:
-        alone = _mail(data)
+        alone = _mail(data, name)
         if not alone.subject:
             patch = Patch(patches.distinct([name])[0], patches.decoded(data))
             if not patch.diff.text:
@@ -86,17 +102,30 @@ def series(data: bytes, name: str) -> tuple[Patch, ...]:
     return patches.named((mail.title, mail.text) for mail in _chosen(mails, name))
 
 
-def mailbox(data: bytes) -> tuple[Mail, ...]:
-    """The messages of a mailbox, one that came twice only once; () when `data` is no mailbox."""
-    first, *rest = _FROM.split(data)
-    if not rest:
-        return ()
+def mailbox(data: bytes, name: str) -> tuple[Mail, ...]:
+    """The messages of a mailbox, one that came twice only once; () when `data` is no mailbox.
+
+    Raises UsageError for a message that no mail program writes.
+    """
     found: dict[str, Mail] = {}
-    for number, body in enumerate([first, *rest] if first.strip() else rest):
+    for number, body in enumerate(_messages(data)):
         # mboxrd puts a > before a line that begins with From, or with From behind other >
-        mail = _mail(re.sub(rb"^>(>*From )", rb"\1", body, flags=re.MULTILINE))
+        mail = _mail(re.sub(rb"^>(>*From )", rb"\1", body, flags=re.MULTILINE), name)
         found.setdefault(mail.id or str(number), mail)
     return tuple(found.values())
+
+
+def _messages(data: bytes) -> Iterator[bytes]:
+    """What stands before the first line that begins a message, if anything, and behind each."""
+    end = 0
+    for line in _FROM.finditer(data):
+        time = _TIME.search(line[1])
+        if time and _YEAR.search(line[1], time.end()):
+            if end or data[: line.start()].strip():
+                yield data[end : line.start()]
+            end = line.end()
+    if end:
+        yield data[end:]
 
 
 # --- which messages count ----------------------------------------------------------------------
@@ -140,7 +169,8 @@ def _in_order(mails: Sequence[Mail], where: str) -> Sequence[Mail]:
         return mails
     numbers = [mail.number[0] for mail in mails if mail.number]
     if missing := sorted(set(range(1, total + 1)) - set(numbers)):
-        lost = ", ".join(f"{number}/{total}" for number in missing)
+        lost = ", ".join(f"{number}/{total}" for number in missing[:_LISTED])
+        lost += f" and {len(missing) - _LISTED} more" if len(missing) > _LISTED else ""
         raise UsageError(
             f"{where} lacks {lost} of the series of {_listed(mails[:1])}",
             hint="fetch the whole thread; to leave patches out, use a quilt directory (b4 am -Q)",
@@ -163,13 +193,22 @@ def _listed(mails: Sequence[Mail]) -> str:
 # --- what is in a message ----------------------------------------------------------------------
 
 
-def _mail(data: bytes) -> Mail:
+def _mail(data: bytes, name: str) -> Mail:
+    levels = sum(1 for _ in _NESTED.finditer(data))
+    longest = max((len(field[0]) for field in _FIELD.finditer(data)), default=0)
+    if levels > _LEVELS or longest > _FIELD_BYTES:
+        raise UsageError(
+            f"{name} holds a message with {levels} messages and parts of parts in it"
+            if levels > _LEVELS
+            else f"{name} holds a message with a field Content-... of {longest} bytes",
+            hint="save the patch alone",
+        )
     message = email.message_from_bytes(data)
     raw = message.get("Subject", "")
-    try:
-        subject = str(make_header(decode_header(raw)))
-    except (HeaderParseError, LookupError, UnicodeError):
-        subject = str(raw)  # encoded wrongly; such a word is shown as it came
+    subject = str(raw)
+    if len(subject) <= _SUBJECT:
+        with contextlib.suppress(HeaderParseError, LookupError, UnicodeError):
+            subject = str(make_header(decode_header(raw)))  # one encoded wrongly stays as it came
     identity = str(message.get("Message-ID", "")).strip()
     return Mail(" ".join(subject.split()), _text(message), identity)
 

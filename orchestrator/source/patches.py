@@ -17,13 +17,22 @@ _HEADER = re.compile(
     r"(?:rename|copy) (?:from|to) |(?:dis)?similarity index |"
     r"GIT binary patch$|Binary files .* differ$"
 )
-_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
+# no file has lines whose number has more digits
+_HUNK = re.compile(r"@@ -\d{1,9}(?:,(\d{1,9}))? \+\d{1,9}(?:,(\d{1,9}))? @@")
+# What would be lost with what it belongs to, did it count as text: a signature begins with two.
+_NO_TEXT = re.compile(r"\+|-(?!-)|@@")
 _FILE = re.compile(r"(?:---|\+\+\+|Index:) ([^\t]+)")
 _MOVE = re.compile(r"(?:rename|copy) (from|to) (.+)")
 _GIT = re.compile(r"diff --git (\S.*) ([^/ ]+/.+)")
 _NO_PREFIX = re.compile(r"diff --git (\S+) \1$")
 # modes 120000 and 160000: a symbolic link, a submodule
 _LINK = re.compile(r"(?:[a-z]+(?: file)? mode|index [0-9a-f]+\.\.[0-9a-f]+) 1[26]0000$")
+# git puts a name into quotes that has a blank's like, a quote or a byte beyond ASCII in it
+_QUOTED = re.compile(
+    r'(?:diff --git (?:.* )?|(?:---|\+\+\+|Index:|(?:rename|copy) (?:from|to)) )("[^"]*"?)'
+)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_NAME_MAX, _PATH_MAX = 255, 2048  # bytes; trees lie in directories with names of their own
 _NULL = "/dev/null"
 _BY_MAIL = " (a mail program may have wrapped or cut it)"
 
@@ -83,6 +92,8 @@ class Diff:
             return "holds no diff"
         file = ""
         for line in self.headers:
+            if match := _QUOTED.match(line):
+                return f"names a file that git quotes, which is not supported: {match[1]}"
             if match := _NO_PREFIX.match(line):
                 return f"names {match[1]} without a/ and b/ before it (git's diff.noprefix)"
             if match := _GIT.match(line):
@@ -94,6 +105,10 @@ class Diff:
         for name in self.files():
             if name.startswith("/") or ".." in name.split("/"):
                 return f"touches {name}, which lies outside the tree"
+            if max(map(len, map(_raw, name.split("/")))) > _NAME_MAX or len(_raw(name)) > _PATH_MAX:
+                return f"touches {name[:40]}..., a longer name than a file can have"
+            if _CONTROL.search(name):
+                return f"touches {name!r}, which has control characters in its name"
         return self.damage
 
 
@@ -146,6 +161,10 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._]+", "-", text)
 
 
+def _raw(name: str) -> bytes:
+    return name.encode(errors="surrogateescape")
+
+
 def _stripped(path: str) -> str:
     """Without its first component, as with -p1; "" when there is only one."""
     return path.partition("/")[2]
@@ -157,6 +176,7 @@ def _diff(text: str) -> Diff:
     headers: list[str] = []
     file, hunk, damage = "", 0, ""
     old = new = 0  # lines that the hunk is still to have
+    follows = False  # is the line before this one of the diff?
     for line in text[start.start() :].split("\n") if start else ():
         if old > 0 or new > 0:
             # an empty line is a context line whose blank got lost; patch(1) takes it for one, too
@@ -166,16 +186,26 @@ def _diff(text: str) -> Diff:
             elif line[:1] != "\\":
                 old -= line[:1] != "+"
                 new -= line[:1] != "-"
-        elif match := _HUNK.match(line):
+        elif counts := _counts(line):
             hunk += 1
-            old, new = (int(count or 1) for count in match.groups())
+            old, new = counts
         elif _HEADER.match(line):
             if match := _FILE.match(line):
                 file, hunk = _stripped(match[1]), 0
             headers.append(line)
+        elif follows and _NO_TEXT.match(line):
+            damage = damage or f"{file}: {line[:40]!r} belongs to no hunk{_BY_MAIL}"
         elif not line.startswith("\\ "):  # No newline at end of file
+            follows = False
             continue
+        follows = True
         lines.append(line)
     if old != new or old > 2:  # blank lines at the end may have been chopped: patch(1) knows that
         damage = damage or f"{file}: hunk #{hunk} is cut short{_BY_MAIL}"
     return Diff("".join(f"{line}\n" for line in lines), tuple(headers), damage)
+
+
+def _counts(head: str) -> tuple[int, int] | None:
+    """Lines that the hunk has, old and new; None where it is no head of a hunk."""
+    match = _HUNK.match(head)
+    return (int(match[1] or 1), int(match[2] or 1)) if match else None

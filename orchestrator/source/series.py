@@ -17,18 +17,19 @@ tree itself is never half-patched. Moved lines (an offset) are accepted, as git 
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.host import process
+from orchestrator.host import files, process
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import merged, series_prefix
-from orchestrator.source import mails, patches
+from orchestrator.source import git, mails, patches
 from orchestrator.source.patches import Diff, Patch
 from orchestrator.source.sources import resolve_commit
 
@@ -95,7 +96,7 @@ def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
     path = altered if spec.startswith(ALTERED) else Path(spec).expanduser()
     if path.is_dir():
         return _quilt(path, version)
-    if path.is_file():
+    if os.path.lexists(path):
         return mails.series(_bytes(path, str(path)), str(path))
     raise UsageError(
         f"no such series: {spec}",
@@ -127,7 +128,7 @@ def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
 
 def _bytes(path: Path, label: str) -> bytes:
     try:
-        return path.read_bytes()
+        return files.read(path, files.TEXT)
     except OSError as error:
         raise UsageError(f"{label}: {error.strerror}") from error
 
@@ -158,24 +159,48 @@ def _git(spec: str) -> tuple[Patch, ...]:
     if not (first and dots and last):
         raise UsageError(f"{spec}: a range like A..B is missing after #")
     span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
-    git = ["git", "-C", str(repository)]
-    merge = process.run([*git, "rev-list", "--merges", "--max-count=1", "--oneline", span]).output
+    merge = git.run(repository, "rev-list", "--merges", "--max-count=1", "--oneline", span).output
     if merge:
         raise UsageError(
             f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
-    commits = process.run([*git, "rev-list", "--reverse", span]).output
-    with run_dir("series") as place:
-        # diff-tree, because it cares about nobody's settings (diff.noprefix), leaves out commits
-        # that change nothing (b4 prep keeps its cover letter in one), and writes bytes to a file
-        show = ["diff-tree", "--stdin", "--root", "-p", "--binary", "--full-index"]
-        command = [*git, *show, "--pretty=mboxrd", f"--output={place / 'mbox'}"]
-        process.run(command, input=commits.encode())
-        found = mails.mailbox((place / "mbox").read_bytes())
+    told = git.run(
+        repository, *("rev-list", "--reverse", "--encoding=UTF-8", "--format=%s", span)
+    ).output.split("\n")
+    titles = {
+        line.removeprefix("commit "): title
+        for line, title in zip(told[::2], told[1::2], strict=False)
+    }
+    found = tuple(_commits(repository, tuple(titles)))
     if not found:
         raise UsageError(f"{spec} holds no commit that changes anything")
-    return patches.named((mail.title, mail.text) for mail in found)
+    return patches.named((titles[commit], text) for commit, text in found)
+
+
+def _commits(repository: Path, commits: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """(commit, its diff) of each that changes anything (b4 prep keeps its cover letter in one that
+    does not). Without messages: a diff that one of them quotes is no part of the series."""
+    with run_dir("series") as place:
+        # diff-tree, because it cares about nobody's settings (diff.noprefix), begins each diff with
+        # a line that is the commit's id, and writes bytes to a file
+        show = ["--stdin", "--root", "-p", "--binary", "--full-index", "--no-ext-diff"]
+        output = f"--output={place / 'diffs'}"
+        words = ["diff-tree", *show, "--no-textconv", output]
+        git.run(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
+        text = (place / "diffs").read_bytes().decode(errors="surrogateescape")
+    known = set(commits)
+    now = ""
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if line not in known:
+            lines.append(line)
+            continue
+        if now:
+            yield now, "\n".join([*lines, ""])
+        now, lines = line, []
+    if now:
+        yield now, "\n".join(lines)
 
 
 # --- what they make of a tree ------------------------------------------------------------------
@@ -197,6 +222,8 @@ def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, P
                     _copy(tree, scratch, name, label)
                     copied.add(name)
             _run_patch(scratch, patch, label)
+            if unnamed := sorted(_inside(scratch) - copied):
+                raise PatchError(f"{label} makes {unnamed[0]}, which no header of it names")
     result = {}
     for name in sorted(copied):
         found = _read(scratch / name)
@@ -215,6 +242,11 @@ def _copy(tree: Path, scratch: Path, name: str, label: str) -> None:
     if (tree / name).is_file():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(tree / name, scratch / name)
+
+
+def _inside(directory: Path) -> set[str]:
+    paths = (Path(base) / name for base, _, names in os.walk(directory) for name in names)
+    return {str(path.relative_to(directory)) for path in paths}
 
 
 def _read(path: Path) -> Patched:
@@ -244,10 +276,11 @@ def _failure(output: str, diff: Diff, scratch: Path) -> tuple[str, str]:
     file = ""
     hunks: list[str] = []
     for line in output.splitlines():
-        if match := re.match(r"^(?:patching|checking) file '?([^']+?)'?(?: \(.*\))?$", line):
+        if line.startswith(("patching file ", "checking file ")):
             if hunks:
                 break
-            file = match[1]
+            name = line[len("patching file ") :]
+            file = (name.rpartition(" (")[0] if name.endswith(")") else name).strip("'")
         elif match := _HUNK.match(line):
             ends = ", by its line ends (LF or CRLF)" if match[3] else ""
             hunks.append(f"hunk #{match[1]} at line {match[2]}{ends}")

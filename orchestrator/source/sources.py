@@ -24,6 +24,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import ours, process, tools, workdir
 from orchestrator.host.process import CommandFailed
+from orchestrator.source import git
 
 Say = Callable[[str], None]
 CLONES = "clones"  # in the cache: what `bisect` checks commits out in
@@ -79,10 +80,7 @@ def fetch(spec: str, deadline: Deadline | None = None, say: Say = lambda _line: 
 def listing(tree: SourceTree) -> Iterator[str]:
     """The relative path of every file of the tree; of a git checkout, what git would list."""
     if not tree.frozen and (tree.directory / ".git").exists():
-        command = ["git", "-C", str(tree.directory), "ls-files", "-z", "-co", "--exclude-standard"]
-        for name in process.run(command).output.split("\0"):
-            if name and os.path.lexists(tree.directory / name):
-                yield name
+        yield from git.listing(tree.directory)
         return
     for base, subdirs, names in os.walk(tree.directory):
         at = Path(base)
@@ -287,12 +285,14 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
             hint=f"make -C {path} mrproper",
         )
     tree = SourceTree(spec, version, path, "", kernel, _lineage(path))
-    if commit := _checked_out(path):  # the same kernel as git:PATH#COMMIT
+    if commit := git.checked_out(path):  # the same kernel as git:PATH#COMMIT
         return replace(tree, version=_version(version, commit), digest=commit)
     digest = hashlib.sha256()
     for name in sorted(listing(tree)):
         info = (path / name).lstat()
-        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{info.st_mtime_ns}\n".encode())
+        # whoever writes to a file can give it its old time of change, but not this one
+        times = f"{info.st_mtime_ns}\0{info.st_ctime_ns}"
+        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{times}\n".encode())
     return replace(tree, digest=digest.hexdigest())
 
 
@@ -302,17 +302,6 @@ def _lineage(path: Path) -> str:
         return str(path)
     origin = ["git", "-C", str(path), "config", "--get", "remote.origin.url"]
     return process.run(origin).output.strip()
-
-
-def _checked_out(path: Path) -> str:
-    """The commit that a directory is a checkout of, with nothing changed or added; else ""."""
-    if not (path / ".git").exists():
-        return ""
-    git = ["git", "--no-optional-locks", "-C", str(path)]
-    told = process.run([*git, "status", "--porcelain"], check=False)
-    if told.code != 0 or told.output:
-        return ""
-    return process.run([*git, "rev-parse", "HEAD"]).output.strip()
 
 
 # --- git:REPO#REF ------------------------------------------------------------------------------
@@ -334,11 +323,8 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
 
     def fill(tmp: Path) -> dict[str, str]:
         (tmp / "linux").mkdir()
-        index = {"GIT_INDEX_FILE": str(tmp / "index")}  # the repository's own stays as it is
-        command = ["git", "-C", str(repository), f"--work-tree={tmp / 'linux'}"]
-        process.run([*command, "read-tree", commit], env=index, deadline=deadline)
-        process.run([*command, "checkout-index", "--all"], env=index, deadline=deadline)
-        (tmp / "index").unlink()
+        git.check_out(repository, commit, tmp / "linux", deadline)
+        ours.scrap(tmp / "linux.git")
         version = kernel_version(tmp / "linux")[0]
         return {"version": _version(version, commit), "digest": commit}
 
@@ -355,8 +341,7 @@ _URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
 
 def resolve_commit(repository: Path, ref: str, spec: str) -> str:
     """The full commit id. Raises UsageError naming `spec` when there is no such commit."""
-    command = ["git", "-C", str(repository), "rev-parse", "--verify", "--quiet"]
-    done = process.run([*command, f"{ref}^{{commit}}"], check=False)
+    done = git.run(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
     if done.code != 0:
         raise UsageError(f"{spec}: {repository} has no commit {ref}", hint=done.errors.strip())
     return done.output.strip()

@@ -125,7 +125,7 @@ def number(shown: str, what: str) -> int:
     try:
         return int(shown, 16)
     except ValueError as error:
-        raise HarnessError(f"the agent shows no number for {what}: {shown!r}") from error
+        raise HarnessError(f"the agent shows no number for {what}: {shown[:200]!r}") from error
 
 
 def memory(shown: str, length: int, address: int) -> bytes:
@@ -133,7 +133,7 @@ def memory(shown: str, length: int, address: int) -> bytes:
     try:
         found = bytes.fromhex(shown)
     except ValueError as error:
-        raise HarnessError(f"the agent shows no bytes at {address:#x}: {shown!r}") from error
+        raise HarnessError(f"the agent shows no bytes at {address:#x}: {shown[:200]!r}") from error
     if len(found) != length:
         raise HarnessError(
             f"the agent shows {len(found)} bytes at {address:#x}, another length than {length}"

@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator.errors import PatchError, UsageError
 from orchestrator.host import process
-from orchestrator.source import series, worktree
+from orchestrator.source import patches, series, worktree
 from orchestrator.source.patches import Patch
 from orchestrator.source.series import Patched, Series
 from orchestrator.source.sources import SourceTree
@@ -294,3 +294,19 @@ def test_a_working_tree_follows_a_directory_that_is_worked_on(
     assert sync("7") == {"tool.sh"}
     work.with_name("src.json").unlink()  # a kill: everything is looked into
     assert sync("8") == set() and set(looked) == {"fs/ten.c", "new.c", "tool.sh"}
+
+
+def test_what_a_patch_makes_and_no_header_of_it_names_is_no_part_of_a_kernel(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patches.Diff, "files", lambda _diff: ("fs/ten.c",))
+    with pytest.raises(PatchError, match=r"1\.patch makes new\.c, which no header of it names"):
+        apply(tree, tmp_path, diff("", "new\n", "new.c"))
+
+
+@pytest.mark.parametrize("name", ['"b/kernel/\\303\\244.c"', '"b/kernel/a\\tb.c"'])
+def test_a_name_that_git_quotes_is_refused(tree: Path, tmp_path: Path, name: str) -> None:
+    old = name.replace("b/", "a/", 1)
+    text = f"diff --git {old} {name}\nnew file mode 100644\n--- /dev/null\n+++ {name}\n"
+    with pytest.raises(PatchError, match="names a file that git quotes"):
+        apply(tree, tmp_path, text + "@@ -0,0 +1 @@\n+1\n")

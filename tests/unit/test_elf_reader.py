@@ -4,10 +4,22 @@
 from __future__ import annotations
 
 import random
+import struct
 from dataclasses import replace
 
 import pytest
-from elf_samples import BSS, DATA, STRTAB, SYMTAB, TEXT, append, livepatch, target, with_symbol
+from elf_samples import (
+    BSS,
+    DATA,
+    STRTAB,
+    SYMTAB,
+    TEXT,
+    append,
+    livepatch,
+    symbol,
+    target,
+    with_symbol,
+)
 
 from orchestrator.elf.reader import definitions, expect_machine, read
 from orchestrator.elf.records import SHT_PROGBITS, SHT_SYMTAB, ByteOrder, Section
@@ -138,3 +150,28 @@ def test_records_that_do_not_fit_are_not_written() -> None:
     without = tuple(s for s in elf.sections if s.type != SHT_SYMTAB)
     with pytest.raises(UsageError, match="SHT_SYMTAB"):
         write(replace(elf, sections=without, section_names=DATA))
+
+
+def test_sections_that_lie_over_one_another_are_refused() -> None:
+    """3000 of them in one range of 2 MB would take 6 GB."""
+    elf = append(livepatch(), Section(".big", SHT_PROGBITS, data=bytes(2 << 20)))
+    data = bytearray(write(elf))
+    (at,) = struct.unpack_from("<Q", data, 40)
+    count = len(elf.sections)
+    big = data[at + (count - 1) * 64 : at + count * 64]
+    data += big * 3000
+    struct.pack_into("<H", data, 60, count + 3000)
+    with pytest.raises(UsageError, match="its sections overlap"):
+        read(bytes(data))
+
+
+def test_symbols_that_mean_one_huge_name_are_refused() -> None:
+    """40000 symbols with one name of 500 kB would take 20 GB; so would 40000 different ends."""
+    named = replace(symbol("x" * 2048), name_at=-1)
+    many = replace(livepatch(), symbols=(*livepatch().symbols, *(named,) * 5000))
+    with pytest.raises(UsageError, match="much longer than the file"):
+        read(write(many))
+    assert len(read(write(replace(many, symbols=many.symbols[:12]))).symbols) == 12
+    long = with_symbol(livepatch(), 4, lambda s: replace(s, name="x" * 500_000))
+    with pytest.raises(UsageError, match="symbol 4 of the module is longer than 2048 bytes"):
+        read(write(long))

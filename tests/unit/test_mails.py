@@ -182,3 +182,42 @@ def test_headers_that_lie_do_not_stop_us() -> None:
     raw = B4.encode() + b"Subject: [PATCH] \xff\xfe raw\n\n" + diff(2).encode()
     assert files(odd) == ["fs/1.c"]
     assert mails.series(raw, "t.mbx")[0].name == "0001-raw.patch"
+
+
+def test_a_line_that_could_begin_a_message_in_many_ways_takes_no_time() -> None:
+    """One pattern for the line was cubic: a line of 100 kB would have taken an hour."""
+    line = b"From " + b"1:11 1111 " * 100_000 + b"\n"
+    with pytest.raises(UsageError, match="neither mail nor diff"):
+        mails.series(line * 10, "t.mbx")
+    (found,) = mails.series(line + patch("[PATCH] a").removeprefix(B4).encode(), "t.mbx")
+    assert found.diff.files() == ("fs/1.c",)
+
+
+def nested(levels: int, kind: str) -> str:
+    return "".join(f'Content-Type: {kind}; boundary="{n}"\n\n--{n}\n' for n in range(levels))
+
+
+@pytest.mark.parametrize("kind", ["multipart/mixed", "message/rfc822", "\n\tmultipart/digest"])
+def test_a_message_of_very_many_levels_is_refused(kind: str) -> None:
+    text = nested(3000, kind)
+    assert "3000 messages and parts" in str(refused(B4 + "Subject: [PATCH] a\n" + text))
+    assert "3000 messages and parts" in str(refused("Subject: [PATCH] a\n" + text))
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [";" * 10**6, '"' + ";" * 10**6, "a=b;\n " * 10**5],
+    ids=["empty", "in quotes", "folded"],
+)
+def test_a_field_that_takes_long_to_read_is_refused(odd: str) -> None:
+    for name in ("Content-Type: text/plain;", "CONTENT-DISPOSITION: attachment;"):
+        assert "a field Content-... of" in str(refused(patch("[PATCH] a", 1, name + odd)))
+
+
+def test_a_long_subject_stays_as_it_came() -> None:
+    (found,) = mails.series(patch("[PATCH] " + "=?a?q?" * 50_000).encode(), "t.mbx")
+    assert found.diff.files() == ("fs/1.c",)
+
+
+def test_a_series_that_lacks_thousands_names_a_few() -> None:
+    assert len(str(refused(patch("[PATCH 1/9999] a"), patch("[PATCH 2/9999] b", 2)))) < 500

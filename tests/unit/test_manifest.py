@@ -72,6 +72,8 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             "what it shows of pre_patch, post_p",
             "pre_patch =",
         ),
+        (GOOD, f'in_tree = "a/../.."\n{GOOD}', "'a/../..' leads out of the kernel", "name one"),
+        (GOOD, f'in_tree = "/lib"\n{GOOD}', "'/lib' leads out of the kernel", "name one"),
         ('name = "shown"', r'name = "a\nb"', r"probe 'a\\nb' has control", "without"),
         ('"show"', r'"show\u001b"', r"patches 'show\\x1b' has control", "without"),
         (

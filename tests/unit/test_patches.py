@@ -84,6 +84,22 @@ def test_the_files_of_a_diff_include_renamed_new_and_deleted_ones() -> None:
         (GIT + DIFF.replace("+b\n", "+b and\nmore\n"), "fs/one.c: hunk #1 is damaged at 'more'"),
         (DIFF.replace("-a\n", "-a\n-a\n-a\n"), "fs/one.c: hunk #1 is damaged at '+b'"),
         (DIFF.replace("1,2", "1,9"), "fs/one.c: hunk #1 is cut short"),
+        # what would be left out without a word
+        (DIFF.replace("-1,2", f"-1,{'9' * 5000}"), "fs/one.c: '@@ -1,999999"),
+        (DIFF.replace("-1,2", f"-{'9' * 5000},2"), "fs/one.c: '@@ -999999"),
+        (GIT + DIFF.replace("@@ -", "@@@ -1 -"), "fs/one.c: '@@@ -1 -1,2 +1,2 @@' belongs to no"),
+        (DIFF + "+one more\n", "fs/one.c: '+one more' belongs to no hunk"),
+        (DIFF + "-one less\n", "fs/one.c: '-one less' belongs to no hunk"),
+        (
+            GIT.replace("b/fs/one.c", '"b/\\303\\244.c"'),
+            r'git quotes, which is not supported: "b/\303',
+        ),
+        (DIFF.replace("a/fs/one.c", '"a/x"'), 'git quotes, which is not supported: "a/x"'),
+        ('diff --git a/x b/"\nrename from "x"\nrename to y\n', 'not supported: "x"'),
+        (
+            DIFF.replace("one.c", "o\x1bne.c"),
+            r"touches 'fs/o\x1bne.c', which has control characters",
+        ),
     ],
 )
 def test_what_no_tree_can_take_is_told(text: str, told: str) -> None:
@@ -106,6 +122,12 @@ def test_crlf_goes_where_the_headers_have_it(data: str, expected: str) -> None:
     assert patches.decoded(data.encode()) == expected
 
 
+def test_what_follows_a_diff_is_text_and_no_hunk() -> None:
+    for text in ("-- \n2.39\n", "--\nBob\n", "\n+1 from me\n- and him\n@@ whatever\n", "Bye\n@@\n"):
+        diff = Patch("p", DIFF + text + GIT).diff
+        assert diff.refusal() == "" and diff.text == DIFF + GIT
+
+
 def test_bytes_that_are_no_utf8_are_kept() -> None:
     data = DIFF.encode().replace(b"+b", b"+\xfc\x85")
     patch = Patch("p", patches.decoded(data))
@@ -118,3 +140,10 @@ def test_names_are_distinct_and_fit_for_files() -> None:
     )
     names = [patch.name for patch in patches.named([("same/title", ""), ("same/title", "")])]
     assert names == ["0001-same-title.patch", "0002-same-title.patch"]
+
+
+@pytest.mark.parametrize("name", ["x" * 256, "\u00e4" * 128, "a/" * 1025])
+def test_a_longer_name_than_a_file_can_have_is_refused(name: str) -> None:
+    text = DIFF.replace("one.c", name)
+    assert "a longer name than a file can have" in Patch("p", text).diff.refusal()
+    assert Patch("p", DIFF.replace("one.c", "x" * 255)).diff.refusal() == ""

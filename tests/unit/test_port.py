@@ -716,3 +716,23 @@ def test_ordinary_modules_are_a_set_without_its_livepatches() -> None:
     assert all(probe.original and not probe.patched for probe in module_set.probes)
     for order in portboot.ORDERS.values():
         orders.parse(order, module_set)
+
+
+def test_a_range_of_billions_is_those_that_are_known() -> None:
+    header = (
+        "#define R_TOY_A 0\n#define R_TOY_B 010\n#define R_TOY_C 7\n#define R_TOY_D 0xffffffff\n"
+    )
+    source = (
+        "int apply_relocate_add(void)\n{\n\tswitch (type) {\n"
+        "\tcase R_TOY_A ... R_TOY_D:\n\t\t*x = 1;\n\t}\n}\n"
+    )
+    found = relocsource.handled({"m.c": source}, {"elf.h": header}, {})
+    assert [(each.name, each.number) for each in found] == [
+        *(("R_TOY_A", 0), ("R_TOY_C", 7), ("R_TOY_D", 0xFFFFFFFF))
+    ]
+    assert {each.place for each in found} == {"m.c:4"}
+
+
+def test_what_is_never_closed_hides_the_rest() -> None:
+    assert relocsource.handled({"m.c": "/*" * 300_000}, {}, {}) == ()
+    assert kconfigs.evaluate("(" * 100_000, {}) is None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -101,6 +102,23 @@ def test_another_module_than_set_toml_says(
     (module_set.directory / ARCH.name / "patch.ko").write_bytes(data)
     with pytest.raises(UsageError, match=message):
         prebuilt.files(replace(module_set, modules=(spec,)), ARCH)
+
+
+def test_what_is_no_file_is_not_read(module_set: ModuleSet) -> None:
+    """A device has no end, a FIFO never begins."""
+    place = module_set.directory / ARCH.name / "patch.ko"
+    place.unlink()
+    os.mkfifo(place)
+    with pytest.raises(UsageError, match=r"patch\.ko: it is no regular file"):
+        prebuilt.files(module_set, ARCH)
+    device = replace(PATCH, ko="/dev/zero")
+    with pytest.raises(UsageError, match="/dev/zero: it is no regular file"):
+        prebuilt.files(replace(module_set, modules=(device,)), ARCH)
+    place.unlink()
+    place.touch()
+    os.truncate(place, 1 << 40)
+    with pytest.raises(UsageError, match=r"patch\.ko: it is larger than"):
+        prebuilt.files(module_set, ARCH)
 
 
 def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path) -> None:

@@ -128,3 +128,13 @@ def test_the_core_suite_holds_what_it_must() -> None:
     assert {f"two-targets{x}" for x in ("+A+B+L-A", "+B+A+L-A")} <= set(core)
     stacked = ("+L+U+T", "+U+L+T", "+L+T+U", "+U+T+L", "+T+L+U", "+T+U+L")
     assert {f"stacked{x}" for x in stacked} <= set(core)
+
+
+def test_an_interleave_that_would_make_too_many_orders_is_refused() -> None:
+    """Four sequences of ten events make 5e21."""
+    ten = " ".join(["+a -a"] * 5)
+    long = " ".join([ten] * 1000)
+    for many in ((ten,) * 4, (long, "+patch"), (long, long)):
+        wrong = replace(ALL, sequences=many)
+        with pytest.raises(UsageError, match=r"'any' makes .* orders, more than 10000"):
+            suite.expand(SuiteFile("", (), (wrong,)), SETS)

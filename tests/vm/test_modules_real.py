@@ -5,6 +5,7 @@ well-formed, reader and writer agree on every .ko, and the command does what the
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -134,3 +135,45 @@ def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) ->
                 klp.inspect(garbled, table=table, name="garbled.ko")
             except UsageError as refusal:
                 assert "garbled.ko" in str(refusal)
+
+
+def test_a_set_is_built_again_when_something_outside_of_it_changes(
+    any_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A header of another directory, one that is found before it, and a variable of ours."""
+    place = tmp_path / ("own" * 70)
+    first, second = tmp_path / "first", tmp_path / "second"
+    for directory in (place, first, second):
+        directory.mkdir()
+    (second / "val.h").write_text('#define VAL "one"\n')
+    (place / "Kbuild").write_text(
+        f"obj-m := klp_own_val.o\nccflags-y += -I{first} -I{second} $(KLP_OWN_FLAGS)\n"
+    )
+    (place / "klp_own_val.c").write_text(
+        "#include <linux/module.h>\n#include <val.h>\n"
+        'MODULE_LICENSE("GPL");\nMODULE_INFO(val, "VAL" VAL);\n'
+    )
+    (place / "set.toml").write_text('[[modules]]\nname = "klp_own_val"\nkind = "plain"\n')
+    monkeypatch.setenv("KLP_OWN_FLAGS", "-DNOT_FOR_US -Werror=nonsense")
+    told: list[str] = []
+
+    def value() -> str:
+        time.sleep(0.1)  # what was written while it was read would be read again
+        built = modules.build(
+            any_bench.kernel,
+            any_bench.arch,
+            catalog.module_set(str(place)),
+            jobs=2,
+            deadline=Deadline.after(300),
+            on_wait=told.append,
+        )
+        path = built.modules["klp_own_val"].path
+        return f"{path.read_bytes().partition(b'val=VAL')[2][:3].decode()} {path.stat().st_ino}"
+
+    one = value()
+    assert one.startswith("one ") and value() == one
+    (second / "val.h").write_text('#define VAL "two"\n')
+    two = value()
+    assert two.startswith("two ") and value() == two
+    (first / "val.h").write_text('#define VAL "six"\n')
+    assert value().startswith("six ")
