@@ -14,6 +14,7 @@ from orchestrator.history import files, text
 from orchestrator.history.changes import changes
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Change
+from orchestrator.report.terminal import tell
 
 REBUILD = "rebuild"
 NIGHTS_SHOWN = 60  # of a case: what fits on a line
@@ -76,4 +77,4 @@ def _rebuild(nights: History, place: Path) -> None:
     rebuilt = nights.rebuild(place)
     for line in rebuilt.unreadable:
         complain(line)
-    print(f"{nights.path}: {rebuilt.nights} nights read, {len(nights.names())} known")
+    tell(f"{nights.path}: {rebuilt.nights} nights read, {len(nights.names())} known")

@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.commands import modfiles
 from orchestrator.errors import Exit
+from orchestrator.report.terminal import tell
 
 ArchFileOption = Annotated[
     list[str] | None,
@@ -42,7 +43,7 @@ def convert(
 ) -> Exit:
     """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
     number = modfiles.convert(source, goal, object_name, symbol or (), auto, arch_file or ())
-    print(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
+    tell(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
     return Exit.GOOD
 
 
@@ -55,5 +56,5 @@ def inspect(
 ) -> Exit:
     """Check a livepatch module. Exit code 1 when it is not well-formed."""
     found, arch = modfiles.examine(module, arch_file or ())
-    print(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
+    tell(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
     return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG

@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import (
     EXAMPLE,
@@ -25,6 +24,7 @@ from orchestrator.errors import Exit
 from orchestrator.port.card import Verdict, exit_code
 from orchestrator.report import card
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
@@ -47,10 +47,10 @@ def port(
     )
     writer = porting.begin(wanted, tuple(sys.argv))
     try:
-        with writer, Reporter(Console(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             porting.make(wanted, writer, reporter)
     finally:
         if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
             show(card.report(writer.card))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return exit_code(writer.card)

@@ -13,13 +13,14 @@ import jinja2
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import guarded
+from orchestrator.cli.program import Alone, carried_out, guarded
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.history.files import NIGHTS
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
 from orchestrator.report import directory
+from orchestrator.report.terminal import open_streams, tell
 
 NAME = "klp-e2e-nightly"
 TIMER = f"{NAME}.timer"
@@ -69,7 +70,7 @@ def units(command: Sequence[str], place: Path, environment: Mapping[str, str]) -
     return {name: _TEMPLATES.get_template(f"{name}.j2").render(known) for name in names}
 
 
-@app.command()
+@app.command(cls=Alone)
 @guarded
 def install(
     config: Annotated[
@@ -93,9 +94,9 @@ def install(
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     files = _write(units(command, Path.cwd(), passed_on))
     _start()
-    print("started: systemctl --user list-timers says when it runs next")
-    print("to have it run while you are not logged in: loginctl enable-linger")
-    print(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(files)}")
+    tell("started: systemctl --user list-timers says when it runs next")
+    tell("to have it run while you are not logged in: loginctl enable-linger")
+    tell(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(files)}")
     return Exit.GOOD
 
 
@@ -109,7 +110,7 @@ def _write(made: Mapping[str, str]) -> list[str]:
         same = (place / name).is_file() and (place / name).read_text() == text
         if not same:
             directory.write(place / name, text)
-        print(f"{place / name}: {'as it was' if same else 'written'}")
+        tell(f"{place / name}: {'as it was' if same else 'written'}")
     return [str(place / name) for name in made]
 
 
@@ -132,4 +133,5 @@ def _start() -> None:
 
 
 if __name__ == "__main__":
-    app(prog_name="make install-timer")
+    open_streams()
+    sys.exit(carried_out(lambda: app(prog_name="make install-timer")))

@@ -117,6 +117,8 @@ def stack(names: Sequence[str]) -> tuple[str, ...]:
     """The series in the order given: the default one when none is, none for `--series none`."""
     if not names:
         return (SERIES,)
+    if "" in names:
+        raise UsageError("--series: no name", hint=f"--series {BARE} is the bare kernel")
     if BARE in names:
         if len(names) > 1:
             raise UsageError(
@@ -149,13 +151,14 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
                 "--order and --suite exclude each other",
                 hint="--order runs the given orders, --suite those of a file",
             )
-        name = _anywhere(modules or MODULE_SET)
+        name = _anywhere(MODULE_SET if modules is None else modules)
         module_set = catalog.module_set(name)
         return tuple(
             Case(f"order-{number}", name, orders.parse(text, module_set))
             for number, text in enumerate(dict.fromkeys(order), 1)
         )
-    found = suite_cases(suite or SUITE)
+    chosen = SUITE if suite is None else suite
+    found = suite_cases(chosen)
     if modules is None:
         return found
     module_set = catalog.module_set(modules)
@@ -164,7 +167,7 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
         mine = suites.usual(_anywhere(modules), module_set)
     if not mine:
         raise UsageError(
-            f"suite {suite or SUITE} has no order of module set {modules}",
+            f"suite {chosen} has no order of module set {modules}",
             hint="give orders with --order '+module ...'",
         )
     return mine
