@@ -40,9 +40,13 @@ def convert(
         typer.Option(metavar="TARGET.ko", help="Every undefined symbol that this module defines."),
     ] = None,
     arch_file: ArchFileOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over OUT.ko if it is there.")
+    ] = False,
 ) -> Exit:
     """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
-    number = modfiles.convert(source, goal, object_name, symbol or (), auto, arch_file or ())
+    files = arch_file or ()
+    number = modfiles.convert(source, goal, object_name, symbol or (), auto, files, force=force)
     tell(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
     return Exit.GOOD
 

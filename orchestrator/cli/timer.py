@@ -25,6 +25,8 @@ from orchestrator.report.terminal import open_streams, tell
 NAME = "klp-e2e-nightly"
 TIMER = f"{NAME}.timer"
 PASSED_ON = ("KLP_E2E_CACHE",)  # what the user's shell has and systemd's does not
+# In each unit of ours, by which it is known.
+WRITTEN = "# Written by `make install-timer`, which writes it anew; changes of yours belong into"
 START = f"systemctl --user daemon-reload && systemctl --user enable --now {TIMER}"
 SYSTEMCTL_S = 60.0
 
@@ -101,17 +103,30 @@ def install(
 
 
 def _write(made: Mapping[str, str]) -> list[str]:
-    """The files' paths."""
+    """The files' paths. Raises UsageError, before anything is written, where one is not ours."""
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     place = settings / "systemd" / "user"
     with directory.told(place):
         place.mkdir(parents=True, exist_ok=True)
+        before = {name: _ours(place / name) for name in made}
     for name, text in made.items():
-        same = (place / name).is_file() and (place / name).read_text() == text
-        if not same:
+        if before[name] != text:
             directory.write(place / name, text)
-        tell(f"{place / name}: {'as it was' if same else 'written'}")
+        tell(f"{place / name}: {'as it was' if before[name] == text else 'written'}")
     return [str(place / name) for name in made]
+
+
+def _ours(path: Path) -> str:
+    """What we wrote there before, "" where there is nothing."""
+    if not os.path.lexists(path):
+        return ""
+    text = "" if path.is_symlink() else path.read_text(errors="replace")
+    if WRITTEN not in text.splitlines()[:3]:
+        raise UsageError(
+            f"{path} is there, and none that this wrote: it stays as it is",
+            hint="move it away, or start `klp-e2e nightly` from it yourself",
+        )
+    return text
 
 
 def _start() -> None:

@@ -31,7 +31,7 @@ from orchestrator.model.malformations import (
     Refused,
     is_malformed,
 )
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation, Load
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
@@ -123,14 +123,23 @@ def run_case(guests: Rig, case: Case) -> CaseResult:
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
     """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module, and so
-    does a guest that hangs there: memory was written over."""
+    does a guest that hangs there: memory was written over. What went wrong before the module was
+    there is no work of its."""
     malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
     unchecked = not malformation.checked(capabilities)
     hangs = any(check.seen == SILENT for step in result.steps for check in step.checks)
-    if unchecked and result.steps and (result.status is Status.FAIL or hangs):
+    if unchecked and _broken_was_loaded(result) and (result.status is Status.FAIL or hangs):
         issue = f"not checked: {malformation.where}"
         return replace(result, status=Status.KNOWN, known_issue=issue)
     return result
+
+
+def _broken_was_loaded(result: CaseResult) -> bool:
+    """Was it, or was that being tried, when the first thing went wrong?"""
+    failed = result.first_failure()
+    last = len(result.steps) - 1 if failed is None else failed[0]
+    loads = (Load(LIVEPATCH) == event for event in result.case.order.events[: last + 1])
+    return any(loads)
 
 
 def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from elf_samples import target
+from elf_samples import livepatch, target
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -139,6 +139,35 @@ def test_modules_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
 
 
 # --- what is raised -------------------------------------------------------------------------------
+
+
+def test_convert_writes_over_nothing_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "in.ko").write_bytes(write(livepatch()))
+    (tmp_path / "t.ko").write_bytes(write(target()))
+    words = ("convert", str(tmp_path / "in.ko"), str(tmp_path / "out.ko"))
+    words += ("--auto", str(tmp_path / "t.ko"))
+    assert klp(*words).code == Exit.GOOD
+    made = (tmp_path / "out.ko").read_bytes()
+    (tmp_path / "out.ko").write_text("thesis")
+    told = klp(*words)
+    assert told.code == Exit.USAGE and "out.ko is there already\n    --force" in told.err
+    assert (tmp_path / "out.ko").read_text() == "thesis"
+    assert klp(*words, "--force").code == Exit.GOOD
+    assert (tmp_path / "out.ko").read_bytes() == made
+    (tmp_path / "out.ko").unlink()
+    (tmp_path / "out.ko").symlink_to(tmp_path / "t.ko")
+    for more in ((), ("--force",)):
+        assert klp(*words, *more).code == Exit.USAGE
+    assert (tmp_path / "t.ko").read_bytes() == write(target())
+    assert len(list(tmp_path.iterdir())) == 3  # no partial file
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "mine.config"])
+def test_a_new_architecture_writes_through_no_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    told = klp("arch", "new", "mine", "--directory", str(tmp_path))
+    assert told.code == Exit.USAGE and f"{name} is there already" in told.err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def raising(trouble: BaseException) -> Callable[[], Exit]:
