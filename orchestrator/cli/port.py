@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator import catalog
 from orchestrator.cli.program import (
     EXAMPLE,
     JobsOption,
@@ -37,6 +38,7 @@ def port(
     jobs: JobsOption = None,
 ) -> Exit:
     """Make an architecture's report card. What of livepatch works, what is missing, and why."""
+    catalog.arch_file(arch)  # before there is a directory
     wanted = porting.PortOptions(
         spec=arch,
         source=options.source(kernel),

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
 from orchestrator.commands import options, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.errors import HarnessError, UsageError
@@ -52,7 +51,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirec
     """An exploration that was interrupted, with everything as it was asked for."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
+    arches = session.arches_of(head.run, place)
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
@@ -118,30 +117,19 @@ def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter)
     """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
     session.need_emulators(asked.build)
     benches = session.benches(asked.build, asked.module_sets, reporter)
-    _same_kernels(writer, benches)
     run = writer.head.run
     writer.update(
         replace(
             run,
             kernels=tuple(bench.kernel for bench in benches),
             qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in benches},
+            inputs={**run.inputs, **session.inputs(asked.build), **session.built(benches)},
         )
     )
     grounds = [Ground(b, name, asked.wanted) for b in benches for name in asked.module_sets]
     writer.restore(grounds)
     with _Scribe(writer, grounds, reporter) as scribe:
         survey.explore(grounds, asked.wanted, Options(channel=asked.channel), scribe.listener())
-
-
-def _same_kernels(writer: ExploreDirectory, benches: Sequence[Bench]) -> None:
-    """What is taken up again must go on with the kernels it began with."""
-    before = {kernel.arch: kernel.key for kernel in writer.head.run.kernels}
-    for bench in benches:
-        if before.get(bench.arch.name, bench.kernel.key) != bench.kernel.key:
-            raise UsageError(
-                f"the {bench.arch.name} kernel is not the one this exploration began with",
-                hint="source, series, config or compiler have changed: begin a new one",
-            )
 
 
 class _Scribe:
@@ -201,7 +189,7 @@ class _Scribe:
         self._reporter.say(
             f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
         )
-        place = self._writer.bundle(f"{ground.bench.arch.name}-{ground.name}")
+        place = self._writer.bundle(ground.bench.arch.name, ground.name)
         bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
         return replace(way, bundle=str(place.relative_to(self._writer.path)))
 

@@ -22,7 +22,7 @@ from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
 from orchestrator.explore import bundle
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
     MALFORMATIONS,
@@ -85,7 +85,8 @@ def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = session.begun(wanted.build, command, strict=False)
     planned = len(wanted.cases) * len(wanted.build.arches)
-    return ResultsDirectory(wanted.directory, replace(run, planned=planned), go_on=wanted.go_on)
+    run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
+    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 
 def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
@@ -96,17 +97,19 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     session.need_emulators(wanted.build)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
     names = dict.fromkeys(case.module_set.removeprefix(PREFIX) for case in wanted.cases)
-    benches = {b.arch.name: with_broken(b, names, writer.path / MODULES) for b in made}
     kernels = tuple(bench.kernel for bench in made)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
-    writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu))
+    known = {**writer.run.inputs, **session.built(made)}
+    writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu, inputs=known))
+    benches = {b.arch.name: with_broken(b, names, writer.path) for b in made}
 
     def on_result(result: CaseResult) -> None:
         told = writer.add(result)
         reporter.result(told, len(writer.results), writer.run.planned)
         if told.status is Status.FAIL and told.first_failure() is not None:
             name = f"{told.arch}-{told.case.module_set}-{told.case.name}".replace("/", "-")
-            bundle.write(writer.path / FINDINGS / name, benches[told.arch], told, (0, 0))
+            findings = ours.folder(writer.path / FINDINGS, within=writer.path)
+            bundle.write(findings / name, benches[told.arch], told, (0, 0))
 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
@@ -144,11 +147,13 @@ def _broken_was_loaded(result: CaseResult) -> bool:
 
 def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
     """The bench with a module set for each of these malformations; the broken modules are written
-    below `place`, as ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
+    below `place`, as modules/ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
     good = bench.sets[MODULE_SET]
     sets = {}
     for name in names:
-        directory = place / bench.arch.name / name
+        directory = place / MODULES / bench.arch.name / name
+        with workdir.disk_errors(f"cannot write below {place}"):
+            ours.folder(directory, within=place)
         sets[PREFIX + name] = broken_set(good, name, directory, bench.kernel.capabilities)
     return replace(bench, sets=sets)
 
@@ -174,8 +179,9 @@ def broken_set(
     elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
     path = directory / f"{LIVEPATCH}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(malformation.file(elf))
+        directory.mkdir(exist_ok=True)
+        with ours.replacing(path) as partial:
+            partial.write_bytes(malformation.file(elf))
     spec = replace(livepatch.spec, defects=_defects(malformation, capabilities))
     broken = malformation.breaks(elf)
     relocations = tuple(_initial(entry, broken) for entry in livepatch.klp_relocations)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from orchestrator.nouns import (
     merged,
     series_prefix,
 )
+from orchestrator.report.directory import fresh
 from orchestrator.source.alterations import Alteration, Kind
 from orchestrator.source.alterations import parse as parse_alteration
 
@@ -204,10 +204,11 @@ def run(
 
 
 def results(directory: Path | None, go_on: bool = False) -> Path:
-    """Where results go: None for a new directory under results/, named after the time."""
+    """Where results go: None for a new directory under results/, named after the time and made at
+    once, so that nobody else gets the same."""
     if go_on and directory is None:
         raise UsageError("--continue with what?", hint="name the directory with -o DIR")
-    named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
+    named = fresh(Path("results")) if directory is None else directory
     return named.absolute()
 
 

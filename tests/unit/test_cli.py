@@ -144,8 +144,8 @@ def test_modules_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
 def test_convert_writes_over_nothing_unless_told(tmp_path: Path) -> None:
     (tmp_path / "in.ko").write_bytes(write(livepatch()))
     (tmp_path / "t.ko").write_bytes(write(target()))
-    words = ("convert", str(tmp_path / "in.ko"), str(tmp_path / "out.ko"))
-    words += ("--auto", str(tmp_path / "t.ko"))
+    auto = ("--auto", str(tmp_path / "t.ko"))
+    words = ("convert", str(tmp_path / "in.ko"), str(tmp_path / "out.ko"), *auto)
     assert klp(*words).code == Exit.GOOD
     made = (tmp_path / "out.ko").read_bytes()
     (tmp_path / "out.ko").write_text("thesis")

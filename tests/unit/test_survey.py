@@ -168,8 +168,8 @@ def test_a_directory_that_is_none_is_told_from_a_damaged_one(tmp_path: Path) -> 
 
 
 def document(ground: Ground, tmp_path: Path, strict: bool = False) -> Document:
-    writer = ExploreDirectory(tmp_path / "walk", head(Wanted(depth=3)))
-    writer.update(replace(RUN, strict=strict))
+    asked = replace(head(Wanted(depth=3)), run=replace(RUN, strict=strict))
+    writer = ExploreDirectory(tmp_path / "walk", asked)
     writer.save([ground])
     assert json.loads((writer.path / "explore.json").read_text())["schema"] == explored.SCHEMA
     return explored.load(writer.path)
