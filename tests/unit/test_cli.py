@@ -29,7 +29,7 @@ from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
-from orchestrator.nouns import Case, Channel, Kernel
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, Channel, Kernel, ModuleSet, ModuleSpec
 from orchestrator.report import directory, progress
 from orchestrator.run import lanes
 from orchestrator.source.alterations import Kind
@@ -417,6 +417,68 @@ def test_run_prints_a_line_an_order_and_writes_results(
     assert len(results) == run.planned == 2 * len(catalog.default_arches())
     again = klp("report", str(place))
     assert (again.code, f"{again.out}results: {place}\n") == (code, told.out)
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("--order", f"{ORDER} -klp_target"), "another choice of cases"),
+        (("--order", ORDER, "--modules", "callbacks"), "another choice of cases"),
+        (("--order", ORDER, "--strict"), "without --strict"),
+        (("--order", ORDER, "--cold"), "cold False"),
+        (("--order", ORDER, "--channel", "ssh"), "channel agent"),
+        (("--order", ORDER, "--arch", "mine.toml"), "another choice of cases"),
+    ],
+)
+def test_what_goes_on_answers_with_no_result_of_something_else(
+    guests: Callable[[object], None], tmp_path: Path, changed: tuple[str, ...], told: str
+) -> None:
+    guests(Status.PASS)
+    words = ("run", "-o", str(tmp_path / "r"), "--continue")
+    assert klp(*words, "--order", ORDER).code == Exit.GOOD
+    before = directory.read(tmp_path / "r")
+    (tmp_path / "mine.toml").write_text(catalog.arch_file("s390x").read_text())
+    given = [word.replace("mine.toml", str(tmp_path / "mine.toml")) for word in changed]
+    if "callbacks" in given:
+        given[1] = "+klp_callbacks"
+    refused = klp(*words, *given)
+    assert refused.code == Exit.USAGE and told in refused.err, refused.err
+    assert directory.read(tmp_path / "r") == before
+
+
+def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
+    guests: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    file = tmp_path / "mine.toml"
+    text = catalog.arch_file("s390x").read_text()
+    file.write_text(text)
+    words = ("run", "-o", str(tmp_path / "r"), "--continue", "--order", ORDER, "--arch", str(file))
+    assert klp(*words).code == Exit.GOOD
+    before = directory.read(tmp_path / "r")
+    file.write_text(re.sub(r"cmdline = .*", 'cmdline = "quiet"', text))
+    refused = klp(*words)
+    assert refused.code == Exit.USAGE and "another description of mine" in refused.err
+    file.write_text(text)
+    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "x"})
+    assert klp(*words).code == Exit.GOOD  # an older one did not tell: nothing to compare with
+    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "y"})
+    refused = klp(*words)
+    assert refused.code == Exit.USAGE and "another build of module set basic" in refused.err
+    assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
+
+
+def test_modules_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+    arch = catalog.arch("s390x")
+
+    def told(content: str) -> Mapping[str, str]:
+        (tmp_path / "own.ko").write_text(content)
+        module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
+        made = BuiltSet(ModuleSet("own", tmp_path, ()), {"own": module})
+        return session.built([prepare.Bench(arch, a_kernel("s390x"), {"own": made}, tmp_path, ())])
+
+    assert told("one") == told("one") != told("two")
+    assert list(told("one")) == ["build of module set own for s390x"]
 
 
 @pytest.mark.parametrize(
