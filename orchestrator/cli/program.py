@@ -24,7 +24,7 @@ from orchestrator.commands import options
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.nouns import Channel
 from orchestrator.report import text
-from orchestrator.report.terminal import Terminal, open_streams, silence, tell
+from orchestrator.report.terminal import Terminal, flush, open_streams, silence, tell
 
 P = ParamSpec("P")
 DEBUG = "KLP_E2E_DEBUG"
@@ -137,7 +137,9 @@ def guarded(body: Callable[P, Exit]) -> Callable[P, None]:
 def outcome(body: Callable[[], Exit]) -> Exit:
     """Run it; print one clear message for whatever it raises."""
     try:
-        return body()
+        code = body()
+        flush()
+        return code
     except KlpError as trouble:
         if os.environ.get(DEBUG):
             traceback.print_exc()

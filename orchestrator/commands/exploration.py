@@ -51,7 +51,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirec
     """An exploration that was interrupted, with everything as it was asked for."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = session.arches_of(head.run, place)
+    arches = tuple(map(head.run.arch_spec, head.run.options["arches"].split()))
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
@@ -189,7 +189,7 @@ class _Scribe:
         self._reporter.say(
             f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
         )
-        place = self._writer.bundle(ground.bench.arch.name, ground.name)
+        place = self._writer.bundle(f"{ground.bench.arch.name}-{ground.name}")
         bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
         return replace(way, bundle=str(place.relative_to(self._writer.path)))
 

@@ -108,8 +108,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
         reporter.result(told, len(writer.results), writer.run.planned)
         if told.status is Status.FAIL and told.first_failure() is not None:
             name = f"{told.arch}-{told.case.module_set}-{told.case.name}".replace("/", "-")
-            findings = ours.folder(writer.path / FINDINGS, within=writer.path)
-            bundle.write(findings / name, benches[told.arch], told, (0, 0))
+            bundle.write(writer.path / FINDINGS / name, benches[told.arch], told, (0, 0))
 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))

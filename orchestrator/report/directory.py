@@ -105,6 +105,8 @@ class ResultsDirectory:
             if not self._refused:
                 self.run = replace(self.run, finished=time.time(), trouble=why)
             self._write_documents()
+        if self._refused:
+            self.results = ()  # none of what was asked for now
 
     def add(self, result: CaseResult) -> CaseResult:
         """Write one case and the documents; returns the result with its `reproduce` line."""
@@ -188,18 +190,14 @@ class ResultsDirectory:
         write(self.path / "results.ktap", ktap(self.run, self.results))
 
     def _case_name(self, result: CaseResult) -> str:
-        first = name = f"{result.arch}/{word(f'{result.case.module_set}.{result.case.name}')}"
+        case = _NOT_IN_NAMES.sub("_", f"{result.case.module_set}.{result.case.name}").strip("_")
+        first = name = f"{result.arch}/{case[:100]}"
         number = 1
         while name in self._names:
             number += 1
             name = f"{first}-{number}"
         self._names.add(name)
         return name
-
-
-def word(text: str) -> str:
-    """A text as part of a file's name."""
-    return _NOT_IN_NAMES.sub("_", text).strip("_")[:100]
 
 
 def _text(path: Path) -> str:

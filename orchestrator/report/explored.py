@@ -147,12 +147,11 @@ class ExploreDirectory:
             self._journal = None
         self._claim.close()
 
-    def bundle(self, arch: str, module_set: str) -> Path:
+    def bundle(self, name: str) -> Path:
         """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
         findings = self.path / FINDINGS
         with told(findings):
             ours.folder(findings, within=self.path)
-        name = f"{arch}-{directory.word(module_set)}"
         place = findings / name
         number = 1
         while os.path.lexists(place):

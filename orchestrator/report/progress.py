@@ -14,7 +14,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -26,7 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from orchestrator.report.terminal import silence
+from orchestrator.report.terminal import Terminal, silence
 from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import CaseResult
@@ -37,7 +36,7 @@ LINE_EVERY = 10.0  # seconds between plain lines of one task
 class Reporter:
     """A context manager; `advance` moves a bar, `say` leaves a line behind."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._mutex = threading.Lock()
         self._tasks: dict[str, TaskID] = {}

@@ -8,9 +8,10 @@ has gone.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -43,8 +44,20 @@ def tell(text: str, stream: IO[str] | None = None) -> None:
     """Print it, whole lines, on standard output if no stream is given; it has gone out, or been
     refused, when this returns. Raises HarnessError, BrokenPipeError."""
     out = sys.stdout if stream is None else stream
-    try:
+    with _heard(out):
         print(printable(text), file=out, flush=True)
+
+
+def flush() -> None:
+    """What was printed in any other way has gone out. Raises HarnessError, BrokenPipeError."""
+    with _heard(sys.stdout):
+        sys.stdout.flush()
+
+
+@contextlib.contextmanager
+def _heard(out: IO[str]) -> Iterator[None]:
+    try:
+        yield
     except BrokenPipeError:
         silence(out)
         raise

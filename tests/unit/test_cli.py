@@ -18,7 +18,6 @@ from typing import NoReturn
 
 import pytest
 from elf_samples import livepatch, target
-from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator import catalog, cli, doctor
@@ -31,6 +30,7 @@ from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
 from orchestrator.nouns import BuiltModule, BuiltSet, Case, Channel, Kernel, ModuleSet, ModuleSpec
 from orchestrator.report import directory, progress
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import lanes
 from orchestrator.source.alterations import Kind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
@@ -608,7 +608,7 @@ def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = iter((0.0, 100.0, 500.0, 507.0))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     told = io.StringIO()
-    reporter = progress.Reporter(Console(file=told))
+    reporter = progress.Reporter(Terminal(file=told))
     for done in (0, 2, 0, 2):
         reporter.advance("building", done, 2)
     lines = ["building: 2 of 2, took 1 min 40 s", "building: 2 of 2, took 7.0 s"]

@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -109,6 +110,14 @@ class Gone(io.StringIO):
 
     def write(self, text: object) -> NoReturn:
         raise self.trouble
+
+
+def test_no_command_prints_or_shows_progress_in_another_way() -> None:
+    """The cache's commands print names of our own making."""
+    for path in Path(program.__file__).parent.glob("*.py"):
+        text = path.read_text()
+        assert "rich.console import Console" not in text, path
+        assert path.stem == "build" or not re.search(r"(?<![\w.])print\(", text), path
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])
