@@ -97,6 +97,8 @@ def carried_out(program: Callable[[], object]) -> int:
         silence(sys.stdout)
         complain(f"cannot write what there is to say: {trouble.strerror}")
         return Exit.HARNESS
+    except Exception as trouble:
+        return mistaken(trouble)
     return Exit.GOOD
 
 
@@ -151,15 +153,20 @@ def outcome(body: Callable[[], Exit]) -> Exit:
     except BrokenPipeError:  # whoever reads it has enough
         return Exit.HARNESS
     except Exception as trouble:
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
-        last = traceback.extract_tb(trouble.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        complain(
-            f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
-            "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
-        )
-        return Exit.HARNESS
+        return mistaken(trouble)
+
+
+def mistaken(trouble: Exception) -> Exit:
+    """What nobody has thought of is ours, never the kernel's."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    last = traceback.extract_tb(trouble.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    complain(
+        f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
+        "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
+    )
+    return Exit.HARNESS
 
 
 def complain(message: str, hint: str = "", log: str = "") -> None:

@@ -93,7 +93,8 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
     kernels = tuple(bench.kernel for bench in controls)
     run = writer.head.run
-    inputs = {**run.inputs, **session.inputs(asked.build, cases), **session.built(controls)}
+    own = {**session.inputs(asked.build, cases), **patches(asked), **session.built(controls)}
+    inputs = {**run.inputs, **own}
     writer.update(replace(run, kernels=kernels, qemu=qemu, inputs=inputs))
     stop, mutex = threading.Event(), threading.Lock()
     made = [_Lane(asked, cases, bench, writer, reporter, stop, mutex) for bench in controls]
@@ -104,6 +105,13 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     with writer:
         lanes.side_by_side([lane.work for lane in made], stop, end)
+
+
+def patches(asked: ExperimentOptions) -> Mapping[str, str]:
+    """What the alterations are: name -> digest of the patch's file."""
+    place = options.patches_of(asked.kind, asked.patches)
+    names = [alteration.name for alteration in asked.alterations]
+    return {f"patch {name}": workdir.file_digest(place / f"{name}.patch") for name in names}
 
 
 def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:

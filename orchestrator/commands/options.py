@@ -249,13 +249,17 @@ def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]
     return tuple(made)
 
 
+def patches_of(kind: Kind, directory: Path | None) -> Path:
+    """Where the patches of alterations lie: in the directory that is given, or with us."""
+    return (directory or catalog.data_dir("kernel-config") / f"{kind}s").absolute()
+
+
 def alterations(
     kind: Kind, patterns: Sequence[str], directory: Path | None = None
 ) -> tuple[Alteration, ...]:
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
     pattern fits; all when none is given."""
-    ours = catalog.data_dir("kernel-config") / f"{kind}s"
-    place = (directory or ours).absolute()
+    place = patches_of(kind, directory)
     files = {path.stem: path for path in sorted(place.glob("*.patch"))}
     for pattern in patterns or ("*",):
         if not fnmatch.filter(files, pattern):

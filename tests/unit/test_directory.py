@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable
@@ -16,14 +17,16 @@ from typing import Any
 import pytest
 from test_report import RELOAD, a_case, a_result, a_run
 
-from orchestrator.commands import options
-from orchestrator.errors import UsageError
+from orchestrator.commands import experiment, options
+from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
-from orchestrator.report import directory, tried
+from orchestrator.port.card import Card
+from orchestrator.report import card, directory, tried, tried_text
+from orchestrator.report.card import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explored import ExploreDirectory
 from orchestrator.report.tried import TriedDirectory
-from orchestrator.source.alterations import Kind
+from orchestrator.source.alterations import Kind, Trial
 from orchestrator.verdicts import Run, Status
 
 
@@ -323,3 +326,29 @@ def test_a_time_that_is_none_is_refused(begun: Path, value: str) -> None:
     assert (begun / "results.json").read_text() != text
     with pytest.raises(UsageError, match=r"results\.json is"):
         directory.read(begun)
+
+
+def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
+    with CardDirectory(tmp_path / "c", Card("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")):
+        pass
+    with _tried(tmp_path / "t", RUN) as writer:
+        writer.add("a", Trial("a", "s390x"))
+    for file, load in ((tmp_path / "c" / "card.json", card.load), (tmp_path / "t", tried.load)):
+        place = file.parent if file.suffix else file
+        document = file if file.suffix else file / tried.DOCUMENT
+        text = document.read_text()
+        load(place)
+        for value in ("1e999", "Infinity", "-1"):
+            document.write_text(re.sub(r'"finished": ?[\d.e+]+', f'"finished": {value}', text))
+            with pytest.raises(UsageError):
+                load(place)
+        document.write_text(text)
+    # what does not say for which architectures it was planned is not whole
+    assert tried_text.exit_code(tried.load(tmp_path / "t")) == Exit.HARNESS
+    with pytest.raises(UsageError, match="for which architectures"):
+        experiment.resumed(tmp_path / "t", 1)
+    trials = json.loads((tmp_path / "t" / tried.DOCUMENT).read_text())
+    trials["trials"][0]["trial"]["arch"] = "../x"
+    (tmp_path / "t" / tried.DOCUMENT).write_text(json.dumps(trials))
+    with pytest.raises(UsageError, match="no name of an architecture"):
+        tried.load(tmp_path / "t")

@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -141,6 +142,22 @@ def test_a_result_that_nobody_gets_is_trouble_of_ours(monkeypatch: pytest.Monkey
         terminal.tell("x", Gone(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     with pytest.raises(BrokenPipeError):
         terminal.tell("x", Gone(BrokenPipeError(errno.EPIPE, "")))
+
+
+def test_what_goes_wrong_beside_the_commands_is_not_the_kernels_fault(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def ends(trouble: BaseException) -> Callable[[], NoReturn]:
+        def program() -> NoReturn:
+            raise trouble
+
+        return program
+
+    assert program.carried_out(ends(RecursionError("x"))) == Exit.HARNESS
+    assert program.carried_out(ends(KeyboardInterrupt())) == Exit.INTERRUPTED
+    assert program.carried_out(ends(SystemExit(1))) == Exit.KERNEL_WRONG
+    assert program.carried_out(ends(SystemExit())) == Exit.GOOD
+    assert capsys.readouterr().err.count("a mistake of klp-e2e itself: RecursionError") == 1
 
 
 # --- nothing was typed ----------------------------------------------------------------------------
