@@ -49,7 +49,7 @@ _CHOOSE = "choose another with -o DIR"
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
 # What a kill leaves: of a case without its result; of the documents.
 _LEFT = re.compile(rf"{_FILES}|\.(?:{_FILES}|result\.json)(?:\.\w+)?\.partial")
-_HALF = re.compile(r"\.(?:results\.json|junit\.xml|results\.ktap)\.\w+\.partial")
+_HALF = re.compile(r"\.(?:(?:results|explore|trials)\.json|junit\.xml|results\.ktap)\.\w+\.partial")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
@@ -263,7 +263,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
     """
     begun = bool(document) and os.path.lexists(path / document)
     if not begun:
-        prepare(path, half_written=bool(document))
+        prepare(path)
     with contextlib.ExitStack() as stack:
         with _told_of(path):
             try:
@@ -274,24 +274,22 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
                     hint="wait until it has ended, or choose another with -o DIR",
                 ) from busy
         if not begun:
-            prepare(path, half_written=bool(document))  # nobody was here between the two
+            prepare(path)  # nobody was here between the two
         real = path.resolve()
         for partial in [*filter(_is_half_written, real.iterdir())] * ours.marked(real):
             ours.remove(partial, within=real)
         yield begun
 
 
-def prepare(path: Path, *, half_written: bool = False) -> None:
-    """Make an empty directory for results, which says that it is ours. Raises UsageError.
-
-    half_written: documents that a kill left half written do not count.
-    """
+def prepare(path: Path) -> None:
+    """Make an empty directory for results, which says that it is ours. Documents that a kill left
+    half written do not count. Raises UsageError."""
     with _told_of(path):
         path.mkdir(parents=True, exist_ok=True)
         ours.make(path, ours.Kind.RESULTS, hint=_CHOOSE)
         occupied = any(
-            name.name not in (ours.MARK, LOCK) and not (half_written and _is_half_written(name))
-            for name in path.iterdir()
+            each.name not in (ours.MARK, LOCK) and not _is_half_written(each)
+            for each in path.iterdir()
         )
         writable = os.access(path, os.W_OK | os.X_OK)
     if occupied:

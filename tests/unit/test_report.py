@@ -337,11 +337,14 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_killed_before_there_was_anything(tmp_path: Path) -> None:
     directory.prepare(tmp_path)
-    (tmp_path / ".results.json.a_b1cd2e.partial").touch()
+    for go_on in (True, False):
+        (tmp_path / ".results.json.a_b1cd2e.partial").touch()
+        writer = ResultsDirectory(tmp_path, a_run(1), go_on=go_on)
+        assert writer.done == frozenset() and not list(tmp_path.glob("*.partial"))
+        writer._claim.close()
+    (tmp_path / ".results.json.mine").touch()
     with pytest.raises(UsageError, match="not empty"):
-        ResultsDirectory(tmp_path, a_run(1))
-    assert ResultsDirectory(tmp_path, a_run(1), go_on=True).done == frozenset()
-    assert not list(tmp_path.glob("*.partial"))
+        ResultsDirectory(tmp_path, a_run(1), go_on=True)
 
 
 def test_interrupted_while_the_first_documents_are_written(
