@@ -17,6 +17,9 @@ def main() -> NoReturn:
         cli.main()
     except KeyboardInterrupt:
         sys.exit(130)  # errors.Exit.INTERRUPTED, which may not have been read yet
+    except ImportError as trouble:
+        print(f"klp-e2e: the installation is not whole: {trouble}", file=sys.stderr)
+        sys.exit(4)  # errors.Exit.HARNESS, and not Python's 1
 
 
 if __name__ == "__main__":

@@ -214,12 +214,17 @@ def arch_file(spec: str) -> Path:
         hint = f"a file is given as {spec}.toml\n" if Path(f"{spec}.toml").is_file() else ""
         return _named(spec, arch_files(), "architecture", hint)
     path = Path(spec).absolute()
-    if problems(path.stem, ArchName) or path.suffix != ".toml":
+    if not is_arch_name(path.stem) or path.suffix != ".toml":
         raise UsageError(
             f"{spec}: no name of an architecture's file",
             hint="NAME.toml, with letters, digits, _ and - in NAME: it names results and kernels",
         )
     return path
+
+
+def is_arch_name(text: str) -> bool:
+    """Can an architecture be called so? Directories of results are."""
+    return not problems(text, ArchName)
 
 
 def is_arch_file(spec: str) -> bool:

@@ -204,6 +204,8 @@ class Run:
     trouble: str = ""  # why the run ended before all planned cases had run
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
+    inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
+    # digest: who goes on with it must have the same
 
     @property
     def exact_source(self) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import (
     EXAMPLE,
@@ -27,6 +26,7 @@ from orchestrator.commands import bisection, experiment, options
 from orchestrator.errors import Exit, UsageError
 from orchestrator.report import tried_text
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 from orchestrator.report.tried import TriedDirectory
 from orchestrator.source.alterations import Kind
 
@@ -109,7 +109,7 @@ def tried(
         kind=kind,
         alterations=options.alterations(kind, only, patches),
         patches=patches,
-        suite=suite or options.SUITE,
+        suite=options.SUITE if suite is None else suite,
         whole=whole,
         controls=controls,
         directory=options.results(output),
@@ -119,12 +119,12 @@ def tried(
 
 def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Exit:
     try:
-        with Reporter(Console(stderr=True)) as reporter:
+        with Reporter(Terminal(stderr=True)) as reporter:
             experiment.conduct(asked, writer, reporter)
     finally:
         if writer.head.trials:
             show(tried_text.report(writer.head))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return tried_text.exit_code(writer.head)
 
 
@@ -163,15 +163,15 @@ def bisect(
     place = options.results(output)
     asked = bisection.BisectOptions(built, case, times, place)
     command = tuple(sys.argv)
-    with Reporter(Console(stderr=True)) as reporter:
-        if good and bad:
+    with Reporter(Terminal(stderr=True)) as reporter:
+        if good is not None and bad is not None:
             found = bisection.over_commits(asked, good, bad, command, reporter)
-        elif good or bad:
+        elif good is not None or bad is not None:
             raise UsageError("--good and --bad go together", hint="give both, or none: a series")
         else:
             found = bisection.over_series(asked, command, reporter)
     bisection.keep(asked.directory, found)
     for line in bisection.lines(asked, found):
-        print(line)
-    print(f"results: {asked.directory}")
+        tell(line)
+    tell(f"results: {asked.directory}")
     return Exit.GOOD

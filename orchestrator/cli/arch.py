@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import EXAMPLE, KernelOption, app, guarded
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.port import archcheck, archnew
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 arch = typer.Typer(no_args_is_help=True, help="Write and check an architecture's two files.")
 app.add_typer(arch, name="arch", epilog=EXAMPLE + "klp-e2e arch check")
@@ -26,10 +26,10 @@ def check(
     kernel: KernelOption = options.SOURCE,
 ) -> Exit:
     """Say all that is wrong with them. Exit code 2: the files are; 4: this host lacks something."""
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(Terminal(stderr=True)) as reporter:
         reports = archcheck.check(names or (), options.source(kernel), reporter.say)
     for report in reports:
-        print("\n".join(report.lines))
+        tell("\n".join(report.lines))
     return archcheck.exit_code(reports)
 
 
@@ -51,5 +51,5 @@ def new(
 ) -> Exit:
     """Write them as commented templates. Never over others."""
     for path in archnew.write(name, directory, kernel_arch=kernel_arch, like=like):
-        print(path)
+        tell(str(path))
     return Exit.GOOD

@@ -7,7 +7,6 @@ import time
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator import doctor as hosts
 from orchestrator.cli.program import (
@@ -23,6 +22,7 @@ from orchestrator.commands import options, session
 from orchestrator.errors import Exit
 from orchestrator.host import workdir
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")
@@ -32,11 +32,11 @@ def doctor(arch: ArchOption = None) -> Exit:
     needs = session.host_needs(options.arches(arch or ()))
     lacking = hosts.missing(needs)
     for need in lacking:
-        print(f"missing: {need.what} ({need.package})")
+        tell(f"missing: {need.what} ({need.package})")
     if lacking:
-        print(f"\n{hosts.install_line(needs)}")
+        tell(f"\n{hosts.install_line(needs)}")
         return Exit.HARNESS
-    print(f"nothing is missing ({len(needs)} things looked for)")
+    tell(f"nothing is missing ({len(needs)} things looked for)")
     return Exit.GOOD
 
 
@@ -50,10 +50,10 @@ def build(
 ) -> Exit:
     """Build the kernels. Those that are built are only named."""
     wanted = options.build(arch or (), kernel, series or (), jobs)
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(Terminal(stderr=True)) as reporter:
         kernels = session.build(wanted, reporter)
     for made in kernels:
-        print(f"{made.arch} {made.release} {made.directory}")
+        tell(f"{made.arch} {made.release} {made.directory}")
     return Exit.GOOD
 
 

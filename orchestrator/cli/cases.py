@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator import catalog
 from orchestrator.cli.program import (
@@ -47,6 +46,7 @@ from orchestrator.report import (
     verdict,
 )
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 from orchestrator.verdicts import Expectation
 
 
@@ -95,12 +95,12 @@ def run(
         return run_each_patch(wanted)
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:
-        with writer, Reporter(Console(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             session.run(wanted, writer, reporter)
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return verdict.exit_code(writer.run, writer.results)
 
 
@@ -108,7 +108,7 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
     """Prefix by prefix: what is wrong with it in full, then all of them, a line each."""
     done = []
     try:
-        with Reporter(Console(stderr=True)) as reporter:
+        with Reporter(Terminal(stderr=True)) as reporter:
             for prefix in eachpatch.run(wanted, tuple(sys.argv), reporter):
                 done.append(prefix)
                 for result in text.worst_first(prefix.results):
@@ -116,8 +116,8 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
                         show(text.failure(result))
     finally:
         for prefix in done:
-            print(prefix.line)
-        print(f"results: {wanted.directory}")
+            tell(prefix.line)
+        tell(f"results: {wanted.directory}")
     return eachpatch.exit_code(done)
 
 
@@ -144,9 +144,9 @@ def list_orders(
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
             for event, step in steps
         )
-        print(f"{case.module_set}/{case.name}: {', '.join(answers)}")
+        tell(f"{case.module_set}/{case.name}: {', '.join(answers)}")
         for event, step in steps if why else ():
-            print(f"    {event}: {step.why}")
+            tell(f"    {event}: {step.why}")
     return Exit.GOOD
 
 
@@ -172,9 +172,9 @@ def shell(
     jobs: JobsOption = None,
 ) -> Exit:
     """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
-    events = options.order(modules, order) if order else Order(())
+    events = Order(()) if order is None else options.order(modules, order)
     wanted = options.build((arch,), kernel, series or (), jobs)
-    session.shell(wanted, modules, events, Reporter(Console(stderr=True)))
+    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)))
     return Exit.GOOD
 
 
@@ -188,7 +188,7 @@ def report(
 ) -> Exit:
     """Print an earlier run's table. The exit code is that run's. Writes a night's report anew."""
     if schema:
-        print(json.schema_text(), end="")
+        tell(json.schema_text().removesuffix("\n"))
         return Exit.GOOD
     if place is None:
         raise UsageError("report of what?", hint="give a results directory, or --schema")

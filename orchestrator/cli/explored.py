@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import functools
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import (
     EXAMPLE,
@@ -32,6 +30,7 @@ from orchestrator.model.walk import Choice
 from orchestrator.nouns import Channel
 from orchestrator.report import explored_text
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(
@@ -118,12 +117,12 @@ def explore(
         )
         writer = exploration.begin(asked, tuple(sys.argv))
     try:
-        with Reporter(Console(stderr=True)) as reporter:
+        with Reporter(Terminal(stderr=True)) as reporter:
             exploration.explore(asked, writer, reporter)
     finally:
         if writer.head.grounds:
             show(explored_text.report(writer.head))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return explored_text.exit_code(writer.head)
 
 
@@ -147,9 +146,9 @@ def minimise(
     jobs: JobsOption = None,
 ) -> Exit:
     """Shorten a failing order. To one of which nothing can be left out; with a bundle of it."""
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(Terminal(stderr=True)) as reporter:
         way = exploration.minimise(results, case, confirm, output, jobs, reporter)
-    print("\n".join(explored_text.way_lines(way)))
+    tell("\n".join(explored_text.way_lines(way)))
     return Exit.KERNEL_WRONG
 
 
@@ -167,5 +166,5 @@ def replay(
     started, with arguments of ours. The bundle's own reproduce.sh is a script of whoever made it:
     read it first.
     """
-    results = session.replay(bundle.read(place), times, functools.partial(print, flush=True))
+    results = session.replay(bundle.read(place), times, tell)
     return bundle.exit_code(results)

@@ -14,6 +14,8 @@ from orchestrator.history import files, text
 from orchestrator.history.changes import changes
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Change
+from orchestrator.report.terminal import tell
+from orchestrator.verdicts import Status
 
 REBUILD = "rebuild"
 NIGHTS_SHOWN = 60  # of a case: what fits on a line
@@ -28,13 +30,21 @@ PlaceOption = Annotated[
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A night, or any results.")],
     now: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    allow_gone: Annotated[
+        bool, typer.Option("--allow-gone", help="A case of A that B has not is no trouble.")
+    ] = False,
 ) -> Exit:
-    """Say what changed from A to B, and which inputs. Exit code 1: B has new failures."""
+    """Say what changed from A to B, and which inputs. Exit code 1: B has new failures; 4: new
+    trouble, cases that are gone, or no verdict."""
     old, new = files.read(before), files.read(now)
     found = changes(new, old, {}, files.configs(now, new, before, old))
     show(text.compared(old, new, found))
-    failed = any(each.change is Change.NEW_FAILURE for each in found.changed)
-    return Exit.KERNEL_WRONG if failed else Exit.GOOD
+    seen = {each.change for each in found.changed}
+    if Change.NEW_FAILURE in seen:
+        return Exit.KERNEL_WRONG
+    untold = {Change.NEW_TROUBLE} if allow_gone else {Change.NEW_TROUBLE, Change.GONE}
+    proved = any(row.status not in (Status.ERROR, Status.SKIP) for row in new.rows)
+    return Exit.GOOD if proved and not seen & untold else Exit.HARNESS
 
 
 @app.command(
@@ -76,4 +86,4 @@ def _rebuild(nights: History, place: Path) -> None:
     rebuilt = nights.rebuild(place)
     for line in rebuilt.unreadable:
         complain(line)
-    print(f"{nights.path}: {rebuilt.nights} nights read, {len(nights.names())} known")
+    tell(f"{nights.path}: {rebuilt.nights} nights read, {len(nights.names())} known")

@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import (
     EXAMPLE,
@@ -26,6 +25,7 @@ from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e kselftest --arch s390x --test test-callbacks.sh")
@@ -49,10 +49,10 @@ def kselftest(
     )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:
-        with writer, Reporter(Console(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             own_tests.run(wanted, writer, reporter)
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return verdict.exit_code(writer.run, writer.results)

@@ -7,7 +7,6 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import (
     EXAMPLE,
@@ -26,6 +25,7 @@ from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e malformed --arch s390x --only 'symbol-*'")
@@ -53,11 +53,11 @@ def malformed(
     wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
-        with writer, Reporter(Console(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             broken.run(wanted, writer, reporter)
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-            print("\n".join(broken.speeds(writer.results)))
-        print(f"results: {writer.path}")
+            tell("\n".join(broken.speeds(writer.results)))
+        tell(f"results: {writer.path}")
     return verdict.exit_code(writer.run, writer.results)

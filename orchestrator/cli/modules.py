@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.commands import modfiles
 from orchestrator.errors import Exit
+from orchestrator.report.terminal import tell
 
 ArchFileOption = Annotated[
     list[str] | None,
@@ -39,10 +40,14 @@ def convert(
         typer.Option(metavar="TARGET.ko", help="Every undefined symbol that this module defines."),
     ] = None,
     arch_file: ArchFileOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over OUT.ko if it is there.")
+    ] = False,
 ) -> Exit:
     """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
-    number = modfiles.convert(source, goal, object_name, symbol or (), auto, arch_file or ())
-    print(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
+    files = arch_file or ()
+    number = modfiles.convert(source, goal, object_name, symbol or (), auto, files, force=force)
+    tell(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
     return Exit.GOOD
 
 
@@ -55,5 +60,5 @@ def inspect(
 ) -> Exit:
     """Check a livepatch module. Exit code 1 when it is not well-formed."""
     found, arch = modfiles.examine(module, arch_file or ())
-    print(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
+    tell(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
     return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
 from orchestrator.errors import Exit
 from orchestrator.nightly import conduct, shown
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 
 
 @app.command(
@@ -49,7 +49,7 @@ def nightly(
     if dry_run:
         show(shown.plan(conduct.planned(wanted), wanted))
         return Exit.GOOD
-    with Reporter(Console(stderr=True)) as reporter:
+    with Reporter(Terminal(stderr=True)) as reporter:
         ended = conduct.hold(wanted, reporter)
     for trouble in ended.troubles:
         complain(trouble)

@@ -7,8 +7,8 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
+from orchestrator import catalog
 from orchestrator.cli.program import (
     EXAMPLE,
     JobsOption,
@@ -25,6 +25,7 @@ from orchestrator.errors import Exit
 from orchestrator.port.card import Verdict, exit_code
 from orchestrator.report import card
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
@@ -37,6 +38,7 @@ def port(
     jobs: JobsOption = None,
 ) -> Exit:
     """Make an architecture's report card. What of livepatch works, what is missing, and why."""
+    catalog.arch_file(arch)  # before there is a directory
     wanted = porting.PortOptions(
         spec=arch,
         source=options.source(kernel),
@@ -47,10 +49,10 @@ def port(
     )
     writer = porting.begin(wanted, tuple(sys.argv))
     try:
-        with writer, Reporter(Console(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             porting.make(wanted, writer, reporter)
     finally:
         if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
             show(card.report(writer.card))
-        print(f"results: {writer.path}")
+        tell(f"results: {writer.path}")
     return exit_code(writer.card)

@@ -4,23 +4,27 @@ shown."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, NoReturn, ParamSpec, TextIO
+from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
+from typer.core import TyperCommand, TyperGroup
 
 from orchestrator.commands import options
-from orchestrator.errors import Exit, KlpError
+from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.nouns import Channel
 from orchestrator.report import text
+from orchestrator.report.terminal import Terminal, flush, open_streams, silence, tell
 
 P = ParamSpec("P")
 DEBUG = "KLP_E2E_DEBUG"
@@ -28,7 +32,35 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
 
+
+def refuse_empty(words: Sequence[str]) -> None:
+    """No word is empty: a variable of the shell that holds nothing would choose a default."""
+    for before, word in pairwise(["", *words]):
+        option = word.removesuffix("=")
+        if not word or (word != option and option.startswith("--")):
+            name = option or (before if before.startswith("-") else "a word")
+            complain(f"{name} is empty", "does a variable of the shell hold nothing?")
+            raise typer.Exit(Exit.USAGE)
+
+
+class Commands(TyperGroup):
+    """All commands."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        refuse_empty(args)
+        return super().parse_args(ctx, args)
+
+
+class Alone(TyperCommand):
+    """A command that is a program of its own."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        refuse_empty(args)
+        return super().parse_args(ctx, args)
+
+
 app = typer.Typer(
+    cls=Commands,
     name="klp-e2e",
     help="Proves that Linux livepatch works, whatever the order of modules.",
     epilog="Exit codes: 0 good, 1 the kernel is wrong, 2 usage, 3 a build failed, "
@@ -43,12 +75,31 @@ app = typer.Typer(
 
 def main() -> NoReturn:
     """Entry point of the `klp-e2e` program."""
+    open_streams()
     listen()
+    sys.exit(carried_out(app))
+
+
+def carried_out(program: Callable[[], object]) -> int:
+    """The exit code of a whole program: its commands have their own (see `outcome`), and what goes
+    wrong beside them, as with `--help`, is none that speaks of a kernel."""
     try:
-        app()
+        program()
     except KeyboardInterrupt:  # before or after a command's own body
-        sys.exit(Exit.INTERRUPTED)
-    sys.exit(Exit.GOOD)
+        return Exit.INTERRUPTED
+    except SystemExit as end:
+        if isinstance(end.__context__, BrokenPipeError):  # click makes 1 of it
+            for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+                silence(stream)
+            return Exit.HARNESS
+        return end.code if isinstance(end.code, int) else Exit.HARNESS if end.code else Exit.GOOD
+    except OSError as trouble:
+        silence(sys.stdout)
+        complain(f"cannot write what there is to say: {trouble.strerror}")
+        return Exit.HARNESS
+    except Exception as trouble:
+        return mistaken(trouble)
+    return Exit.GOOD
 
 
 def listen() -> None:
@@ -88,7 +139,9 @@ def guarded(body: Callable[P, Exit]) -> Callable[P, None]:
 def outcome(body: Callable[[], Exit]) -> Exit:
     """Run it; print one clear message for whatever it raises."""
     try:
-        return body()
+        code = body()
+        flush()
+        return code
     except KlpError as trouble:
         if os.environ.get(DEBUG):
             traceback.print_exc()
@@ -97,34 +150,31 @@ def outcome(body: Callable[[], Exit]) -> Exit:
     except KeyboardInterrupt:
         complain("interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:
-        silence(sys.stdout)
+    except BrokenPipeError:  # whoever reads it has enough
         return Exit.HARNESS
     except Exception as trouble:
-        if os.environ.get(DEBUG):
-            traceback.print_exc()
-        last = traceback.extract_tb(trouble.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        complain(
-            f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
-            "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
-        )
-        return Exit.HARNESS
+        return mistaken(trouble)
+
+
+def mistaken(trouble: Exception) -> Exit:
+    """What nobody has thought of is ours, never the kernel's."""
+    if os.environ.get(DEBUG):
+        traceback.print_exc()
+    last = traceback.extract_tb(trouble.__traceback__)[-1]
+    place = f"{Path(last.filename).name}:{last.lineno}"
+    complain(
+        f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
+        "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
+    )
+    return Exit.HARNESS
 
 
 def complain(message: str, hint: str = "", log: str = "") -> None:
     """One clear message with what to do, on stderr."""
-    try:
-        print(f"klp-e2e: {message}", file=sys.stderr)
-        for line in (*hint.splitlines(), *([f"the whole output: {log}"] if log else ())):
-            print(f"    {line}", file=sys.stderr)
-    except OSError:  # EIO: the terminal was closed, which is why we end. The exit code tells.
-        silence(sys.stderr)
-
-
-def silence(stream: TextIO) -> None:
-    """Whoever read it has gone: Python is not to fail at writing the rest at exit either."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    lines = [*hint.splitlines(), *([f"the whole output: {log}"] if log else ())]
+    # EIO: the terminal was closed, which may be why we end. The exit code tells.
+    with contextlib.suppress(HarnessError, BrokenPipeError):
+        tell("\n".join([f"klp-e2e: {message}", *(f"    {line}" for line in lines)]), sys.stderr)
 
 
 # One option with two spellings: an architecture is given by name or by file, as a module set is.
@@ -180,9 +230,13 @@ ChannelOption = Annotated[
 
 
 def show(shown: RenderableType) -> None:
-    """Fitted to a terminal, whole lines elsewhere."""
-    console = Console()
-    if console.is_terminal:
+    """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
+    console = Terminal()
+    if not console.is_terminal:
+        tell(text.plain(shown).removesuffix("\n"))
+        return
+    try:
         console.print(shown, crop=False)
-    else:
-        print(text.plain(shown), end="")
+    except OSError as trouble:  # the terminal was closed
+        silence(sys.stdout)
+        raise HarnessError(f"cannot write what there is to say: {trouble.strerror}") from trouble

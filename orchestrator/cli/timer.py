@@ -13,17 +13,20 @@ import jinja2
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import guarded
+from orchestrator.cli.program import Alone, carried_out, guarded
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.history.files import NIGHTS
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
 from orchestrator.report import directory
+from orchestrator.report.terminal import open_streams, tell
 
 NAME = "klp-e2e-nightly"
 TIMER = f"{NAME}.timer"
 PASSED_ON = ("KLP_E2E_CACHE",)  # what the user's shell has and systemd's does not
+# In each unit of ours, by which it is known.
+WRITTEN = "# Written by `make install-timer`, which writes it anew; changes of yours belong into"
 START = f"systemctl --user daemon-reload && systemctl --user enable --now {TIMER}"
 SYSTEMCTL_S = 60.0
 
@@ -69,7 +72,7 @@ def units(command: Sequence[str], place: Path, environment: Mapping[str, str]) -
     return {name: _TEMPLATES.get_template(f"{name}.j2").render(known) for name in names}
 
 
-@app.command()
+@app.command(cls=Alone)
 @guarded
 def install(
     config: Annotated[
@@ -93,24 +96,37 @@ def install(
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     files = _write(units(command, Path.cwd(), passed_on))
     _start()
-    print("started: systemctl --user list-timers says when it runs next")
-    print("to have it run while you are not logged in: loginctl enable-linger")
-    print(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(files)}")
+    tell("started: systemctl --user list-timers says when it runs next")
+    tell("to have it run while you are not logged in: loginctl enable-linger")
+    tell(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(files)}")
     return Exit.GOOD
 
 
 def _write(made: Mapping[str, str]) -> list[str]:
-    """The files' paths."""
+    """The files' paths. Raises UsageError, before anything is written, where one is not ours."""
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     place = settings / "systemd" / "user"
     with directory.told(place):
         place.mkdir(parents=True, exist_ok=True)
+        before = {name: _ours(place / name) for name in made}
     for name, text in made.items():
-        same = (place / name).is_file() and (place / name).read_text() == text
-        if not same:
+        if before[name] != text:
             directory.write(place / name, text)
-        print(f"{place / name}: {'as it was' if same else 'written'}")
+        tell(f"{place / name}: {'as it was' if before[name] == text else 'written'}")
     return [str(place / name) for name in made]
+
+
+def _ours(path: Path) -> str:
+    """What we wrote there before, "" where there is nothing."""
+    if not os.path.lexists(path):
+        return ""
+    text = "" if path.is_symlink() else path.read_text(errors="replace")
+    if WRITTEN not in text.splitlines()[:3]:
+        raise UsageError(
+            f"{path} is there, and none that this wrote: it stays as it is",
+            hint="move it away, or start `klp-e2e nightly` from it yourself",
+        )
+    return text
 
 
 def _start() -> None:
@@ -132,4 +148,5 @@ def _start() -> None:
 
 
 if __name__ == "__main__":
-    app(prog_name="make install-timer")
+    open_streams()
+    sys.exit(carried_out(lambda: app(prog_name="make install-timer")))

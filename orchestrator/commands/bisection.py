@@ -9,6 +9,7 @@ DIR/POINT/            the results directory of each kernel
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import threading
 import time
@@ -123,7 +124,8 @@ class _Looking:
         self._asked = asked
         self._command = command
         self._reporter = reporter
-        directory.prepare(asked.directory)
+        self._claim = contextlib.ExitStack()  # until nobody looks any more
+        self._claim.enter_context(directory.claimed(asked.directory))
         self._lines = [f"# {shlex.join(command)}"]
 
     def at(self, place: str, name: str, wanted: BuildOptions, source: str = "") -> Seen:

@@ -57,23 +57,23 @@ def run(wanted: RunOptions, command: Sequence[str], reporter: Reporter) -> Itera
     patches = series.resolve(last, tree.kernel).patches
     if not patches:
         raise UsageError(f"--each-patch: series {last} has no patch for {wanted.build.source}")
-    directory.prepare(wanted.directory)
-    for number in range(len(patches) + 1):
-        patch = patches[number - 1].name if number else ""
-        # the whole series goes by its own name: it may be built already
-        spec = last if number == len(patches) else f"{last}@{number}"
-        reporter.say(f"{number} of {len(patches)}: {patch or 'before the first patch'}")
-        yield _prefix(
-            replace(
-                wanted,
-                build=replace(wanted.build, series=(*below, spec) if number else tuple(below)),
-                directory=wanted.directory / f"{number:02}",
-            ),
-            patch,
-            spec,
-            command,
-            reporter,
-        )
+    with directory.claimed(wanted.directory):
+        for number in range(len(patches) + 1):
+            patch = patches[number - 1].name if number else ""
+            # the whole series goes by its own name: it may be built already
+            spec = last if number == len(patches) else f"{last}@{number}"
+            reporter.say(f"{number} of {len(patches)}: {patch or 'before the first patch'}")
+            yield _prefix(
+                replace(
+                    wanted,
+                    build=replace(wanted.build, series=(*below, spec) if number else tuple(below)),
+                    directory=wanted.directory / f"{number:02}",
+                ),
+                patch,
+                spec,
+                command,
+                reporter,
+            )
 
 
 def _prefix(

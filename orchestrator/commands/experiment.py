@@ -65,7 +65,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
     """An experiment that was interrupted, with everything as it was asked for."""
     writer = TriedDirectory.resumed(place)
     head, run = writer.head, writer.head.run
-    arches = tuple(map(run.arch_spec, run.options["arches"].split()))
+    arches = session.arches_of(run, place)
     built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
     patches = Path(run.options["patches"]) if "patches" in run.options else None
     asked = ExperimentOptions(
@@ -73,7 +73,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
         kind=head.kind,
         alterations=options.alterations(head.kind, head.alterations, patches),
         patches=patches,
-        suite=run.options["suite"],
+        suite=run.options.get("suite", options.SUITE),
         whole=head.whole,
         controls=head.controls,
         directory=writer.path,
@@ -93,7 +93,10 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     controls = session.benches(asked.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
     kernels = tuple(bench.kernel for bench in controls)
-    writer.update(replace(writer.head.run, kernels=kernels, qemu=qemu))
+    run = writer.head.run
+    own = {**session.inputs(asked.build, cases), **patches(asked), **session.built(controls)}
+    inputs = {**run.inputs, **own}
+    writer.update(replace(run, kernels=kernels, qemu=qemu, inputs=inputs))
     stop, mutex = threading.Event(), threading.Lock()
     made = [_Lane(asked, cases, bench, writer, reporter, stop, mutex) for bench in controls]
 
@@ -103,6 +106,13 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     with writer:
         lanes.side_by_side([lane.work for lane in made], stop, end)
+
+
+def patches(asked: ExperimentOptions) -> Mapping[str, str]:
+    """What the alterations are: name -> digest of the patch's file."""
+    place = options.patches_of(asked.kind, asked.patches)
+    names = [alteration.name for alteration in asked.alterations]
+    return {f"patch {name}": workdir.file_digest(place / f"{name}.patch") for name in names}
 
 
 def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
 from orchestrator.commands import options, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.errors import HarnessError, UsageError
@@ -133,30 +132,19 @@ def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter)
     """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
     session.need_emulators(asked.build)
     benches = session.benches(asked.build, asked.module_sets, reporter)
-    _same_kernels(writer, benches)
     run = writer.head.run
     writer.update(
         replace(
             run,
             kernels=tuple(bench.kernel for bench in benches),
             qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in benches},
+            inputs={**run.inputs, **session.inputs(asked.build), **session.built(benches)},
         )
     )
     grounds = [Ground(b, name, asked.wanted) for b in benches for name in asked.module_sets]
     writer.restore(grounds)
     with _Scribe(writer, grounds, reporter) as scribe:
         survey.explore(grounds, asked.wanted, Options(channel=asked.channel), scribe.listener())
-
-
-def _same_kernels(writer: ExploreDirectory, benches: Sequence[Bench]) -> None:
-    """What is taken up again must go on with the kernels it began with."""
-    before = {kernel.arch: kernel.key for kernel in writer.head.run.kernels}
-    for bench in benches:
-        if before.get(bench.arch.name, bench.kernel.key) != bench.kernel.key:
-            raise UsageError(
-                f"the {bench.arch.name} kernel is not the one this exploration began with",
-                hint="source, series, config or compiler have changed: begin a new one",
-            )
 
 
 class _Scribe:

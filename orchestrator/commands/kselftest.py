@@ -37,7 +37,11 @@ class KselftestOptions:
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(wanted.build, command, strict=False)
+    run = replace(
+        session.begun(wanted.build, command, strict=False),
+        options={"test": " ".join(sorted(wanted.tests)) or "all"},
+        inputs=session.inputs(wanted.build),
+    )
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 

@@ -22,7 +22,7 @@ from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
 from orchestrator.explore import bundle
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
     MALFORMATIONS,
@@ -31,7 +31,7 @@ from orchestrator.model.malformations import (
     Refused,
     is_malformed,
 )
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation, Load
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
@@ -85,7 +85,8 @@ def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = session.begun(wanted.build, command, strict=False)
     planned = len(wanted.cases) * len(wanted.build.arches)
-    return ResultsDirectory(wanted.directory, replace(run, planned=planned), go_on=wanted.go_on)
+    run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
+    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 
 def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
@@ -96,10 +97,11 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     session.need_emulators(wanted.build)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
     names = dict.fromkeys(case.module_set.removeprefix(PREFIX) for case in wanted.cases)
-    benches = {b.arch.name: with_broken(b, names, writer.path / MODULES) for b in made}
     kernels = tuple(bench.kernel for bench in made)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
-    writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu))
+    known = {**writer.run.inputs, **session.built(made)}
+    writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu, inputs=known))
+    benches = {b.arch.name: with_broken(b, names, writer.path) for b in made}
 
     def on_result(result: CaseResult) -> None:
         told = writer.add(result)
@@ -124,23 +126,34 @@ def run_case(guests: Rig, case: Case) -> CaseResult:
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
     """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module, and so
-    does a guest that hangs there: memory was written over."""
+    does a guest that hangs there: memory was written over. What went wrong before the module was
+    there is no work of its."""
     malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
     unchecked = not malformation.checked(capabilities)
     hangs = any(check.seen == SILENT for step in result.steps for check in step.checks)
-    if unchecked and result.steps and (result.status is Status.FAIL or hangs):
+    if unchecked and _broken_was_loaded(result) and (result.status is Status.FAIL or hangs):
         issue = f"not checked: {malformation.where}"
         return replace(result, status=Status.KNOWN, known_issue=issue)
     return result
 
 
+def _broken_was_loaded(result: CaseResult) -> bool:
+    """Was it, or was that being tried, when the first thing went wrong?"""
+    failed = result.first_failure()
+    last = len(result.steps) - 1 if failed is None else failed[0]
+    loads = (Load(LIVEPATCH) == event for event in result.case.order.events[: last + 1])
+    return any(loads)
+
+
 def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
     """The bench with a module set for each of these malformations; the broken modules are written
-    below `place`, as ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
+    below `place`, as modules/ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
     good = bench.sets[MODULE_SET]
     sets = {}
     for name in names:
-        directory = place / bench.arch.name / name
+        directory = place / MODULES / bench.arch.name / name
+        with workdir.disk_errors(f"cannot write below {place}"):
+            ours.folder(directory, within=place)
         sets[PREFIX + name] = broken_set(good, name, directory, bench.kernel.capabilities)
     return replace(bench, sets=sets)
 
@@ -166,8 +179,9 @@ def broken_set(
     elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
     path = directory / f"{LIVEPATCH}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
-        directory.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(malformation.file(elf))
+        directory.mkdir(exist_ok=True)
+        with ours.replacing(path) as partial:
+            partial.write_bytes(malformation.file(elf))
     spec = replace(livepatch.spec, defects=_defects(malformation, capabilities))
     broken = malformation.breaks(elf)
     relocations = tuple(_initial(entry, broken) for entry in livepatch.klp_relocations)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +14,7 @@ from orchestrator.commands import options
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.inspection import Inspection, inspect
 from orchestrator.errors import UsageError
-from orchestrator.host import files
+from orchestrator.host import files, ours
 from orchestrator.host.workdir import disk_errors
 from orchestrator.nouns import Arch
 
@@ -49,11 +50,13 @@ def convert(
     symbols: Sequence[str],
     auto: Path | None,
     arch_files: Sequence[str] = (),
+    *,
+    force: bool = False,
 ) -> int:
     """Write `goal`, `source` with its relocations against the symbols deferred; their number.
 
     With `auto` every undefined symbol which that module defines is added, and the object's name is
-    by default that of the file.
+    by default that of the file. force: also where a file is.
     """
     name = object_name or (auto.stem if auto else None)
     if name is None or not (symbols or auto):
@@ -75,20 +78,19 @@ def convert(
     table = relocation.table(arch.relocations)
     made = klp.convert(data, wanted, table=table, name=str(source))
     with disk_errors(f"cannot write {goal}"):
-        write_atomically(goal, made)
+        write_atomically(goal, made, force=force)
     return len(wanted)
 
 
-def write_atomically(path: Path, data: bytes) -> None:
-    """A module that is there is whole."""
+def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
+    """A module that is there is whole. Raises UsageError where a file is there and is not to be
+    written over, OSError."""
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a directory", hint="create it first")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path} is there already", hint="--force writes over it")
+    with ours.replacing(path) as partial:
         partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def examine(path: Path, arch_files: Sequence[str] = ()) -> tuple[Inspection, Arch]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +28,7 @@ from orchestrator.nouns import (
     merged,
     series_prefix,
 )
+from orchestrator.report.directory import fresh
 from orchestrator.source.alterations import Alteration, Kind
 from orchestrator.source.alterations import parse as parse_alteration
 
@@ -117,6 +117,8 @@ def stack(names: Sequence[str]) -> tuple[str, ...]:
     """The series in the order given: the default one when none is, none for `--series none`."""
     if not names:
         return (SERIES,)
+    if "" in names:
+        raise UsageError("--series: no name", hint=f"--series {BARE} is the bare kernel")
     if BARE in names:
         if len(names) > 1:
             raise UsageError(
@@ -149,13 +151,14 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
                 "--order and --suite exclude each other",
                 hint="--order runs the given orders, --suite those of a file",
             )
-        name = _anywhere(modules or MODULE_SET)
+        name = _anywhere(MODULE_SET if modules is None else modules)
         module_set = catalog.module_set(name)
         return tuple(
             Case(f"order-{number}", name, orders.parse(text, module_set))
             for number, text in enumerate(dict.fromkeys(order), 1)
         )
-    found = suite_cases(suite or SUITE)
+    chosen = SUITE if suite is None else suite
+    found = suite_cases(chosen)
     if modules is None:
         return found
     module_set = catalog.module_set(modules)
@@ -164,7 +167,7 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
         mine = suites.usual(_anywhere(modules), module_set)
     if not mine:
         raise UsageError(
-            f"suite {suite or SUITE} has no order of module set {modules}",
+            f"suite {chosen} has no order of module set {modules}",
             hint="give orders with --order '+module ...'",
         )
     return mine
@@ -201,10 +204,11 @@ def run(
 
 
 def results(directory: Path | None, go_on: bool = False) -> Path:
-    """Where results go: None for a new directory under results/, named after the time."""
+    """Where results go: None for a new directory under results/, named after the time and made at
+    once, so that nobody else gets the same."""
     if go_on and directory is None:
         raise UsageError("--continue with what?", hint="name the directory with -o DIR")
-    named = directory or Path("results") / time.strftime("%Y-%m-%d-%H%M%S")
+    named = fresh(Path("results")) if directory is None else directory
     return named.absolute()
 
 
@@ -245,13 +249,17 @@ def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]
     return tuple(made)
 
 
+def patches_of(kind: Kind, directory: Path | None) -> Path:
+    """Where the patches of alterations lie: in the directory that is given, or with us."""
+    return (directory or catalog.data_dir("kernel-config") / f"{kind}s").absolute()
+
+
 def alterations(
     kind: Kind, patterns: Sequence[str], directory: Path | None = None
 ) -> tuple[Alteration, ...]:
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
     pattern fits; all when none is given."""
-    ours = catalog.data_dir("kernel-config") / f"{kind}s"
-    place = (directory or ours).absolute()
+    place = patches_of(kind, directory)
     files = {path.stem: path for path in sorted(place.glob("*.patch"))}
     for pattern in patterns or ("*",):
         if not fnmatch.filter(files, pattern):

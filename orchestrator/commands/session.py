@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
@@ -21,16 +22,20 @@ from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
-from orchestrator.errors import BuildError
+from orchestrator.errors import BuildError, UsageError
 from orchestrator.explore.bundle import Bundle
 from orchestrator.host import process
 from orchestrator.host.tools import need
+from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
-from orchestrator.nouns import Arch, Kernel, Order
+from orchestrator.nouns import Arch, Case, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, lanes, rig
+from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, GuestRecord, Run
+
+DIGITS = 16  # of a digest: enough to tell builds apart
 
 
 def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
@@ -83,6 +88,40 @@ def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
     )
 
 
+def inputs(wanted: BuildOptions, cases: Iterable[Case] = ()) -> Mapping[str, str]:
+    """What is run, and on what, as far as it is known before a build: name -> digest."""
+    told = {
+        f"description of {arch.name}": _digest(repr(replace(arch, file=None)))
+        for arch in wanted.arches
+    }
+    named = [f"{label(case)} {orders.format(case.order)}" for case in cases]
+    arches = [arch.name for arch in wanted.arches]
+    return {**told, "choice of cases": _digest("\n".join([*arches, *named]))}
+
+
+def built(benches: Iterable[Bench]) -> Mapping[str, str]:
+    """The modules that are run: name -> digest."""
+    return {
+        f"build of module set {name} for {bench.arch.name}": _digest(
+            "\n".join(f"{m} {file_digest(made.modules[m].path)}" for m in sorted(made.modules))
+        )
+        for bench in benches
+        for name, made in bench.sets.items()
+    }
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGITS]
+
+
+def arches_of(run: Run, place: Path) -> tuple[str, ...]:
+    """Those of a run that is gone on with, as --arch takes them. Raises UsageError."""
+    names = run.options.get("arches", "").split()
+    if not names:
+        raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
+    return tuple(map(run.arch_spec, names))
+
+
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = replace(
@@ -93,6 +132,7 @@ def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDire
             "cold": str(wanted.cold),
             "channel": wanted.channel,
         },
+        inputs=inputs(wanted.build, wanted.cases),
     )
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
@@ -117,8 +157,9 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     module_sets = [case.module_set for case in wanted.cases]
     made, unbuilt = buildable(wanted.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
-    built = tuple(bench.kernel for bench in made)
-    writer.update(replace(writer.run, kernels=built, qemu=qemu, unbuilt=unbuilt))
+    kernels = tuple(bench.kernel for bench in made)
+    known = {**writer.run.inputs, **built(made)}
+    writer.update(replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known))
 
     by_arch = {bench.arch.name: bench for bench in made}
 

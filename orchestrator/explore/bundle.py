@@ -49,7 +49,7 @@ from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.findings import signature
 from orchestrator.nouns import BuiltSet, Case, Kernel
-from orchestrator.quoting import lines, one_line
+from orchestrator.plain import lines, one_line
 from orchestrator.run.observe import module_path
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import ssh

@@ -22,7 +22,7 @@ from orchestrator.errors import UsageError
 from orchestrator.host import files, ours, workdir
 from orchestrator.model.findings import Signature
 from orchestrator.nouns import ArchName
-from orchestrator.quoting import one_line
+from orchestrator.plain import one_line
 from orchestrator.verdicts import Check
 
 FORMAT: Literal[1] = 1

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import jinja2
 
-from orchestrator import quoting
+from orchestrator import plain
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
 from orchestrator.model.judge import ALLOWED_TAINT, SHOWN_ANSWERS
@@ -50,14 +50,14 @@ _TEMPLATES = jinja2.Environment(
     lstrip_blocks=True,
     keep_trailing_newline=True,
 )
-# What others have named or said goes through one of these: see `quoting`.
+# What others have named or said goes through one of these: see `plain`.
 _TEMPLATES.filters |= {
-    "q": quoting.shell,
+    "q": plain.shell,
     "exactly": shlex.quote,  # what something is compared with, and is not shown
-    "line": quoting.one_line,
-    "lines": quoting.lines,
-    "md": quoting.markdown,
-    "code": quoting.code,
+    "line": plain.one_line,
+    "lines": plain.lines,
+    "md": plain.markdown,
+    "code": plain.code,
 }
 
 
@@ -148,7 +148,7 @@ def readme(story: Story) -> str:
         qemu_version=story.qemu_version,
         accel=_accel(result.qemu_argv).upper(),
         cmdline=_value(result.qemu_argv, "-append"),
-        place=quoting.one_line(shlex.quote(story.place)),
+        place=plain.one_line(shlex.quote(story.place)),
         hints=_hints(story, first),
     )
 
@@ -245,15 +245,15 @@ def _told_plain(module_set: ModuleSet, event: Plain) -> str:
     match event:
         case Load(module, parameters):
             words = " ".join(f"{name}={value}" for name, value in parameters)
-            given = f" with {quoting.code(words)}" if words else ""
-            return f"load `{module}`{given} ({quoting.markdown(_what(module_set, module))})"
+            given = f" with {plain.code(words)}" if words else ""
+            return f"load `{module}`{given} ({plain.markdown(_what(module_set, module))})"
         case Unload(module):
             return f"unload `{module}`"
         case SetEnabled(module, enabled):
             doing = "enable" if enabled else "disable"
             return f"{doing} it: write {int(enabled)} to /sys/kernel/livepatch/{module}/enabled"
         case SetParameter(module, parameter, value):
-            return f"write {quoting.code(value)} to /sys/module/{module}/parameters/{parameter}"
+            return f"write {plain.code(value)} to /sys/module/{module}/parameters/{parameter}"
 
 
 def _what(module_set: ModuleSet, name: str) -> str:
@@ -288,9 +288,9 @@ def _story(story: Story) -> str:
     """What happened, in one sentence."""
     index, step, first = story.failure
     before = " ".join(orders.format_event(e) for e in story.result.case.order.events[:index])
-    event = quoting.code(step.event)
-    after = f"After {quoting.code(before)} the event {event}" if before else f"The event {event}"
-    seen, expected, subject = map(quoting.markdown, (first.seen, first.expected, first.subject))
+    event = plain.code(step.event)
+    after = f"After {plain.code(before)} the event {event}" if before else f"The event {event}"
+    seen, expected, subject = map(plain.markdown, (first.seen, first.expected, first.subject))
     what = {
         CheckKind.ANSWER: f"is answered with {seen} instead of {expected}",
         CheckKind.RELOCATION: "leaves a deferred relocation of a livepatch wrong",
@@ -312,8 +312,8 @@ def _hints(story: Story, first: Check) -> list[str]:
                 f"(`{_arch_directory(story.arch)}/kernel/module*.c`)"
             )
             if len(words) == 4:
-                command = quoting.code(f"objdump -dr modules/{words[0]}.ko")
-                hints.append(f"{command} at {quoting.code(words[1])}")
+                command = plain.code(f"objdump -dr modules/{words[0]}.ko")
+                hints.append(f"{command} at {plain.code(words[1])}")
         case CheckKind.ANSWER:
             hints.append(
                 "the console's lines above: livepatch and the module loader say why they refuse "

@@ -18,9 +18,10 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import TextIO
 
 from orchestrator.errors import UsageError
 
@@ -262,3 +263,55 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
         remove(before, before)
     finally:
         scrap(partial)
+
+
+def create(path: Path, text: str) -> None:
+    """A new file with this text, whole or not at all. Raises FileExistsError where anything is, a
+    link too, OSError."""
+    with path.open("x", encoding="utf-8") as file:
+        try:
+            file.write(text)
+            file.flush()
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def folder(path: Path, within: Path) -> Path:
+    """The directory `path` below the directory `within`, made with those between where they are
+    not there; none of them is a link, which would lead elsewhere. Raises NotOurs, OSError."""
+    at = within
+    for part in path.relative_to(within).parts:
+        at /= part
+        if part == ".." or at.is_symlink():
+            raise NotOurs(f"{at} leads elsewhere, where nothing is written", "move it away")
+        at.mkdir(exist_ok=True)
+    return at
+
+
+def appending(path: Path) -> TextIO:
+    """The file, made where it is not there, to append lines to; no link, which would have us write
+    elsewhere. Raises NotOurs, OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", buffering=1)
+    except OSError as trouble:
+        if trouble.errno != errno.ELOOP:
+            raise
+        raise NotOurs(f"{path} is a link, and is not written through", "move it away") from trouble
+
+
+def clear(directory: Path, known: Callable[[str], bool]) -> None:
+    """Remove a directory in which there are ordinary files of ours only, by their names, whoever
+    says that it is ours. Raises NotOurs, and removes nothing, when there is anything else; OSError.
+    """
+    found = [*directory.iterdir()] if not directory.is_symlink() else []
+    strange = [p for p in found if not known(p.name) or p.is_symlink() or not p.is_file()]
+    if directory.is_symlink() or strange:
+        raise NotOurs(
+            f"{(strange or [directory])[0]} was not made by klp-e2e, and stays",
+            hint="move it elsewhere, or begin anew with -o DIR",
+        )
+    for path in found:
+        path.unlink()
+    directory.rmdir()

@@ -1,28 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Text of others made fit for a page, and names of pages made of it. Pure.
-
-Escaping is the templates' business (autoescape); here is what escaping does not do.
-"""
+"""Names of pages, made of text of others. Pure."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 
-REPLACEMENT = "\ufffd"
-
-# What HTML cannot carry (controls but tab and newline, surrogates, noncharacters), and what would
-# show a line in another order than it has (bidirectional overrides and isolates).
-_UNFIT = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufdd0-\ufdef\ufffe\uffff"
-    "\u200e\u200f\u202a-\u202e\u2066-\u2069]"
-)
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
-
-
-def clean(text: str) -> str:
-    """The text with a replacement character for each that a page cannot show."""
-    return _UNFIT.sub(REPLACEMENT, text)
 
 
 def page_name(job: str, case: str) -> str:

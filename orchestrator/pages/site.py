@@ -30,8 +30,8 @@ from orchestrator.pages import compare, front, svg
 from orchestrator.pages.evidence import Archive
 from orchestrator.pages.front import JobView
 from orchestrator.pages.lanes import TimeLine
-from orchestrator.pages.plain import clean
 from orchestrator.pages.svg import Trend
+from orchestrator.plain import clean
 from orchestrator.report.directory import told
 from orchestrator.report.directory import write as write_file
 from orchestrator.report.verdict import WORST_FIRST, duration

@@ -14,7 +14,7 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from orchestrator.pages.lanes import Cell, Lane, Look, Moment, TimeLine
-from orchestrator.pages.plain import clean
+from orchestrator.plain import clean
 
 _CHARACTER = 7.3  # of the monospace font at 12 px
 _NARROWEST, _WIDEST = 100.0, 300.0  # of an event's column

@@ -9,6 +9,7 @@ keeps its #, so that the file is refused until it is filled in.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import jinja2
 from orchestrator import catalog
 from orchestrator.elf import reader
 from orchestrator.errors import UsageError
+from orchestrator.host import ours
 from orchestrator.host.workdir import disk_errors
 from orchestrator.port.archfile import fields
 from orchestrator.port.archhost import Host
@@ -49,8 +51,8 @@ def write(
     file = catalog.new_arch(name, directory)
     fragment = catalog.fragment(file)
     for path in (file, fragment):
-        if path.exists():
-            raise UsageError(f"{path} is there already", hint="nothing is ever written over")
+        if os.path.lexists(path):
+            raise _there(path)
     model = None if like is None else catalog.arch_file(like)
     values = _known(name, host or Host()) if model is None else catalog.read_toml(model)
     if kernel_arch is not None:  # tuxmake calls them as the kernel does
@@ -61,9 +63,15 @@ def write(
     with disk_errors(f"{file.parent} cannot be written to"):
         file.parent.mkdir(parents=True, exist_ok=True)
         for path, text in ((file, _text(name, directory is None, values)), (fragment, options)):
-            with path.open("x") as out:
-                out.write(text)
+            try:
+                ours.create(path, text)
+            except FileExistsError as trouble:  # since we looked
+                raise _there(path) from trouble
     return file, fragment
+
+
+def _there(path: Path) -> UsageError:
+    return UsageError(f"{path} is there already", hint="nothing is ever written over")
 
 
 def _known(name: str, host: Host) -> dict[str, Any]:

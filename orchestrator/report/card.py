@@ -7,6 +7,7 @@ DIR/core/  explore/  ...                results directories of their own
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from rich.text import Text
 from orchestrator.errors import Exit
 from orchestrator.port.card import Card, Verdict, exit_code, summary
 from orchestrator.port.coverage import Coverage
-from orchestrator.report import directory
-from orchestrator.report.directory import prepare, write
+from orchestrator.report import directory, json
+from orchestrator.report.directory import claimed, write
 from orchestrator.report.text import plain
 from orchestrator.report.verdict import duration
 
@@ -72,7 +73,9 @@ class CardDirectory:
     def __init__(self, path: Path, card: Card) -> None:
         self.path = path.absolute()
         self.card = card
-        prepare(self.path)
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(claimed(self.path))
+            self._claim = claim.pop_all()
 
     def __enter__(self) -> Self:
         self.update(self.card)
@@ -85,7 +88,8 @@ class CardDirectory:
         traceback: TracebackType | None,
     ) -> None:
         why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
-        self.update(self.card.ended(time.time(), why))
+        with self._claim:
+            self.update(self.card.ended(time.time(), why))
 
     def update(self, card: Card) -> None:
         """More is known."""
@@ -97,7 +101,10 @@ class CardDirectory:
 
 def load(path: Path) -> Card:
     """card.json of a directory. Raises UsageError."""
-    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e port").card
+    file = path / DOCUMENT
+    read = directory.load(file, _DOCUMENT, "klp-e2e port").card
+    json.refuse_times((read.started, read.finished), str(file))
+    return read
 
 
 def document(card: Card) -> str:

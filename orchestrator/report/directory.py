@@ -8,6 +8,7 @@
                       qemu-command                one line for a shell
                       reproduce.sh                runs this case alone
                       disassembly                 around a relocation that was found wrong
+    DIR/.klp-e2e  .lock                           it is ours; somebody is at work in it
 
 Every file appears whole or not at all, so that a killed run leaves what it knew.
 """
@@ -15,10 +16,10 @@ Every file appears whole or not at all, so that a killed run leaves what it knew
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import shlex
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -29,29 +30,38 @@ from typing import Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.nouns import Kernel
+from orchestrator.host import locks, ours
+from orchestrator.model.orders import format as notation
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.report.same import refuse_other
 from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, Run
 
 T = TypeVar("T")
 
 RESULTS = "results.json"
-_PARTIAL = ".partial"
+RESULT = "result.json"
+LOCK = ".lock"
 _WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
+_CHOOSE = "choose another with -o DIR"
+_FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
+# What a kill leaves: of a case without its result; of the documents.
+_LEFT = re.compile(rf"{_FILES}|\.(?:{_FILES}|result\.json)(?:\.\w+)?\.partial")
+_HALF = re.compile(r"\.(?:(?:results|explore|trials)\.json|junit\.xml|results\.ktap)\.\w+\.partial")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
 class ResultsDirectory:
     """A context manager made with the run as it begins: `add` each result, `update` the run when
     more of it is known. At the end `finished` is written, and in `trouble` what ended it early.
+    Nobody else writes to the directory meanwhile.
 
     With `go_on` the directory may hold what the same command left there: see `done`.
 
-    Raises UsageError when the directory has something in it or cannot be made, HarnessError when a
-    file cannot be written (a full disk).
+    Raises UsageError when the directory has something in it, was begun with something else, or
+    cannot be made; HarnessError when a file cannot be written (a full disk).
     """
 
     def __init__(self, path: Path, run: Run, *, go_on: bool = False) -> None:
@@ -60,18 +70,20 @@ class ResultsDirectory:
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
-        self._kernels: tuple[Kernel, ...] = ()  # of what was there before
+        self._before: Run | None = None  # what was there
+        self._refused = False  # for what was there
         if go_on and (self.path / RESULTS).exists():
-            self._go_on()
-        else:
-            for partial in self.path.glob(f".*{_PARTIAL}") if go_on else ():
-                partial.unlink()  # killed before there was anything
-            prepare(self.path)
+            document(self.path)  # before anything is written
+        with contextlib.ExitStack() as claim:
+            begun = claim.enter_context(claimed(self.path, RESULTS if go_on else ""))
+            if begun:
+                self._go_on()
+            self._claim = claim.pop_all()
 
     @property
-    def done(self) -> frozenset[tuple[str, str]]:
-        """(architecture, SET/NAME) of every case that has its result."""
-        return frozenset((r.arch, label(r.case)) for r in self.results)
+    def done(self) -> frozenset[tuple[str, str, str]]:
+        """(architecture, SET/NAME, order) of every case that has its result."""
+        return frozenset((r.arch, label(r.case), notation(r.case.order)) for r in self.results)
 
     def __enter__(self) -> Self:
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
@@ -89,7 +101,12 @@ class ResultsDirectory:
         traceback: TracebackType | None,
     ) -> None:
         why = "" if kind is None else str(trouble) or _WHY.get(kind, kind.__name__)
-        self.update(replace(self.run, finished=time.time(), trouble=why))
+        with self._claim:
+            if not self._refused:
+                self.run = replace(self.run, finished=time.time(), trouble=why)
+            self._write_documents()
+        if self._refused:
+            self.results = ()  # none of what was asked for now
 
     def add(self, result: CaseResult) -> CaseResult:
         """Write one case and the documents; returns the result with its `reproduce` line."""
@@ -99,14 +116,15 @@ class ResultsDirectory:
         fragment = json.case_text(json.record(result, name))
         place = self.path / name
         with told(place):
-            place.mkdir(parents=True)
+            ours.folder(place.parent, within=self.path)
+            place.mkdir()
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
         write(place / "qemu-command", f"{shlex.join(result.qemu_argv)}\n")
         write(place / "reproduce.sh", reproduce.script(self.run, result), mode=0o755)
         if result.disassembly:
             write(place / "disassembly", result.disassembly)
-        write(place / "result.json", f"{fragment}\n")
+        write(place / RESULT, f"{fragment}\n")
         self.results += (result,)
         self._fragments += (fragment,)
         self._write_documents()
@@ -114,38 +132,57 @@ class ResultsDirectory:
 
     def update(self, run: Run) -> None:
         """What is known of the run has changed: kernels are built, it has finished."""
-        for before in self._kernels:
-            for now in run.kernels:
-                if before.arch == now.arch and before.key != now.key:
-                    raise UsageError(
-                        f"{self.path} was begun on another kernel for {now.arch}",
-                        hint="begin anew with -o DIR",
-                    )
+        if self._before is not None:
+            try:
+                refuse_other(self.path, self._before, run)
+            except UsageError:
+                self.run, self._refused = self._before, True  # it stays as it was
+                raise
         self.run = run
         self._write_documents()
 
     def _go_on(self) -> None:
         """Take up what was there; what a kill left of a case without its result goes."""
         before, results = read(self.path)
-        if (before.source, before.series) != (self.run.source, self.run.series):
-            raise UsageError(
-                f"{self.path} was begun with --kernel {before.source}, "
-                f"--series {' --series '.join(before.series) or 'none'}",
-                hint="go on with the same command line, or begin anew with -o DIR",
-            )
-        self._kernels = before.kernels
-        self.run = replace(self.run, started=before.started, guests=before.guests)
+        refuse_other(self.path, before, self.run)
+        self._before = before
+        self.run = replace(
+            self.run,
+            started=before.started,
+            guests=before.guests,
+            kernels=before.kernels,
+            qemu=before.qemu,
+            inputs={**before.inputs, **self.run.inputs},
+        )
         for result in results:
-            name = self._case_name(result)
-            place = self.path / name
-            console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
-            self.results += (replace(result, console=console, dmesg=dmesg),)
-            self._fragments += (json.case_text(json.record(result, name)),)
+            self._take(result, self._case_name(result))
         with told(self.path):
-            for kernel in before.kernels:
-                for place in self.path.glob(f"{kernel.arch}/*/"):
-                    if place.relative_to(self.path).as_posix() not in self._names:
-                        shutil.rmtree(place)
+            for arch in sorted({kernel.arch for kernel in before.kernels}):
+                self._go_on_below(self.path / arch)
+
+    def _take(self, result: CaseResult, name: str) -> None:
+        place = self.path / name
+        console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
+        self.results += (replace(result, console=console, dmesg=dmesg),)
+        self._fragments += (json.case_text(json.record(result, name)),)
+
+    def _go_on_below(self, place: Path) -> None:
+        """Of one architecture's cases: one that has its result and is not in the list yet is taken,
+        what is left of one that has none is removed. Raises NotOurs for anything else."""
+        if place.is_symlink():
+            raise ours.NotOurs(f"{place} leads elsewhere, where nothing is removed or written")
+        left = place.iterdir() if place.is_dir() else ()
+        for case in sorted(path for path in left if path.is_dir()):
+            name = case.relative_to(self.path).as_posix()
+            if name in self._names:
+                continue
+            if not case.is_symlink() and (case / RESULT).is_file():
+                record = load(case / RESULT, json.CASE, "klp-e2e run")
+                result = json.as_result(record)
+                if record.directory == name == self._case_name(result):
+                    self._take(result, name)
+                    continue
+            ours.clear(case, lambda name: _LEFT.fullmatch(name) is not None)
 
     def _write_documents(self) -> None:
         write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
@@ -172,19 +209,10 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
     """Replace a file atomically; characters that UTF-8 cannot carry are escaped.
 
     sync: it is on the disk before the old one goes, for what cannot be had again after power loss.
+    Raises HarnessError, NotOurs where a link or a directory is.
     """
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
-    with told(path):
-        try:
-            partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-            partial.chmod(mode)
-            if sync:
-                with partial.open("rb") as written:
-                    os.fsync(written.fileno())
-            partial.replace(path)
-        except BaseException:
-            partial.unlink(missing_ok=True)
-            raise
+    with told(path), ours.replacing(path, mode, sync=sync) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
@@ -209,7 +237,8 @@ def document(path: Path) -> json.Document:
 def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
-        return shape.validate_json(file.read_bytes())
+        text = file.read_bytes()
+        read = shape.validate_json(text, strict=True)
     except OSError as trouble:
         raise UsageError(
             f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"
@@ -221,25 +250,83 @@ def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
             f"{file} is malformed at {place or 'its top'}: {first['msg']}",
             hint="was it written by another version of klp-e2e?",
         ) from trouble
+    json.parsed(text, str(file))
+    return read
+
+
+@contextlib.contextmanager
+def claimed(path: Path, document: str = "") -> Iterator[bool]:
+    """A directory for results: ours, and nobody else writes to it until the block ends.
+
+    document: it may hold what was begun before, if this file is among it; the block is told whether
+    that is so. Else it is empty. Raises UsageError.
+    """
+    begun = bool(document) and os.path.lexists(path / document)
+    if not begun:
+        prepare(path)
+    with contextlib.ExitStack() as stack:
+        with _told_of(path):
+            try:
+                stack.enter_context(locks.held(path / LOCK))
+            except locks.Busy as busy:
+                raise UsageError(
+                    f"another klp-e2e is at work in {path}",
+                    hint="wait until it has ended, or choose another with -o DIR",
+                ) from busy
+        if not begun:
+            prepare(path)  # nobody was here between the two
+        real = path.resolve()
+        for partial in [*filter(_is_half_written, real.iterdir())] * ours.marked(real):
+            ours.remove(partial, within=real)
+        yield begun
 
 
 def prepare(path: Path) -> None:
-    """Make an empty directory for results. Raises UsageError."""
-    try:
+    """Make an empty directory for results, which says that it is ours. Documents that a kill left
+    half written do not count. Raises UsageError."""
+    with _told_of(path):
         path.mkdir(parents=True, exist_ok=True)
-        occupied = any(path.iterdir())
+        ours.make(path, ours.Kind.RESULTS, hint=_CHOOSE)
+        occupied = any(
+            each.name not in (ours.MARK, LOCK) and not _is_half_written(each)
+            for each in path.iterdir()
+        )
         writable = os.access(path, os.W_OK | os.X_OK)
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot write results to {path}: {trouble.strerror}", hint="choose another with -o DIR"
-        ) from trouble
     if occupied:
         raise UsageError(
-            f"the results directory {path} is not empty",
-            hint="choose another with -o DIR, or remove it",
+            f"the results directory {path} is not empty", hint=f"{_CHOOSE}, or remove it"
         )
     if not writable:
-        raise UsageError(f"no permission to write to {path}", hint="choose another with -o DIR")
+        raise UsageError(f"no permission to write to {path}", hint=_CHOOSE)
+
+
+def fresh(within: Path) -> Path:
+    """A new directory named after the time, and after those that were made in the same second.
+    Raises UsageError."""
+    first = within / time.strftime("%Y-%m-%d-%H%M%S")
+    with _told_of(within):
+        within.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            place = first if number == 1 else first.with_name(f"{first.name}.{number}")
+            with contextlib.suppress(FileExistsError):
+                place.mkdir()
+                return place
+    raise AssertionError("numbers do not end")
+
+
+def _is_half_written(path: Path) -> bool:
+    return _HALF.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
+
+
+@contextlib.contextmanager
+def _told_of(path: Path) -> Iterator[None]:
+    """A directory that cannot be used is UsageError."""
+    try:
+        yield
+    except OSError as trouble:
+        raise UsageError(
+            f"cannot write results to {path}: {trouble.strerror}", hint=_CHOOSE
+        ) from trouble
 
 
 @contextlib.contextmanager

@@ -8,7 +8,9 @@ DIR/findings/NAME/    one bundle for each way of a finding
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,12 +21,14 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 from orchestrator.errors import UsageError
 from orchestrator.explore.record import Count, RelativePath
 from orchestrator.explore.survey import Ground, Tally, Wanted
+from orchestrator.host import ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Signature, Way
 from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import directory
-from orchestrator.report.directory import prepare, told, write
-from orchestrator.report.json import CaseRecord, as_result, record
+from orchestrator.report.directory import claimed, told, write
+from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
+from orchestrator.report.same import refuse_other
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1
@@ -96,16 +100,22 @@ class ExploreDirectory:
         self.path = path.absolute()
         self.head = head
         self._journal: TextIO | None = None
-        prepare(self.path)
-        self.save(())
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(claimed(self.path))
+            self.save(())
+            self._claim = claim.pop_all()
 
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
         made = cls.__new__(cls)
         made.path = path.absolute()
-        made.head = load(path)
         made._journal = None
+        load(path)  # before anything is written
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(claimed(made.path, DOCUMENT))
+            made.head = load(path)
+            made._claim = claim.pop_all()
         return made
 
     def save(self, grounds: Sequence[Ground]) -> None:
@@ -116,28 +126,34 @@ class ExploreDirectory:
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
 
     def update(self, run: Run) -> None:
-        """More is known of the run: kernels are built, a guest has ended."""
+        """More is known of the run: kernels are built, a guest has ended. Raises UsageError when it
+        is not the one that was begun."""
+        refuse_other(self.path, self.head.run, run)
         self.head = replace(self.head, run=run)
 
     def walked(self, line: Walked) -> None:
         """Append to the journal."""
         with told(self.path / JOURNAL):
             if self._journal is None:
-                self._journal = (self.path / JOURNAL).open("a", encoding="utf-8", buffering=1)
+                self._journal = ours.appending(self.path / JOURNAL)
             self._journal.write(json.dumps(asdict(line)) + "\n")
 
     def close(self) -> None:
         if self._journal is not None:
             self._journal.close()
             self._journal = None
+        self._claim.close()
 
     def bundle(self, name: str) -> Path:
-        """A place for a bundle that is not taken yet."""
-        place = self.path / FINDINGS / name
+        """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
+        findings = self.path / FINDINGS
+        with told(findings):
+            ours.folder(findings, within=self.path)
+        place = findings / name
         number = 1
-        while place.exists():
+        while os.path.lexists(place):
             number += 1
-            place = self.path / FINDINGS / f"{name}-{number}"
+            place = findings / f"{name}-{number}"
         return place
 
     def restore(self, grounds: Sequence[Ground]) -> None:
@@ -177,7 +193,10 @@ def journal(path: Path) -> Iterator[Walked]:
 
 def load(path: Path) -> Document:
     """explore.json of a directory. Raises UsageError."""
-    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e explore")
+    file = path / DOCUMENT
+    read = directory.load(file, _DOCUMENT, "klp-e2e explore")
+    refuse_names(read.run, (ground.arch for ground in read.grounds), str(file))
+    return read
 
 
 def findings(ground: GroundRecord) -> tuple[Finding, ...]:

@@ -10,12 +10,14 @@ own in the results directory (console, dmesg) is not in here.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
+from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.model import orders
 from orchestrator.nouns import Case, Order
@@ -23,6 +25,7 @@ from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status, Step
 
 SCHEMA: Literal[1] = 1
+END_OF_TIME = 253402300800  # the year 10000, in seconds since the epoch
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -59,7 +62,7 @@ class Document:
 
 
 _DOCUMENT = TypeAdapter(Document)
-_CASE = TypeAdapter(CaseRecord)
+CASE = TypeAdapter(CaseRecord)
 _RUN = TypeAdapter(Run)
 
 
@@ -85,7 +88,7 @@ def record(result: CaseResult, directory: str = "") -> CaseRecord:
 
 def case_text(case: CaseRecord) -> str:
     """result.json of one case; also a fragment for `document_text`."""
-    return _CASE.dump_json(case, indent=2).decode()
+    return CASE.dump_json(case, indent=2).decode()
 
 
 def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[str]) -> str:
@@ -110,10 +113,7 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
 
 def document(text: str, name: str = "results.json") -> Document:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
-    try:
-        head = json.loads(text)
-    except (ValueError, RecursionError) as trouble:
-        raise UsageError(f"{name} is not JSON: {trouble}", hint="was it cut short?") from trouble
+    head = parsed(text, name)
     found = head.get("schema") if isinstance(head, dict) else None
     if found != SCHEMA:
         raise UsageError(
@@ -121,7 +121,7 @@ def document(text: str, name: str = "results.json") -> Document:
             hint="read it with the klp-e2e that wrote it",
         )
     try:
-        return _DOCUMENT.validate_json(text)
+        read = _DOCUMENT.validate_json(text, strict=True)
     except ValidationError as trouble:
         first = trouble.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -129,6 +129,48 @@ def document(text: str, name: str = "results.json") -> Document:
             f"{name} is malformed at {place or 'its top'}: {first['msg']}",
             hint="orchestrator/report/results.schema.json describes the file",
         ) from trouble
+    refuse_names(read.run, (case.arch for case in read.cases), name)
+    for case in read.cases:
+        arch, _, own = case.directory.partition("/")
+        if case.directory and (arch != case.arch or "/" in own or own in ("", ".", "..")):
+            raise _malformed(name, f"'{case.directory}' is no directory of a case")
+    return read
+
+
+def parsed(text: str | bytes, name: str) -> object:
+    """What JSON says, if it says it in numbers that are some. Raises UsageError."""
+    try:
+        return json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as trouble:
+        raise UsageError(f"{name} is not JSON: {trouble}", hint="was it cut short?") from trouble
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no number")
+    return number
+
+
+def refuse_names(run: Run, arches: Iterable[str], name: str) -> None:
+    """Raises UsageError for a run, read from the file `name`, with an architecture whose name can
+    be none, for it names directories; or with a time that is none. arches: others in the file."""
+    named = {kernel.arch for kernel in run.kernels} | {guest.arch for guest in run.guests}
+    for arch in sorted({*arches, *named, *run.qemu, *run.unbuilt, *run.arch_files}):
+        if not catalog.is_arch_name(arch):
+            raise _malformed(name, f"'{arch}' is no name of an architecture")
+    refuse_times((run.started, run.finished), name)
+
+
+def refuse_times(times: Iterable[float | None], name: str) -> None:
+    """Raises UsageError for what is no time since the epoch, in seconds."""
+    for time in times:
+        if time is not None and not 0 <= time < END_OF_TIME:
+            raise _malformed(name, f"{time} is no time")
+
+
+def _malformed(name: str, what: str) -> UsageError:
+    return UsageError(f"{name} is malformed: {what}", hint="did klp-e2e write it?")
 
 
 def as_result(case: CaseRecord) -> CaseResult:

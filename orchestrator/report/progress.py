@@ -1,17 +1,19 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """How far we are, for the person who waits: bars with an ETA on a terminal, plain lines elsewhere.
 
-Goes to stderr, so that stdout carries results only. May be called from several threads.
+Goes to stderr, so that stdout carries results only. May be called from several threads. When nobody
+can read it any more, a run goes on without.
 """
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
     BarColumn,
@@ -23,6 +25,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from orchestrator.report.terminal import Terminal, silence
 from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import CaseResult
@@ -33,12 +36,13 @@ LINE_EVERY = 10.0  # seconds between plain lines of one task
 class Reporter:
     """A context manager; `advance` moves a bar, `say` leaves a line behind."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Terminal) -> None:
         self._console = console
         self._mutex = threading.Lock()
         self._tasks: dict[str, TaskID] = {}
         self._began: dict[str, tuple[float, int]] = {}  # when, and how much was done by then
         self._told: dict[str, float] = {}
+        self._gone = False  # whoever looked at it
         self._bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -52,7 +56,7 @@ class Reporter:
         )
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        self._try(self._bars.start)
         return self
 
     def __exit__(
@@ -61,11 +65,27 @@ class Reporter:
         trouble: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._bars.stop()
+        self._try(self._bars.stop)
 
     def say(self, text: str) -> None:
         """One line that stays."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._print(text, markup=False)
+
+    def _print(self, text: str, *, markup: bool) -> None:
+        self._try(
+            functools.partial(
+                self._console.print, text, markup=markup, highlight=False, soft_wrap=True
+            )
+        )
+
+    def _try(self, show: Callable[[], object]) -> None:
+        """A pipe that is closed, a disk that is full, a terminal that is gone end no run."""
+        if not self._gone:
+            try:
+                show()
+            except OSError:
+                self._gone = True
+                silence(self._console.file)
 
     def advance(self, task: str, done: int, total: int, note: str = "") -> None:
         """`task` has done so many of so many steps; `note`: what else there is to say of it now."""
@@ -75,7 +95,7 @@ class Reporter:
             if self._console.is_terminal:
                 if task in self._tasks and began == now:
                     self._bars.reset(self._tasks[task])
-                self._bar(task, done, total, note)
+                self._try(functools.partial(self._bar, task, done, total, note))
             elif now - self._told.get(task, began) >= LINE_EVERY or done >= total > 0:
                 self._told[task] = now
                 line = plain_line(task, done, total, now - began, before)
@@ -88,11 +108,10 @@ class Reporter:
         """A case has its verdict."""
         name = f"{result.case.module_set}/{result.case.name}"
         style = STYLES[result.status]
-        self._console.print(
+        self._print(
             f"[{style}]{result.status:<5}[/] {escape(f'{result.arch} {name}')} "
             f"{result.seconds:.1f} s",
-            highlight=False,
-            soft_wrap=True,
+            markup=True,
         )
         self.advance("cases", done, total)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.model import malformations, orders
-from orchestrator.quoting import one_line
+from orchestrator.plain import one_line
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run
 

@@ -9,14 +9,16 @@ import io
 from collections.abc import Mapping, Sequence
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.model import orders
 from orchestrator.nouns import Case
+from orchestrator.plain import printable
 from orchestrator.report import verdict
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 from orchestrator.vm.console import crash_title
@@ -146,7 +148,7 @@ def kernel_lines(run: Run) -> list[str]:
 
 def plain(shown: RenderableType) -> str:
     """For a file or a pipe: no colour, no line folded."""
-    wide = Console(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False)
+    wide = Terminal(file=io.StringIO(), width=10_000, color_system=None, force_terminal=False)
     with wide.capture() as captured:
         wide.print(shown)
-    return "\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n"
+    return printable("\n".join(line.rstrip() for line in captured.get().splitlines()) + "\n")

@@ -7,7 +7,8 @@ DIR/NAME/ARCH/           the results directory of one trial, see report/director
 
 from __future__ import annotations
 
-import shutil
+import contextlib
+import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import Literal, Self
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
-from orchestrator.report import directory
-from orchestrator.report.directory import prepare, told, write
+from orchestrator.host import ours
+from orchestrator.report import directory, json
+from orchestrator.report.directory import claimed, told, write
+from orchestrator.report.same import refuse_other
 from orchestrator.source.alterations import Kind, Trial
 from orchestrator.verdicts import Run
 
@@ -62,15 +65,21 @@ class TriedDirectory:
     def __init__(self, path: Path, head: Document) -> None:
         self.path = path.absolute()
         self.head = head
-        prepare(self.path)
-        self._save()
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(claimed(self.path))
+            self._save()
+            self._claim = claim.pop_all()
 
     @classmethod
     def resumed(cls, path: Path) -> TriedDirectory:
         """Raises UsageError when nothing was begun there."""
         made = cls.__new__(cls)
         made.path = path.absolute()
-        made.head = load(path)
+        load(path)  # before anything is written
+        with contextlib.ExitStack() as claim:
+            claim.enter_context(claimed(made.path, DOCUMENT))
+            made.head = load(path)
+            made._claim = claim.pop_all()
         return made
 
     def __enter__(self) -> Self:
@@ -83,9 +92,12 @@ class TriedDirectory:
         traceback: TracebackType | None,
     ) -> None:
         why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
-        self.update(replace(self.head.run, finished=time.time(), trouble=why))
+        with self._claim:
+            self.update(replace(self.head.run, finished=time.time(), trouble=why))
 
     def update(self, run: Run) -> None:
+        """More is known of the run. Raises UsageError when it is not the one that was begun."""
+        refuse_other(self.path, self.head.run, run)
         self.head = replace(self.head, run=run)
         self._save()
 
@@ -102,10 +114,18 @@ class TriedDirectory:
         return sum(each.trial.arch == arch for each in self.head.trials)
 
     def place(self, name: str, arch: str) -> Path:
-        """An empty place for a trial's results; what an interrupted one left there goes."""
+        """An empty place for a trial's results; what an interrupted one left there goes.
+
+        Raises NotOurs for what is not the results directory of a trial.
+        """
         place = self.path / name / arch
         with told(place):
-            shutil.rmtree(place, ignore_errors=True)
+            ours.folder(place.parent, within=self.path)
+            if os.path.lexists(place) and not ours.marked(place, ours.Kind.RESULTS):
+                raise ours.NotOurs(
+                    f"{place} is not removed: klp-e2e did not make it", hint="move it elsewhere"
+                )
+            ours.remove(place, within=self.path.resolve() / name / arch)
         return place
 
     def _save(self) -> None:
@@ -114,4 +134,7 @@ class TriedDirectory:
 
 def load(path: Path) -> Document:
     """trials.json of a directory. Raises UsageError."""
-    return directory.load(path / DOCUMENT, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
+    file = path / DOCUMENT
+    read = directory.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
+    json.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
+    return read

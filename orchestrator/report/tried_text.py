@@ -44,9 +44,9 @@ def exit_code(document: Document) -> Exit:
         return Exit.KERNEL_WRONG
     if any(t.outcome is Outcome.UNBUILT for t in trials):
         return Exit.BUILD
-    arches = len(document.run.options["arches"].split())
+    arches = len(document.run.options.get("arches", "").split())
     planned = arches * document.planned
-    if document.run.trouble or len(trials) < planned or any(t.hole for t in trials):
+    if document.run.trouble or not 0 < planned <= len(trials) or any(t.hole for t in trials):
         return Exit.HARNESS
     return Exit.GOOD
 

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from orchestrator.build.prepare import Bench
 from orchestrator.host import process
+from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Case
 from orchestrator.run.rig import Options, Rig
 from orchestrator.source.alterations import label
@@ -26,11 +27,11 @@ def run_cases(
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
     run: Callable[[Rig, Case], CaseResult] = Rig.run,
-    done: Container[tuple[str, str]] = (),
+    done: Container[tuple[str, str, str]] = (),
 ) -> None:
     """Run every case on every bench, the benches, and the guests of each, side by side.
 
-    `done`: (architecture, SET/NAME) of those that need not run.
+    `done`: (architecture, SET/NAME, order) of those that need not run.
     `on_result` and `on_guest` are called from the lanes' threads, one call at a time. On Ctrl-C,
     and on whatever a callback raises, the guests are ended at once and it comes through.
     """
@@ -57,7 +58,8 @@ def run_cases(
     waiting: dict[Rig, Iterator[Case]] = {}
     for bench in benches:
         # one for all guests of this bench
-        left = iter([case for case in cases if (bench.arch.name, label(case)) not in done])
+        name = bench.arch.name
+        left = iter([c for c in cases if (name, label(c), notation(c.order)) not in done])
         waiting |= {Rig(bench, options, stop, guest): left for _ in range(options.guests)}
     with_rigs(list(waiting), lane, stop)
 

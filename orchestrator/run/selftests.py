@@ -56,6 +56,11 @@ class Test:
         telling = [line for line in lines if line != "not ok"]
         return next(iter([*differing, *telling, *lines]), "said nothing")
 
+    @property
+    def skips(self) -> bool:
+        """Does it say that it cannot be run here, and nothing that is wrong?"""
+        return all(map(_SKIPS.match, self.said.splitlines())) and self.said != ""
+
 
 @dataclass(frozen=True, slots=True)
 class Told:
@@ -137,15 +142,20 @@ def crashed(test: str, title: str) -> Step:
 
 
 def verdict(told: Told, made: Sequence[Step]) -> tuple[Status, str]:
-    """The status of a script and the reason for it. One that ran no test proved nothing."""
-    wrong = next((test for test in told.tests if test.said != GOOD), None)
-    if told.skipped:
-        said = wrong.said if wrong else told.heading
-        why = _SKIPS.search(said)
-        return Status.SKIP, why["why"] if why else said
+    """The status of a script and the reason for it. One that ran no test proved nothing; one that
+    skips says nothing for a test that was wrong before, nor for what the kernel reported."""
+    skips = told.skipped and bool(told.tests) and told.tests[-1].skips
+    judged = told.tests[:-1] if skips else told.tests
+    wrong = next((test for test in judged if test.said != GOOD), None)
     if wrong is not None:
         return Status.FAIL, f"{wrong.name}: {wrong.gist}"
-    failed = next((check for check in made[-1].checks if not check.good), None)
+    checks = [check for check in made[-1].checks if not check.good]
+    unhealthy = [check for check in checks if check.kind is CheckKind.HEALTH]
+    if told.skipped and not unhealthy:
+        said = told.tests[-1].said if skips else told.heading
+        why = _SKIPS.search(said)
+        return Status.SKIP, why["why"] if why else said
+    failed = next(iter([*unhealthy, *checks] if told.skipped else checks), None)
     if failed is not None:
         heading = f": {told.heading}" if told.heading and not told.tests else ""
         return Status.FAIL, f"{failed.subject}: {failed.seen}{heading}"

@@ -83,6 +83,23 @@ def test_installing_says_what_it_did_and_is_done_twice_without_harm(
     assert verified(place, tmp_path) == ""
 
 
+@pytest.mark.parametrize("name", ["klp-e2e-nightly.service", "klp-e2e-nightly.timer"])
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_unit_of_somebody_elses_stays(
+    tmp_path: Path, systemctl: Callable[[str], Path], name: str, linked: bool
+) -> None:
+    systemctl("exit 0")
+    place, theirs = tmp_path / "config/systemd/user", "[Service]\nExecStart=/bin/mine\n"
+    place.mkdir(parents=True)
+    real = tmp_path / "dotfile" if linked else place / name
+    real.write_text(theirs)
+    if linked:
+        (place / name).symlink_to(real)
+    told = CliRunner().invoke(timer.app, [str(ROOT / "kernel-config/nightly.toml")])
+    assert told.exit_code == Exit.USAGE and f"{place / name} is there" in told.stderr
+    assert real.read_text() == theirs and [path.name for path in place.iterdir()] == [name]
+
+
 def test_without_a_session_the_units_are_written_all_the_same(
     tmp_path: Path, systemctl: Callable[[str], Path]
 ) -> None:

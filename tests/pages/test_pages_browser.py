@@ -13,7 +13,7 @@ from pages_samples import HOSTILE, Page, Place, hostile
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-from orchestrator.pages.plain import clean
+from orchestrator.plain import clean
 
 WIDTHS = (360, 1440)
 SCHEMES = ("light", "dark")

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import ANSWER, ARCH, EVIL, SET, VALUE, a_bench, a_result, change, hostile
-from rich.console import Console
 
 from orchestrator import catalog
 from orchestrator.build import prepare
@@ -28,6 +27,7 @@ from orchestrator.host import ours, workdir
 from orchestrator.nouns import Case, Order
 from orchestrator.report import reproduce
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import lab, signs
 from orchestrator.verdicts import Check, CheckKind, Run
 from orchestrator.vm import agent
@@ -209,7 +209,7 @@ def test_what_comes_while_a_bundle_is_written_stays(
 def test_minimise_refuses_a_place_before_it_does_anything(tmp_path: Path) -> None:
     (tmp_path / "out" / "important").mkdir(parents=True)
     with pytest.raises(UsageError, match="is not empty"):
-        exploration.minimise(tmp_path, "x", 1, tmp_path / "out", 1, Reporter(Console()))
+        exploration.minimise(tmp_path, "x", 1, tmp_path / "out", 1, Reporter(Terminal()))
 
 
 def test_the_working_directory_is_not_replaced(

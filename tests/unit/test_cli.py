@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from elf_samples import target
-from rich.console import Console
+from elf_samples import livepatch, target
 from typer.testing import CliRunner
 
 from orchestrator import catalog, cli, doctor
@@ -29,8 +28,9 @@ from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
-from orchestrator.nouns import Case, Channel, Kernel
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, Channel, Kernel, ModuleSet, ModuleSpec
 from orchestrator.report import directory, progress
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import lanes
 from orchestrator.source.alterations import Kind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
@@ -139,6 +139,35 @@ def test_modules_that_are_none_of_ours_are_refused(tmp_path: Path) -> None:
 
 
 # --- what is raised -------------------------------------------------------------------------------
+
+
+def test_convert_writes_over_nothing_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "in.ko").write_bytes(write(livepatch()))
+    (tmp_path / "t.ko").write_bytes(write(target()))
+    auto = ("--auto", str(tmp_path / "t.ko"))
+    words = ("convert", str(tmp_path / "in.ko"), str(tmp_path / "out.ko"), *auto)
+    assert klp(*words).code == Exit.GOOD
+    made = (tmp_path / "out.ko").read_bytes()
+    (tmp_path / "out.ko").write_text("thesis")
+    told = klp(*words)
+    assert told.code == Exit.USAGE and "out.ko is there already\n    --force" in told.err
+    assert (tmp_path / "out.ko").read_text() == "thesis"
+    assert klp(*words, "--force").code == Exit.GOOD
+    assert (tmp_path / "out.ko").read_bytes() == made
+    (tmp_path / "out.ko").unlink()
+    (tmp_path / "out.ko").symlink_to(tmp_path / "t.ko")
+    for more in ((), ("--force",)):
+        assert klp(*words, *more).code == Exit.USAGE
+    assert (tmp_path / "t.ko").read_bytes() == write(target())
+    assert len(list(tmp_path.iterdir())) == 3  # no partial file
+
+
+@pytest.mark.parametrize("name", ["mine.toml", "mine.config"])
+def test_a_new_architecture_writes_through_no_link(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).symlink_to(tmp_path / "elsewhere")
+    told = klp("arch", "new", "mine", "--directory", str(tmp_path))
+    assert told.code == Exit.USAGE and f"{name} is there already" in told.err
+    assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 def raising(trouble: BaseException) -> Callable[[], Exit]:
@@ -391,6 +420,68 @@ def test_run_prints_a_line_an_order_and_writes_results(
 
 
 @pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        (("--order", f"{ORDER} -klp_target"), "another choice of cases"),
+        (("--order", ORDER, "--modules", "callbacks"), "another choice of cases"),
+        (("--order", ORDER, "--strict"), "without --strict"),
+        (("--order", ORDER, "--cold"), "cold False"),
+        (("--order", ORDER, "--channel", "ssh"), "channel agent"),
+        (("--order", ORDER, "--arch", "mine.toml"), "another choice of cases"),
+    ],
+)
+def test_what_goes_on_answers_with_no_result_of_something_else(
+    guests: Callable[[object], None], tmp_path: Path, changed: tuple[str, ...], told: str
+) -> None:
+    guests(Status.PASS)
+    words = ("run", "-o", str(tmp_path / "r"), "--continue")
+    assert klp(*words, "--order", ORDER).code == Exit.GOOD
+    before = directory.read(tmp_path / "r")
+    (tmp_path / "mine.toml").write_text(catalog.arch_file("s390x").read_text())
+    given = [word.replace("mine.toml", str(tmp_path / "mine.toml")) for word in changed]
+    if "callbacks" in given:
+        given[1] = "+klp_callbacks"
+    refused = klp(*words, *given)
+    assert refused.code == Exit.USAGE and told in refused.err, refused.err
+    assert directory.read(tmp_path / "r") == before
+
+
+def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
+    guests: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    file = tmp_path / "mine.toml"
+    text = catalog.arch_file("s390x").read_text()
+    file.write_text(text)
+    words = ("run", "-o", str(tmp_path / "r"), "--continue", "--order", ORDER, "--arch", str(file))
+    assert klp(*words).code == Exit.GOOD
+    before = directory.read(tmp_path / "r")
+    file.write_text(re.sub(r"cmdline = .*", 'cmdline = "quiet"', text))
+    refused = klp(*words)
+    assert refused.code == Exit.USAGE and "another description of mine" in refused.err
+    file.write_text(text)
+    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "x"})
+    assert klp(*words).code == Exit.GOOD  # an older one did not tell: nothing to compare with
+    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "y"})
+    refused = klp(*words)
+    assert refused.code == Exit.USAGE and "another build of module set basic" in refused.err
+    assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
+
+
+def test_modules_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+    arch = catalog.arch("s390x")
+
+    def told(content: str) -> Mapping[str, str]:
+        (tmp_path / "own.ko").write_text(content)
+        module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
+        made = BuiltSet(ModuleSet("own", tmp_path, ()), {"own": module})
+        return session.built([prepare.Bench(arch, a_kernel("s390x"), {"own": made}, tmp_path, ())])
+
+    assert told("one") == told("one") != told("two")
+    assert list(told("one")) == ["build of module set own for s390x"]
+
+
+@pytest.mark.parametrize(
     ("happening", "code", "trouble"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
@@ -517,7 +608,7 @@ def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
     clock = iter((0.0, 100.0, 500.0, 507.0))
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     told = io.StringIO()
-    reporter = progress.Reporter(Console(file=told))
+    reporter = progress.Reporter(Terminal(file=told))
     for done in (0, 2, 0, 2):
         reporter.advance("building", done, 2)
     lines = ["building: 2 of 2, took 1 min 40 s", "building: 2 of 2, took 7.0 s"]

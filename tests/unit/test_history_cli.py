@@ -76,6 +76,32 @@ def test_results_of_two_runs_compare(tmp_path: Path) -> None:
     assert "  one basic/reload\n" in out
 
 
+@pytest.mark.parametrize("now", ["E", "-", ""])
+def test_what_proved_nothing_is_not_good(place: Path, now: str) -> None:
+    """No gate of a CI lets through what did not run: in trouble, skipped, or without a case."""
+    rows = [a_row(mark, seconds=2.0) for mark in now]
+    files.write(place / "2026-01-02-020000", a_night("2026-01-02-020000", *rows))
+    for more in ((), ("--allow-gone",)):
+        code, _, err = klp(
+            "compare", place / "2026-01-01-020000", place / "2026-01-02-020000", *more
+        )
+        assert code == Exit.HARNESS and not err
+    # no better than it was, and still nothing
+    assert (
+        klp("compare", place / "2026-01-02-020000", place / "2026-01-02-020000")[0] == Exit.HARNESS
+    )
+
+
+def test_what_is_gone_is_good_only_when_told(place: Path) -> None:
+    first, second = (replace(a_row("."), case=case) for case in ("basic/one", "basic/two"))
+    files.write(place / "2026-01-01-020000", a_night("2026-01-01-020000", first, second))
+    files.write(place / "2026-01-02-020000", a_night("2026-01-02-020000", first))
+    words = ("compare", place / "2026-01-01-020000", place / "2026-01-02-020000")
+    code, out, _ = klp(*words)
+    assert code == Exit.HARNESS and "gone: 1" in out
+    assert klp(*words, "--allow-gone")[0] == Exit.GOOD
+
+
 @pytest.mark.parametrize("content", [None, b"\xff{"])
 def test_what_cannot_be_compared_is_2(content: bytes | None, place: Path) -> None:
     if content is not None:

@@ -52,6 +52,24 @@ def test_each_bench_runs_every_case_once_on_all_its_guests(guests: int) -> None:
     assert Counter(id(rig.bench) for rig in used)[id(made[0])] == guests
 
 
+def test_a_case_is_done_when_set_name_and_order_agree() -> None:
+    (bench,) = benches()[:1]
+    arch = bench.arch.name
+    done = {
+        (arch, "basic/case-0", "+klp_target"),
+        (arch, "basic/case-1", "+klp_patch +klp_target"),  # another order of that name
+        (arch, "callbacks/case-2", "+klp_target"),
+        ("another", "basic/case-3", "+klp_target"),
+    }
+    found: list[CaseResult] = []
+
+    def run(rig: Rig, case: Case) -> CaseResult:
+        return CaseResult(case, arch)
+
+    lanes.run_cases([bench], CASES, Options(), found.append, run=run, done=done)
+    assert [result.case for result in found] == CASES[1:]
+
+
 def test_what_a_callback_raises_ends_all_lanes() -> None:
     ran: list[Case] = []
 

@@ -12,7 +12,15 @@ import pytest
 from elf_samples import livepatch, table
 
 from orchestrator import catalog
-from orchestrator.commands.malformed import LIVEPATCH, TARGET, broken_set, cases, judged, speeds
+from orchestrator.commands.malformed import (
+    LIVEPATCH,
+    ORDERS,
+    TARGET,
+    broken_set,
+    cases,
+    judged,
+    speeds,
+)
 from orchestrator.elf.klp import convert, klp_relocations
 from orchestrator.elf.reader import read
 from orchestrator.elf.writer import write
@@ -30,7 +38,7 @@ from orchestrator.model.malformations import (
 )
 from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
 from orchestrator.report.reproduce import words
-from orchestrator.verdicts import CaseResult, Run, Status, Step
+from orchestrator.verdicts import SILENT, CaseResult, Check, CheckKind, Run, Status, Step
 
 FILE = convert(
     write(livepatch()),
@@ -39,7 +47,11 @@ FILE = convert(
 )
 GOOD = read(FILE)
 NO_ELF = ("file-truncated", "section-beyond-file")
-STEP = Step("+klp_patch", (), 0.1, 0.1, 0)
+# of an order that loads the target first, the broken livepatch after it
+TARGET_STEP = Step(
+    "+klp_target", (Check(CheckKind.ANSWER, "", "success", "success", True),), 0, 0, 0
+)
+STEPS = (TARGET_STEP, Step("+klp_patch", (), 0.1, 0.1, 0))
 
 
 @pytest.fixture
@@ -149,15 +161,28 @@ VERDICTS: Mapping[tuple[str, Status], Status] = {
 @pytest.mark.parametrize(("name", "status"), VERDICTS)
 def test_only_what_the_kernel_does_not_look_for_is_known(name: str, status: Status) -> None:
     case = cases([name])[0]
-    result = judged(CaseResult(case, "sparc", status, "BUG: x", (STEP,)), frozenset())
+    result = judged(CaseResult(case, "sparc", status, "BUG: x", STEPS), frozenset())
     assert result.status is VERDICTS[name, status]
     assert bool(result.known_issue) == (result.status is Status.KNOWN)
 
 
 def test_a_kernel_that_looks_is_not_excused() -> None:
-    result = CaseResult(cases(["section-duplicate"])[0], "sparc", Status.FAIL, "", (STEP,))
+    result = CaseResult(cases(["section-duplicate"])[0], "sparc", Status.FAIL, "", STEPS)
     assert judged(result, frozenset()).status is Status.KNOWN
     assert judged(result, {CHECKS_SECTION_NAMES}).status is Status.FAIL
+
+
+@pytest.mark.parametrize("seen", ["ENOMEM (12)", SILENT])
+@pytest.mark.parametrize("time", ORDERS)
+def test_what_goes_wrong_before_the_module_is_there_is_not_known(seen: str, time: str) -> None:
+    (case,) = cases([f"section-flag/{time}"])
+    first = Step("", (Check(CheckKind.ANSWER, "", "success", seen, False),), 0.1, 0.1, 0)
+    status = Status.ERROR if seen == SILENT else Status.FAIL
+    result = CaseResult(case, "sparc", status, "x", (first,))
+    known = Status.KNOWN if time == "target-later" else status
+    assert judged(result, frozenset()).status is known
+    later = replace(result, steps=(TARGET_STEP, first))
+    assert judged(later, frozenset()).status is Status.KNOWN
 
 
 def test_a_guest_that_does_not_boot_is_no_malformation() -> None:

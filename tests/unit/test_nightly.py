@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from orchestrator import catalog
 from orchestrator.commands import options
@@ -38,6 +37,7 @@ from orchestrator.nightly.jobs import Ended
 from orchestrator.nightly.plan import Reading, Target
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.verdicts import Status
 
 READ = Reading(
@@ -275,7 +275,7 @@ def test_a_branch_that_moves_in_the_night_is_left_where_it_was(
         return inputs.Facts(f"git:url#{next(commits)}", "6.1.0", ())
 
     monkeypatch.setattr(inputs, "look", look)
-    found, facts, missing = night.look(plan.expand(moved, READ), Reporter(Console(quiet=True)))
+    found, facts, missing = night.look(plan.expand(moved, READ), Reporter(Terminal(quiet=True)))
     here = [job for job in found if job.kernel == "git:url#main + a"]
     assert len(here) == 4 and {job.source for job in here} == {"git:url#c1"}
     assert all("git:url#c1" in job.command and "git:url#main" not in job.command for job in here)

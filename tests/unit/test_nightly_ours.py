@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 from history_samples import a_result, a_run, a_suite, an_ablation, an_exploration
-from rich.console import Console
 from typer.testing import CliRunner
 
 from orchestrator import cli
@@ -31,6 +30,7 @@ from orchestrator.nouns import Channel
 from orchestrator.pages import site
 from orchestrator.report import directory, explored
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.source.alterations import Outcome
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Status
@@ -385,7 +385,7 @@ def test_a_full_directory_is_no_place_of_nights(
     fill(home)
     before = tree(home)
     with pytest.raises(ours.NotOurs) as told:
-        conduct.hold(options(home, tmp_path / "n.toml"), Reporter(Console(quiet=True)))
+        conduct.hold(options(home, tmp_path / "n.toml"), Reporter(Terminal(quiet=True)))
     assert told.value.exit_code == Exit.USAGE and "-o DIR" in told.value.hint
     assert tree(home) == before
 
@@ -502,7 +502,7 @@ def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
     wanted = replace(
         wanted, config=replace(wanted.config, keep_nights=1), notify=f"cat >{tmp_path}/sent"
     )
-    ended = conduct.hold(wanted, Reporter(Console(quiet=True)))
+    ended = conduct.hold(wanted, Reporter(Terminal(quiet=True)))
     assert (tmp_path / "sent").read_text().startswith("Subject: ")
     why = "it holds notes.txt, which klp-e2e did not write"
     assert ended.troubles[-1] == f"{nights / NIGHTS[1]} is not removed: {why}"

@@ -12,7 +12,7 @@ from pages_samples import HOSTILE, NIGHT, Page, Place, hostile, many
 
 from orchestrator.history.nights import Changes, Night
 from orchestrator.pages import plain, site
-from orchestrator.pages.plain import clean
+from orchestrator.plain import REPLACEMENT, clean
 from orchestrator.verdicts import Status
 
 SHOWN = clean(HOSTILE)  # as text, in a page
@@ -120,7 +120,7 @@ def test_first_pages_stay_small(tmp_path: Path) -> None:
 
 
 def test_no_character_that_a_page_cannot_carry() -> None:
-    assert clean("a\x00\x1b\r\x85\ud800\uffff\u202eb\t\n") == "a" + plain.REPLACEMENT * 7 + "b\t\n"
+    assert clean("a\x00\x1b\r\x85\ud800\uffff\u202eb\t\n") == "a" + REPLACEMENT * 7 + "b\t\n"
 
 
 def test_names_of_pages_are_safe_and_apart() -> None:

@@ -313,12 +313,13 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
     killed = ResultsDirectory(place, run).__enter__()
     first = killed.add(a_result(Status.FAIL))
     killed.add(a_result(Status.PASS))
+    killed._claim.close()  # as the kernel does for whoever is killed
     half = place / "s390x" / "basic.half"
     half.mkdir()
     (half / ".dmesg.partial").touch()
     before = (place / "s390x" / "basic.reload" / "result.json").read_text()
     with ResultsDirectory(place, replace(run, started=2e9), go_on=True) as writer:
-        assert writer.done == {("s390x", "basic/reload")}
+        assert writer.done == {("s390x", "basic/reload", RELOAD)}
         console = first.console.replace("\ud800", r"\ud800")  # as it was written
         assert writer.results[0] == replace(first, console=console)
         assert not half.exists()
@@ -335,10 +336,15 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_killed_before_there_was_anything(tmp_path: Path) -> None:
-    (tmp_path / ".results.json.partial").touch()
+    directory.prepare(tmp_path)
+    for go_on in (True, False):
+        (tmp_path / ".results.json.a_b1cd2e.partial").touch()
+        writer = ResultsDirectory(tmp_path, a_run(1), go_on=go_on)
+        assert writer.done == frozenset() and not list(tmp_path.glob("*.partial"))
+        writer._claim.close()
+    (tmp_path / ".results.json.mine").touch()
     with pytest.raises(UsageError, match="not empty"):
-        ResultsDirectory(tmp_path, a_run(1))
-    assert ResultsDirectory(tmp_path, a_run(1), go_on=True).done == frozenset()
+        ResultsDirectory(tmp_path, a_run(1), go_on=True)
 
 
 def test_interrupted_while_the_first_documents_are_written(
@@ -381,4 +387,4 @@ def test_a_full_disk_leaves_the_last_valid_file(
             writer.update(a_run(2))
     assert "disk full" in told.value.hint
     assert (tmp_path / "r" / "results.json").read_text() == before
-    assert not list((tmp_path / "r").glob(".*"))
+    assert not list((tmp_path / "r").glob("*.partial"))

@@ -119,6 +119,37 @@ def test_what_a_script_ends_with_is_its_verdict(
     assert judged(first_lines + last_lines)[:2] == (status, reason)
 
 
+SKIPPED = "ok 1 selftests: livepatch: test-state.sh # SKIP\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "not ok\n# \n# --- expected\n# +++ result\n# +[1] x\n# SKIP: unable to load module x\n",
+        "not ok\n",
+        "ERROR: failed to load module x\n",
+    ],
+)
+def test_a_skip_does_not_outweigh_a_wrong_test(said: str) -> None:
+    first_lines = "".join(OUTPUT.splitlines(keepends=True)[:5])
+    wrong = f"# TEST: taking over ... {said}"
+    assert judged(f"{first_lines}{wrong}{SKIPPED}")[0] is Status.FAIL
+    later = "# TEST: another ... SKIP: unable to load module x\n"
+    status, reason, _ = judged(f"{first_lines}{wrong}{later}{SKIPPED}")
+    assert status is Status.FAIL and reason.startswith("taking over: ")
+
+
+@pytest.mark.parametrize("skips", ["# TEST: last ... SKIP: no module x\n", "# SKIP: no x\n", ""])
+def test_a_skip_does_not_outweigh_what_the_kernel_reports(skips: str) -> None:
+    head = "TAP version 13\n1..1\n# selftests: livepatch: test-state.sh\n"
+    output = f"{head}{skips}{SKIPPED}"
+    assert judged(output)[0] is Status.SKIP
+    complaint = judged(output, complaints=("WARNING: CPU: 0",))
+    assert complaint[0] is Status.FAIL and complaint[1].startswith("console: WARNING: CPU: 0")
+    tainted = judged(output, taint=0x9200)
+    assert tainted[0] is Status.FAIL and tainted[1].startswith("taint: 0x9200")
+
+
 def test_a_script_that_ran_no_test_proves_nothing() -> None:
     head = "depmod: WARNING\nTAP version 13\n1..1\n# selftests: livepatch: test-state.sh\n"
     result = "ok 1 selftests: livepatch: test-state.sh"

@@ -225,8 +225,8 @@ def test_an_exploration_of_no_architecture_is_not_resumed(tmp_path: Path) -> Non
 
 
 def document(ground: Ground, tmp_path: Path, strict: bool = False) -> Document:
-    writer = ExploreDirectory(tmp_path / "walk", head(Wanted(depth=3)))
-    writer.update(replace(RUN, strict=strict))
+    asked = replace(head(Wanted(depth=3)), run=replace(RUN, strict=strict))
+    writer = ExploreDirectory(tmp_path / "walk", asked)
     writer.save([ground])
     assert json.loads((writer.path / "explore.json").read_text())["schema"] == explored.SCHEMA
     return explored.load(writer.path)

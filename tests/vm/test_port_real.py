@@ -9,7 +9,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Console
 from vmkit import case
 
 from orchestrator import catalog
@@ -23,6 +22,7 @@ from orchestrator.port.card import Card, Part, Verdict, exit_code
 from orchestrator.report import card as rendered
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.verdicts import Status
 
 FOREIGN = Path(__file__).with_name("port") / "arm64.toml"
@@ -39,7 +39,7 @@ def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> Card:
         place,
     )
     writer = port.begin(wanted, ("klp-e2e", "port", arch))
-    with writer, Reporter(Console(file=io.StringIO())) as reporter:
+    with writer, Reporter(Terminal(file=io.StringIO())) as reporter:
         port.make(wanted, writer, reporter)
     return writer.card
 

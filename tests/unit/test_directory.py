@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Directories of results: nothing of anybody else's is removed, written over or written through,
+and only what asks the very same goes on in one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_report import RELOAD, a_case, a_result, a_run
+
+from orchestrator.commands import experiment, options
+from orchestrator.errors import Exit, UsageError
+from orchestrator.host import locks, ours
+from orchestrator.port.card import Card
+from orchestrator.report import card, directory, tried, tried_text
+from orchestrator.report.card import CardDirectory
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.explored import ExploreDirectory
+from orchestrator.report.tried import TriedDirectory
+from orchestrator.source.alterations import Kind, Trial
+from orchestrator.verdicts import Run, Status
+
+
+def snapshot(place: Path) -> dict[str, str]:
+    """Everything below a directory: links as they are, of files what is in them."""
+    found = {}
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix()
+        if path.is_symlink():
+            found[name] = f"-> {path.readlink()}"
+        elif path.is_file():
+            found[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        else:
+            found[name] = "directory"
+    return found
+
+
+RUN = a_run(2, finished=None)
+
+
+@pytest.fixture
+def begun(tmp_path: Path) -> Path:
+    """Results of one case of two, interrupted."""
+    place = tmp_path / "r"
+    with ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    return place
+
+
+def gone_on(place: Path, run: Run = RUN) -> ResultsDirectory:
+    return ResultsDirectory(place, run, go_on=True)
+
+
+# --- what is not its own --------------------------------------------------------------------------
+
+
+def notes(case: Path) -> None:
+    (case.parent / "my-notes").mkdir()
+    (case.parent / "my-notes" / "thesis.txt").write_text("thesis")
+
+
+def empty_notes(case: Path) -> None:
+    (case.parent / "basic.half").mkdir()
+    (case.parent / "basic.half" / "dmesg").touch()
+    (case.parent / "basic.half" / "notes.txt").touch()
+
+
+def saved(case: Path) -> None:
+    shutil.copytree(case, case.with_name(f"{case.name}.saved"))
+
+
+def linked_case(case: Path) -> None:
+    elsewhere = case.parents[2] / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "dmesg").touch()
+    (case.parent / "basic.half").symlink_to(elsewhere)
+
+
+def linked_file(case: Path) -> None:
+    (case.parents[2] / "theirs").write_text("thesis")
+    (case.parent / "basic.half").mkdir()
+    (case.parent / "basic.half" / "dmesg").symlink_to(case.parents[2] / "theirs")
+
+
+def linked_arch(case: Path) -> None:
+    elsewhere = case.parents[2] / "elsewhere"
+    case.parent.rename(elsewhere)
+    (elsewhere / "basic.half").mkdir()
+    case.parent.symlink_to(elsewhere)
+
+
+@pytest.mark.parametrize("put", [notes, empty_notes, saved, linked_case, linked_file, linked_arch])
+def test_going_on_removes_nothing_of_others(
+    begun: Path, tmp_path: Path, put: Callable[[Path], None]
+) -> None:
+    put(begun / "s390x" / "basic.reload")
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError):
+        gone_on(begun)
+    assert snapshot(tmp_path) == before
+
+
+CHANGES: dict[str, Callable[[Any, str], object]] = {
+    "kernel": lambda told, name: told["run"]["kernels"][0].update(arch=name),
+    "case": lambda told, name: told["cases"][0].update(arch=name),
+    "file": lambda told, name: told["run"]["arch_files"].update({name: "x"}),
+    "directory": lambda told, name: told["cases"][0].update(directory=f"{name}/../../beside"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("name", ["..", ".", "", "a/b", "/etc", "a b", "-x"])
+def test_a_name_that_no_architecture_has_is_refused_where_it_is_read(
+    begun: Path, tmp_path: Path, name: str, change: str
+) -> None:
+    told = json.loads((begun / "results.json").read_text())
+    CHANGES[change](told, name)
+    (begun / "results.json").write_text(json.dumps(told))
+    (tmp_path / "beside").mkdir()
+    before = snapshot(tmp_path)
+    for use in (directory.read, gone_on):
+        with pytest.raises(UsageError, match=r"results\.json is malformed"):
+            use(begun)
+    assert snapshot(tmp_path) == before
+
+
+def test_an_older_directory_without_mark_is_gone_on_with(begun: Path) -> None:
+    (begun / ours.MARK).unlink()
+    (begun / directory.LOCK).unlink()
+    half = begun / "s390x" / "basic.half"
+    half.mkdir()
+    for name in ("console.log", ".dmesg.partial", ".reproduce.sh.ab_c.partial"):
+        (half / name).touch()
+    with gone_on(begun) as writer:
+        assert len(writer.results) == 1 and not half.exists()
+        writer.add(a_result(Status.PASS, arch="x86_64"))
+    assert len(directory.read(begun)[1]) == 2
+
+
+def test_a_case_that_was_killed_before_it_was_listed_has_its_result(begun: Path) -> None:
+    listed = (begun / "results.json").read_text()
+    with gone_on(begun) as writer:
+        writer.add(a_result(Status.FAIL, case=a_case("second")))
+    (begun / "results.json").write_text(listed)
+    with gone_on(begun) as writer:
+        assert [result.status for result in writer.results] == [Status.PASS, Status.FAIL]
+    assert len(directory.read(begun)[1]) == 2
+
+
+@pytest.mark.parametrize("name", ["results.json", "junit.xml", "results.ktap"])
+def test_nothing_is_written_through_a_link(begun: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "theirs").write_bytes((begun / name).read_bytes())
+    (begun / name).unlink()
+    (begun / name).symlink_to(tmp_path / "theirs")
+    before = snapshot(tmp_path)
+    with pytest.raises(UsageError, match="no ordinary file"), gone_on(begun):
+        pytest.fail("it has not begun")
+    after = snapshot(tmp_path)
+    assert after["theirs"] == before["theirs"] and after[f"r/{name}"] == before[f"r/{name}"]
+
+
+def test_a_directory_that_is_not_ours_is_left_as_it_is(tmp_path: Path) -> None:
+    for name in ("klp-mine", ".results.json.abc.partial", "s390x/basic.reload/dmesg"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "results.json").write_text('{"of": "another program"}')
+    before = snapshot(tmp_path)
+    for make in (
+        lambda: ResultsDirectory(tmp_path, RUN),
+        lambda: gone_on(tmp_path),
+        lambda: directory.prepare(tmp_path),
+        lambda: directory.claimed(tmp_path).__enter__(),
+        lambda: ExploreDirectory.resumed(tmp_path),
+        lambda: TriedDirectory.resumed(tmp_path),
+    ):
+        with pytest.raises(UsageError):
+            make()
+    assert snapshot(tmp_path) == before
+
+
+def test_a_journal_is_not_written_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "theirs").write_text("thesis")
+    (tmp_path / "walk.jsonl").symlink_to(tmp_path / "theirs")
+    with pytest.raises(ours.NotOurs, match="is a link"):
+        ours.appending(tmp_path / "walk.jsonl")
+    assert (tmp_path / "theirs").read_text() == "thesis"
+
+
+def test_a_trials_place_is_removed_only_where_it_is_ours(tmp_path: Path) -> None:
+    writer = _tried(tmp_path / "t", RUN)
+    place = writer.place("a", "s390x")
+    with ResultsDirectory(place, RUN):
+        pass
+    assert writer.place("a", "s390x") == place and not place.exists()
+    place.mkdir()
+    (place / "thesis").touch()
+    (tmp_path / "elsewhere").mkdir()
+    (writer.path / "b").symlink_to(tmp_path / "elsewhere")
+    before = snapshot(tmp_path)
+    for name in ("a", "b"):
+        with pytest.raises(ours.NotOurs):
+            writer.place(name, "s390x")
+    assert snapshot(tmp_path) == before
+
+
+def test_clear_takes_all_or_nothing(tmp_path: Path) -> None:
+    place = tmp_path / "x"
+    place.mkdir()
+    (place / "dmesg").touch()
+    (place / "sub").mkdir()
+    with pytest.raises(ours.NotOurs, match="sub was not made by klp-e2e"):
+        ours.clear(place, lambda name: True)
+    assert sorted(path.name for path in place.iterdir()) == ["dmesg", "sub"]
+    (place / "sub").rmdir()
+    ours.clear(place, lambda name: name == "dmesg")
+    assert not place.exists()
+
+
+# --- the result of something else -----------------------------------------------------------------
+
+
+DIGESTS = {"choice of cases": "1", "build of module set basic for s390x": "2"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"strict": True}, "without --strict"),
+        ({"source": "debian:6.12"}, "--kernel debian:6.1,"),
+        ({"series": ()}, "--series livepatch-reload"),
+        ({"options": {"jobs": "4", "cold": "True", "channel": "agent"}}, "cold False, and not"),
+        ({"options": {"jobs": "2", "cold": "False", "channel": "ssh"}}, "channel agent, and not"),
+        ({"inputs": {**DIGESTS, "choice of cases": "x"}}, "another choice of cases"),
+        ({"inputs": {"build of module set basic for s390x": "x"}}, "another build of module set"),
+    ],
+)
+def test_only_the_same_goes_on(tmp_path: Path, changed: dict[str, object], told: str) -> None:
+    asked = {"jobs": "2", "cold": "False", "channel": "agent"}
+    run = replace(RUN, options=asked, inputs=DIGESTS)
+    place = tmp_path / "r"
+    with ResultsDirectory(place, run) as writer:
+        writer.add(a_result(Status.PASS))
+    known = directory.read(place)
+    other = replace(run, **changed)  # type: ignore[arg-type]  # fields by name
+    with pytest.raises(UsageError, match=told):
+        gone_on(place, other)
+    # or once it is built
+    with pytest.raises(UsageError, match=told), gone_on(place, run) as writer:
+        writer.update(other)
+    assert writer.results == () and directory.read(place) == known
+    with gone_on(place, replace(run, options={**asked, "jobs": "9"})):
+        pass
+
+
+def test_what_ends_before_it_is_built_forgets_nothing(tmp_path: Path) -> None:
+    run = replace(RUN, inputs=DIGESTS)
+    with ResultsDirectory(tmp_path / "r", run):
+        pass
+    unbuilt = replace(run, kernels=(), inputs={"choice of cases": "1"})
+    with pytest.raises(KeyboardInterrupt), gone_on(tmp_path / "r", unbuilt):
+        raise KeyboardInterrupt
+    known, _ = directory.read(tmp_path / "r")
+    assert known.kernels == RUN.kernels and known.inputs == DIGESTS
+
+
+def test_a_case_is_done_when_its_order_is(begun: Path) -> None:
+    with gone_on(begun) as writer:
+        assert writer.done == {("s390x", "basic/reload", RELOAD)}
+
+
+# --- nobody else ----------------------------------------------------------------------------------
+
+
+def test_two_in_one_directory_are_told_apart(begun: Path, tmp_path: Path) -> None:
+    at_work = gone_on(begun)
+    with pytest.raises(UsageError, match="another klp-e2e is at work"):
+        gone_on(begun)
+    with at_work:
+        pass
+    with gone_on(begun):
+        pass
+    for make in (ResultsDirectory, _tried):
+        place = tmp_path / make.__name__
+        directory.prepare(place)
+        with locks.held(place / directory.LOCK), pytest.raises(UsageError, match="at work"):
+            make(place, RUN)
+
+
+def _tried(place: Path, run: Run) -> TriedDirectory:
+    return TriedDirectory(place, tried.Document(1, run, Kind.MUTANT, ("a",), True, 1))
+
+
+def test_two_begun_in_one_second_have_a_directory_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(time, "strftime", lambda form: "2026-01-31-020000")
+    made = [options.results(None) for _ in range(3)]
+    names = [f"2026-01-31-020000{more}" for more in ("", ".2", ".3")]
+    assert made == [tmp_path / "results" / name for name in names]
+    for place in made:
+        with ResultsDirectory(place, RUN):
+            pass
+    assert ours.marked(made[2], ours.Kind.RESULTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+# --- numbers that are none ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity", "1e999", '"NaN"', "-1", "1e300"])
+def test_a_time_that_is_none_is_refused(begun: Path, value: str) -> None:
+    text = (begun / "results.json").read_text()
+    (begun / "results.json").write_text(
+        text.replace('"started": 1700000000.0', f'"started": {value}')
+    )
+    assert (begun / "results.json").read_text() != text
+    with pytest.raises(UsageError, match=r"results\.json is"):
+        directory.read(begun)
+
+
+def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
+    with CardDirectory(tmp_path / "c", Card("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")):
+        pass
+    with _tried(tmp_path / "t", RUN) as writer:
+        writer.add("a", Trial("a", "s390x"))
+    for file, load in ((tmp_path / "c" / "card.json", card.load), (tmp_path / "t", tried.load)):
+        place = file.parent if file.suffix else file
+        document = file if file.suffix else file / tried.DOCUMENT
+        text = document.read_text()
+        load(place)
+        for value in ("1e999", "Infinity", "-1"):
+            document.write_text(re.sub(r'"finished": ?[\d.e+]+', f'"finished": {value}', text))
+            with pytest.raises(UsageError):
+                load(place)
+        document.write_text(text)
+    # what does not say for which architectures it was planned is not whole
+    assert tried_text.exit_code(tried.load(tmp_path / "t")) == Exit.HARNESS
+    with pytest.raises(UsageError, match="for which architectures"):
+        experiment.resumed(tmp_path / "t", 1)
+    trials = json.loads((tmp_path / "t" / tried.DOCUMENT).read_text())
+    trials["trials"][0]["trial"]["arch"] = "../x"
+    (tmp_path / "t" / tried.DOCUMENT).write_text(json.dumps(trials))
+    with pytest.raises(UsageError, match="no name of an architecture"):
+        tried.load(tmp_path / "t")
