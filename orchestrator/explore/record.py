@@ -93,7 +93,7 @@ class Record:
     kernel: KernelRecord
     name: Line  # of the case
     module_set: Name
-    order: Annotated[str, Field(max_length=100_000)]  # in notation; `orders.parse` checks it
+    order: Annotated[str, Field(max_length=100_000), AfterValidator(_line)]  # in notation
     why: Line
     failed_event: Count  # index from 0
     signature: Signature

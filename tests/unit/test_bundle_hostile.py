@@ -259,6 +259,7 @@ def test_a_path_out_of_a_bundle_is_refused(place: Path, name: str) -> None:
         *((key, -1) for key in ("failed_event", "repeated", "tries")),
         ("files", {f"f{number}": "0" * 64 for number in range(10_001)}),
         ("files", {"kernel": "not a digest"}),
+        *(("order", value) for value in ("\x1b[2J", "+my_patch\u202e", "+my_patch " * 20_000)),
     ],
 )
 def test_what_a_bundle_calls_itself_is_checked(place: Path, key: str, value: object) -> None:
