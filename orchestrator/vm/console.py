@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
+LINES_TOLD = 50  # of complaints, and of refusals: the first tells what happened
 KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 
 # printk's prefix: level, time stamp, caller (CONFIG_PRINTK_CALLER)
@@ -182,11 +183,12 @@ def crash_title(text: str) -> str | None:
 
 
 def complaints(text: str) -> tuple[str, ...]:
-    """Every line that opens a kernel report, in order, without time stamps.
+    """The first lines that open a kernel report, in order, without time stamps.
 
     One crash may well be several lines: its cause, "Oops", the panic that followed.
     """
-    return tuple(line for line in _plain(text) if _ANY.match(line))
+    found = (line for line in _plain(text) if _ANY.match(line))
+    return tuple(itertools.islice(found, LINES_TOLD))
 
 
 # kernel/printk/printk.c, console_emit_next_record()
@@ -201,21 +203,26 @@ def dropped(text: str) -> int:
 # A refusal in the kernel's words: all that livepatch prints above KERN_NOTICE, and what the module
 # loader says of a module it will not have. Sources: kernel/livepatch/core.c and patch.c,
 # kernel/module/main.c, arch/{x86,s390}/kernel/module.c, arch/powerpc/kernel/module_64.c.
+# At a line's start, behind the words that these put there: "module: ", "module_64: NAME: ".
 _REFUSAL = re.compile(
-    r"^livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b"
-    r"|[Ii]nvalid relocation target|[Uu]nknown (?:rela )?relocation|relocation error for symbol"
-    r"|overflow in relocation|bad TOC16\w* relocation|REL\d\d -?\d+ out of range"
-    r"|Expected nop after call|: Unknown symbol |: disagrees about version of symbol "
-    r"|: version magic |: exports duplicate symbol |^Invalid ELF |: gave up waiting for init"
+    r"livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b|Invalid ELF "
+    r"|(?:module \S+: |\S+: ){0,2}(?:"
+    r"(?:Skipping i|I)nvalid relocation target, |[Uu]nknown (?:rela )?relocation: "
+    r"|relocation error for symbol |overflow in relocation type |bad TOC16\w* relocation"
+    r"|REL\d\d -?\d+ out of range|Expected nop after call, |Unknown symbol \S+ \(err "
+    r"|disagrees about version of symbol |version magic '|exports duplicate symbol "
+    r"|gave up waiting for init of module )"
 )
 
 
 def refusals(text: str) -> tuple[str, ...]:
-    """Every line in which livepatch or the module loader refuses something, without time stamps.
+    """The first lines in which livepatch or the module loader refuses something, without time
+    stamps.
 
     A matter of course where an event fails, so none of `complaints`; and wrong where all succeed.
     """
-    return tuple(line for line in _plain(text) if _REFUSAL.search(line))
+    found = (line for line in _plain(text) if _REFUSAL.match(line))
+    return tuple(itertools.islice(found, LINES_TOLD))
 
 
 def _plain(text: str) -> Iterator[str]:

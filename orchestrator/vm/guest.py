@@ -65,6 +65,9 @@ class Look:
 class _NotWhole(HarnessError):
     """The console may lack something."""
 
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the guest's console is not whole: {why}")
+
 
 # --- the guest ---------------------------------------------------------------------------------
 
@@ -244,16 +247,16 @@ class Guest:
         Raises HarnessError when that cannot be proved, but for a text in which the kernel complains
         already: that needs no proof.
         """
-        missing = ""
+        missing: _NotWhole | None = None
         try:
             self.mark(deadline)
         except _NotWhole as trouble:
-            missing = str(trouble)
+            missing = trouble
         text = self.console_since(mark)
-        if not missing and (lost := console.dropped(text)):
-            missing = f"the kernel has dropped {lost} messages"
-        if missing and not console.complaints(text):
-            raise HarnessError(f"what the guest's console says is not whole: {missing}")
+        if missing is None and (lost := console.dropped(text)):
+            missing = _NotWhole(f"the kernel has dropped {lost} messages")
+        if missing is not None and not console.complaints(text):
+            raise missing
         return text
 
     def mark(self, deadline: Deadline) -> str:

@@ -206,6 +206,13 @@ def test_refusals_are_apart_from_what_livepatch_prints_anyway() -> None:
         "module klp_patch: unknown relocation: 99",
         "module_64: klp_patch: Expected nop after call, got e8410018 at show+0x48/0xa0 [klp_patch]",
         "klp_patch: Unknown symbol hidden (err -2)",
+        "klp_patch: disagrees about version of symbol module_layout",
+        "klp_patch: version magic '6.1.0 SMP ' should be '6.1.1 SMP '",
+        "klp_patch: exports duplicate symbol klp_show (owned by kernel)",
+        "klp_patch: gave up waiting for init of module klp_target.",
+        "module_64: klp_patch: REL24 -33554440 out of range!",
+        "module: klp_patch: Unknown rela relocation: 99",
+        "Invalid ELF header magic: != \x7fELF",
     ],
 )
 def test_a_refusal_is_recognised(line: str) -> None:
@@ -245,11 +252,14 @@ def test_title_of_a_report_that_was_cut_off() -> None:
         "klp_own: general protection fault handler patched",
         "klp_own: invalid opcode: 0000 [#1]",
         "klp_own: illegal operation: 0001 ilc:1 [#1]",
+        "klp_own: no Unknown symbol any more",
+        "klp_own: like livepatch: not failed",
+        "debug overflow in relocation type none",
     ],
 )
 def test_words_behind_a_modules_own_open_no_report(line: str) -> None:
     text = f"[    3.000000] {line}\n[    3.000001][   T55] {line}\n<4>[    3.000002] {line}\n"
-    assert complaints(text) == ()
+    assert complaints(text) == refusals(text) == ()
     assert crash_title(text) is None
 
 
@@ -300,7 +310,7 @@ FILLINGS = ["a", " ", "a ", "[", "1", "[1", " a: ", "[    1.000000] ", "0000", "
 PATTERNS: list[Callable[[str], object]] = [
     *(kind.pattern.match for kind in console._KINDS),
     *(console._ANY.match, console._FRAME.match, console._ANSWER.match, console._DUMPERS.match),
-    *(console._DROPPED.match, console._REFUSAL.search, console._AT.search, console._BEGUN.split),
+    *(console._DROPPED.match, console._REFUSAL.match, console._AT.search, console._BEGUN.split),
     *(functools.partial(each.sub, "") for each in (console._SUFFIX, console._MARKS)),
     *(lambda text: list(console._LINE.finditer(text)), console.without_marks),
 ]
@@ -328,6 +338,14 @@ def test_lines_of_a_megabyte_are_cut_before_anything_looks(filling: str) -> None
     assert all(len(each) <= console.LINE_CHARACTERS for each in found)
     assert len(crash_title(text) or "") <= console.LINE_CHARACTERS
     assert refusals(text) == ()
+
+
+def test_of_many_complaints_the_first_are_told() -> None:
+    text = "".join(
+        f"BUG: number {number} is bad\nlivepatch: failed {number}\n" for number in range(10_000)
+    )
+    assert complaints(text) == tuple(f"BUG: number {n} is bad" for n in range(console.LINES_TOLD))
+    assert refusals(text) == tuple(f"livepatch: failed {n}" for n in range(console.LINES_TOLD))
 
 
 # --- marks and excerpts -------------------------------------------------------------------------
