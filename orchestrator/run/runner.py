@@ -38,7 +38,7 @@ class EventRun:
         self._guest = guest
         self._sight = sight
         self._event = event
-        self._mark = guest.console_mark()
+        self._mark = guest.console_untold()
 
     def take(
         self, state: State, previous: Observation | None, capabilities: AbstractSet[str]

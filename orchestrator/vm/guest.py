@@ -82,6 +82,7 @@ class Guest:
         self._lines: lines.Channel = machine.agent
         self._tags: dict[str, str] = {}
         self._event_mark = 0
+        self._told_to: int | None = None  # where the console's text that `printed` gave ended
         self._open(deadline)
         hello = self._hello(deadline)
         self.release = hello.release
@@ -208,6 +209,7 @@ class Guest:
     def restore(self, name: str, deadline: Deadline) -> None:
         """Go back to what was saved under `name`, and hear the guest answer from there."""
         self.machine.console.forget()
+        self._told_to = None
         with self._reconnected(deadline):
             self._monitored("snapshot_load", self._tags[name], deadline)
         self._hello(deadline)
@@ -237,6 +239,11 @@ class Guest:
     def console_mark(self) -> int:
         return self.machine.console.mark()
 
+    def console_untold(self) -> int:
+        """Where what `printed` has not given yet begins: what comes between two events is looked at
+        with the second. Now, where nothing was asked for since the boot or the last restore."""
+        return self.console_mark() if self._told_to is None else self._told_to
+
     def console_since(self, mark: int) -> str:
         """What has come so far of what was printed since `mark`."""
         return self.machine.console.since(mark)
@@ -252,6 +259,7 @@ class Guest:
             self.mark(deadline)
         except _NotWhole as trouble:
             missing = trouble
+        self._told_to = self.console_mark()  # before reading: rather twice than never
         text = self.console_since(mark)
         if missing is None and (lost := console.dropped(text)):
             missing = _NotWhole(f"the kernel has dropped {lost} messages")

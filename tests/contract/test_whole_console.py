@@ -147,6 +147,18 @@ def test_what_the_kernel_dropped_is_harness_error(world: World) -> None:
         world.guest.printed(0, soon())
 
 
+def test_what_comes_between_two_events_is_looked_at_with_the_second(world: World) -> None:
+    guest, kernel = world.guest, world.kernel
+    kernel.printk("while booting")
+    first = guest.console_untold()
+    kernel.printk("one")
+    assert guest.printed(first, soon()) == "[    1.000000] one\n"
+    kernel.printk(HUNG)
+    second = guest.console_untold()
+    kernel.printk("two")
+    assert guest.printed(second, soon()) == f"[    1.000000] {HUNG}\n[    1.000000] two\n"
+
+
 @pytest.mark.parametrize("what", ["mute", "refuses", "before"])
 def test_a_complaint_needs_no_proof(world: World, what: str) -> None:
     world.kernel.printk(HUNG)
