@@ -17,7 +17,11 @@ What the *kernel* does wrong is never an exception: it is a `Check` that failed 
 
 from __future__ import annotations
 
+import contextlib
+import traceback
+from collections.abc import Iterator
 from enum import IntEnum
+from pathlib import Path
 
 
 class Exit(IntEnum):
@@ -119,3 +123,20 @@ class GuestLost(HarnessError):
 
 class OutOfTime(HarnessError):
     """A deadline passed while waiting for what the message names."""
+
+
+@contextlib.contextmanager
+def foreseen() -> Iterator[None]:
+    """Around what looks at a guest: whatever else goes wrong in there is HarnessError, too. Nothing
+    that a guest says may end more than its own case."""
+    try:
+        yield
+    except KlpError:
+        raise
+    except Exception as trouble:
+        last = traceback.extract_tb(trouble.__traceback__)[-1]
+        raise HarnessError(
+            f"a mistake of klp-e2e itself: {type(trouble).__name__}: {str(trouble)[:200]} "
+            f"({Path(last.filename).name}:{last.lineno})",
+            hint="please report it",
+        ) from trouble

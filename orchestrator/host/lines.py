@@ -18,6 +18,10 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, OutOfTime
 
 CONNECT_POLL_SECONDS = 0.005
+CHUNK_BYTES = 1 << 16
+# Of one answer. A command's output may take 1.5 MB: 256 KiB, six characters for each that is not
+# plain.
+LINE_BYTES = 16 << 20
 
 
 class Channel(Protocol):
@@ -30,12 +34,37 @@ class Channel(Protocol):
     def close(self) -> None: ...
 
 
+class Buffer:
+    """What has come of a stream of lines."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self._searched = 0  # bytes without an end of line
+
+    def feed(self, data: bytes) -> None:
+        """Raises GuestLost at a line that is longer than any answer."""
+        self._held += data
+        if self._searched > LINE_BYTES:
+            raise GuestLost(f"a line of more than {LINE_BYTES} bytes is no answer of the agent's")
+
+    def line(self) -> str | None:
+        """The next line, without its end; None when its end has not come."""
+        end = self._held.find(b"\n", self._searched)
+        if end < 0:
+            self._searched = len(self._held)
+            return None
+        line = self._held[:end].decode(errors="replace")
+        del self._held[: end + 1]
+        self._searched = 0
+        return line
+
+
 class UnixLines:
     """Lines over a connected stream socket."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        self._buffer = bytearray()
+        self._buffer = Buffer()
 
     def send(self, line: str, deadline: Deadline) -> None:
         """Raises OutOfTime, GuestLost."""
@@ -50,20 +79,18 @@ class UnixLines:
 
     def receive(self, deadline: Deadline) -> str:
         """The next line, without its end. Raises OutOfTime, GuestLost."""
-        while (end := self._buffer.find(b"\n")) < 0:
+        while (line := self._buffer.line()) is None:
             left = deadline.check("the agent's answer")
             try:
                 self._socket.settimeout(left)
-                data = self._socket.recv(1 << 16)
+                data = self._socket.recv(CHUNK_BYTES)
             except TimeoutError:
                 continue  # the check above says so with the right words
             except OSError as error:
                 raise GuestLost(f"the agent's channel broke: {error}") from error
             if not data:
                 raise GuestLost("the agent's channel was closed: QEMU has ended")
-            self._buffer += data
-        line = self._buffer[:end].decode(errors="replace")
-        del self._buffer[: end + 1]
+            self._buffer.feed(data)
         return line
 
     def close(self) -> None:

@@ -13,6 +13,7 @@ from orchestrator.model import orders
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
+from orchestrator.vm.console import excerpt
 
 # Characters that XML 1.0 cannot carry, not even escaped; a guest's console is full of them.
 _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -62,7 +63,7 @@ def _testcase(run: Run, result: CaseResult) -> junitparser.TestCase:
         case.result = [outcome]
         case.system_out = xml(f"{result.reproduce}\n")
         if result.console:
-            case.system_err = xml(result.console)
+            case.system_err = xml(excerpt(result.console))
     return case
 
 

@@ -173,7 +173,7 @@ def observe_rest(
         seen,
         probes=shown,
         taint=look.taint,
-        console=printed,
+        console=console.excerpt(printed),
         qmp_events=guest.qmp_events(),
         complaints=console.complaints(printed),
         refusals=console.refusals(printed),
@@ -187,17 +187,17 @@ def asked(probe: Probe) -> str:
 
 
 def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
-    """What the console printed since `mark`.
+    """What the console printed since `mark`, all of it.
 
-    A report may come to the console later than its taint to us: s390x's writes by interrupts, up to
-    50 ms later (drivers/s390/char/sclp_con.c). So where the taint speaks of one, wait for it.
+    Another CPU may still be printing the report whose taint we see, so where the taint speaks of
+    one, wait for it.
     """
     until = deadline.sooner(REPORT_SECONDS)
-    while True:
-        printed = guest.console_since(mark)
-        if not taint & ~ALLOWED_TAINT or console.complaints(printed) or until.passed:
-            return printed
+    printed = guest.printed(mark, deadline)
+    while taint & ~ALLOWED_TAINT and not console.complaints(printed) and not until.passed:
         time.sleep(0.01)
+        printed = guest.console_since(mark)
+    return printed
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Self
 
 from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
-from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.errors import GuestLost, HarnessError, KlpError, foreseen
 from orchestrator.model import known
 from orchestrator.model.orders import largest_race
 from orchestrator.nouns import Case, Channel
@@ -147,7 +147,8 @@ class Rig:
         began = time.monotonic()
         result = CaseResult(case=case, arch=self.bench.arch.name)
         try:
-            guest = self.fresh(largest_race(case.order))
+            with foreseen():
+                guest = self.fresh(largest_race(case.order))
         except HarnessError as trouble:
             result = replace(result, reason=trouble.whole, qemu_argv=trouble.argv)
             if isinstance(trouble, GuestLost):
@@ -157,8 +158,14 @@ class Rig:
                     result = replace(result, status=Status.FAIL, reason=reason)
         else:
             result = replace(result, qemu_argv=guest.machine.argv, cold=self.booted)
-            result = on_guest(guest, result)
-            if self._options.cold or guest.machine.broken or any(map(ill, result.steps)):
+            try:
+                with foreseen():
+                    result = on_guest(guest, result)
+            except KlpError as trouble:
+                result = replace(result, status=Status.ERROR, reason=trouble.whole)
+            # after ERROR nobody knows what the guest, or its channel, would say next
+            worn = self._options.cold or guest.machine.broken or result.status is Status.ERROR
+            if worn or any(map(ill, result.steps)):
                 self.discard()
         return replace(result, seconds=time.monotonic() - began)
 

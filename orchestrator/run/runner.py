@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
-from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, foreseen
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
@@ -24,7 +25,7 @@ from orchestrator.verdicts import (
     Status,
     Step,
 )
-from orchestrator.vm.console import crash_title
+from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
 
 
@@ -37,7 +38,7 @@ class EventRun:
         self._guest = guest
         self._sight = sight
         self._event = event
-        self._mark = guest.console_mark()
+        self._mark = guest.console_untold()
 
     def take(
         self, state: State, previous: Observation | None, capabilities: AbstractSet[str]
@@ -47,6 +48,12 @@ class EventRun:
         previous: what was seen after the event before, None on a fresh guest. Raises GuestLost and
         HarnessError.
         """
+        with foreseen():
+            return self._taken(state, previous, capabilities)
+
+    def _taken(
+        self, state: State, previous: Observation | None, capabilities: AbstractSet[str]
+    ) -> tuple[State, Observation]:
         guest, sight = self._guest, self._sight
         until = deadline(sight.arch, EVENT_SECONDS * plain_events(self._event))
         possible = [
@@ -74,12 +81,18 @@ class EventRun:
 
     def console(self) -> str:
         """What the console has printed since the event began."""
-        return self._guest.console_since(self._mark)
+        return console.excerpt(self._guest.console_since(self._mark))
+
+    def speak(self, late: Sequence[str]) -> None:
+        """Note what the kernel complained of after the event had been judged."""
+        check = Check(CheckKind.HEALTH, "console", "no complaint", "; ".join(late), False)
+        self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
         """The title of the crash, when console or QMP show that the kernel is to blame. The step
         says so, and also when the guest is silent, which proves nothing."""
-        title = crash_of(crash_title(self.console()), self._guest.qmp_events())
+        printed = self._guest.console_since(self._mark)
+        title = crash_of(console.crash_title(printed), self._guest.qmp_events())
         if title is not None or lost.silent:
             check = Check(CheckKind.HEALTH, "guest", "lives", title or SILENT, False)
             self.step = replace(self.step, checks=(*self.step.checks, check))
@@ -111,8 +124,12 @@ class CaseRun:
         """
         result = self._result
         try:
+            token = self._guest.mark(self._soon())
             status, reason = self._events()
-            dmesg = self._guest.run("dmesg", deadline(self._sight.arch, EVENT_SECONDS))
+            dmesg = self._guest.run("dmesg", self._soon())
+            if status is Status.PASS:
+                status, reason = self._silence(console.logged_since(token, dmesg))
+            dmesg = console.without_marks(dmesg)
             result = replace(result, status=status, reason=reason, dmesg=dmesg)
         except GuestLost as lost:
             title = self._taken[-1].end(lost) if self._taken else None
@@ -120,9 +137,9 @@ class CaseRun:
             result = replace(result, status=status, reason=title or lost.whole)
         except HarnessError as trouble:
             result = replace(result, status=Status.ERROR, reason=trouble.whole)
-        console = self._guest.console_since(self._mark)
+        printed = console.excerpt(self._guest.console_since(self._mark))
         steps = tuple(taken.step for taken in self._taken)
-        return replace(result, steps=steps, console=console)
+        return replace(result, steps=steps, console=printed)
 
     def _events(self) -> tuple[Status, str]:
         state, previous = State(), None
@@ -136,3 +153,21 @@ class CaseRun:
         if not self._taken:
             return Status.ERROR, "the order has no events: nothing was checked"
         return Status.PASS, ""
+
+    def _silence(self, log: str) -> tuple[Status, str]:
+        """What the kernel has said since its last event was judged belongs to that event. And what
+        its log knows the console must have shown, or the console has proved nothing."""
+        said = console.complaints(self._guest.printed(self._mark, self._soon()))
+        if said:
+            last = self._taken[-1]
+            last.speak(said)
+            return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
+        if unseen := console.complaints(log):
+            raise HarnessError(
+                f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
+                hint="a console loglevel of 7 shows all that matters, see /proc/sys/kernel/printk",
+            )
+        return Status.PASS, ""
+
+    def _soon(self) -> Deadline:
+        return deadline(self._sight.arch, EVENT_SECONDS)

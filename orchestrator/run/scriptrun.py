@@ -16,7 +16,7 @@ from orchestrator.run import selftests
 from orchestrator.run.lab import deadline
 from orchestrator.run.observe import EVENT_SECONDS
 from orchestrator.verdicts import CaseResult, Status
-from orchestrator.vm.console import complaints, crash_title
+from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
 
 # Times time_scale. Scripts give up by themselves what does not happen within 60 s of the guest's
@@ -37,11 +37,12 @@ def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> C
         result = _unfinished(guest, replace(result, reason=trouble.whole), mark)
     except HarnessError as trouble:
         result = replace(result, reason=trouble.whole)
-    return replace(result, console=guest.console_since(mark))
+    return replace(result, console=console.excerpt(guest.console_since(mark)))
 
 
 def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> CaseResult:
     arch, script = guest.machine.arch, result.case.name
+    token = guest.mark(_soon(guest))
     began = time.monotonic()
     command = shlex.join(["run-kselftest", f"{COLLECTION}:{script}"])
     output = guest.run(command, deadline(arch, patience))
@@ -49,17 +50,22 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     log = guest.run("dmesg", _soon(guest))
     taint = guest.observe((), (), _soon(guest)).taint
     told = selftests.parse(output, script)
-    reports = complaints(guest.console_since(mark))
+    # in the log alone: the console was told to be quiet, or was not whole; the kernel said it
+    printed = console.complaints(guest.printed(mark, _soon(guest)))
+    logged = console.complaints(console.logged_since(token, log))
+    reports = printed or logged
     steps = selftests.steps(told, log, taint, reports, seconds)
     status, reason = selftests.verdict(told, steps)
-    return replace(result, status=status, reason=reason, steps=steps, dmesg=log)
+    return replace(
+        result, status=status, reason=reason, steps=steps, dmesg=console.without_marks(log)
+    )
 
 
 def _unfinished(guest: Guest, result: CaseResult, mark: int) -> CaseResult:
     """A script that hangs, or whose guest is lost: the kernel's fault if it says so itself."""
     printed = guest.console_since(mark)
     test = selftests.running(printed)
-    title = crash_of(crash_title(printed), guest.qmp_events())
+    title = crash_of(console.crash_title(printed), guest.qmp_events())
     if title is not None:
         step = selftests.crashed(test, title)
         result = replace(result, status=Status.FAIL, reason=title, steps=(step,))

@@ -6,10 +6,9 @@ Answers are parsed strictly: one that is not as agreed is HarnessError.
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, FailFast, Field, ValidationError
 
 from orchestrator.errors import HarnessError
 
@@ -19,6 +18,12 @@ VERSION = 2  # of the protocol
 ModuleName = Annotated[str, Field(pattern="^[A-Za-z0-9_.-]{1,64}$")]
 FunctionName = Annotated[str, Field(pattern="^[!-.0-~]{1,520}$")]  # NAME,sympos: no blank, no "/"
 Word = Annotated[str, Field(pattern="^[!-~]*$", max_length=10_000)]
+
+
+T = TypeVar("T")
+# An error is kept for each element that is wrong, and a guest may send millions: one will do.
+List = Annotated[list[T], FailFast()]
+ERRORS = 100  # more are counted, not read
 
 
 class Answer(BaseModel):
@@ -32,20 +37,24 @@ class Hello(Answer):
     cmdline: str
 
 
+class Refused(Answer):
+    error: str
+
+
 class Done(Answer):
     errno: int
     usec: int
 
 
 class Raced(Answer):
-    errnos: list[int]
+    errnos: List[int]
     usec: int
 
 
 class Patch(Answer):
     enabled: int
     transition: int
-    objects: dict[ModuleName, tuple[int, list[FunctionName]]]
+    objects: dict[ModuleName, tuple[int, List[FunctionName]]]
 
 
 class File(Answer):
@@ -55,14 +64,14 @@ class File(Answer):
 
 class Observed(Answer):
     taint: int
-    modules: list[tuple[ModuleName, int, int, Word, Word]]
+    modules: List[tuple[ModuleName, int, int, Word, Word]]
     patches: dict[ModuleName, Patch]
     sections: dict[str, dict[str, str]]
     files: dict[str, File]
 
 
 class Peeked(Answer):
-    data: list[str | None]
+    data: List[str | None]
 
 
 class Symbols(Answer):
@@ -96,16 +105,23 @@ def decode(line: str, shape: type[A], request: str) -> A:
     """The answer to a request. Raises HarnessError when it is an error or not as agreed."""
     verb = request.partition(" ")[0]
     try:
-        answer = json.loads(line)
-    except ValueError as error:
-        raise HarnessError(f"the agent's answer to `{verb}` is no JSON: {line[:200]!r}") from error
-    if isinstance(answer, dict) and set(answer) == {"error"}:
-        raise HarnessError(f"the agent refuses `{request[:200]}`: {answer['error']}")
-    try:
         return shape.model_validate_json(line)
     except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"])
+        if error.error_count() > ERRORS:
+            raise HarnessError(
+                f"the agent's answer to `{verb}` is not as agreed: {error.error_count()} errors"
+            ) from None
+        refused = _read(line, Refused)
+        if refused is not None:
+            raise HarnessError(
+                f"the agent refuses `{request[:200]}`: {refused.error[:200]}"
+            ) from error
+        detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        if detail["type"] == "json_invalid":
+            raise HarnessError(
+                f"the agent's answer to `{verb}` is no JSON: {line[:200]!r}"
+            ) from error
+        where = ".".join(str(part)[:80] for part in detail["loc"])
         raise HarnessError(
             f"the agent's answer to `{verb}` is not as agreed: {where}: {detail['msg']}"
         ) from error
@@ -113,11 +129,15 @@ def decode(line: str, shape: type[A], request: str) -> A:
 
 def token(line: str) -> str | None:
     """The token of an answer to `hello`, None when the line is no such answer."""
+    hello = _read(line, Hello)
+    return hello.token if hello else None
+
+
+def _read(line: str, shape: type[A]) -> A | None:
     try:
-        answer = json.loads(line)
-    except ValueError:
+        return shape.model_validate_json(line)
+    except ValidationError:
         return None
-    return answer.get("token") if isinstance(answer, dict) else None
 
 
 def number(shown: str, what: str) -> int:

@@ -1,49 +1,68 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A guest's console: reading it piece by piece, and recognising what the kernel complains of.
+"""What a guest's console says: recognising what the kernel complains of. Pure.
 
 A crash has a title, after syzkaller's pkg/report: what happened and where, without addresses,
 numbers and compiler suffixes, so that the same crash has the same title on the next boot.
+
+Whatever a guest prints may come here. So lines are cut before any pattern sees them, and a pattern
+looks at a line's start only: that is where the kernel's reports open, and what a module says behind
+words of its own is no report.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-LAST_LINES = 25
+LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
+LINES_TOLD = 50  # of complaints, and of refusals: the first tells what happened
+KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 
+# printk's prefix: level, time stamp, caller (CONFIG_PRINTK_CALLER)
+_PREFIX = r"(?:<\d{1,3}>)?\[ {0,5}\d{1,10}\.\d{3,9}\](?:\[ {0,6}[TC]\d{1,10}\])? ?"
+_BEGUN = re.compile(_PREFIX)
 
-@dataclass(frozen=True, slots=True)
-class Console:
-    """The file that QEMU appends the console to."""
+# --- marks of ours -----------------------------------------------------------------------------
 
-    path: Path
-
-    def mark(self) -> int:
-        """Where the console ends now, for `since`."""
-        return self.path.stat().st_size if self.path.exists() else 0
-
-    def since(self, mark: int) -> str:
-        """What was printed after `mark`."""
-        if not self.path.exists():
-            return ""
-        with self.path.open("rb") as file:
-            file.seek(mark)
-            return file.read().decode(errors="replace").replace("\r", "")
-
-    def last_lines(self, count: int = LAST_LINES) -> str:
-        return "\n".join(self.since(0).splitlines()[-count:])
+MARK = "klp-e2e: mark "  # in the kernel's log, before a token
+_MARKS = re.compile(rf"(?:{_PREFIX})?{MARK}[0-9a-f]{{16}}\n?")
 
 
-# --- crashes and complaints (pure) -------------------------------------------------------------
+def without_marks(text: str) -> str:
+    """Without the lines that `vm.guest.Guest.mark` has put there."""
+
+    def ended(match: re.Match[str]) -> str:
+        """Behind half a line of the guest's own, its end stays."""
+        return "\n" if match.start() and text[match.start() - 1] != "\n" else ""
+
+    return _MARKS.sub(ended, text) if MARK in text else text
+
+
+def logged_since(token: str, log: str) -> str:
+    """What the kernel's log says after that mark; all of it when the mark has been overwritten, for
+    then all came later."""
+    before, found, after = log.partition(f"{MARK}{token}\n")
+    return without_marks(after if found else before)
+
+
+def excerpt(text: str, each: int = KEPT_CHARACTERS) -> str:
+    """A long text's beginning and end."""
+    left_out = len(text) - 2 * each
+    if left_out < 100:  # as much as the line about it
+        return text
+    return f"{text[:each]}\n[{left_out} characters are left out here]\n{text[-each:]}"
+
+
+# --- crashes and complaints --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """A line that opens a kernel's report. `title` is expanded with the match; "{function}" stands
-    for the function found in the line, or else in the report's registers or call trace."""
+    """How a line that opens a kernel's report begins. `title` is expanded with the match;
+    "{function}" stands for the function found in the line, or else in the report's registers or
+    call trace."""
 
     pattern: re.Pattern[str]
     title: str
@@ -56,8 +75,9 @@ def _kinds(*rows: tuple[str, str]) -> tuple[_Kind, ...]:
     return tuple(_Kind(re.compile(pattern), title) for pattern, title in rows)
 
 
-# The first row that matches a line counts. Sources: arch/x86/mm/fault.c, arch/x86/kernel/traps.c,
-# arch/s390/mm/fault.c, arch/s390/kernel/traps.c, arch/s390/kernel/dumpstack.c, kernel/panic.c,
+# The first row that matches a line's start counts. Sources: arch/x86/mm/fault.c,
+# arch/x86/kernel/traps.c, arch/s390/mm/fault.c, arch/s390/kernel/traps.c,
+# arch/s390/kernel/dumpstack.c, kernel/panic.c,
 # kernel/locking/lockdep.c, kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h,
 # lib/list_debug.c, lib/ubsan.c, mm/kasan/report.c.
 _KINDS = _kinds(
@@ -79,7 +99,7 @@ _KINDS = _kinds(
         r"Unable to handle kernel \g<what>{function}",
     ),
     (r"kernel BUG at ", "kernel BUG{function}"),
-    (r"watchdog: BUG: soft lockup", "BUG: soft lockup{function}"),
+    (r"(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup{function}"),
     (r"BUG: workqueue lockup", "BUG: workqueue lockup"),
     (
         r"BUG: sleeping function called from invalid context",
@@ -96,17 +116,20 @@ _KINDS = _kinds(
     (r"WARNING: CPU: \d+ PID: \d+ at (?P<what>[\w./-]+):\d+", r"WARNING at \g<what>"),
     (r"WARNING: (?P<what>[a-z][^:,0-9]*[a-z])", r"WARNING: \g<what>"),
     (r"INFO: task (?P<what>[^\s:]+)(?::\d+)? blocked for more than", r"INFO: task hung: \g<what>"),
-    (r"INFO: (?:rcu\w* )?(?:self-)?detected (?:expedited )?stall", "INFO: RCU stall{function}"),
-    (r"INFO: rcu\w* self-detected stall", "INFO: RCU stall{function}"),
-    (r"INFO: rcu\w* detected (?:expedited )?stalls", "INFO: RCU stall{function}"),
-    (r"rcu\w* kthread (?:timer wakeup|starved)", "INFO: RCU kthread starved"),
+    (
+        r"(?:rcu: )?INFO: (?:rcu\w* )?(?:self-)?detected (?:expedited )?stall",
+        "INFO: RCU stall{function}",
+    ),
+    (r"(?:rcu: )?INFO: rcu\w* self-detected stall", "INFO: RCU stall{function}"),
+    (r"(?:rcu: )?INFO: rcu\w* detected (?:expedited )?stalls", "INFO: RCU stall{function}"),
+    (r"(?:rcu: )?rcu\w* kthread (?:timer wakeup|starved)", "INFO: RCU kthread starved"),
     (r"INFO: trying to register non-static key", "INFO: trying to register non-static key"),
     (r"(?P<what>list_(?:add|del)) corruption", r"\g<what> corruption{function}"),
     (r"(?P<what>refcount_t: [a-z -]+[a-z])", r"\g<what>{function}"),
-    (r"general protection fault", "general protection fault{function}"),
+    (r"(?:Oops: )?general protection fault", "general protection fault{function}"),
     (r"(?:traps: )?PANIC: double fault", "double fault{function}"),
     (
-        r"(?P<what>invalid opcode|divide error|stack segment|int3|double fault|bounds"
+        r"(?:Oops: )?(?P<what>invalid opcode|divide error|stack segment|int3|double fault|bounds"
         r"|invalid TSS|segment not present|alignment check|control protection fault)"
         r": [0-9a-f]{4} \[#\d+\]",
         r"\g<what>{function}",
@@ -117,7 +140,7 @@ _KINDS = _kinds(
     ),
     (r"Kernel stack overflow", "Kernel stack overflow{function}"),
     # before there is a kernel: arch/s390/boot/pgm_check_info.c
-    (r"^Kernel fault: interruption code", "Kernel fault in its decompressor{function}"),
+    (r"Kernel fault: interruption code", "Kernel fault in its decompressor{function}"),
     (r"(?:Internal error: )?Oops(?: - (?P<what>[a-z ]+))?: ", "Oops{function}"),
     (
         r"Kernel panic - not syncing: (?P<what>[A-Za-z][A-Za-z_ :'-]*?[A-Za-z])"
@@ -125,11 +148,13 @@ _KINDS = _kinds(
         r"Kernel panic - not syncing: \g<what>",
     ),
     (r"Kernel panic - not syncing", "Kernel panic - not syncing"),
-    (r"^(?:sysrq: )?(?P<what>unregister_netdevice: waiting)", r"\g<what>"),
+    (r"(?:sysrq: )?(?P<what>unregister_netdevice: waiting)", r"\g<what>"),
 )
 
-# printk's prefix: level, time stamp, caller (CONFIG_PRINTK_CALLER)
-_PREFIX = re.compile(r"^(?:<\d+>)?\[\s*\d+\.\d{3,}\](?:\[\s*[TC]\d+\])? ?")
+# any of them, for most lines are none
+_ANY = re.compile("|".join(re.sub(r"\?P<\w+>", "?:", kind.pattern.pattern) for kind in _KINDS))
+_LINE = re.compile(r"[^\n]+")
+
 # where a register dump says the CPU was
 _AT = re.compile(
     r"(?:RIP: [0-9a-f]{4}:|Krnl PSW : \S+ \S+ \(|NIP \[\S+\] |pc : |epc : )" + _FUNCTION + r"\+0x"
@@ -150,48 +175,68 @@ _REPORT_LINES = 80
 def crash_title(text: str) -> str | None:
     """The title of the first kernel report in a console's text, None when there is none."""
     lines = _plain(text)
-    for index, line in enumerate(lines):
+    for line in lines:
         found = _opening(line)
         if found is not None:
-            return _title(*found, lines[index : index + _REPORT_LINES])
+            return _title(*found, [line, *itertools.islice(lines, _REPORT_LINES - 1)])
     return None
 
 
 def complaints(text: str) -> tuple[str, ...]:
-    """Every line that opens a kernel report, in order, without time stamps.
+    """The first lines that open a kernel report, in order, without time stamps.
 
     One crash may well be several lines: its cause, "Oops", the panic that followed.
     """
-    return tuple(line for line in _plain(text) if _opening(line) is not None)
+    found = (line for line in _plain(text) if _ANY.match(line))
+    return tuple(itertools.islice(found, LINES_TOLD))
+
+
+# kernel/printk/printk.c, console_emit_next_record()
+_DROPPED = re.compile(r"\*\* (\d+) printk messages dropped \*\*")
+
+
+def dropped(text: str) -> int:
+    """How many messages the kernel itself says that it has not printed."""
+    return sum(int(found[1][:9]) for line in _plain(text) if (found := _DROPPED.match(line)))
 
 
 # A refusal in the kernel's words: all that livepatch prints above KERN_NOTICE, and what the module
 # loader says of a module it will not have. Sources: kernel/livepatch/core.c and patch.c,
 # kernel/module/main.c, arch/{x86,s390}/kernel/module.c, arch/powerpc/kernel/module_64.c.
+# At a line's start, behind the words that these put there: "module: ", "module_64: NAME: ".
 _REFUSAL = re.compile(
-    r"^livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b"
-    r"|[Ii]nvalid relocation target|[Uu]nknown (?:rela )?relocation|relocation error for symbol"
-    r"|overflow in relocation|bad TOC16\w* relocation|REL\d\d -?\d+ out of range"
-    r"|Expected nop after call|: Unknown symbol |: disagrees about version of symbol "
-    r"|: version magic |: exports duplicate symbol |^Invalid ELF |: gave up waiting for init"
+    r"livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b|Invalid ELF "
+    r"|(?:module \S+: |\S+: ){0,2}(?:"
+    r"(?:Skipping i|I)nvalid relocation target, |[Uu]nknown (?:rela )?relocation: "
+    r"|relocation error for symbol |overflow in relocation type |bad TOC16\w* relocation"
+    r"|REL\d\d -?\d+ out of range|Expected nop after call, |Unknown symbol \S+ \(err "
+    r"|disagrees about version of symbol |version magic '|exports duplicate symbol "
+    r"|gave up waiting for init of module )"
 )
 
 
 def refusals(text: str) -> tuple[str, ...]:
-    """Every line in which livepatch or the module loader refuses something, without time stamps.
+    """The first lines in which livepatch or the module loader refuses something, without time
+    stamps.
 
     A matter of course where an event fails, so none of `complaints`; and wrong where all succeed.
     """
-    return tuple(line for line in _plain(text) if _REFUSAL.search(line))
+    found = (line for line in _plain(text) if _REFUSAL.match(line))
+    return tuple(itertools.islice(found, LINES_TOLD))
 
 
-def _plain(text: str) -> list[str]:
-    return [_PREFIX.sub("", line).rstrip() for line in text.splitlines()]
+def _plain(text: str) -> Iterator[str]:
+    """Its lines without time stamps, empty ones left out. What the kernel prints behind half a line
+    of some program's begins a line as well."""
+    for line in _LINE.finditer(text):
+        for part in _BEGUN.split(line[0]):
+            if plain := part[:LINE_CHARACTERS].rstrip():
+                yield plain
 
 
 def _opening(line: str) -> tuple[_Kind, re.Match[str]] | None:
-    for kind in _KINDS:
-        match = kind.pattern.search(line)
+    for kind in _KINDS if _ANY.match(line) else ():
+        match = kind.pattern.match(line)
         if match:
             return kind, match
     return None

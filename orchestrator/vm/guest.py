@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno as errnos
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines
 from orchestrator.nouns import Channel
 from orchestrator.verdicts import PatchState
-from orchestrator.vm import agent
+from orchestrator.vm import agent, console
 from orchestrator.vm.machine import Machine
 from orchestrator.vm.qemu import SNAPSHOT_NODE
 
 QUIET_SECONDS = (0.15, 0.05)  # before each try to save
 WAKE_SECONDS = 1.0  # times time_scale; an answer takes milliseconds
 WAKE_ROUNDS = 3
+KMSG, CONSOLE = "/dev/kmsg", "/dev/console"
+CONSOLE_SECONDS = 5.0  # for a mark to come out; times time_scale. It takes a millisecond.
 AGENT_PROGRAM = "/bin/klp-agent"
 PEEK_AT_ONCE = 2000  # ranges; keeps a request well below the agent's MAX_LINE
 ANSWER_SECONDS = (
@@ -59,6 +62,13 @@ class Look:
     files: Mapping[str, str | None]  # None: not there; "error: ENODEV": reading it failed
 
 
+class _NotWhole(HarnessError):
+    """The console may lack something."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"the guest's console is not whole: {why}")
+
+
 # --- the guest ---------------------------------------------------------------------------------
 
 
@@ -70,9 +80,9 @@ class Guest:
         self.channel = channel
         self._life = contextlib.ExitStack()
         self._lines: lines.Channel = machine.agent
-        self._token = 0
         self._tags: dict[str, str] = {}
         self._event_mark = 0
+        self._told_to: int | None = None  # where the console's text that `printed` gave ended
         self._open(deadline)
         hello = self._hello(deadline)
         self.release = hello.release
@@ -198,6 +208,8 @@ class Guest:
 
     def restore(self, name: str, deadline: Deadline) -> None:
         """Go back to what was saved under `name`, and hear the guest answer from there."""
+        self.machine.console.forget()
+        self._told_to = None
         with self._reconnected(deadline):
             self._monitored("snapshot_load", self._tags[name], deadline)
         self._hello(deadline)
@@ -227,8 +239,52 @@ class Guest:
     def console_mark(self) -> int:
         return self.machine.console.mark()
 
+    def console_untold(self) -> int:
+        """Where what `printed` has not given yet begins: what comes between two events is looked at
+        with the second. Now, where nothing was asked for since the boot or the last restore."""
+        return self.console_mark() if self._told_to is None else self._told_to
+
     def console_since(self, mark: int) -> str:
+        """What has come so far of what was printed since `mark`."""
         return self.machine.console.since(mark)
+
+    def printed(self, mark: int, deadline: Deadline) -> str:
+        """All that was printed since `mark`: nothing of it is on its way, and nothing was lost.
+
+        Raises HarnessError when that cannot be proved, but for a text in which the kernel complains
+        already: that needs no proof.
+        """
+        missing: _NotWhole | None = None
+        try:
+            self.mark(deadline)
+        except _NotWhole as trouble:
+            missing = trouble
+        self._told_to = self.console_mark()  # before reading: rather twice than never
+        text = self.console_since(mark)
+        if missing is None and (lost := console.dropped(text)):
+            missing = _NotWhole(f"the kernel has dropped {lost} messages")
+        if missing is not None and not console.complaints(text):
+            raise missing
+        return text
+
+    def mark(self, deadline: Deadline) -> str:
+        """Write a token into the kernel's log and see it come out of the console. The kernel prints
+        its log in order: whatever was logged before is on the console then (/dev/console itself
+        keeps no order with the log). Returns the token, for `console.logged_since`."""
+        token = secrets.token_hex(8)
+        until = deadline.sooner(CONSOLE_SECONDS * self.machine.arch.time_scale)
+        words, begin = f"{console.MARK}{token}", self.console_mark()
+        # level 0: it comes out whatever the console's loglevel; without an end of line it would be
+        # kept for what is printed next
+        if errno := self.change(("write", KMSG, f"<0>{words}\n"), deadline):
+            raise _NotWhole(f"{KMSG} cannot be written: {errnos.errorcode.get(errno, errno)}")
+        # s390x's console waits 50 ms for more to print (drivers/s390/char/sclp_vt220.c), unless a
+        # terminal's write pushes it; carriage returns are dropped from what is read
+        self.change(("write", CONSOLE, "\r"), deadline)
+        if not self.machine.console.wait_for(words.encode(), begin, until):
+            self.machine.alive()
+            raise _NotWhole("what was written into the kernel's log does not come out of it")
+        return token
 
     def qmp_events(self) -> tuple[str, ...]:
         """QEMU's events since the boot or the last restore, without our own doings': the name, and
@@ -265,9 +321,9 @@ class Guest:
     def _hello(self, deadline: Deadline) -> agent.Hello:
         """Shake hands. Answers that were on their way before are read and dropped: the token tells
         ours from theirs."""
-        self._token += 1
-        request = agent.encode("hello", f"t{self._token}")
-        hello = self._exchange(request, deadline, agent.Hello, token=f"t{self._token}")
+        token = secrets.token_hex(8)  # none that a guest could have said before
+        request = agent.encode("hello", token)
+        hello = self._exchange(request, deadline, agent.Hello, token)
         if hello.agent != agent.VERSION:
             raise HarnessError(
                 f"the agent speaks version {hello.agent} of its protocol, not {agent.VERSION}"

@@ -23,8 +23,8 @@ from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
-from orchestrator.vm import qmp, ssh
-from orchestrator.vm.console import Console, crash_title
+from orchestrator.vm import qmp, serial, ssh
+from orchestrator.vm.console import crash_title
 from orchestrator.vm.qemu import Places, qemu_argv
 
 Accel = Literal["auto", "kvm", "tcg"]
@@ -37,6 +37,7 @@ BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 POLL_SECONDS = 0.005
 RUNG_SECONDS = 3.0
 LAST_WORDS_SECONDS = 1.0
+LOG_BYTES = 64 << 10  # of what QEMU itself says
 
 
 @dataclass(eq=False)
@@ -47,7 +48,7 @@ class Machine:
     argv: tuple[str, ...]
     accel: Literal["kvm", "tcg"]
     places: Places
-    console: Console
+    console: serial.Console
     qmp: qmp.Qmp
     agent: lines.UnixLines
     keys: ssh.Keys
@@ -86,7 +87,7 @@ class Machine:
         self.broken = True
         with contextlib.suppress(OutOfTime):
             self._running.wait(Deadline.after(LAST_WORDS_SECONDS))
-        return _lost(self.arch, why, self._running, self.places, self.qmp)
+        return _lost(self.arch, why, self._running, self.places, self.console, self.qmp)
 
     @contextlib.contextmanager
     def open_ssh(self, deadline: Deadline) -> Iterator[ssh.Ssh]:
@@ -96,24 +97,39 @@ class Machine:
 
 
 def _lost(
-    arch: Arch, why: str, running: process.Running, at: Places, monitor: qmp.Qmp | None
+    arch: Arch,
+    why: str,
+    running: process.Running,
+    at: Places,
+    console: serial.Console,
+    monitor: qmp.Qmp | None,
 ) -> GuestLost:
-    console = Console(at.console)
     code = running.poll()
     parts = [f"the {arch.name} guest is lost: {why}"]
     title = crash_title(console.since(0))
     if title is not None:
         parts.append(f"its kernel said: {title}")
+    if console.flooded:
+        parts.append(f"it was ended: its console has said more than {serial.LIMIT_BYTES} bytes")
     if code is not None:
         if monitor is not None:
             monitor.wait_for_end(Deadline.after(LAST_WORDS_SECONDS))
         parts.append(f"QEMU ended with status {code}")
-    said = at.qemu_log.read_text(errors="replace").strip() if at.qemu_log.exists() else ""
-    if said:
+    if said := _qemu_said(at):
         parts.append(f"QEMU said: {said}")
     return GuestLost(
         "; ".join(parts), console=console.last_lines(), crash=title, silent=code is None
     )
+
+
+def _qemu_said(at: Places) -> str:
+    """QEMU's own words, the last of many."""
+    try:
+        with at.qemu_log.open("rb") as log:
+            log.seek(max(0, os.fstat(log.fileno()).st_size - LOG_BYTES))
+            return log.read(LOG_BYTES).decode(errors="replace").strip()
+    except FileNotFoundError:
+        return ""
 
 
 # --- birth -------------------------------------------------------------------------------------
@@ -181,9 +197,11 @@ def _boot(
         process.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
         )
+        console = stack.enter_context(serial.kept(at.console))
         argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
         stack.enter_context(_named(argv))
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
+        stack.enter_context(console.watched(serial.LIMIT_BYTES, running.kill))
 
         def alive() -> None:
             if running.poll() is not None:
@@ -194,19 +212,19 @@ def _boot(
             agent = stack.enter_context(lines.connect(at.agent, deadline, alive))
             agent.send("hello boot", deadline)  # waits in QEMU until the guest listens
             if accel == "kvm" and asked == "auto":
-                _await_sign_of_life(at, deadline)
+                _await_sign_of_life(console, deadline)
             port = _forwarded_port(monitor, deadline)
             agent.receive(deadline)
         except HarnessError as error:
-            if accel == "kvm" and asked == "auto" and not Console(at.console).mark():
+            if accel == "kvm" and asked == "auto" and not console.mark():
                 raise _KvmUseless from error
-            raise _boot_failure(arch, argv, running, at, error) from error
+            raise _boot_failure(arch, argv, running, at, console, error) from error
         machine = Machine(
             arch=arch,
             argv=tuple(argv),
             accel=accel,
             places=at,
-            console=Console(at.console),
+            console=console,
             qmp=monitor,
             agent=agent,
             keys=keys,
@@ -227,10 +245,10 @@ def _named(argv: list[str]) -> Iterator[None]:
         raise
 
 
-def _await_sign_of_life(at: Places, deadline: Deadline) -> None:
+def _await_sign_of_life(console: serial.Console, deadline: Deadline) -> None:
     """Wait for the console's first byte. Raises OutOfTime."""
     soon = deadline.sooner(KVM_SIGN_SECONDS)
-    while not Console(at.console).mark():
+    while not console.mark():
         soon.check("the kernel's first words under KVM")
         time.sleep(POLL_SECONDS)
 
@@ -245,21 +263,26 @@ def _forwarded_port(monitor: qmp.Qmp, deadline: Deadline) -> int:
 
 
 def _boot_failure(
-    arch: Arch, argv: list[str], running: process.Running, at: Places, error: HarnessError
+    arch: Arch,
+    argv: list[str],
+    running: process.Running,
+    at: Places,
+    console: serial.Console,
+    error: HarnessError,
 ) -> HarnessError:
     """Why there is no guest: QEMU did not start, or the guest died, or it never got ready."""
     if isinstance(error, GuestLost):
         with contextlib.suppress(OutOfTime):
             running.wait(Deadline.after(LAST_WORDS_SECONDS))
-        if running.poll() is not None and not Console(at.console).mark():
-            said = at.qemu_log.read_text(errors="replace").strip()
+        if running.poll() is not None and not console.mark():
+            said = _qemu_said(at)
             return HarnessError(
                 f"{arch.qemu} ended with status {running.poll()} before the guest started: {said}",
                 hint=f"to see it again: {process.pasteable(argv)}",
             )
-        return _lost(arch, f"it died while booting ({error})", running, at, None)
+        return _lost(arch, f"it died while booting ({error})", running, at, console, None)
     if isinstance(error, OutOfTime):
-        return _lost(arch, f"it never got ready ({error})", running, at, None)
+        return _lost(arch, f"it never got ready ({error})", running, at, console, None)
     return error
 
 

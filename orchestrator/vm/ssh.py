@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, OutOfTime
+from orchestrator.host import lines
 
 # What goes wrong comes as an exception; without a handler logging prints it as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -161,7 +162,7 @@ class Lines:
     def __init__(self, channel: paramiko.Channel, stack: contextlib.ExitStack) -> None:
         self._channel = channel
         self._stack = stack
-        self._buffer = bytearray()
+        self._buffer = lines.Buffer()
 
     def send(self, line: str, deadline: Deadline) -> None:
         with _errors("a request over SSH"):
@@ -170,16 +171,14 @@ class Lines:
 
     def receive(self, deadline: Deadline) -> str:
         """The next line. Raises OutOfTime, GuestLost at the end of the stream."""
-        while b"\n" not in self._buffer:
+        while (line := self._buffer.line()) is None:
             self._channel.settimeout(max(0.01, deadline.check("an answer over SSH")))
             with _errors("an answer over SSH"):
                 data = self._channel.recv(1 << 16)
             if not data:
                 raise GuestLost("the SSH channel was closed")
-            self._buffer += data
-        line, _, rest = bytes(self._buffer).partition(b"\n")
-        self._buffer = bytearray(rest)
-        return line.decode(errors="replace")
+            self._buffer.feed(data)
+        return line
 
     def close(self) -> None:
         self._stack.close()

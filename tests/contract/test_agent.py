@@ -271,11 +271,20 @@ def test_a_full_look() -> None:
         '{"errno": 0}',
         '{"errno": 0, "usec": 1, "more": 2}',
         '{"error": "unknown request"}',
+        "[" * 200_000,
+        '{"errno":' * 200_000,
+        '{"errno": 0, "usec": ' + "1" * 100_000 + "}",
+        "{" + ",".join(f'"{number}": 1' for number in range(100_000)) + "}",
+        '{"error": "' + "x" * 100_000 + '"}',
+        '{"error": ["unknown request"]}',
+        "",
     ],
+    ids=lambda text: text[:20],
 )
 def test_a_malformed_answer_is_harness_error(text: str) -> None:
-    with _answering(text) as guest, pytest.raises(HarnessError, match="unload"):
+    with _answering(text) as guest, pytest.raises(HarnessError, match="unload") as caught:
         guest.change(("unload", "klp_patch"), soon())
+    assert len(str(caught.value)) < 1000
 
 
 def test_a_race_has_as_many_answers_as_racers() -> None:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import functools
+import time
+from collections.abc import Callable
 
 import pytest
 
-from orchestrator.vm.console import Console, complaints, crash_title, refusals
+from orchestrator.vm import console
+from orchestrator.vm.console import complaints, crash_title, dropped, refusals
 
 X86_NULL = """\
 [    9.018337] klp_target: loading out-of-tree module taints kernel.
@@ -203,6 +206,13 @@ def test_refusals_are_apart_from_what_livepatch_prints_anyway() -> None:
         "module klp_patch: unknown relocation: 99",
         "module_64: klp_patch: Expected nop after call, got e8410018 at show+0x48/0xa0 [klp_patch]",
         "klp_patch: Unknown symbol hidden (err -2)",
+        "klp_patch: disagrees about version of symbol module_layout",
+        "klp_patch: version magic '6.1.0 SMP ' should be '6.1.1 SMP '",
+        "klp_patch: exports duplicate symbol klp_show (owned by kernel)",
+        "klp_patch: gave up waiting for init of module klp_target.",
+        "module_64: klp_patch: REL24 -33554440 out of range!",
+        "module: klp_patch: Unknown rela relocation: 99",
+        "Invalid ELF header magic: != \x7fELF",
     ],
 )
 def test_a_refusal_is_recognised(line: str) -> None:
@@ -224,12 +234,141 @@ def test_title_of_a_report_that_was_cut_off() -> None:
     )
 
 
-def test_console_is_read_piece_by_piece(tmp_path: Path) -> None:
-    console = Console(tmp_path / "console.log")
-    assert (console.mark(), console.since(0), console.last_lines()) == (0, "", "")
-    console.path.write_bytes(b"one\r\ntwo\r\n")
-    mark = console.mark()
-    with console.path.open("ab") as file:
-        file.write(b"thr\xffee\r\n")
-    assert console.since(mark) == "thr\N{REPLACEMENT CHARACTER}ee\n"
-    assert console.last_lines(2) == "two\nthr\N{REPLACEMENT CHARACTER}ee"
+# --- what a module says is not what the kernel says -------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "debug WARNING: calibration missing, using defaults",
+        "klp_own: WARNING: calibration missing",
+        "klp_own: BUG: fixed by this patch",
+        "klp_own: INFO: task foo:1 blocked for more than 120 seconds.",
+        "klp_own: Oops: none",
+        "klp_own: Kernel panic - not syncing: is what this avoids",
+        "klp_own: UBSAN: off",
+        "klp_own: refcount_t: counts",
+        "klp_own: list_add corruption is gone",
+        "klp_own: general protection fault handler patched",
+        "klp_own: invalid opcode: 0000 [#1]",
+        "klp_own: illegal operation: 0001 ilc:1 [#1]",
+        "klp_own: no Unknown symbol any more",
+        "klp_own: like livepatch: not failed",
+        "debug overflow in relocation type none",
+    ],
+)
+def test_words_behind_a_modules_own_open_no_report(line: str) -> None:
+    text = f"[    3.000000] {line}\n[    3.000001][   T55] {line}\n<4>[    3.000002] {line}\n"
+    assert complaints(text) == refusals(text) == ()
+    assert crash_title(text) is None
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [klp-agent:55]",
+        "rcu: INFO: rcu_sched detected stalls on CPUs/tasks:",
+        "rcu: rcu_sched kthread starved for 5250 jiffies! g-1195 f0x0",
+        "traps: PANIC: double fault, error_code: 0x0",
+        "Oops: general protection fault, probably for non-canonical address: 0000 [#1] SMP",
+        "Internal error: Oops: 0000000096000004 [#1] SMP",
+        "illegal operation: 0001 ilc:1 [#1] SMP",
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "[    3.000000] ", "<4>[    3.000000][   T55] "])
+def test_the_kernels_own_prefixes_stand_before_a_report(prefix: str, report: str) -> None:
+    assert complaints(f"{prefix}{report}\r\n") == (report,)
+
+
+def test_a_report_behind_half_a_line_of_a_programs_is_one() -> None:
+    report = "INFO: task foo:1 blocked for more than 120 seconds."
+    text = f"half a line[    3.000000] {report}\n"
+    assert complaints(text) == (report,)
+    assert crash_title(text) == "INFO: task hung: foo"
+
+
+def test_the_kernel_says_what_it_has_not_printed() -> None:
+    text = "** 12 printk messages dropped **\n[    3.000000] a\n** 3 printk messages dropped **\n"
+    assert dropped(text) == 15
+    assert dropped("[    3.000000] klp_own: ** 12 printk messages dropped **\n") == 0
+
+
+# --- whatever a guest says, in bounded time -----------------------------------------------------
+
+MEGABYTE = 1 << 20
+OPENINGS = [
+    "", "BUG: ", "WARNING: ", "WARNING: possible ", "INFO: task ", "INFO: rcu", "rcu", "list_add",
+    "refcount_t: ", "BUG: KASAN: ", "KASAN: ", "UBSAN: ", "Oops - ", "Oops: ", "RIP: 0010:",
+    "Kernel panic - not syncing: ", "Kernel panic - not syncing: a", "livepatch: ", "Krnl PSW : ",
+    "WARNING: CPU: 1 PID: 1 at ", "bad TOC16", "REL24 -", " [<0000000000000000>] ", "[", "[    1",
+    "<4>[    1.000000]", "klp-e2e: mark ",
+]  # fmt: skip
+FILLINGS = ["a", " ", "a ", "[", "1", "[1", " a: ", "[    1.000000] ", "0000", "_", "-", "\r", "\n",
+            ".isra.0", "klp-e2e: mark ", "NIP [", "** 1", "\N{REPLACEMENT CHARACTER}"]  # fmt: skip
+
+
+PATTERNS: list[Callable[[str], object]] = [
+    *(kind.pattern.match for kind in console._KINDS),
+    *(console._ANY.match, console._FRAME.match, console._ANSWER.match, console._DUMPERS.match),
+    *(console._DROPPED.match, console._REFUSAL.match, console._AT.search, console._BEGUN.split),
+    *(functools.partial(each.sub, "") for each in (console._SUFFIX, console._MARKS)),
+    *(lambda text: list(console._LINE.finditer(text)), console.without_marks),
+]
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_no_pattern_is_more_than_linear(filling: str) -> None:
+    """All of this takes a tenth of a second; one quadratic pattern, on one line of this length,
+    some ten."""
+    began = time.process_time()
+    for opening in OPENINGS:
+        for suffix in ("", "\n", "!"):
+            line = opening + filling * ((64 << 10) // len(filling)) + suffix
+            for read in PATTERNS:
+                read(line)
+    assert time.process_time() - began < 10
+
+
+@pytest.mark.parametrize("filling", FILLINGS)
+def test_lines_of_a_megabyte_are_cut_before_anything_looks(filling: str) -> None:
+    line = f"BUG: hostile {filling * (MEGABYTE // len(filling))}"
+    text = f"[    1.000000] {line}\n[    1.000001] BUG: after that\n"
+    found = complaints(text)
+    assert found[0].startswith("BUG: hostile") and found[-1] == "BUG: after that"
+    assert all(len(each) <= console.LINE_CHARACTERS for each in found)
+    assert len(crash_title(text) or "") <= console.LINE_CHARACTERS
+    assert refusals(text) == ()
+
+
+def test_of_many_complaints_the_first_are_told() -> None:
+    text = "".join(
+        f"BUG: number {number} is bad\nlivepatch: failed {number}\n" for number in range(10_000)
+    )
+    assert complaints(text) == tuple(f"BUG: number {n} is bad" for n in range(console.LINES_TOLD))
+    assert refusals(text) == tuple(f"livepatch: failed {n}" for n in range(console.LINES_TOLD))
+
+
+# --- marks and excerpts -------------------------------------------------------------------------
+
+TOKEN = "0123456789abcdef"
+
+
+def test_marks_are_left_out_of_what_people_see() -> None:
+    marked = f"[    1.000000] a\n[    1.000001][  T55] {console.MARK}{TOKEN}\n[    1.000002] b\n"
+    assert console.without_marks(marked) == "[    1.000000] a\n[    1.000002] b\n"
+    half = f"half[    1.000001] {console.MARK}{TOKEN}\n[    1.000002] b\n"
+    assert console.without_marks(half) == "half\n[    1.000002] b\n"
+
+
+def test_a_log_counts_from_its_mark_on() -> None:
+    log = f"[    1.000000] old\n[    1.000001] {console.MARK}{TOKEN}\n[    1.000002] new\n"
+    assert console.logged_since(TOKEN, log) == "[    1.000002] new\n"
+    overwritten = "[    9.000000] new\n"
+    assert console.logged_since(TOKEN, overwritten) == overwritten
+
+
+def test_an_excerpt_has_both_ends() -> None:
+    assert console.excerpt("a" * 200, 100) == "a" * 200
+    text = console.excerpt("a" * 1000 + "b" * 1000, 100)
+    assert text == "a" * 100 + "\n[1800 characters are left out here]\n" + "b" * 100
+    assert console.excerpt(text, 100) == text

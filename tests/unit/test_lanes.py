@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Cases on several guests: who takes which. No guest is booted."""
+"""Cases on several guests: who takes which, and what one of them can do to the others. No guest is
+booted."""
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -15,7 +21,8 @@ from orchestrator.model import orders
 from orchestrator.nouns import Arch, Case, Kernel
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
-from orchestrator.verdicts import CaseResult
+from orchestrator.verdicts import CaseResult, Status
+from orchestrator.vm.guest import Guest
 
 CASES = [Case(f"case-{number}", "basic", orders.parse("+klp_target")) for number in range(8)]
 
@@ -83,3 +90,62 @@ def test_what_a_callback_raises_ends_all_lanes() -> None:
     with pytest.raises(KeyboardInterrupt):
         lanes.run_cases(benches()[:1], CASES, Options(guests=2), on_result, run=run)
     assert len(ran) <= 4
+
+
+class Broken(Rig):
+    """Its guests are fakes, the first of which makes trouble that nobody foresaw."""
+
+    def __init__(self, trouble: Callable[[], object]) -> None:
+        super().__init__(benches()[0], Options(), threading.Event())
+        self.booted_so_far = 0
+        self._trouble = trouble
+
+    def fresh(self, cpus: int = 1) -> Guest:
+        self.booted_so_far += self._guest is None
+        machine = SimpleNamespace(argv=("qemu",), broken=False)
+        self._guest = cast(Guest, SimpleNamespace(machine=machine))
+        return self._guest
+
+    def looked(self, guest: Guest, result: CaseResult) -> CaseResult:
+        if self.booted_so_far == 1:
+            self._trouble()
+        return replace(result, status=Status.PASS)
+
+
+def deep() -> object:
+    return json.loads("[" * 200_000)
+
+
+def none() -> object:
+    raise AttributeError("'NoneType' object has no attribute 'x'" * 1000)
+
+
+@pytest.mark.parametrize(("trouble", "name"), [(deep, "RecursionError"), (none, "AttributeError")])
+def test_what_nobody_foresaw_is_error_of_that_case_alone(
+    trouble: Callable[[], object], name: str
+) -> None:
+    rig = Broken(trouble)
+    first, second, third = (rig.use(case, rig.looked) for case in CASES[:3])
+    assert first.status is Status.ERROR
+    assert f"a mistake of klp-e2e itself: {name}" in first.reason
+    assert ".py:" in first.reason and len(first.reason) < 500
+    assert (second.status, third.status) == (Status.PASS, Status.PASS)
+    assert rig.booted_so_far == 2  # the guest that it happened with is not used again
+
+
+def test_a_guest_that_cannot_be_had_for_whatever_reason_is_error() -> None:
+    class Never(Broken):
+        def fresh(self, cpus: int = 1) -> Guest:
+            raise RecursionError("deep")
+
+    rig = Never(none)
+    assert rig.use(CASES[0], rig.looked).status is Status.ERROR
+
+
+def test_an_interrupt_is_no_error_of_a_case() -> None:
+    def interrupt() -> object:
+        raise KeyboardInterrupt
+
+    rig = Broken(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        rig.use(CASES[0], rig.looked)

@@ -229,6 +229,13 @@ def test_junit_loads_and_counts() -> None:
 # --- for people ----------------------------------------------------------------------------------
 
 
+def test_junit_has_the_ends_of_a_long_console() -> None:
+    long = replace(a_result(Status.FAIL), console="a" * (10 << 20) + "\nthe end\n")
+    text_ = junit(a_run(1), [long])
+    assert len(text_) < 600 << 10
+    assert "the end" in text_ and "characters are left out" in text_
+
+
 def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
     failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
     shown = text.plain(text.report(a_run(2), (failed, a_result(Status.PASS, "x86_64"))))

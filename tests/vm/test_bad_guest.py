@@ -205,6 +205,13 @@ def test_after_a_lost_guest_the_next_case_has_a_new_one(troubled: Ran, bench: Be
     assert {record.ended_by for record in records} <= {"itself", "QMP quit", "power-off"}
 
 
+def console_of(emulator: psutil.Process) -> Path:
+    (path,) = (
+        word.partition("path=")[2] for word in emulator.cmdline() if word.startswith("file,id=con")
+    )
+    return Path(path)
+
+
 def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Bench]) -> None:
     """SIGKILL while a module's init runs on the first architecture."""
     victim = next(iter(benches.values()))
@@ -215,10 +222,9 @@ def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Be
         def waiting() -> psutil.Process | None:
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    if process.name().startswith(victim.arch.qemu[:15]):
-                        for file in process.open_files():
-                            if "wait begins" in Path(file.path).read_text(errors="replace"):
-                                return process
+                    ours = process.name().startswith(victim.arch.qemu[:15])
+                    if ours and "wait begins" in console_of(process).read_text(errors="replace"):
+                        return process
             return None
 
         wait_for("a module that waits", waiting).kill()

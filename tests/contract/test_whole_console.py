@@ -1,0 +1,315 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""That a console is whole: what a guest's agent and console have to show for it, and what a case or
+an event comes to when they do not. The agent and the console are ours here."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+from urllib.parse import unquote
+
+import pytest
+
+from orchestrator.deadline import Deadline
+from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.host import lines
+from orchestrator.host.lines import UnixLines
+from orchestrator.model import orders
+from orchestrator.nouns import Case, Channel, Kernel
+from orchestrator.run.observe import Sight
+from orchestrator.run.runner import CaseRun, EventRun
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Status
+from orchestrator.vm import console, serial
+from orchestrator.vm import guest as guests
+from orchestrator.vm.guest import Guest
+from orchestrator.vm.machine import Machine
+
+HUNG = "INFO: task foo:1 blocked for more than 120 seconds."
+
+
+@dataclass
+class Stub:
+    """As much of a machine as a guest needs."""
+
+    agent: UnixLines
+    console: serial.Console
+    arch: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(time_scale=1.0))
+
+    def lost(self, why: str) -> GuestLost:
+        return GuestLost(why)
+
+    def alive(self) -> None:
+        """It is."""
+
+
+@dataclass
+class Kernels:
+    """What a kernel does with its log and its console."""
+
+    out: int  # the console, as QEMU has it
+    log: str = ""
+    mute: bool = False
+    refuses: bool = False
+    before: str = ""  # comes out just before the next mark
+
+    def printk(self, text: str) -> None:
+        line = f"[    1.000000] {text}\n"
+        self.log += line
+        if not self.mute:
+            os.write(self.out, line.replace("\n", "\r\n").encode())
+
+    def answer(self, request: str) -> dict[str, object]:
+        verb, *words = (unquote(word) for word in request.split(" "))
+        match verb, words:
+            case "hello", [token]:
+                return {"agent": 2, "token": token, "release": "6.1.0", "cmdline": ""}
+            case "write", ["/dev/kmsg", text]:
+                if self.refuses:
+                    return {"errno": 1, "usec": 1}
+                os.write(self.out, self.before.encode())
+                assert text.startswith("<0>") and text.endswith("\n")
+                self.printk(text[3:-1])
+                return {"errno": 0, "usec": 1}
+            case "write", ["/dev/console", _]:
+                return {"errno": 0, "usec": 1}
+            case "run", [_, "dmesg"]:
+                return {"status": 0, "expired": False, "output": self.log}
+        return {"error": "unknown request"}
+
+
+def serve(end: socket.socket, kernel: Kernels) -> None:
+    with end, end.makefile("r") as stream:
+        for line in stream:
+            end.sendall(json.dumps(kernel.answer(line.rstrip("\n"))).encode() + b"\n")
+
+
+@dataclass
+class World:
+    guest: Guest
+    kernel: Kernels
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr(guests, "CONSOLE_SECONDS", 0.2)
+    ours, theirs = socket.socketpair()
+    with contextlib.ExitStack() as stack:
+        kept = stack.enter_context(serial.kept(tmp_path / "console.log"))
+        out = os.open(tmp_path / "console.log", os.O_WRONLY)
+        stack.callback(os.close, out)
+        kernel = Kernels(out)
+        thread = threading.Thread(target=serve, args=(theirs, kernel), daemon=True)
+        thread.start()
+        agent = stack.enter_context(contextlib.closing(UnixLines(ours)))
+        stub = Stub(agent, kept)
+        yield World(Guest(cast(Machine, stub), Channel.AGENT, soon()), kernel)
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def soon() -> Deadline:
+    return Deadline.after(30)
+
+
+# --- the proof ----------------------------------------------------------------------------------
+
+
+def test_all_that_was_logged_before_is_printed_and_the_mark_is_not_shown(world: World) -> None:
+    world.kernel.printk("old")
+    mark = world.guest.console_mark()
+    world.kernel.printk("new")
+    assert world.guest.printed(mark, soon()) == "[    1.000000] new\n"
+
+
+def test_a_console_that_loses_what_is_printed_is_harness_error(world: World) -> None:
+    world.kernel.mute = True
+    with pytest.raises(HarnessError, match=r"console is not whole.*does not come out"):
+        world.guest.printed(0, soon())
+
+
+def test_a_log_that_cannot_be_written_is_harness_error(world: World) -> None:
+    world.kernel.refuses = True
+    with pytest.raises(HarnessError, match=r"console is not whole: /dev/kmsg.*EPERM"):
+        world.guest.printed(0, soon())
+
+
+def test_what_the_kernel_dropped_is_harness_error(world: World) -> None:
+    world.kernel.before = "** 3 printk messages dropped **\n"
+    with pytest.raises(HarnessError, match="dropped 3 messages"):
+        world.guest.printed(0, soon())
+
+
+def test_what_comes_between_two_events_is_looked_at_with_the_second(world: World) -> None:
+    guest, kernel = world.guest, world.kernel
+    kernel.printk("while booting")
+    first = guest.console_untold()
+    kernel.printk("one")
+    assert guest.printed(first, soon()) == "[    1.000000] one\n"
+    kernel.printk(HUNG)
+    second = guest.console_untold()
+    kernel.printk("two")
+    assert guest.printed(second, soon()) == f"[    1.000000] {HUNG}\n[    1.000000] two\n"
+
+
+@pytest.mark.parametrize("what", ["mute", "refuses", "before"])
+def test_a_complaint_needs_no_proof(world: World, what: str) -> None:
+    world.kernel.printk(HUNG)
+    value = "** 3 printk messages dropped **\n" if what == "before" else True
+    setattr(world.kernel, what, value)
+    assert HUNG in world.guest.printed(0, soon())
+
+
+# --- a case -------------------------------------------------------------------------------------
+
+
+def run(world: World, monkeypatch: pytest.MonkeyPatch, event: Callable[[], None]) -> CaseResult:
+    """A case of one event that is good; `event` is what the kernel does after it was judged."""
+    arch = SimpleNamespace(time_scale=1.0)
+    case = Case("one", "basic", orders.parse("+klp_target"))
+
+    def take(self: EventRun, *_: object) -> tuple[None, None]:
+        good = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+        self.step = replace(self.step, checks=(good,))
+        event()
+        return None, None
+
+    monkeypatch.setattr(EventRun, "take", take)
+    sight = cast(Sight, SimpleNamespace(arch=arch))
+    kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
+    return CaseRun(world.guest, sight, kernel, CaseResult(case, "any")).run()
+
+
+def test_a_quiet_case_passes_and_shows_no_mark(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.kernel.printk(HUNG)  # in the snapshot's log: none of this case's
+    result = run(world, monkeypatch, lambda: world.kernel.printk("hello"))
+    assert (result.status, result.reason) == (Status.PASS, "")
+    assert result.console == "[    1.000000] hello\n"
+    assert result.dmesg == f"[    1.000000] {HUNG}\n[    1.000000] hello\n"
+
+
+def test_what_the_kernel_says_after_its_last_event_was_judged_is_fail(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(world, monkeypatch, lambda: world.kernel.printk(HUNG))
+    assert (result.status, result.reason) == (Status.FAIL, f"+klp_target: console: {HUNG}")
+    failure = result.first_failure()
+    assert failure is not None and failure[2].kind is CheckKind.HEALTH
+
+
+def test_what_only_the_log_knows_is_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def event() -> None:
+        world.kernel.mute = True
+        world.kernel.printk(HUNG)
+        world.kernel.mute = False
+
+    result = run(world, monkeypatch, event)
+    assert result.status is Status.ERROR
+    assert f"the kernel's log has what its console did not show: {HUNG}" in result.reason
+
+
+def test_a_console_that_is_lost_after_the_last_event_is_error(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(world, monkeypatch, lambda: setattr(world.kernel, "mute", True))
+    assert result.status is Status.ERROR
+    assert "console is not whole" in result.reason
+
+
+def test_a_long_console_is_kept_by_its_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def event() -> None:
+        for _ in range(20):
+            world.kernel.printk("a" * 100_000)
+
+    result = run(world, monkeypatch, event)
+    assert result.status is Status.PASS
+    assert len(result.console) < 2 * console.KEPT_CHARACTERS + 100
+
+
+# --- lines of the agent's -----------------------------------------------------------------------
+
+
+def fed(pieces: list[bytes]) -> lines.Buffer:
+    buffer = lines.Buffer()
+    for piece in pieces:
+        buffer.feed(piece)
+    return buffer
+
+
+def test_lines_come_out_of_whatever_pieces() -> None:
+    buffer = fed([b"o", b"ne\ntw", b"o\n", b"\nfour"])
+    assert [buffer.line() for _ in range(4)] == ["one", "two", "", None]
+    buffer.feed(b"\n")
+    assert buffer.line() == "four"
+
+
+def test_a_line_without_an_end_is_searched_once_and_ends_at_the_limit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    searched = 0
+
+    class Counted(bytearray):
+        def find(self, sub: bytes, start: int = 0) -> int:  # type: ignore[override]
+            nonlocal searched
+            searched += len(self) - start
+            return super().find(sub, start)
+
+    buffer = lines.Buffer()
+    monkeypatch.setattr(buffer, "_held", Counted())
+    fed_bytes = 0
+    with pytest.raises(GuestLost, match="no answer of the agent's"):
+        while True:
+            buffer.feed(b"a" * lines.CHUNK_BYTES)
+            fed_bytes += lines.CHUNK_BYTES
+            assert buffer.line() is None
+    assert fed_bytes <= lines.LINE_BYTES + 2 * lines.CHUNK_BYTES
+    assert searched <= 2 * fed_bytes
+
+
+def test_a_flood_without_an_end_comes_to_an_end_over_a_socket() -> None:
+    ours, theirs = socket.socketpair()
+    stop = threading.Event()
+
+    def flood() -> None:
+        with theirs, contextlib.suppress(OSError):
+            while not stop.is_set():
+                theirs.sendall(b"a" * lines.CHUNK_BYTES)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    with contextlib.closing(UnixLines(ours)) as channel:
+        with pytest.raises(GuestLost, match="no answer of the agent's"):
+            channel.receive(Deadline.after(60))
+        stop.set()
+    thread.join(5)
+
+
+def test_lines_that_are_no_answer_to_hello_end_with_its_time() -> None:
+    ours, theirs = socket.socketpair()
+
+    def chatter() -> None:
+        with theirs, contextlib.suppress(OSError):
+            while True:
+                theirs.sendall(b'{"errno":0,"usec":1}\n' * 1000)
+
+    thread = threading.Thread(target=chatter)
+    thread.start()
+    with contextlib.closing(UnixLines(ours)) as channel:
+        stub = cast(Machine, SimpleNamespace(agent=channel, lost=GuestLost))
+        with pytest.raises(GuestLost, match="no answer to `hello"):
+            Guest(stub, Channel.AGENT, Deadline.after(0.3))
+    thread.join(5)
+
+
+def test_out_of_time_is_said(world: World) -> None:
+    with pytest.raises(OutOfTime):
+        world.guest.machine.agent.receive(Deadline.after(0.01))
