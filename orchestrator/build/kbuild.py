@@ -34,6 +34,7 @@ _ERROR = re.compile(
 )
 _SOURCE = re.compile(r"^source_\S+ := ", re.MULTILINE)  # fixdep writes it for each compilation
 _UNFINISHED = "klp-e2e-unfinished"  # lies in a build directory while make is at work there
+LINE = 2000  # characters of a line of make that are looked at
 CCACHE_SIZE = "5G"
 USUAL_OBJECTS = 730  # of a kernel with our configuration, before one has been built
 
@@ -106,7 +107,7 @@ def make(
     requested.write_text(fragment)
     expected = _expected(site, changed)
 
-    (site.build / ".config").unlink(missing_ok=True)
+    ours.scrap(site.build / ".config")
     command = _command(arch, site, requested, jobs)
     progress(0, expected, "configuring")
     seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
@@ -123,9 +124,9 @@ def make(
     try:
         seconds += _run([*command, "kernel"], arch, site, series, on_line, deadline)
     except BuildError:
-        mark.unlink()  # make ended by itself, and has removed what it could not finish
+        ours.scrap(mark)  # make ended by itself, and has removed what it could not finish
         raise
-    mark.unlink()
+    ours.scrap(mark)
     objects = sum(1 for _ in _compiled_objects(site.build))
     site.last_count.write_text(str(objects))
     return Done(objects, compiled, seconds)
@@ -181,14 +182,14 @@ def _run(
     """CPU seconds taken. Raises BuildError with the first error."""
     tools.need("ccache", "ccache")
     log = site.root / "tuxmake.log"
-    log.unlink(missing_ok=True)
+    ours.scrap(log)
     done = process.run(
         command, env=_environment(), log=log, check=False, on_line=on_line, deadline=deadline
     )
     if done.code == 0:
         return done.cpu_seconds
     text = log.read_text(errors="replace")
-    first = next((line for line in text.splitlines() if _ERROR.search(line)), "")
+    first = next((line for line in text.splitlines() if _ERROR.search(line[:LINE])), "")
     first = first or (text.strip().splitlines() or ["tuxmake said nothing"])[-1]
     if "No space left on device" in text:
         raise HarnessError(
@@ -206,7 +207,7 @@ def _check_config(arch: Arch, site: Site, fragment: str) -> None:
     final = (site.build / ".config").read_text()
     lost = kconfig.lost(fragment, final)
     if lost:
-        (site.build / _UNFINISHED).unlink()  # nothing was compiled
+        ours.scrap(site.build / _UNFINISHED)  # nothing was compiled
         raise ConfigError(
             f"the {arch.name} kernel does not take the configuration:\n"
             + kconfig.explain(lost, lambda: _kconfig_files(site.source), final),
@@ -301,7 +302,7 @@ def _tree(base: Path, top: Path) -> Iterator[Path]:
 def _place(origin: Path, target: Path, link: bool) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     if os.path.lexists(target):
-        target.unlink()  # a generated file has the same name: the build's own wins
+        ours.scrap(target)  # a generated file has the same name: the build's own wins
     if link:
         os.link(origin, target, follow_symlinks=False)
     else:

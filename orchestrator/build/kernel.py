@@ -26,7 +26,7 @@ from orchestrator.build import kbuild, kconfig
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
-from orchestrator.host import process, tools, workdir
+from orchestrator.host import files, process, tools, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
@@ -99,7 +99,10 @@ def configuration(arch: Arch, without: Collection[str] = ()) -> str:
     for path in (catalog.data_dir("kernel-config") / "base.config", own):
         if not path.is_file():
             raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
-        texts.append(path.read_text())
+        try:
+            texts.append(files.read(path, files.TEXT).decode())
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", hint="it is to be a Kconfig fragment") from error
     try:
         return kconfig.merge(texts, without)
     except ValueError as error:

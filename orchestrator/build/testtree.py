@@ -21,7 +21,7 @@ from orchestrator.build import image, modules
 from orchestrator.build.image import Entry
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import ours, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources
@@ -119,7 +119,7 @@ def _copy_sources(
             continue
         target = into / name
         if file.content is None:
-            target.unlink(missing_ok=True)
+            ours.scrap(target)
         else:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.content)

@@ -68,7 +68,7 @@ def cache_list() -> Exit:
     for entry in workdir.entries(workdir.cache_root(using=False)):
         days = (time.time() - entry.used) / 86400
         foreign = "" if entry.ours else "  (not of klp-e2e's making: prune leaves it)"
-        print(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}{foreign}")
+        tell(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}{foreign}")
     return Exit.GOOD
 
 
@@ -77,7 +77,7 @@ def cache_list() -> Exit:
 def cache_size() -> Exit:
     """Say how big it is. And where it lies."""
     root = workdir.cache_root(using=False)
-    print(f"{megabytes(workdir.size(root))}  {root}")
+    tell(f"{megabytes(workdir.size(root))}  {root}")
     return Exit.GOOD
 
 
@@ -91,7 +91,7 @@ def cache_prune(
     """Remove old entries. And what killed runs left; never what is in use, or is not ours."""
     removed = workdir.prune(workdir.cache_root(using=False), older_than)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
-    print(f"removed {len(removed)} entries, {freed}")
+    tell(f"removed {len(removed)} entries, {freed}")
     return Exit.GOOD
 
 

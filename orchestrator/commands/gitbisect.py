@@ -66,7 +66,7 @@ def _usable(tree: Path) -> bool:
     """Put right what a kill may have left. A clone is of no use when its repository, whose objects
     it shares, has lost the commit that is checked out here."""
     git = _Git(tree)
-    (tree / ".git/index.lock").unlink(missing_ok=True)
+    ours.scrap(tree / ".git/index.lock")
     git("bisect", "reset", "HEAD", check=False)
     return git.has("HEAD^{tree}")
 

@@ -5,6 +5,7 @@ guests side by side as there are cores."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -146,7 +147,10 @@ class Parts:
         ]
         obstacles += [f"… and {len(bad) - card.SHOWN} more"] if len(bad) > card.SHOWN else []
         bundles = [way.bundle for each in bad if not each.known for way in each.ways if way.bundle]
-        advice = [f"klp-e2e replay {self.path / 'explore' / bundle}" for bundle in bundles[:1]]
+        advice = [
+            f"klp-e2e replay {shlex.quote(str(self.path / 'explore' / bundle))}"
+            for bundle in bundles[:1]
+        ]
         return Line(
             Part.EXPLORE,
             verdicts.get(explored_text.exit_code(document), Verdict.ERROR),

@@ -110,7 +110,18 @@ def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
             time.sleep(_TRY_SECONDS)  # another of us is as quick, and writes it now
         else:
             break
+    else:
+        if _begun(real / MARK):  # he was killed over it
+            scrap(real / MARK)
+            mark(real, kind)
+            return
     raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
+
+
+def _begun(path: Path) -> bool:
+    """A mark that was made, and not written?"""
+    info = path.lstat()
+    return stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_size == 0
 
 
 def _private(directory: Path, kind: Kind, hint: str) -> None:
@@ -143,16 +154,10 @@ def proven(path: Path, within: Path) -> bool:
 def below(path: Path, within: Path) -> Path:
     """`path`, which is to lie in `within`, with the directories on its way made; itself it may be
     there or not. Raises NotOurs where it is a link, or there is one on the way; OSError."""
-    if path == within or not path.is_relative_to(within) or ".." in path.relative_to(within).parts:
-        raise NotOurs(f"{path} does not lie in {within}", "it was written by something else")
-    at = within
-    for part in path.relative_to(within).parts[:-1]:
-        at /= part
-        with contextlib.suppress(FileExistsError):
-            at.mkdir()
-        if at.is_symlink() or not at.is_dir():
-            raise NotOurs(f"{at} is no directory of klp-e2e", "move it out of the way")
-    if path.is_symlink():
+    if path == within:
+        raise NotOurs(f"{path} does not lie in itself", "it was written by something else")
+    folder(path.parent, within)
+    if path.is_symlink() or path.name == "..":
         raise NotOurs(f"{path} is a link, and klp-e2e makes none there", "move it out of the way")
     return path
 
@@ -171,8 +176,8 @@ def remove(path: Path, within: Path) -> None:
 
 
 def scrap(path: Path) -> None:
-    """Remove what this very process has made under a name of its own, and nobody has seen yet.
-    Everything else goes by `remove`. Raises OSError."""
+    """Remove what this very process has made under a name of its own, or what lies in an entry of
+    the cache that it holds the lock of. Everything else goes by `remove`. Raises OSError."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif os.path.lexists(path):
@@ -280,12 +285,16 @@ def create(path: Path, text: str) -> None:
 def folder(path: Path, within: Path) -> Path:
     """The directory `path` below the directory `within`, made with those between where they are
     not there; none of them is a link, which would lead elsewhere. Raises NotOurs, OSError."""
+    if not path.is_relative_to(within):
+        raise NotOurs(f"{path} does not lie in {within}", "it was written by something else")
     at = within
     for part in path.relative_to(within).parts:
         at /= part
-        if part == ".." or at.is_symlink():
+        if part != "..":
+            with contextlib.suppress(FileExistsError):
+                at.mkdir()
+        if part == ".." or at.is_symlink() or not at.is_dir():
             raise NotOurs(f"{at} leads elsewhere, where nothing is written", "move it away")
-        at.mkdir(exist_ok=True)
     return at
 
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Run directories: a fresh private place for sockets, consoles and snapshots while a run lasts.
 
-They lie in one directory of ours in the temporary directory, `klp-e2e-UID`, mode 0700. Each holds
-a lock for as long as it is used; what can be locked by somebody else is a killed run's, and goes.
+They lie in one directory of ours in the temporary directory, `klp-e2e-UID`, mode 0700. NAME.lock
+is held for as long as NAME is used; what somebody else can lock is a killed run's, and goes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 from orchestrator.errors import HarnessError
 from orchestrator.host import locks, ours, workdir
 
-LOCK = "lock"
+LOCK = "lock"  # of the place, held while a directory is made or removed
+SUFFIX = ".lock"
 # Longest name that people put into a run directory; with it a path must fit sockaddr_un.sun_path
 # (108 bytes with the final NUL, include/uapi/linux/un.h).
 SOCKET_NAME_ROOM = 32
@@ -36,13 +37,23 @@ def run_dir(label: str = "run") -> Iterator[Path]:
         with locks.waited(base / LOCK):  # nobody sees a directory before it is locked
             _remove_stale(base)
             path = Path(tempfile.mkdtemp(prefix=f"{label}.", dir=base))
-            life.enter_context(locks.held(path / LOCK))
-            (path / LOCK).write_text(f"{os.getpid()}\n")  # for people who wonder whose it is
+            life.enter_context(locks.held(lock_of(path)))
+            lock_of(path).write_text(f"{os.getpid()}\n")  # for people who wonder whose it is
         try:
             yield path
         finally:
             with locks.waited(base / LOCK):  # half of it gone, it would look like a dead one's
-                ours.remove(path, within=base)
+                _remove(path)
+
+
+def lock_of(path: Path) -> Path:
+    """Of a run directory."""
+    return path.with_name(path.name + SUFFIX)
+
+
+def _remove(path: Path) -> None:
+    for each in (path, lock_of(path)):
+        ours.remove(each, within=path.parent)
 
 
 def _remove_stale(base: Path) -> None:
@@ -51,8 +62,8 @@ def _remove_stale(base: Path) -> None:
     for path in base.iterdir():
         if path.is_symlink() or not path.is_dir():
             continue
-        with contextlib.suppress(locks.Busy), locks.held(path / LOCK):
-            ours.remove(path, within=base)
+        with contextlib.suppress(locks.Busy), locks.held(lock_of(path)):
+            _remove(path)
 
 
 def _base() -> Path:

@@ -74,7 +74,7 @@ def cache_root(*, using: bool = True) -> Path:
     named = os.environ.get("KLP_E2E_CACHE")
     root = Path(named).absolute() if named else platformdirs.user_cache_path(APP)
     if not named:
-        _adopt(root, ours.Kind.CACHE, frozenset(_KINDS))
+        _adopt(root, ours.Kind.CACHE, frozenset({*_KINDS, inuse.PLACE}))
     _claim(root, ours.Kind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")
     if using:
         with disk_errors(f"the cache {root} cannot be used"):

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.source import sources
 from orchestrator.source.series import Patched
 from orchestrator.source.sources import SourceTree
@@ -32,7 +32,7 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
     """
     record = work.with_name(work.name + ".json")
     before = json.loads(record.read_text()) if record.is_file() else None
-    record.unlink(missing_ok=True)
+    ours.scrap(record)
     fresh = not work.exists()
     work.mkdir(parents=True, exist_ok=True)
     if before is not None and before["digest"] == source.digest:
@@ -125,7 +125,7 @@ def _same(origin: Path, target: Path) -> bool:
 def _delete(target: Path) -> bool:
     if not os.path.lexists(target):
         return False
-    target.unlink()
+    ours.scrap(target)
     return True
 
 

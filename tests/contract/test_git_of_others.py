@@ -163,7 +163,7 @@ def test_nothing_that_a_repository_names_is_started(repository: Repository, tmp_
     found = sources.fetch(f"git:{place}#{head}")
     assert (found.directory / "kernel/a.c").read_text() == "3\n"
     assert sorted(path.name for path in found.directory.parent.iterdir()) == sorted(
-        ["digests.json", "linux", "source.json"]
+        [".klp-e2e", "digests.json", "linux", "source.json"]
     )
     assert set(sources.listing(sources.fetch(f"dir:{place}"))) == {
         *(".gitattributes", "Makefile", "Kconfig", "Kbuild", "kernel/a.c")

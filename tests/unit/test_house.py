@@ -52,7 +52,7 @@ OWNERS = {
 PURE = (
     *FLOORS[0].split(),
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
-    *("build.kconfig", "vm.qemu", "vm.agent", "run.selftests", "commands.bisect"),
+    *("build.kconfig", "vm.qemu", "vm.agent", "vm.console", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
     *("history.nights", "history.alike", "history.changes", "history.inputs", "history.checked"),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
@@ -181,3 +181,26 @@ def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
     assert text.startswith("# SPDX-License-Identifier: GPL-2.0-only\n")
     assert path.stem == "__init__" or ast.get_docstring(ast.parse(text)), "what is it for?"
     assert text.count("\n") <= 400, "long modules are split"
+
+
+# What takes a file away, or writes over it. `replace` with one argument: str.replace takes two.
+TAKING = {"rmtree", "unlink", "rmdir", "removedirs", "rename", "truncate"}
+# Within an entry of the cache that is locked, files of their own making.
+MAY_TAKE = {"source.worktree", "source.sources"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_nothing_is_removed_but_by_who_looks_whose_it_is(path: Path) -> None:
+    if dotted(path).split(".")[0] == "host" or dotted(path) in MAY_TAKE:
+        return
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    taken = [
+        f"{node.func.attr}, line {node.lineno}"
+        for node in calls
+        if isinstance(node.func, ast.Attribute)
+        and (
+            node.func.attr in TAKING
+            or (node.func.attr == "replace" and len(node.args) == 1 and not node.keywords)
+        )
+    ]
+    assert not taken, f"see orchestrator/host/ours.py: {taken}"

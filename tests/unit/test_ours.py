@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -109,3 +111,15 @@ def test_a_link_is_not_replaced(tmp_path: Path) -> None:
         with pytest.raises(NotOurs), ours.replacing(tmp_path / name):
             pass
     assert (tmp_path / "link").is_symlink() and (tmp_path / "victim").read_text() == "x"
+
+
+def test_a_mark_that_a_kill_left_half_written_is_written(tmp_path: Path) -> None:
+    (tmp_path / ours.MARK).touch()
+    assert ours.marked(place(tmp_path), Kind.RESULTS)
+
+
+def test_several_processes_may_claim_one_place_at_once(tmp_path: Path) -> None:
+    script = "import sys, pathlib; from orchestrator.host import ours\n"
+    script += "ours.make(pathlib.Path(sys.argv[1]), ours.Kind.CACHE, 'x', mode=0o700)"
+    argv = [sys.executable, "-c", script, str(tmp_path / "cache")]
+    assert [one.wait() for one in [subprocess.Popen(argv) for _ in range(6)]] == [0] * 6

@@ -26,10 +26,11 @@ def test_a_run_directory_is_private_short_and_goes(base: Path) -> None:
     with run_dir("guest") as path:
         assert base.stat().st_mode & 0o777 == path.stat().st_mode & 0o777 == 0o700
         assert len(os.fsencode(path / ("s" * rundir.SOCKET_NAME_ROOM))) < rundir.SUN_PATH
+        assert not list(path.iterdir())
         (path / "sub").mkdir()
         with run_dir("guest") as other:
             assert other != path and path.exists()
-    assert not path.exists()
+    assert {p.name for p in base.iterdir()} == {ours.MARK, rundir.LOCK}
 
 
 def test_what_is_not_ours_in_the_temporary_directory_stays(base: Path) -> None:
@@ -45,7 +46,8 @@ def test_a_killed_run_s_directory_goes_and_a_living_one_s_stays(base: Path) -> N
     with run_dir("living") as living:
         for name in ("killed", "killed-at-birth"):
             (base / name).mkdir()
-        (base / "killed" / rundir.LOCK).touch()
+            (base / name / "half").touch()
+        rundir.lock_of(base / "killed").touch()
         (base / "link").symlink_to(living)
         with run_dir():
             assert living.exists() and not (base / "killed").exists()

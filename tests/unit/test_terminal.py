@@ -118,7 +118,7 @@ def test_no_command_prints_or_shows_progress_in_another_way() -> None:
     for path in Path(program.__file__).parent.glob("*.py"):
         text = path.read_text()
         assert "rich.console import Console" not in text, path
-        assert path.stem == "build" or not re.search(r"(?<![\w.])print\(", text), path
+        assert not re.search(r"(?<![\w.])print\(", text), path
 
 
 @pytest.mark.parametrize("number", [errno.EPIPE, errno.ENOSPC, errno.EIO])

@@ -129,5 +129,5 @@ def _children() -> set[str]:
 
 
 def _run_directories() -> set[str]:
-    locks = Path(tempfile.gettempdir()).glob(f"klp-e2e-{os.geteuid()}/*/{rundir.LOCK}")
-    return {str(p.parent) for p in locks if p.read_text().strip() == str(os.getpid())}
+    locks = Path(tempfile.gettempdir()).glob(f"klp-e2e-{os.geteuid()}/*{rundir.SUFFIX}")
+    return {str(p) for p in locks if p.read_text().strip() == str(os.getpid())}
