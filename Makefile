@@ -60,7 +60,7 @@ check: venv ## format, lint, types, and the tests that need no guest
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
-	@$(BIN)/pytest -q tests/unit tests/contract tests/fuzz $(ARGS)
+	@$(BIN)/pytest -q tests/unit tests/contract tests/fuzz $(SIDE_BY_SIDE) $(ARGS)
 
 # As long with each reader of what others wrote; what is found is kept, and told how to keep for good.
 fuzz: SECONDS := 60
