@@ -49,13 +49,15 @@ _HINTS = {
     errno.EDQUOT: "your disk quota is used up: run `klp-e2e cache prune`, or set KLP_E2E_CACHE",
     errno.EACCES: "set KLP_E2E_CACHE to a directory you may write to",
     errno.EPERM: "set KLP_E2E_CACHE to a directory you may write to",
+    errno.ENOENT: "somebody has removed it meanwhile: run again, what is missing is made anew",
     errno.EROFS: "the file system is read-only: set KLP_E2E_CACHE to a directory on another",
 }
 
 
 @contextlib.contextmanager
 def disk_errors(doing: str) -> Iterator[None]:
-    """Turn a full disk, a missing permission and their like into HarnessError with a hint."""
+    """Turn a full disk, a missing permission, a file that has gone and their like into
+    HarnessError with a hint."""
     try:
         yield
     except OSError as error:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
+from orchestrator.host import workdir
 from orchestrator.nouns import Arch, Channel
 from orchestrator.run.observe import VMLINUX, Sight, module_path
 from orchestrator.verdicts import GuestRecord
@@ -43,12 +44,13 @@ def booted(
     `orders.largest_race`). Raises HarnessError, GuestLost.
     """
     started, began = time.time(), time.monotonic()
-    files = {
-        # not by the name cases use, which may be a path: `observe.perform` asks for it by its own
-        module_path(built_set.set.name, module): built.path.read_bytes()
-        for built_set in bench.sets.values()
-        for module, built in built_set.modules.items()
-    }
+    with workdir.disk_errors("the guest's modules cannot be read"):
+        files = {
+            # not by the name cases use, which may be a path: `observe.perform` asks for its own
+            module_path(built_set.set.name, module): built.path.read_bytes()
+            for built_set in bench.sets.values()
+            for module, built in built_set.modules.items()
+        }
     arch, kernel = bench.arch, bench.kernel
     arch = replace(arch, cpus=max(arch.cpus, cpus))
     until = deadline(arch, BOOT_SECONDS)

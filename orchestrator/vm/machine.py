@@ -191,7 +191,7 @@ def _boot(
     with contextlib.ExitStack() as stack:
         at = Places(stack.enter_context(run_dir(arch.name)))
         keys = ssh.new_keys()
-        with workdir.disk_errors("the guest's initramfs cannot be written"):
+        with workdir.disk_errors("the guest's initramfs cannot be made"):
             overlay = image.overlay({**keys.files(), **files})
             at.initrd.write_bytes(image.stack(base.read_bytes(), overlay))
         process.run(

@@ -237,9 +237,14 @@ def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
 
 @pytest.mark.parametrize(
     ("number", "words"),
-    [(errno.ENOSPC, "cache prune"), (errno.EACCES, "KLP_E2E_CACHE"), (errno.EROFS, "read-only")],
+    [
+        *((errno.ENOSPC, "cache prune"), (errno.EACCES, "KLP_E2E_CACHE")),
+        *((errno.EROFS, "read-only"), (errno.ENOENT, "run again")),
+    ],
 )
-def test_a_full_or_forbidden_disk_has_a_hint(number: int, words: str) -> None:
+def test_a_full_or_forbidden_disk_or_a_file_that_has_gone_has_a_hint(
+    number: int, words: str
+) -> None:
     with pytest.raises(HarnessError) as caught, workdir.disk_errors("x cannot be built"):
         raise OSError(number, os.strerror(number), "/some/file")
     assert "x cannot be built" in str(caught.value) and words in caught.value.hint
