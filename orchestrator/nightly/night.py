@@ -17,7 +17,7 @@ from pathlib import Path
 
 from orchestrator.commands import bisection
 from orchestrator.deadline import Deadline
-from orchestrator.errors import KlpError, UsageError
+from orchestrator.errors import Exit, HarnessError, KlpError, UsageError
 from orchestrator.history import checked, files
 from orchestrator.history.nights import (
     Blame,
@@ -147,6 +147,8 @@ class Shift:
         ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
         if self._crew.stop.is_set():
             return  # it stays RUNNING: a night that goes on goes on with it
+        if ended.code not in (Exit.GOOD, Exit.KERNEL_WRONG):
+            self._refuse_full_disk(job)
         found = jobs.rows(self.place, record, ended)
         facts = self._facts[key(job)]
         made = None
@@ -173,6 +175,14 @@ class Shift:
         self._say(f"ended {job.name}: {summary(found)}, {duration(seconds)}")
         for row in again.to_try(found, self._before.past, self._limits.config.retries):
             self._try_again(row)
+
+    def _refuse_full_disk(self, job: Job) -> None:
+        """A job that a full disk has ended stays RUNNING: it can go on where there is room."""
+        if short := room.lacks(self.place.parent, room.NONE_GIB):
+            raise HarnessError(
+                f"{job.name}: No space left on device ({short.told})",
+                hint="make room; then --resume goes on",
+            )
 
     def _hindered(self, job: Job) -> str:
         """Why it is not begun, "" where nothing is in the way."""

@@ -56,6 +56,9 @@ class Short:
     told: str
 
 
+NONE_GIB = 1 / 1024  # less than this: what was written last was not written whole
+
+
 def lacks(nights: Path, gib: float) -> Short | None:
     """Why nothing more should be begun; None where so many GiB are free: of the nights' disk, and
     of the cache's, into which kernels are built. The cache's first, where they are two."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vmkit import HOSTILE, Klp, Ran, case, in_namespace, run_cases
+from vmkit import HOSTILE, RUNS, Klp, Ran, case, in_namespace, run_cases
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
@@ -121,7 +121,8 @@ def test_a_disk_that_runs_full_hides_nothing(klp: Klp, bench: Bench) -> None:
     """The guest complains when the temporary directory has had no room for seconds."""
     mount = f"mount -t tmpfs -o size=150m none {klp.temporary}"
     full = f"dd if=/dev/zero of={klp.temporary}/full 2> {klp.directory}/full"
-    waiting = f"until ls {klp.temporary}/*/console.log; do sleep 0.1; done > /dev/null 2>&1"
+    here = f"ls {klp.temporary}/{RUNS}/*/console.log > /dev/null 2>&1"
+    waiting = f"for i in $(seq 3000); do {here} && break; sleep 0.1; done"
     script = f'({waiting}; {full}) & "$@"; code=$?; rm -f {klp.temporary}/full; exit $code'
     order = "+hostile " + "-hostile +hostile " * 10 + "hostile.what=hung"
     told = klp.run(
