@@ -113,7 +113,7 @@ class Arch:
     cpu_kvm: Cpu  # -cpu under KVM
     kvm_host: Word  # platform.machine() of a host on which KVM can serve
     memory_mb: Annotated[int, Field(ge=96, le=16384)]  # kernel and userland need some 80
-    cpus: Annotated[int, Field(ge=1, le=4096)]
+    cpus: Annotated[int, Field(ge=1, le=65536)]
     console: Console  # kernel console= parameter
     cmdline: Printable  # further kernel parameters
     qemu_args: tuple[Printable, ...]  # further QEMU arguments

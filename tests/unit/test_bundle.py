@@ -150,7 +150,7 @@ def test_a_bundle_appears_whole_or_not_at_all(bench: Bench, tmp_path: Path) -> N
     with pytest.raises(HarnessError, match="did not fail"):
         bundle.write(place, bench, a_result(SUCCESS), (0, 1))
     bundle.write(place, bench, a_result(ANSWER), (1, 1))
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(HarnessError, match="No such file"):
         bundle.write(place, replace(bench, userland=tmp_path / "none"), a_result(VALUE), (1, 1))
     assert bundle.read(place).record.first == ANSWER
     bundle.write(place, bench, a_result(VALUE), (1, 1))
