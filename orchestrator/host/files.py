@@ -14,6 +14,11 @@ TEXT = 256 * MIB  # patches and mails: the patch of a whole release has 100
 TABLE = MIB // 4  # TOML
 
 
+def is_ordinary(path: Path) -> bool:
+    """Is it a regular file, and no link to one? What is not there is none."""
+    return path.is_file() and not path.is_symlink()
+
+
 def read(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises OSError, whose `strerror` says
     what is wrong, for anything else as well."""
