@@ -30,7 +30,7 @@ from typing import Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import locks, ours
+from orchestrator.host import files, locks, ours
 from orchestrator.model.orders import format as notation
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
@@ -201,8 +201,8 @@ class ResultsDirectory:
 
 
 def _text(path: Path) -> str:
-    with told(path), path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
-        return file.read()
+    with told(path):
+        return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 
 def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
@@ -225,7 +225,7 @@ def document(path: Path) -> json.Document:
     """results.json of a results directory, or the file itself. Raises UsageError."""
     file = path / RESULTS if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
+        text = files.read(file, files.TEXT).decode()
     except (OSError, UnicodeDecodeError) as trouble:
         why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
         raise UsageError(
@@ -237,7 +237,7 @@ def document(path: Path) -> json.Document:
 def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
-        text = file.read_bytes()
+        text = files.read(file, files.TEXT)
         read = shape.validate_json(text, strict=True)
     except OSError as trouble:
         raise UsageError(
