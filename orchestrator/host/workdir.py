@@ -42,6 +42,7 @@ _KINDS = (
     *("selftests", "sources", "trees"),
 )
 _WHOLE = (CCACHE, LOGS, DEBIAN)
+_FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry
 _STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
@@ -113,12 +114,25 @@ def _adopt(root: Path, kind: ours.Kind, names: frozenset[str]) -> None:
         return
     if root.stat().st_uid != os.geteuid():
         return
-    entries = [e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir()]
+    entries = [
+        e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir() if e.is_dir()
+    ]
+    if kind is ours.Kind.CACHE and not all(map(_looks_ours, entries)):
+        return
     for entry in (*entries, *(root / name for name in _WHOLE)):
         if entry.is_dir() and not entry.is_symlink() and not ours.marked(entry):
             ours.mark(entry, ours.Kind.ENTRY)
     root.chmod(0o700)
     ours.mark(root, kind)
+
+
+def _looks_ours(entry: Path) -> bool:
+    """Is in it what there is in an entry of its kind?"""
+    if entry.is_symlink():
+        return False
+    known = _FILLED_IN_PLACE.get(entry.parent.name, DIGESTS)
+    staged = _STAGED.fullmatch(entry.name) is not None
+    return staged or (entry / known).exists() or not any(entry.iterdir())
 
 
 def require_space(path: Path, gib: float, what: str) -> None:

@@ -117,6 +117,8 @@ class ResultsDirectory:
         place = self.path / name
         with told(place):
             ours.folder(place.parent, within=self.path)
+            if os.path.lexists(place):  # a kill left it: of this very case, without its result
+                ours.clear(place, _is_left)
             place.mkdir()
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
@@ -142,7 +144,7 @@ class ResultsDirectory:
         self._write_documents()
 
     def _go_on(self) -> None:
-        """Take up what was there; what a kill left of a case without its result goes."""
+        """Take up what was there."""
         before, results = read(self.path)
         refuse_other(self.path, before, self.run)
         self._before = before
@@ -168,7 +170,8 @@ class ResultsDirectory:
 
     def _go_on_below(self, place: Path) -> None:
         """Of one architecture's cases: one that has its result and is not in the list yet is taken,
-        what is left of one that has none is removed. Raises NotOurs for anything else."""
+        what is left of one that has none stays until that is run again: a directory of another name
+        may be somebody's. Raises NotOurs for anything else."""
         if place.is_symlink():
             raise ours.NotOurs(f"{place} leads elsewhere, where nothing is removed or written")
         left = place.iterdir() if place.is_dir() else ()
@@ -182,7 +185,7 @@ class ResultsDirectory:
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
                     continue
-            ours.clear(case, lambda name: _LEFT.fullmatch(name) is not None)
+            ours.only(case, _is_left)
 
     def _write_documents(self) -> None:
         write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
@@ -312,6 +315,10 @@ def fresh(within: Path) -> Path:
                 place.mkdir()
                 return place
     raise AssertionError("numbers do not end")
+
+
+def _is_left(name: str) -> bool:
+    return _LEFT.fullmatch(name) is not None
 
 
 def _is_half_written(path: Path) -> bool:

@@ -227,6 +227,15 @@ def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
     with pytest.raises(ours.NotOurs):
         workdir.cache_root(using=False)
     with_thesis.rmdir()
+    for kind in ("sources", "trees", "git"):
+        thesis = root / kind / "my-notes" / "thesis"
+        thesis.parent.mkdir(parents=True, exist_ok=True)
+        thesis.touch()
+        with pytest.raises(ours.NotOurs):
+            workdir.cache_root(using=False)
+        assert not list(root.rglob(ours.MARK))
+        thesis.unlink()
+        thesis.parent.rmdir()
     assert workdir.cache_root(using=False) == root
     assert {entry.name: entry.ours for entry in workdir.entries(root)} == {
         "old": True,
