@@ -50,6 +50,7 @@ _HINTS = {
     errno.EDQUOT: "your disk quota is used up: run `klp-e2e cache prune`, or set KLP_E2E_CACHE",
     errno.EACCES: "set KLP_E2E_CACHE to a directory you may write to",
     errno.EPERM: "set KLP_E2E_CACHE to a directory you may write to",
+    **dict.fromkeys((errno.ELOOP, errno.EISDIR), "a file of klp-e2e belongs there: move it away"),
     errno.EROFS: "the file system is read-only: set KLP_E2E_CACHE to a directory on another",
 }
 
@@ -352,18 +353,15 @@ def entries(root: Path) -> tuple[Entry, ...]:
     """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
     kinds = [root / name for name in _KINDS if (root / name).is_dir()]
     paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
-    return tuple(
-        Entry(
-            path.relative_to(root).parts[0],
-            path.name,
-            path,
-            size(path),
-            path.lstat().st_mtime,
-            ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY) and not _added(path),
-        )
-        for path in sorted(paths)
-        if path.suffix != ".lock"
-    )
+    found = []
+    for path in sorted(path for path in paths if path.suffix != ".lock"):
+        with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
+            used = path.lstat().st_mtime
+            kind = path.relative_to(root).parts[0]
+            mine = ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY)
+            mine = mine and not _added(path)
+            found.append(Entry(kind, path.name, path, size(path), used, mine))
+    return tuple(found)
 
 
 def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
@@ -379,7 +377,8 @@ def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
         final = entry.path.with_name(staged["name"]) if staged else entry.path
         if not entry.ours:
             continue
-        with contextlib.suppress(locks.Busy), locks.held(Path(f"{final}.lock")):
+        gone = FileNotFoundError  # by another prune
+        with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
             if staged or entry.path.lstat().st_mtime < oldest:
                 ours.remove(entry.path, within=entry.path)
                 removed.append(entry)
