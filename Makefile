@@ -6,6 +6,7 @@ PYTHON := $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+MADE := $(VENV)/made-by-make
 # As root there may be no sudo, and none is needed.
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -q
@@ -90,13 +91,13 @@ test-tools: venv # a browser to look at the pages with; what checks the timer's 
 		install chromium chromium-driver fonts-dejavu-core systemd; }
 
 $(STAMP): pyproject.toml | host
-	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || { $(PYTHON) -m venv $(VENV) && touch $(MADE); }
 	@echo "installing into $(VENV) what pyproject.toml asks for"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 clean: ## remove the environment and what tools left; results and the cache stay
-	@# .venv may be somebody's own: what we made has our stamp
-	if [ -e $(STAMP) ]; then rm -rf $(VENV); fi
+	@# .venv may be somebody's own, into which we only installed
+	if [ -e $(MADE) ]; then rm -rf $(VENV); fi
 	rm -rf klp_e2e.egg-info .mypy_cache .ruff_cache .pytest_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

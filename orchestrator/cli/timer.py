@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -17,8 +18,9 @@ from orchestrator.cli.program import Alone, carried_out, guarded
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.history.files import NIGHTS
-from orchestrator.host import process
+from orchestrator.host import files, process
 from orchestrator.host.process import CommandFailed
+from orchestrator.plain import one_line
 from orchestrator.report import directory
 from orchestrator.report.terminal import open_streams, tell
 
@@ -93,12 +95,18 @@ def install(
     command += ["-o", str(output.absolute()), "--wait"]
     if notify_command is not None:
         command += ["--notify-command", notify_command]
+    place = Path.cwd()
+    if one_line(str(place)) != str(place) or str(place)[-1] in " \\":
+        raise UsageError(
+            f"systemd cannot be told of {str(place)!r}: no name of a directory is quoted there",
+            hint="give it another name",
+        )
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    files = _write(units(command, Path.cwd(), passed_on))
+    written = _write(units(command, place, passed_on))
     _start()
     tell("started: systemctl --user list-timers says when it runs next")
     tell("to have it run while you are not logged in: loginctl enable-linger")
-    tell(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(files)}")
+    tell(f"to undo: systemctl --user disable --now {TIMER} && rm {process.pasteable(written)}")
     return Exit.GOOD
 
 
@@ -120,7 +128,10 @@ def _ours(path: Path) -> str:
     """What we wrote there before, "" where there is nothing."""
     if not os.path.lexists(path):
         return ""
-    text = "" if path.is_symlink() else path.read_text(errors="replace")
+    text = ""
+    if not path.is_symlink():
+        with contextlib.suppress(OSError):  # no file, or nobody may read it: none of ours
+            text = files.read(path, files.TABLE).decode(errors="replace")
     if WRITTEN not in text.splitlines()[:3]:
         raise UsageError(
             f"{path} is there, and none that this wrote: it stays as it is",

@@ -17,6 +17,7 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.explore import bundle, survey, triage
 from orchestrator.explore.explore import Path as Events
 from orchestrator.explore.survey import Ground, Listener, Wanted
+from orchestrator.host import ours
 from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Channel, Order
@@ -95,6 +96,8 @@ def minimise(
     like = signature(result)
     if like is None:
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
+    if place is None:
+        _findings(results)  # before it takes minutes
     case = result.case
     arch = (run.arch_spec(result.arch),)
     built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
@@ -112,9 +115,16 @@ def minimise(
         way = Way(short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries)
     if place is None:
         called = bundle.name(result.arch, case.module_set, case.name)
-        place = bundle.place(results / FINDINGS, called)
+        place = bundle.place(_findings(results), called)
     bundle.write(place, bench, short, (way.repeated, way.tries))
     return replace(way, bundle=str(place))
+
+
+def _findings(results: Path) -> Path:
+    """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
+    home = results if results.is_dir() else results.parent
+    with directory.told(home / FINDINGS):
+        return ours.folder(home / FINDINGS, within=home)
 
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:

@@ -27,6 +27,8 @@ from orchestrator.history.nights import (
     State,
 )
 from orchestrator.history.results import RESULTS, Told, told, trouble
+from orchestrator.host.files import CONFIG
+from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
 from orchestrator.report import directory
 
@@ -144,7 +146,7 @@ def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
     if not kernel.config or not file.is_file():
         return {}
     try:
-        return kconfig.parse(file.read_text(encoding="utf-8"))
+        return kconfig.parse(read_file(file, CONFIG).decode())
     except (OSError, ValueError):
         return {}
 

@@ -79,6 +79,11 @@ TABLES: Mapping[int, frozenset[str]] = {
         {"nights", "counts", "kernels", "jobs", "durations", "cases", "results", "symptoms"}
     ),
 }
+# Finds what does something of its own when a table of this name is read or written.
+ACTING = (
+    "SELECT name FROM sqlite_master WHERE type IN ('view', 'trigger')"
+    " OR sql LIKE 'CREATE VIRTUAL %' LIMIT 1"
+)
 # Each finds a row that klp-e2e never writes: the file is damaged, or somebody made it up.
 ODD = (
     "SELECT 1 FROM nights WHERE typeof(name) <> 'text' OR typeof(started) <> 'real'"

@@ -19,13 +19,16 @@ from enum import Enum, auto
 from pathlib import Path
 
 from orchestrator.errors import NoHistory
-from orchestrator.history.schema import MIGRATIONS, ODD, OURS, TABLES, VERSION
-from orchestrator.host import ours
+from orchestrator.history.schema import ACTING, MIGRATIONS, ODD, OURS, TABLES, VERSION
+from orchestrator.host import files, ours
 
 Connection = sqlite3.Connection
 
-SIDES = ("-wal", "-shm")  # the other files of a database
+SIDES = ("-wal", "-shm", "-journal")  # the other files of a database
 _MAGIC = b"SQLite format 3\0"
+# At the end of a journal that names another: SQLite, which finds it, removes the file of that name,
+# wherever it lies (https://sqlite.org/fileformat2.html#the_rollback_journal). Ours names none.
+_JOURNAL = bytes.fromhex("d9d505f920a163d7")
 _HEADER = 100  # bytes; https://sqlite.org/fileformat2.html#the_database_header
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -43,9 +46,11 @@ class _Damaged(sqlite3.DatabaseError):
 
 def whose(path: Path) -> Owner:
     """Who made what lies there. Raises OSError."""
+    if _odd_beside(path):
+        return Owner.ANOTHER
     if not os.path.lexists(path):
         return Owner.NOBODY
-    if not path.is_file():
+    if not files.is_ordinary(path):
         return Owner.ANOTHER
     with path.open("rb") as file:
         header = file.read(_HEADER)
@@ -63,6 +68,21 @@ def whose(path: Path) -> Owner:
     except sqlite3.Error:
         return Owner.UNCLEAR
     return Owner.OURS if found == TABLES[version] else Owner.ANOTHER
+
+
+def _odd_beside(path: Path) -> Path | None:
+    """Of the files that SQLite would use beside it, one that it must not find. Raises OSError."""
+    for side in map(Path, (f"{path}{suffix}" for suffix in SIDES)):
+        if not os.path.lexists(side):
+            continue
+        if not files.is_ordinary(side):
+            return side
+        if side.name.endswith("-journal") and side.stat().st_size >= len(_JOURNAL):
+            with side.open("rb") as file:
+                file.seek(-len(_JOURNAL), os.SEEK_END)
+                if file.read() == _JOURNAL:
+                    return side
+    return None
 
 
 def opened(path: Path, patience: float) -> tuple[Connection, str]:
@@ -113,9 +133,10 @@ def _usable(path: Path) -> bool:
             return True
         case Owner.UNCLEAR if ours.marked(path.parent.resolve(), ours.Kind.NIGHTS):
             return False
+    strange = _odd_beside(path) or path
     raise NoHistory(
         f"{path} is not a history of klp-e2e, and stays as it is",
-        hint="move it out of the way, or name another place with -o DIR",
+        hint=f"move {strange} out of the way, or name another place with -o DIR",
     )
 
 
@@ -141,7 +162,13 @@ def _opened(path: Path, patience: float) -> Connection:
 
 
 def _check(path: Path, connection: Connection) -> None:
-    """Raises _Damaged where the content cannot be ours."""
+    """Raises _Damaged where the content cannot be ours; NoHistory where a question would begin what
+    somebody else has put there, which may never end."""
+    for (name,) in connection.execute(ACTING):
+        raise NoHistory(
+            f"{path} holds {name!r}, which klp-e2e did not make, and stays as it is",
+            hint="drop that view or trigger, or move the file out of the way",
+        )
     [said] = connection.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":
         raise _Damaged(said)

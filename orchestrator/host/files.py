@@ -10,8 +10,14 @@ from pathlib import Path
 
 MIB = 1 << 20
 MODULE = 256 * MIB
-TEXT = 256 * MIB  # patches and mails: the patch of a whole release has 100
+TEXT = 256 * MIB  # patches, mails, documents of ours: the patch of a whole release has 100
 TABLE = MIB // 4  # TOML
+CONFIG = 16 * MIB  # of a kernel: one of everything has 1/4
+
+
+def is_ordinary(path: Path) -> bool:
+    """Is it a regular file, and no link to one? What is not there is none."""
+    return path.is_file() and not path.is_symlink()
 
 
 def read(path: Path, limit: int) -> bytes:
@@ -25,7 +31,8 @@ def read(path: Path, limit: int) -> bytes:
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
         if info.st_size <= limit:
-            data = file.read(limit + 1)  # it may grow while it is read
+            # it may grow while it is read; None is what /proc has where another would wait
+            data = file.read(limit + 1) or b""
             if len(data) <= limit:
                 return data
         raise OSError(errno.EFBIG, f"it is larger than {limit // 1024} KiB", str(path))

@@ -311,9 +311,16 @@ def appending(path: Path) -> TextIO:
 
 
 def clear(directory: Path, known: Callable[[str], bool]) -> None:
-    """Remove a directory in which there are ordinary files of ours only, by their names, whoever
-    says that it is ours. Raises NotOurs, and removes nothing, when there is anything else; OSError.
-    """
+    """Remove a directory in which there is what `only` finds. Raises as that, and then removes
+    nothing."""
+    for path in only(directory, known):
+        path.unlink()
+    directory.rmdir()
+
+
+def only(directory: Path, known: Callable[[str], bool]) -> Sequence[Path]:
+    """What is in a directory, ordinary files of ours by their names, whoever says that it is ours.
+    Raises NotOurs when there is anything else; OSError."""
     found = [*directory.iterdir()] if not directory.is_symlink() else []
     strange = [p for p in found if not known(p.name) or p.is_symlink() or not p.is_file()]
     if directory.is_symlink() or strange:
@@ -321,6 +328,4 @@ def clear(directory: Path, known: Callable[[str], bool]) -> None:
             f"{(strange or [directory])[0]} was not made by klp-e2e, and stays",
             hint="move it elsewhere, or begin anew with -o DIR",
         )
-    for path in found:
-        path.unlink()
-    directory.rmdir()
+    return found

@@ -42,6 +42,7 @@ _KINDS = (
     *("selftests", "sources", "trees"),
 )
 _WHOLE = (CCACHE, LOGS, DEBIAN)
+_FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry
 _STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
@@ -50,6 +51,7 @@ _HINTS = {
     errno.EACCES: "set KLP_E2E_CACHE to a directory you may write to",
     errno.EPERM: "set KLP_E2E_CACHE to a directory you may write to",
     errno.ENOENT: "somebody has removed it meanwhile: run again, what is missing is made anew",
+    **dict.fromkeys((errno.ELOOP, errno.EISDIR), "a file of klp-e2e belongs there: move it away"),
     errno.EROFS: "the file system is read-only: set KLP_E2E_CACHE to a directory on another",
 }
 
@@ -115,12 +117,25 @@ def _adopt(root: Path, kind: ours.Kind, names: frozenset[str]) -> None:
         return
     if root.stat().st_uid != os.geteuid():
         return
-    entries = [e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir()]
+    entries = [
+        e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir() if e.is_dir()
+    ]
+    if kind is ours.Kind.CACHE and not all(map(_looks_ours, entries)):
+        return
     for entry in (*entries, *(root / name for name in _WHOLE)):
         if entry.is_dir() and not entry.is_symlink() and not ours.marked(entry):
             ours.mark(entry, ours.Kind.ENTRY)
     root.chmod(0o700)
     ours.mark(root, kind)
+
+
+def _looks_ours(entry: Path) -> bool:
+    """Is in it what there is in an entry of its kind?"""
+    if entry.is_symlink():
+        return False
+    known = _FILLED_IN_PLACE.get(entry.parent.name, DIGESTS)
+    staged = _STAGED.fullmatch(entry.name) is not None
+    return staged or (entry / known).exists() or not any(entry.iterdir())
 
 
 def require_space(path: Path, gib: float, what: str) -> None:
@@ -340,18 +355,15 @@ def entries(root: Path) -> tuple[Entry, ...]:
     """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
     kinds = [root / name for name in _KINDS if (root / name).is_dir()]
     paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
-    return tuple(
-        Entry(
-            path.relative_to(root).parts[0],
-            path.name,
-            path,
-            size(path),
-            path.lstat().st_mtime,
-            ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY) and not _added(path),
-        )
-        for path in sorted(paths)
-        if path.suffix != ".lock"
-    )
+    found = []
+    for path in sorted(path for path in paths if path.suffix != ".lock"):
+        with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
+            used = path.lstat().st_mtime
+            kind = path.relative_to(root).parts[0]
+            mine = ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY)
+            mine = mine and not _added(path)
+            found.append(Entry(kind, path.name, path, size(path), used, mine))
+    return tuple(found)
 
 
 def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
@@ -367,7 +379,8 @@ def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
         final = entry.path.with_name(staged["name"]) if staged else entry.path
         if not entry.ours:
             continue
-        with contextlib.suppress(locks.Busy), locks.held(Path(f"{final}.lock")):
+        gone = FileNotFoundError  # by another prune
+        with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
             if staged or entry.path.lstat().st_mtime < oldest:
                 ours.remove(entry.path, within=entry.path)
                 removed.append(entry)

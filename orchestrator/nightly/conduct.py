@@ -150,7 +150,7 @@ def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
     if adopted:
         reporter.say(adopted)
     wanted = replace(wanted, nights=wanted.nights.resolve())
-    with room.alone(wanted.wait, reporter.say):
+    with room.alone(wanted.nights, wanted.wait, reporter.say):
         shift = _shift(wanted, troubles, reporter)
         try:
             shift.run(wanted.guests)

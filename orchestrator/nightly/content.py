@@ -39,6 +39,8 @@ class _Bundle:
 
 _BUNDLE = TypeAdapter(_Bundle)
 _PARTIAL = re.compile(r"\..+\.partial")  # of a file, where we were killed while it was written
+# Of a bundle, where we were killed while it was written, or put in the place of an older one.
+_PARTIAL_BUNDLE = re.compile(r"\..+\.[0-9a-f]{16}\.(partial|before)")
 _PAGE = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{10}\.html")
 _AGAIN_LOG = re.compile(r"\d+\.log")
 _BISECT_LOG = re.compile(rf"\d+-({'|'.join(Way)})\.log")
@@ -131,7 +133,8 @@ def _in_results(place: Path, log: Known, cases: Collection[Path] = ()) -> Iterat
     copied = _RESULT in names and place not in cases
     for path in paths:
         if _is_directory(path):
-            yield from _in_results(path, log, cases)
+            half = _is(_PARTIAL_BUNDLE, path) and ours.marked(path, ours.Kind.BUNDLE)
+            yield from () if half else _in_results(path, log, cases)
             continue
         broken = path.suffix == ".ko" and path.parents[2].name == malformed.MODULES
         known = path.name in _RESULTS or broken or log(path) or _is(_PARTIAL, path)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
-from orchestrator.host import ours
+from orchestrator.host import files, ours
 from orchestrator.report import directory, explored, tried
 from orchestrator.report.directory import told
 from orchestrator.source import series
@@ -90,7 +90,7 @@ def is_kept(place: Path, file: Path) -> bool:
     if file.parent.parent != place / SERIES:
         return False
     try:
-        listed = (file.parent / LIST).read_text(encoding="utf-8").splitlines()
+        listed = files.read(file.parent / LIST, files.TABLE).decode().splitlines()
     except (OSError, ValueError):
         return False
     return file.name in (LIST, *listed)

@@ -19,6 +19,7 @@ from orchestrator.host import ours, workdir
 from orchestrator.nightly import content
 from orchestrator.nouns import Arch
 
+LOCK = ".night"  # in the place of nights; the file's name ends in .lock
 BESIDE = 400 << 20  # bytes that a guest takes besides its memory: QEMU, our own process, its files
 
 
@@ -143,17 +144,20 @@ def _remove(night: Path) -> None:
 
 
 @contextlib.contextmanager
-def alone(wait: bool, say: Callable[[str], None]) -> Iterator[None]:
-    """Hold this machine for one night. Raises HarnessError when another one runs, unless `wait`."""
+def alone(nights: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold this machine for one night, and the place of nights, where another machine, user or
+    container may hold one, too. Raises HarnessError when another one runs, unless `wait`."""
     mine = workdir.state_dir() / "nightly"
+    with contextlib.ExitStack() as stack:
+        for lock, where in ((mine, "on this machine"), (nights / LOCK, f"in {nights}")):
 
-    def busy(_line: str) -> None:
-        if not wait:
-            raise HarnessError(
-                "another night runs on this machine",
-                hint="--wait waits until it has ended",
-            )
-        say("another night runs on this machine; waiting for it")
+            def busy(_line: str, where: str = where) -> None:
+                if not wait:
+                    raise HarnessError(
+                        f"another night runs {where}",
+                        hint="--wait waits until it has ended",
+                    )
+                say(f"another night runs {where}; waiting for it")
 
-    with workdir.locked(mine, busy):
+            stack.enter_context(workdir.locked(lock, busy))
         yield

@@ -30,7 +30,7 @@ from typing import Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import locks, ours
+from orchestrator.host import files, locks, ours
 from orchestrator.model.orders import format as notation
 from orchestrator.report import json, reproduce
 from orchestrator.report.junit import junit
@@ -117,6 +117,8 @@ class ResultsDirectory:
         place = self.path / name
         with told(place):
             ours.folder(place.parent, within=self.path)
+            if os.path.lexists(place):  # a kill left it: of this very case, without its result
+                ours.clear(place, _is_left)
             place.mkdir()
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
@@ -142,7 +144,7 @@ class ResultsDirectory:
         self._write_documents()
 
     def _go_on(self) -> None:
-        """Take up what was there; what a kill left of a case without its result goes."""
+        """Take up what was there."""
         before, results = read(self.path)
         refuse_other(self.path, before, self.run)
         self._before = before
@@ -168,7 +170,8 @@ class ResultsDirectory:
 
     def _go_on_below(self, place: Path) -> None:
         """Of one architecture's cases: one that has its result and is not in the list yet is taken,
-        what is left of one that has none is removed. Raises NotOurs for anything else."""
+        what is left of one that has none stays until that is run again: a directory of another name
+        may be somebody's. Raises NotOurs for anything else."""
         if place.is_symlink():
             raise ours.NotOurs(f"{place} leads elsewhere, where nothing is removed or written")
         left = place.iterdir() if place.is_dir() else ()
@@ -182,7 +185,7 @@ class ResultsDirectory:
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
                     continue
-            ours.clear(case, lambda name: _LEFT.fullmatch(name) is not None)
+            ours.only(case, _is_left)
 
     def _write_documents(self) -> None:
         write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
@@ -201,8 +204,8 @@ class ResultsDirectory:
 
 
 def _text(path: Path) -> str:
-    with told(path), path.open(encoding="utf-8", errors="backslashreplace", newline="") as file:
-        return file.read()
+    with told(path):
+        return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 
 def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
@@ -225,7 +228,7 @@ def document(path: Path) -> json.Document:
     """results.json of a results directory, or the file itself. Raises UsageError."""
     file = path / RESULTS if path.is_dir() else path
     try:
-        text = file.read_text(encoding="utf-8")
+        text = files.read(file, files.TEXT).decode()
     except (OSError, UnicodeDecodeError) as trouble:
         why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
         raise UsageError(
@@ -237,7 +240,7 @@ def document(path: Path) -> json.Document:
 def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
-        text = file.read_bytes()
+        text = files.read(file, files.TEXT)
         read = shape.validate_json(text, strict=True)
     except OSError as trouble:
         raise UsageError(
@@ -312,6 +315,10 @@ def fresh(within: Path) -> Path:
                 place.mkdir()
                 return place
     raise AssertionError("numbers do not end")
+
+
+def _is_left(name: str) -> bool:
+    return _LEFT.fullmatch(name) is not None
 
 
 def _is_half_written(path: Path) -> bool:

@@ -35,6 +35,7 @@ SCHEMA: Literal[1] = 1
 DOCUMENT = "explore.json"
 JOURNAL = "walk.jsonl"
 FINDINGS = "findings"
+MOST_LINE = 1 << 20  # characters of the journal that are looked at at once
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -184,7 +185,7 @@ def journal(path: Path) -> Iterator[Walked]:
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace") as lines:
-        for text in lines:
+        while text := lines.readline(MOST_LINE):
             try:
                 yield _WALKED.validate_json(text)
             except ValidationError:

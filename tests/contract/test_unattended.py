@@ -100,6 +100,18 @@ def test_a_unit_of_somebody_elses_stays(
     assert real.read_text() == theirs and [path.name for path in place.iterdir()] == [name]
 
 
+@pytest.mark.parametrize("name", ["a\nExecStartPre=touch x", "a\\", "a "])
+def test_a_directory_that_a_unit_cannot_name_is_refused(
+    name: str, tmp_path: Path, systemctl: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    systemctl("exit 0")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    told = CliRunner().invoke(timer.app, [str(ROOT / "kernel-config/nightly.toml")])
+    assert told.exit_code == Exit.USAGE and "systemd cannot be told" in told.stderr
+    assert not (tmp_path / "config").exists()
+
+
 def test_without_a_session_the_units_are_written_all_the_same(
     tmp_path: Path, systemctl: Callable[[str], Path]
 ) -> None:

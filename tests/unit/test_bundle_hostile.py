@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import ANSWER, ARCH, EVIL, SET, VALUE, a_bench, a_result, change, hostile
+from test_report import a_run
 
 from orchestrator import catalog
 from orchestrator.build import prepare
@@ -26,6 +27,7 @@ from orchestrator.explore import bundle, record, reproducer
 from orchestrator.host import ours, workdir
 from orchestrator.nouns import Case, Order
 from orchestrator.report import reproduce
+from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import lab, signs
@@ -210,6 +212,17 @@ def test_minimise_refuses_a_place_before_it_does_anything(tmp_path: Path) -> Non
     (tmp_path / "out" / "important").mkdir(parents=True)
     with pytest.raises(UsageError, match="is not empty"):
         exploration.minimise(tmp_path, "x", 1, tmp_path / "out", 1, Reporter(Terminal()))
+
+
+def test_minimise_writes_through_no_link(tmp_path: Path) -> None:
+    with ResultsDirectory(tmp_path / "r", a_run(1)) as writer:
+        case = writer.add(a_result(VALUE)).case
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "r" / "findings").symlink_to(tmp_path / "elsewhere")
+    name = f"{a_result(VALUE).arch}/{case.module_set}/{case.name}"
+    with pytest.raises(ours.NotOurs, match="leads elsewhere"):
+        exploration.minimise(tmp_path / "r", name, 1, None, 1, Reporter(Terminal()))
+    assert not any((tmp_path / "elsewhere").iterdir())
 
 
 def test_the_working_directory_is_not_replaced(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from orchestrator import cli
+from orchestrator.host import process
 
 CI = Path(__file__).parents[2] / ".ci"
 FILES = {"vendor.github-workflows": "github", "vendor.gitlab-ci": "gitlab"}
@@ -71,3 +73,15 @@ def test_targets_of_make_are_there(place: str) -> None:
     targets = re.findall(r"(?m)(?:run: |- )make (\S+)$", text(place))
     assert targets
     assert all(re.search(rf"(?m)^{target}:", makefile) for target in targets)
+
+
+@pytest.mark.parametrize(("made", "stays"), [("installed", True), ("made-by-make", False)])
+def test_make_clean_leaves_an_environment_that_it_did_not_make(
+    made: str, stays: bool, tmp_path: Path
+) -> None:
+    """One that was there is installed into, and holds its owner's work, too."""
+    shutil.copy(CI.parent / "Makefile", tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / made).touch()
+    process.run(["make", "-C", str(tmp_path), "clean"])
+    assert (tmp_path / ".venv").exists() is stays

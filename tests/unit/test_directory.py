@@ -136,14 +136,18 @@ def test_a_name_that_no_architecture_has_is_refused_where_it_is_read(
 def test_an_older_directory_without_mark_is_gone_on_with(begun: Path) -> None:
     (begun / ours.MARK).unlink()
     (begun / directory.LOCK).unlink()
-    half = begun / "s390x" / "basic.half"
+    half = begun / "s390x" / "basic.second"
     half.mkdir()
-    for name in ("console.log", ".dmesg.partial", ".reproduce.sh.ab_c.partial"):
-        (half / name).touch()
+    left = ("console.log", ".dmesg.partial", ".reproduce.sh.ab_c.partial")
+    for name in left:
+        (half / name).write_text("half of it")
+    mine = shutil.copytree(half, half.with_name("interesting"))
     with gone_on(begun) as writer:
-        assert len(writer.results) == 1 and not half.exists()
-        writer.add(a_result(Status.PASS, arch="x86_64"))
+        assert len(writer.results) == 1
+        writer.add(a_result(Status.PASS, case=a_case("second")))
     assert len(directory.read(begun)[1]) == 2
+    assert not (half / left[1]).exists() and (half / "result.json").exists()
+    assert sorted(path.name for path in mine.iterdir()) == sorted(left)
 
 
 def test_a_case_that_was_killed_before_it_was_listed_has_its_result(begun: Path) -> None:

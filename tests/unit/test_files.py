@@ -4,15 +4,32 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from history_samples import a_kernel, a_night
+from test_report import a_result, a_run
 
 from orchestrator import catalog
+from orchestrator.cli import timer
 from orchestrator.commands import modfiles
-from orchestrator.errors import UsageError
+from orchestrator.errors import KlpError, UsageError
+from orchestrator.history.files import configs
 from orchestrator.host import files
+from orchestrator.nightly import inputs
+from orchestrator.report import card, directory, explored, tried
 from orchestrator.source import series
+from orchestrator.verdicts import Status
+
+RUN = a_run(2, finished=None)
+
+
+def a_begun_one(place: Path) -> Path:
+    """Results of one case; its directory."""
+    with directory.ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    return place / "s390x" / "basic.reload"
 
 
 def test_a_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
@@ -58,3 +75,43 @@ def test_what_is_no_file_of_a_sane_size_is_refused_by_each_reader(
     (quilt / "series").write_text("../odd.toml\n")
     with pytest.raises(UsageError, match=r"series:1: \.\./odd\.toml: "):
         series.resolve(str(quilt), (6, 1))
+
+
+def test_nor_is_it_read_where_a_document_of_ours_is_to_be(
+    odd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, load in (
+        ("results.json", directory.read),
+        ("explore.json", explored.load),
+        ("trials.json", tried.load),
+        ("card.json", card.load),
+    ):
+        odd.rename(tmp_path / name)
+        with pytest.raises(UsageError, match="cannot read"):
+            load(tmp_path)
+        (tmp_path / name).rename(odd)
+    console = a_begun_one(tmp_path / "r") / "console.log"
+    console.unlink()
+    odd.rename(console)
+    with pytest.raises(KlpError, match=r"console\.log"):
+        directory.ResultsDirectory(tmp_path / "r", RUN, go_on=True)
+    console.rename(odd)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    unit = tmp_path / "systemd" / "user" / timer.TIMER
+    unit.parent.mkdir(parents=True)
+    odd.rename(unit)
+    with pytest.raises(UsageError, match="stays as it is"):
+        timer._write({timer.TIMER: ""})
+    unit.rename(odd)
+    kept = tmp_path / inputs.SERIES / "k"
+    kept.mkdir(parents=True)
+    odd.rename(kept / inputs.LIST)
+    assert not inputs.is_kept(tmp_path, kept / "1.patch")
+
+
+def test_a_configuration_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
+    """What a results.json says of a kernel's files may name any of this machine."""
+    night = a_night("2026-01-01-020000")
+    for config in ("/proc/kmsg", "/dev/zero", "/proc/self/mem"):
+        told = replace(night, kernels=(replace(a_kernel("6.1"), config=config),))
+        assert configs(tmp_path, told, tmp_path, told) == {}

@@ -5,6 +5,7 @@ than a look-up."""
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -361,6 +362,77 @@ def test_a_link_to_nowhere_is_not_written_through(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
 
 
+def a_journal_that_names(victim: Path, path: Path) -> None:
+    """What SQLite takes for a transaction of several databases that was interrupted: it removes the
+    file which is to list them."""
+    name, magic = bytes(victim), bytes.fromhex("d9d505f920a163d7")
+    numbers = (0, 1, path.stat().st_size // 4096, 512, 4096)
+    head = magic + b"".join(number.to_bytes(4) for number in numbers)
+    tail = (2**30 // 4096 + 1).to_bytes(4) + name + len(name).to_bytes(4) + sum(name).to_bytes(4)
+    path.with_name(f"{NAME}-journal").write_bytes(head.ljust(512, b"\0") + tail + magic)
+
+
+def a_fifo(victim: Path, path: Path) -> None:
+    os.mkfifo(path.with_name(f"{NAME}-journal"))
+
+
+def a_link_beside(victim: Path, path: Path) -> None:
+    path.with_name(f"{NAME}-journal").symlink_to(victim)
+
+
+def a_link_to_it(victim: Path, path: Path) -> None:
+    path.rename(path.with_name("other.sqlite"))
+    path.symlink_to("other.sqlite")
+
+
+@pytest.mark.parametrize("reading", [True, False])
+@pytest.mark.parametrize("put", [a_journal_that_names, a_fifo, a_link_beside, a_link_to_it])
+def test_sqlite_finds_nothing_beside_it_that_leads_elsewhere(
+    put: Callable[[Path, Path], None], reading: bool, tmp_path: Path
+) -> None:
+    path, victim = tmp_path / "n" / NAME, tmp_path / "thesis"
+    path.parent.mkdir()
+    victim.write_text("three years of work")
+    with History(path) as history:
+        history.add(nights(".")[0])
+    raw(path, "PRAGMA journal_mode = DELETE")
+    put(victim, path)
+    told = pytest.raises(NoHistory, match="stays as it is")
+    with told, History(path, reading=reading):
+        pass
+    assert victim.read_text() == "three years of work"
+
+
+ENDLESS = "WITH RECURSIVE r (x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM r) SELECT x FROM r"
+
+
+@pytest.mark.parametrize("reading", [True, False])
+@pytest.mark.parametrize(
+    "statements",
+    [
+        ("DROP TABLE counts", f"CREATE VIEW counts AS {ENDLESS}"),
+        (
+            "CREATE TRIGGER more AFTER INSERT ON results BEGIN"
+            f" INSERT INTO symptoms (text) {ENDLESS}; END",
+        ),
+        ("DROP TABLE counts", "CREATE VIRTUAL TABLE counts USING fts4 (night, status, number)"),
+    ],
+)
+def test_what_somebody_put_there_is_not_begun(
+    statements: tuple[str, ...], reading: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / NAME
+    with History(path) as history:
+        history.add(nights(".")[0])
+    for statement in statements:
+        raw(path, statement)
+    before = looked_at(tmp_path)
+    told = pytest.raises(NoHistory, match="which klp-e2e did not make, and stays as it is")
+    with told, History(path, reading=reading):
+        pass
+    assert looked_at(tmp_path)[NAME] == before[NAME]
+
+
 def test_ours_says_so_in_the_file_itself(tmp_path: Path) -> None:
     path = tmp_path / NAME
     with History(path), contextlib.closing(sqlite3.connect(path)) as another:
@@ -535,11 +607,14 @@ def test_a_night_that_cannot_be_added_leaves_all_as_it_was(tmp_path: Path) -> No
     with History(path) as history:
         history.add(one)
     before = dump(path)
-    raw(path, "CREATE TRIGGER full BEFORE INSERT ON results BEGIN SELECT raise(ABORT, 'full'); END")
     with History(path) as history:
+        raw(
+            path, "CREATE TRIGGER x BEFORE INSERT ON results BEGIN SELECT raise(ABORT, 'full'); END"
+        )
         for night in (two, replace(one, rows=(a_row("F"),))):
             with pytest.raises(NoHistory, match="full"):
                 history.add(night)
+    raw(path, "DROP TRIGGER x")
     assert dump(path) == before
 
 

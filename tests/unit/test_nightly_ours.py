@@ -249,6 +249,9 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     ours.below(made / blame.BISECTS / "01-ours.log", made).write_text("")
     conduct.again(made)
     (made / ".junit.xml.x1y2.partial").write_text("<")
+    with ours.appearing(tmp_path / "a", ours.Kind.BUNDLE) as half:
+        (half / "kernel").write_text("")
+        shutil.copytree(half, log.with_name("explore") / "findings" / half.name)  # a kill leaves it
     assert content.foreign(made) == ""
     assert len(tree(made)) > 60
     assert inputs.known(made, JOB) == made / inputs.SERIES / "k+a.x"
@@ -428,6 +431,20 @@ def test_a_plan_only_reads(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
+def test_two_nights_of_two_machines_are_not_held_in_one_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The retention of one would take the other, which has just begun."""
+    nights = a_place(tmp_path / "nights")
+    (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "one"))
+    with room.alone(nights, False, print):
+        monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "another"))
+        code, output = klp("nightly", tmp_path / "n.toml", "-o", nights)
+    assert code == Exit.HARNESS and f"another night runs in {nights}" in output
+    assert {path.name for path in nights.iterdir()} == {ours.MARK, f"{room.LOCK}.lock"}
+
+
 def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,6 +454,7 @@ def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
     evil = JobRecord(replace(JOB, name="../../../victim2", command=EVIL))
     nights = a_place(tmp_path / "nights")
     keep(nights, NIGHTS[0], a_night(NIGHTS[0], (), finished=None, jobs=(evil,)))
+    (nights / f"{room.LOCK}.lock").touch()
     (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
     before = tree(nights), tree(tmp_path / "victim2")
     code, output = klp("nightly", tmp_path / "n.toml", "-o", nights, "--resume")

@@ -321,16 +321,16 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
     first = killed.add(a_result(Status.FAIL))
     killed.add(a_result(Status.PASS))
     killed._claim.close()  # as the kernel does for whoever is killed
-    half = place / "s390x" / "basic.half"
-    half.mkdir()
+    half = place / "x86_64" / "basic.reload"
+    half.mkdir(parents=True)
     (half / ".dmesg.partial").touch()
     before = (place / "s390x" / "basic.reload" / "result.json").read_text()
     with ResultsDirectory(place, replace(run, started=2e9), go_on=True) as writer:
         assert writer.done == {("s390x", "basic/reload", RELOAD)}
         console = first.console.replace("\ud800", r"\ud800")  # as it was written
         assert writer.results[0] == replace(first, console=console)
-        assert not half.exists()
         writer.add(a_result(Status.PASS, arch="x86_64"))
+    assert not (half / ".dmesg.partial").exists()
     told, results = directory.read(place)
     assert len(results) == 3 and told.started == run.started and told.finished is not None
     assert (place / "s390x" / "basic.reload" / "result.json").read_text() == before

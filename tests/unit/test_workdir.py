@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,32 @@ def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(cache: Path) -> No
     assert left == {"busy", "new", ".tmp-y.abcd_123"}
 
 
+def test_two_prunes_at_a_time_take_it_all_between_them(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        publish(cache / "kernels" / name, a="1")
+        os.utime(cache / "kernels" / name, (0, 0))
+    seen = workdir.entries(cache)
+    assert len(workdir.prune(cache, older_than_days=1)) == 2
+    monkeypatch.setattr(workdir, "entries", lambda root: seen)
+    assert workdir.prune(cache, older_than_days=1) == ()
+    monkeypatch.undo()
+    there = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda self: (*there(self), self / "gone"))
+    assert [entry.name for entry in workdir.entries(cache)] == []
+
+
+@pytest.mark.parametrize("put", [lambda p: p.symlink_to("nowhere"), lambda p: p.mkdir()])
+def test_what_stands_where_a_lock_is_to_be_has_a_hint(
+    put: Callable[[Path], None], tmp_path: Path
+) -> None:
+    put(tmp_path / "x.lock")
+    with pytest.raises(HarnessError) as caught, workdir.locked(tmp_path / "x"):
+        pass
+    assert "move it away" in caught.value.hint
+
+
 def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
     publish(cache / "kernels" / "with-notes", a="1")
     notes = cache / "kernels" / "with-notes" / "notes.txt"
@@ -227,6 +254,15 @@ def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
     with pytest.raises(ours.NotOurs):
         workdir.cache_root(using=False)
     with_thesis.rmdir()
+    for kind in ("sources", "trees", "git"):
+        thesis = root / kind / "my-notes" / "thesis"
+        thesis.parent.mkdir(parents=True, exist_ok=True)
+        thesis.touch()
+        with pytest.raises(ours.NotOurs):
+            workdir.cache_root(using=False)
+        assert not list(root.rglob(ours.MARK))
+        thesis.unlink()
+        thesis.parent.rmdir()
     assert workdir.cache_root(using=False) == root
     assert {entry.name: entry.ours for entry in workdir.entries(root)} == {
         "old": True,
