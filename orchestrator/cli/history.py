@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files, text
-from orchestrator.history.changes import changes
+from orchestrator.history.changes import changes, unheard
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Change
 from orchestrator.report.terminal import tell
@@ -35,16 +35,18 @@ def compare(
     ] = False,
 ) -> Exit:
     """Say what changed from A to B, and which inputs. Exit code 1: B has new failures; 4: new
-    trouble, cases that are gone, or no verdict."""
+    trouble, cases that are gone or that B was ended before, or no verdict."""
     old, new = files.read(before), files.read(now)
     found = changes(new, old, {}, files.configs(now, new, before, old))
     show(text.compared(old, new, found))
+    if missing := unheard(new, old):
+        complain(f"{now} was cut short: of {len(missing)} cases of {before} it tells nothing")
     seen = {each.change for each in found.changed}
     if Change.NEW_FAILURE in seen:
         return Exit.KERNEL_WRONG
     untold = {Change.NEW_TROUBLE} if allow_gone else {Change.NEW_TROUBLE, Change.GONE}
     proved = any(row.status not in (Status.ERROR, Status.SKIP) for row in new.rows)
-    return Exit.GOOD if proved and not seen & untold else Exit.HARNESS
+    return Exit.GOOD if proved and not missing and not seen & untold else Exit.HARNESS
 
 
 @app.command(

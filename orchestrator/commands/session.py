@@ -100,14 +100,18 @@ def inputs(wanted: BuildOptions, cases: Iterable[Case] = ()) -> Mapping[str, str
 
 
 def built(benches: Iterable[Bench]) -> Mapping[str, str]:
-    """The modules that are run: name -> digest."""
-    return {
-        f"build of module set {name} for {bench.arch.name}": _digest(
-            "\n".join(f"{m} {file_digest(made.modules[m].path)}" for m in sorted(made.modules))
-        )
-        for bench in benches
-        for name, made in bench.sets.items()
-    }
+    """The modules that are run, and by what they are judged: name -> digest."""
+    told = {}
+    for bench in benches:
+        arch, kernel = bench.arch.name, bench.kernel
+        for name, made in bench.sets.items():
+            files = (f"{m} {file_digest(made.modules[m].path)}" for m in sorted(made.modules))
+            told[f"build of module set {name} for {arch}"] = _digest("\n".join(files))
+            described = repr(replace(made.set, directory=Path()))
+            told[f"description of module set {name} for {arch}"] = _digest(described)
+        judged = (sorted(kernel.capabilities), bench.known_issues)
+        told[f"list of capabilities and known issues for {arch}"] = _digest(repr(judged))
+    return told
 
 
 def _digest(text: str) -> str:

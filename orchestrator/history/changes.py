@@ -95,6 +95,22 @@ def whole(record: JobRecord) -> bool:
     return record.state is State.ENDED and not record.reason and verdict
 
 
+def unheard(now: Night, before: Night) -> tuple[Row, ...]:
+    """What had a verdict before, and now has nothing at all, for its job was cut short: it is not
+    gone, and nobody knows what it is."""
+    here = {(row.job, row.case) for row in now.rows}
+    short = {record.job.name for record in now.jobs if _cut_short(record)}
+    return tuple(
+        row
+        for row in before.rows
+        if row.job in short and _is_verdict(row.status) and (row.job, row.case) not in here
+    )
+
+
+def _cut_short(record: JobRecord) -> bool:
+    return record.state is not State.SKIPPED and not whole(record)
+
+
 # --- the nights before ---------------------------------------------------------------------------
 
 

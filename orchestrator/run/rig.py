@@ -163,6 +163,8 @@ class Rig:
                     result = on_guest(guest, result)
             except KlpError as trouble:
                 result = replace(result, status=Status.ERROR, reason=trouble.whole)
+            if result.status is Status.FAIL and (why := guest.stood_still()):
+                result = replace(result, status=Status.ERROR, reason=f"{why}: {result.reason}")
             # after ERROR nobody knows what the guest, or its channel, would say next
             worn = self._options.cold or guest.machine.broken or result.status is Status.ERROR
             if worn or any(map(ill, result.steps)):

@@ -63,7 +63,7 @@ class File(Answer):
 
 
 class Observed(Answer):
-    taint: int
+    taint: Annotated[int, Field(ge=0)]  # -1: the guest could not read it
     modules: List[tuple[ModuleName, int, int, Word, Word]]
     patches: dict[ModuleName, Patch]
     sections: dict[str, dict[str, str]]

@@ -79,7 +79,8 @@ def _kinds(*rows: tuple[str, str]) -> tuple[_Kind, ...]:
 # arch/x86/kernel/traps.c, arch/s390/mm/fault.c, arch/s390/kernel/traps.c,
 # arch/s390/kernel/dumpstack.c, kernel/panic.c,
 # kernel/locking/lockdep.c, kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h,
-# lib/list_debug.c, lib/ubsan.c, mm/kasan/report.c.
+# lib/list_debug.c, lib/ubsan.c, mm/kasan/report.c, mm/kfence/report.c, kernel/kcsan/report.c,
+# mm/slub.c, kernel/watchdog_hld.c.
 _KINDS = _kinds(
     (rf"BUG: KASAN: (?P<what>[\w-]+) in {_FUNCTION}", r"KASAN: \g<what>{function}"),
     (r"BUG: KASAN: (?P<what>[\w-]+)", r"KASAN: \g<what>{function}"),
@@ -107,7 +108,13 @@ _KINDS = _kinds(
     ),
     (r"BUG: scheduling while atomic", "BUG: scheduling while atomic{function}"),
     (r"BUG: Bad (?P<what>page \w+|rss-counter)", r"BUG: bad \g<what>"),
-    (r"BUG: (?P<what>[a-z][^:,0-9]*[a-z])", r"BUG: \g<what>{function}"),
+    (
+        rf"BUG: (?P<what>K[A-Z]{{3,9}}): (?P<how>[a-z -]{{1,60}}) in {_FUNCTION}",
+        r"\g<what>: \g<how>{function}",
+    ),
+    (r"(?:\[ )?BUG: (?P<what>[A-Za-z][^:,0-9\]]*[A-Za-z])", r"BUG: \g<what>{function}"),
+    (r"BUG (?P<what>[\w:-]+) \((?:Not tainted|Tainted: )", r"BUG in slab \g<what>"),
+    (r"(?:NMI )?watchdog: Watchdog detected hard LOCKUP", "BUG: hard lockup{function}"),
     (
         r"WARNING: (?P<what>possible [a-z ]+ detected|suspicious RCU usage|[a-z -]+ detected)",
         r"WARNING: \g<what>",

@@ -82,6 +82,7 @@ class Guest:
         self._lines: lines.Channel = machine.agent
         self._tags: dict[str, str] = {}
         self._event_mark = 0
+        self._since = time.monotonic()  # the beginning of this life
         self._told_to: int | None = None  # where the console's text that `printed` gave ended
         self._open(deadline)
         hello = self._hello(deadline)
@@ -209,7 +210,7 @@ class Guest:
     def restore(self, name: str, deadline: Deadline) -> None:
         """Go back to what was saved under `name`, and hear the guest answer from there."""
         self.machine.console.forget()
-        self._told_to = None
+        self._told_to, self._since = None, time.monotonic()
         with self._reconnected(deadline):
             self._monitored("snapshot_load", self._tags[name], deadline)
         self._hello(deadline)
@@ -295,6 +296,12 @@ class Guest:
             for event in events
             if event.name not in OWN_EVENTS
         )
+
+    def stood_still(self) -> str:
+        """What to say of it when the guest was let stand still in this life, else "". What is
+        wrong then is not the kernel's for sure (see `pulse`)."""
+        seconds = self.machine.pulse.stood_still(self._since)
+        return f"the guest was let stand still for {seconds:.0f} s" if seconds else ""
 
     def close(self) -> None:
         """Leave the channel; the machine goes on."""

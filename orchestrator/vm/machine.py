@@ -23,7 +23,7 @@ from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
-from orchestrator.vm import qmp, serial, ssh
+from orchestrator.vm import pulse, qmp, serial, ssh
 from orchestrator.vm.console import crash_title
 from orchestrator.vm.qemu import Places, qemu_argv
 
@@ -49,6 +49,7 @@ class Machine:
     accel: Literal["kvm", "tcg"]
     places: Places
     console: serial.Console
+    pulse: pulse.Pulse
     qmp: qmp.Qmp
     agent: lines.UnixLines
     keys: ssh.Keys
@@ -87,7 +88,8 @@ class Machine:
         self.broken = True
         with contextlib.suppress(OutOfTime):
             self._running.wait(Deadline.after(LAST_WORDS_SECONDS))
-        return _lost(self.arch, why, self._running, self.places, self.console, self.qmp)
+        at, felt = self.places, self.pulse
+        return _lost(self.arch, why, self._running, at, felt, self.console, self.qmp)
 
     @contextlib.contextmanager
     def open_ssh(self, deadline: Deadline) -> Iterator[ssh.Ssh]:
@@ -101,6 +103,7 @@ def _lost(
     why: str,
     running: process.Running,
     at: Places,
+    felt: pulse.Pulse,
     console: serial.Console,
     monitor: qmp.Qmp | None,
 ) -> GuestLost:
@@ -109,6 +112,9 @@ def _lost(
     title = crash_title(console.since(0))
     if title is not None:
         parts.append(f"its kernel said: {title}")
+    if still := felt.stood_still(0.0):
+        parts.append(f"it was let stand still for {still:.0f} s")
+        title = None
     if console.flooded:
         parts.append(f"it was ended: its console has said more than {serial.LIMIT_BYTES} bytes")
     if code is not None:
@@ -118,7 +124,10 @@ def _lost(
     if said := _qemu_said(at):
         parts.append(f"QEMU said: {said}")
     return GuestLost(
-        "; ".join(parts), console=console.last_lines(), crash=title, silent=code is None
+        "; ".join(parts),
+        console=console.last_lines(),
+        crash=title,
+        silent=code is None and not still,
     )
 
 
@@ -202,6 +211,7 @@ def _boot(
         stack.enter_context(_named(argv))
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
         stack.enter_context(console.watched(serial.LIMIT_BYTES, running.kill))
+        felt = stack.enter_context(pulse.felt(running.pid))
 
         def alive() -> None:
             if running.poll() is not None:
@@ -218,13 +228,14 @@ def _boot(
         except HarnessError as error:
             if accel == "kvm" and asked == "auto" and not console.mark():
                 raise _KvmUseless from error
-            raise _boot_failure(arch, argv, running, at, console, error) from error
+            raise _boot_failure(arch, argv, running, at, felt, console, error) from error
         machine = Machine(
             arch=arch,
             argv=tuple(argv),
             accel=accel,
             places=at,
             console=console,
+            pulse=felt,
             qmp=monitor,
             agent=agent,
             keys=keys,
@@ -267,6 +278,7 @@ def _boot_failure(
     argv: list[str],
     running: process.Running,
     at: Places,
+    felt: pulse.Pulse,
     console: serial.Console,
     error: HarnessError,
 ) -> HarnessError:
@@ -280,9 +292,9 @@ def _boot_failure(
                 f"{arch.qemu} ended with status {running.poll()} before the guest started: {said}",
                 hint=f"to see it again: {process.pasteable(argv)}",
             )
-        return _lost(arch, f"it died while booting ({error})", running, at, console, None)
+        return _lost(arch, f"it died while booting ({error})", running, at, felt, console, None)
     if isinstance(error, OutOfTime):
-        return _lost(arch, f"it never got ready ({error})", running, at, console, None)
+        return _lost(arch, f"it never got ready ({error})", running, at, felt, console, None)
     return error
 
 

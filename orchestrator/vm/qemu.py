@@ -68,7 +68,8 @@ def qemu_argv(
     other program can take it in between.
     """
     at = Places(run_dir)
-    words = (f"console={arch.console}", arch.cmdline, cmdline)
+    # ignore_loglevel: neither `quiet` nor a guest's `dmesg -n 1` keeps a report off the console
+    words = (f"console={arch.console}", "ignore_loglevel", arch.cmdline, cmdline)
     argv = [
         *(arch.qemu, "-name", "klp-e2e", "-nodefaults", "-no-user-config", "-display", "none"),
         *("-machine", arch.machine, "-accel", accel),

@@ -298,6 +298,13 @@ def test_a_race_has_as_many_answers_as_racers() -> None:
         guest.race(two, soon())
 
 
+def test_a_taint_that_the_guest_could_not_read_is_harness_error() -> None:
+    """/proc is gone: that says nothing of the kernel."""
+    broken = {**FULL, "taint": -1}
+    with _answering(json.dumps(broken)) as guest, pytest.raises(HarnessError, match="taint"):
+        guest.observe(["klp_patch"], [], soon())
+
+
 def test_an_address_that_is_no_number_is_harness_error() -> None:
     broken = {**FULL, "sections": {"klp_patch": {".text": "(null)"}}}
     with _answering(json.dumps(broken)) as guest, pytest.raises(HarnessError, match="no number"):

@@ -28,7 +28,17 @@ from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Channel, Kernel, ModuleSet, ModuleSpec
+from orchestrator.model.known import KnownIssue
+from orchestrator.nouns import (
+    BuiltModule,
+    BuiltSet,
+    Case,
+    Channel,
+    Kernel,
+    ModuleSet,
+    ModuleSpec,
+    Probe,
+)
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import lanes
@@ -324,6 +334,7 @@ class Bench:
     arch: object
     kernel: Kernel
     sets: Mapping[str, None] = field(default_factory=lambda: defaultdict(lambda: None))
+    known_issues: tuple[KnownIssue, ...] = ()
 
 
 def a_kernel(arch: str) -> Kernel:
@@ -468,17 +479,29 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
     assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
 
 
-def test_modules_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> None:
     arch = catalog.arch("s390x")
+    issue = KnownIssue("i", "t", "r", "", ("s390x",), CheckKind.ANSWER, "ENOEXEC")
+    probe = Probe("p", "own", "f", original="calm", command="echo calm")
 
-    def told(content: str) -> Mapping[str, str]:
+    def told(
+        content: str = "one",
+        able: frozenset[str] = frozenset(),
+        probes: tuple[Probe, ...] = (probe,),
+        issues: tuple[KnownIssue, ...] = (),
+    ) -> Mapping[str, str]:
         (tmp_path / "own.ko").write_text(content)
         module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
-        made = BuiltSet(ModuleSet("own", tmp_path, ()), {"own": module})
-        return session.built([prepare.Bench(arch, a_kernel("s390x"), {"own": made}, tmp_path, ())])
+        made = BuiltSet(ModuleSet("own", tmp_path, (), probes=probes), {"own": module})
+        kernel = replace(a_kernel("s390x"), capabilities=able)
+        return session.built([prepare.Bench(arch, kernel, {"own": made}, tmp_path, issues)])
 
-    assert told("one") == told("one") != told("two")
-    assert list(told("one")) == ["build of module set own for s390x"]
+    assert told() == told()
+    assert told() != told("two")
+    assert told() != told(able=frozenset({"clears-on-unload"}))
+    assert told() != told(probes=(replace(probe, command="echo loud"),))
+    assert told() != told(issues=(issue,))
+    assert told(able=frozenset("ab")) == told(able=frozenset("ba"))
 
 
 @pytest.mark.parametrize(

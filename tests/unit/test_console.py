@@ -139,6 +139,22 @@ SAMPLES = {
     "[  9.000000] general protection fault, probably for non-canonical address 0xdead0000: 0000": (
         "general protection fault"
     ),
+    "[  9.000000] BUG: KFENCE: use-after-free read in klp_find_func+0x30/0x80": (
+        "KFENCE: use-after-free read in klp_find_func"
+    ),
+    "[  9.000000] BUG: KCSAN: data-race in klp_try_switch_task / klp_start_transition": (
+        "KCSAN: data-race in klp_try_switch_task"
+    ),
+    "[  9.000000] BUG: KMSAN: uninit-value in klp_write_object_relocs+0x1/0x2": (
+        "KMSAN: uninit-value in klp_write_object_relocs"
+    ),
+    "[  9.000000] [ BUG: Invalid wait context ]": "BUG: Invalid wait context",
+    "[  9.000000] BUG: Unable to handle kernel data access on read at 0xc008": (
+        "BUG: Unable to handle kernel data access on read at"
+    ),
+    "[  9.000000] BUG: MAX_LOCKDEP_ENTRIES too low!": "BUG: MAX_LOCKDEP_ENTRIES too low",
+    "[  9.000000] BUG kmalloc-64 (Not tainted): Redzone overwritten": "BUG in slab kmalloc-64",
+    "[  9.000000] NMI watchdog: Watchdog detected hard LOCKUP on cpu 0": "BUG: hard lockup",
     "[  9.000000] BUG: sleeping function called from invalid context at kernel/mutex.c:5": (
         "BUG: sleeping function called from invalid context"
     ),

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from history_samples import JOB, a_kernel, a_night, a_result, a_row, a_run, a_suite
@@ -17,6 +19,7 @@ from orchestrator.history import files
 from orchestrator.history.database import NAME
 from orchestrator.history.nights import NightTotals
 from orchestrator.history.text import MARKS, verdict
+from orchestrator.report.directory import RESULTS
 from orchestrator.verdicts import Status
 
 
@@ -100,6 +103,23 @@ def test_what_is_gone_is_good_only_when_told(place: Path) -> None:
     code, out, _ = klp(*words)
     assert code == Exit.HARNESS and "gone: 1" in out
     assert klp(*words, "--allow-gone")[0] == Exit.GOOD
+
+
+@pytest.mark.parametrize("more", [(), ("--allow-gone",)])
+@pytest.mark.parametrize("end", [{"finished": None}, {"finished": 9.0, "trouble": "interrupted"}])
+def test_what_a_run_did_not_come_to_is_not_good(
+    tmp_path: Path, end: dict[str, Any], more: tuple[str, ...]
+) -> None:
+    """It was killed, or interrupted: what it lacks is not gone, and not good either."""
+    two = (a_result("one"), a_result("one", name="other"))
+    before = a_suite(tmp_path / "before", a_run("one"), *two)
+    now = a_suite(tmp_path / "now", a_run("one"), two[0])
+    document = json.loads((now / RESULTS).read_text())
+    document["run"] |= end
+    (now / RESULTS).write_text(json.dumps(document))
+    code, _, err = klp("compare", before, now, *more)
+    assert code == Exit.HARNESS and "was cut short: of 1 cases" in err
+    assert klp("compare", now, before, *more)[0] == Exit.GOOD
 
 
 @pytest.mark.parametrize("content", [None, b"\xff{"])

@@ -259,6 +259,13 @@ def test_of_those_only_the_sure_ones_are_news_when_they_pass() -> None:
     assert known.judge_known(harmless, SET, kernel(), [LACK]) == harmless
 
 
+@pytest.mark.parametrize("order", ["+p +t {-t +t}", "+p {+t -t} +t"])
+def test_a_race_that_passes_is_no_news(order: str) -> None:
+    """As it is written the target is loaded again; but it may have been another way."""
+    passed = CaseResult(Case("reload-x", "basic", orders.parse(order)), "x86_64", Status.PASS)
+    assert known.judge_known(passed, SET, kernel(), [LACK]) == passed
+
+
 # --- our list ----------------------------------------------------------------------------------
 
 

@@ -34,7 +34,8 @@ def test_the_architecture_is_only_data(arch: Arch) -> None:
     assert _values(argv, "-cpu") == [arch.cpu]
     assert _values(argv, "-accel") == ["tcg"]
     assert _values(argv, "-m") == [str(arch.memory_mb)]
-    assert _values(argv, "-append") == [f"console={arch.console} {arch.cmdline}"]
+    (cmdline,) = _values(argv, "-append")
+    assert cmdline == f"console={arch.console} ignore_loglevel {arch.cmdline}"
     devices = [value.split(",")[0] for value in _values(argv, "-device")]
     assert devices == [
         arch.serial_device,

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
+import signal
 import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,10 @@ from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
-from orchestrator.run import lab, rig, runner
+from orchestrator.run import lab, observe, rig, runner
+from orchestrator.run.observe import Done
 from orchestrator.verdicts import SILENT, CaseResult, CheckKind, Status
-from orchestrator.vm import machine
+from orchestrator.vm import machine, pulse
 from orchestrator.vm.guest import Guest
 
 pytestmark = pytest.mark.xdist_group("troubled guests")  # one run for most of them
@@ -244,6 +248,28 @@ def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Be
     assert {r.arch: r.cold for r in others if r.case.name == "after"} == {
         name: name == victim.arch.name for name in benches
     }
+
+
+def test_what_is_wrong_with_a_guest_that_was_stopped_is_error(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its clock went on: an RCU stall, a hung task, a transition without an end prove nothing. What
+    is right is right."""
+    monkeypatch.setattr(pulse, "STILL_SECONDS", 0.5)
+    done = observe.perform
+
+    def perform(guest: Guest, *what: Any) -> Done:
+        answers = done(guest, *what)
+        os.kill(guest.machine.pid, signal.SIGSTOP)
+        time.sleep(1)
+        os.kill(guest.machine.pid, signal.SIGCONT)
+        return answers
+
+    monkeypatch.setattr(runner, "perform", perform)
+    cases = [case("warn", "+trouble[what=warn]", TROUBLE), case("calm", "+trouble", TROUBLE)]
+    warn, calm = run_cases([bench], cases).results
+    assert warn.status is Status.ERROR and "was let stand still for 1 s" in warn.reason
+    assert calm.status is Status.PASS
 
 
 def test_time_that_runs_out_before_the_start_is_no_guest(bench: Bench) -> None:

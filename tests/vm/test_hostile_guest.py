@@ -72,6 +72,7 @@ def ran(bench: Bench) -> Iterator[Ran]:
     cases += [
         case("longline", "+hostile[what=longline]", HOSTILE),
         case("hung", "+hostile hostile.what=hung", HOSTILE),
+        case("quiet", "+hostile hostile.what=quiet", HOSTILE),
     ]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "EVENT_SECONDS", EVENT_SECONDS)
@@ -101,8 +102,10 @@ def test_one_long_line_is_no_trouble(ran: Ran, bench: Bench) -> None:
     assert_bounded(result, bench)
 
 
-def test_what_the_kernel_says_alone_in_its_log_is_fail(ran: Ran, bench: Bench) -> None:
-    result = ran.result(bench.arch.name, "hung")
+@pytest.mark.parametrize("name", ["hung", "quiet"])
+def test_what_the_kernel_says_alone_in_its_log_is_fail(ran: Ran, bench: Bench, name: str) -> None:
+    """Also where the console is told to be quiet, and the log is emptied then."""
+    result = ran.result(bench.arch.name, name)
     assert (result.status, HUNG in result.reason) == (Status.FAIL, True), result.reason
     assert "klp-e2e: mark" not in result.console + result.dmesg
 
