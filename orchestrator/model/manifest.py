@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import UsageError
-from orchestrator.model.state import COMES, GOES
+from orchestrator.model.state import COMES, GOES, sysfs_name
 from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
 
 VMLINUX = "vmlinux"
@@ -47,6 +48,12 @@ def _problems(module_set: ModuleSet) -> _Problems:
     for spec in module_set.modules:
         for wrong, hint in _of_module(spec, module_set):
             yield f"module '{spec.name}': ", wrong, hint
+    if circle := _circle({spec.name: spec.depends for spec in module_set.modules}):
+        yield (
+            "depends: ",
+            f"{' -> '.join(circle)}: none of them can be loaded first",
+            "take one of them out: the kernel loads a module only after those it depends on",
+        )
     for probe in module_set.probes:
         for wrong, hint in _of_probe(probe, module_set):
             yield f"probe '{probe.name}': ", wrong, hint
@@ -96,9 +103,54 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
                     f"{key}: '{entry}' is no symbol",
                     "NAME, or NAME,1 for the first of several of that name",
                 )
+    for name, entries in spec.patches.items():
+        for function, times in Counter(map(sysfs_name, entries)).items():
+            if times > 1:
+                yield (
+                    f"patches: {name} has '{function}' {times} times",
+                    "name each function once, NAME being NAME,1 where there is one of that name",
+                )
+    for name, entries in spec.klp_symbols.items():
+        yield from _of_symbols(name, entries, spec, module_set)
     for name in spec.depends:
         if name == spec.name or module_set.module(name) is None:
             yield f"depends: '{name}' is no other module of the set", _known(module_set)
+
+
+def _of_symbols(
+    object_name: str, entries: tuple[str, ...], spec: ModuleSpec, module_set: ModuleSet
+) -> Iterator[tuple[str, str]]:
+    """What is wrong with the klp symbols of one object, as (what, hint)."""
+    if object_name != VMLINUX and object_name not in spec.patches:
+        close = difflib.get_close_matches(object_name, spec.patches, n=1)
+        yield (
+            f"klp_symbols: it does not patch '{object_name}', so the kernel never writes these",
+            f"did you mean '{close[0]}'?"
+            if close
+            else f"put them under what it patches ({', '.join(spec.patches)}), as "
+            f'"{object_name}:NAME" where that is another module\'s symbol; an object whose '
+            "functions stay needs a line of its own in patches, with an empty list",
+        )
+    for entry in entries:
+        owner = entry.rpartition(":")[0]
+        if owner and owner != VMLINUX and module_set.module(owner) is None:
+            yield f"klp_symbols: '{entry}': the set has no module '{owner}'", _known(module_set)
+
+
+def _circle(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """The first way from a module back to it along what modules need; [] where there is none."""
+    done: set[str] = set()
+
+    def follow(name: str, way: list[str]) -> list[str]:
+        if name in way:
+            return [*way[way.index(name) :], name]
+        if name in done:
+            return []
+        done.add(name)
+        found = (follow(each, [*way, name]) for each in needs.get(name, ()))
+        return next(filter(None, found), [])
+
+    return next(filter(None, (follow(name, []) for name in needs)), [])
 
 
 def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:

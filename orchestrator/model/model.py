@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from orchestrator.errors import UsageError
 from orchestrator.model import races
 from orchestrator.model.semantics import happen
-from orchestrator.model.state import VMLINUX, Pair, Past, State, World
+from orchestrator.model.state import VMLINUX, Pair, Past, State, World, sysfs_name
 from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Probe, Race
 from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
@@ -97,7 +97,7 @@ def _expectation(world: World, past: Past) -> Expectation:
             transition=False,
             objects={o: o == VMLINUX or o in state.loaded for o in world.spec(name).patches},
             functions={
-                o: tuple(sorted(map(_directory, functions)))
+                o: tuple(sorted(map(sysfs_name, functions)))
                 for o, functions in world.spec(name).patches.items()
             },
         )
@@ -113,12 +113,6 @@ def _expectation(world: World, past: Past) -> Expectation:
         relocations=dict(sorted(relocations.items())),
         why=past.why,
     )
-
-
-def _directory(function: str) -> str:
-    """klp_init_func(): what sysfs calls a function that a livepatch replaces."""
-    name, _, sympos = function.partition(",")
-    return f"{name},{sympos or 1}"
 
 
 def _shown(world: World, state: State, probe: Probe) -> Iterator[tuple[str, str | None]]:

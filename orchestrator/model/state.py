@@ -165,3 +165,10 @@ class World:
 def present_objects(spec: ModuleSpec, state: State) -> list[str]:
     """Those of a livepatch's objects that are there to be patched, in its own order."""
     return [name for name in spec.patches if name == VMLINUX or name in state.loaded]
+
+
+def sysfs_name(function: str) -> str:
+    """ "NAME,SYMPOS": what sysfs calls a function that set.toml has a livepatch replace
+    (klp_init_func(), kernel/livepatch/core.c)."""
+    name, _, sympos = function.partition(",")
+    return f"{name},{int(sympos or 0) or 1}"
