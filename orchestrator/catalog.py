@@ -22,6 +22,7 @@ import pydantic
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
 from orchestrator.model import manifest
+from orchestrator.model.movers import with_filler
 from orchestrator.nouns import Arch, ArchName, ModuleSet
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
-_DATA = ("images/guest", "images/modules", "kernel-config")
+_DATA = ("images/filler", "images/guest", "images/modules", "kernel-config")
 _DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 _SHOWN = 10  # things that are wrong with one file
 MISSING = "missing"  # what `problems` says of a key that is not there
@@ -60,7 +61,7 @@ _NOT_OTHERS = (
 
 
 def data_dir(name: str) -> Path:
-    """A directory that comes with us: "images/guest", "images/modules" or "kernel-config"."""
+    """A directory that comes with us: one of `_DATA`."""
     if name not in _DATA:
         raise ValueError(f"no such package data: {name}")
     for base in (_PACKAGE / "_data", _PACKAGE.parent):
@@ -294,14 +295,15 @@ def is_place(name: str) -> bool:
 
 
 def module_set_in(directory: Path, name: str) -> ModuleSet:
-    """The one that a directory holds, whatever that is called. Raises UsageError."""
+    """The one that a directory holds, whatever that is called, as its set.toml says: without the
+    harness's own filler. Raises UsageError."""
     found = load_toml(directory / "set.toml", ModuleSet, name=name, directory=directory)
     manifest.check(found)
     return found
 
 
 def _module_set(path: Path) -> ModuleSet:
-    return module_set_in(path.parent, path.parent.name)
+    return with_filler(module_set_in(path.parent, path.parent.name))
 
 
 def _named(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:

@@ -173,6 +173,9 @@ class ModuleSpec:
     klp_symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # livepatch: object -> "NAME" or "NAME,sympos" to turn into klp symbols; "auto" = every
     # undefined symbol which that object's .ko defines; "MODULE:NAME": another module's symbol
+    klp_sections: Mapping[str, tuple[tuple[str, ...], ...]] = field(default_factory=dict)
+    # livepatch that is built: object -> for each of its klp sections, in the sequence in which the
+    # kernel writes them, the modules whose symbols it names
     depends: tuple[str, ...] = ()  # modules of the set whose exported symbols it uses
     failures: tuple[Failure, ...] = ()
     defects: tuple[Defect, ...] = ()

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,18 +18,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import outside, prebuilt
+from orchestrator.build import filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
-from orchestrator.host import process, workdir
+from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.host.tools import clean_env
+from orchestrator.model.movers import FILLER
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 AUTO = "auto"
-_ENVIRONMENT = ("PATH", "TMPDIR", "LC_ALL")  # all that make and compiler need
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
 SOURCE_MAX = 64 << 20  # bytes of a file beside a set's sources
@@ -118,15 +116,17 @@ def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
 
 
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
-    """The modules that are not there yet."""
-    return tuple(spec for spec in module_set.modules if not spec.ko)
+    """The modules that the set's own sources, or the kernel's tree, make."""
+    return tuple(spec for spec in module_set.modules if not spec.ko and spec.name != FILLER)
 
 
 def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     digest = hashlib.sha256()
     converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
     converter.append(Path(prebuilt.__file__))
-    sources = _sources(module_set) if _of_sources(module_set) else {}
+    sources = dict(_sources(module_set)) if _of_sources(module_set) else {}
+    if module_set.module(FILLER) is not None:
+        sources |= {f"{FILLER}/{name}": path for name, path in filler.sources().items()}
     given = prebuilt.files(module_set, arch)
     for part in (
         *_built_against(kernel, whole=bool(module_set.in_tree or given)),
@@ -170,6 +170,12 @@ def _fill(
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
+    if module_set.module(FILLER) is not None:
+        targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
+        log = _log(module_set, arch, "-filler")
+        files[FILLER] = filler.build(
+            kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
+        )
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)
@@ -219,28 +225,22 @@ def _make(
     for name, path in _sources(module_set).items():
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, scratch / name)
-    log = workdir.whole(workdir.LOGS) / f"modules-{_short(module_set.name)}-{arch.name}.log"
-    log.write_text("")
-    argv = [
-        # no variable of ours: a Makefile of a set may use any
-        *("env", "-i", *(f"{k}={v}" for k, v in clean_env().items() if k in _ENVIRONMENT)),
-        *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
-        *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
-        # The targets' symbols stay undefined until the livepatches are converted.
-        "KBUILD_MODPOST_WARN=1",
-        *(f"M={scratch / 'set'}", "modules"),
-    ]
-    try:
-        process.run(argv, deadline=deadline, log=log)
-    except process.CommandFailed as error:
-        line = first_error(log.read_text(errors="replace"), scratch / "set") or str(error)
-        raise BuildError(
-            f"module set {module_set.name} does not build for {arch.name}: {line}",
-            hint=f"the whole output is in {log}",
-            log=str(log),
-        ) from error
+    outoftree.make(
+        kernel,
+        arch,
+        scratch / "set",
+        what=f"module set {module_set.name}",
+        jobs=jobs,
+        deadline=deadline,
+        log=_log(module_set, arch),
+    )
     wanted = _of_sources(module_set)
     return _collect(wanted, scratch / "set", f"{module_set.directory}/Kbuild builds no")
+
+
+def _log(module_set: ModuleSet, arch: Arch, what: str = "") -> Path:
+    name = f"modules-{_short(module_set.name)}-{arch.name}{what}.log"
+    return workdir.whole(workdir.LOGS) / name
 
 
 def _in_tree(kernel: Kernel, module_set: ModuleSet) -> Mapping[str, bytes]:
@@ -265,19 +265,6 @@ def _collect(
                 f"{complaint} {spec.name}.ko", hint=hint or f"add {spec.name}.o to obj-m"
             )
     return {spec.name: found[spec.name].read_bytes() for spec in wanted}
-
-
-_COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
-_KBUILD = re.compile(r"^(?:ERROR: .+|make(?:\[\d+\])?: \*\*\* .+|ld: .+)$", re.MULTILINE)
-
-
-def first_error(log: str, root: Path) -> str:
-    """The first line of a build's output that says what is wrong, "" when none does.
-
-    Names of files below `root`, where the sources were copied to, become relative to it.
-    """
-    found = _COMPILER.search(log) or _KBUILD.search(log)
-    return found[0].replace(f"{root}/", "") if found else ""
 
 
 # --- converting --------------------------------------------------------------------------------
@@ -344,12 +331,22 @@ def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
     elf = reader.read(path.read_bytes(), path.name)
     relocations = klp.klp_relocations(elf, relocation.table(arch.relocations), path.name)
     deferred: dict[str, tuple[str, ...]] = {r.object: () for r in relocations}
+    sections: dict[str, dict[str, set[str]]] = {}
     for found in relocations:
-        entry = f"{found.symbol.name},{found.symbol.sympos}"
+        owner = found.symbol.object
+        elsewhere = f"{owner}:" if owner != found.object else ""
+        entry = f"{elsewhere}{found.symbol.name},{found.symbol.sympos}"
         if entry not in deferred[found.object]:
             deferred[found.object] += (entry,)
+        of_object = sections.setdefault(found.object, {})
+        of_object.setdefault(found.section, set()).add(owner)
+    named = {
+        name: tuple(tuple(sorted(owners - {prebuilt.VMLINUX})) for owners in each.values())
+        for name, each in sections.items()
+    }
+    symbols = {**deferred, **spec.klp_symbols}
     return BuiltModule(
-        spec=replace(spec, klp_symbols={**deferred, **spec.klp_symbols}),
+        spec=replace(spec, klp_symbols=symbols, klp_sections=named),
         path=path,
         klp_relocations=relocations,
         symbols=reader.definitions(elf),

@@ -15,6 +15,7 @@ from orchestrator.elf import klpformat, reader
 from orchestrator.elf.records import SHN_UNDEF, Elf
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
+from orchestrator.model.movers import FILLER
 from orchestrator.nouns import Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 VMLINUX = "vmlinux"
@@ -53,7 +54,7 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
 
 def _need_sources(module_set: ModuleSet) -> None:
     place = module_set.directory
-    bare = [spec.name for spec in module_set.modules if not spec.ko]
+    bare = [s.name for s in module_set.modules if not s.ko and s.name != FILLER]
     there = module_set.in_tree or any((place / n).is_file() for n in ("Kbuild", "Makefile"))
     if bare and not there:
         raise UsageError(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import image, modules
+from orchestrator.build import image, outoftree
 from orchestrator.build.image import Entry
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
@@ -145,7 +145,7 @@ def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadli
         for argv in argvs:
             process.run(argv, deadline=deadline, log=log)
     except process.CommandFailed as failed:
-        line = modules.first_error(log.read_text(errors="replace"), scratch) or str(failed)
+        line = outoftree.first_error(log.read_text(errors="replace"), scratch) or str(failed)
         raise BuildError(
             f"the kernel's own tests do not build for {arch.name}: {line}",
             hint=f"the whole output is in {log}",

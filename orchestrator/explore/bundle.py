@@ -48,6 +48,7 @@ from orchestrator.explore.record import (
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.findings import signature
+from orchestrator.model.movers import FILLER, with_filler
 from orchestrator.nouns import BuiltSet, Case, Kernel
 from orchestrator.plain import lines, one_line
 from orchestrator.run.observe import module_path
@@ -281,6 +282,8 @@ def read(place: Path) -> Bundle:
     own = _arch_file(told.arch)
     arch = catalog.arch_of_others(place / own) if own in told.files else catalog.arch(told.arch)
     module_set = catalog.module_set_in(place / SET, told.module_set)
+    if f"{MODULES}/{FILLER}.ko" in told.files:  # older bundles have none
+        module_set = with_filler(module_set)
     for spec in module_set.modules:
         if f"{MODULES}/{spec.name}.ko" not in told.files:
             wrong = f"{place / RECORD} is damaged: it does not list {MODULES}/{spec.name}.ko"

@@ -200,7 +200,7 @@ def _relocation(
         )
     match state:
         case RelocationState.APPLIED:
-            expected, seen, good = _applied(reading, observation)
+            expected, seen, good = _applied(reading, before, observation)
         case RelocationState.PRISTINE:
             good = reading.raw == relocation.initial
             expected = (
@@ -223,7 +223,9 @@ def _relocation(
     return Check(CheckKind.RELOCATION, subject, expected, seen, good)
 
 
-def _applied(reading: RelocationReading, observation: Observation) -> tuple[str, str, bool]:
+def _applied(
+    reading: RelocationReading, before: RelocationReading | None, observation: Observation
+) -> tuple[str, str, bool]:
     """(expected, seen, good)"""
     relocation = reading.relocation
     symbol, address = relocation.symbol, reading.symbol_address
@@ -233,6 +235,9 @@ def _applied(reading: RelocationReading, observation: Observation) -> tuple[str,
                 reading.livepatch, relocation, f"has no address to compare with: {symbol}"
             )
         seen = f"bytes {_hex(reading.raw)}, {symbol.object} is not loaded"
+        if symbol.object != relocation.object and before is not None:
+            # another module's symbol: nothing keeps that module, and nothing takes this back
+            return f"bytes {_hex(before.raw)} left as they were", seen, reading.raw == before.raw
         return f"leads to {symbol}", seen, False
     right = reading.leads_to == address
     good = right and not reading.beside

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import UsageError
+from orchestrator.model.movers import FILLER
 from orchestrator.model.state import COMES, GOES, sysfs_name
 from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
 
@@ -45,6 +46,8 @@ def _problems(module_set: ModuleSet) -> _Problems:
         for name, times in Counter(one.name for one in named).items():
             if times > 1:
                 yield "", f"{times} {what}s are named '{name}'", "rename all but one"
+    if module_set.module(FILLER) is not None:
+        yield f"module '{FILLER}': ", "the harness's own filler is called that", "rename it"
     for spec in module_set.modules:
         for wrong, hint in _of_module(spec, module_set):
             yield f"module '{spec.name}': ", wrong, hint
@@ -94,6 +97,8 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
         given = ("patches", "replace", "klp_symbols")
         keys = ", ".join(key for key in given if getattr(spec, key))
         yield f"{keys}: only a livepatch has that", 'kind = "livepatch"?'
+    if spec.klp_sections:
+        yield "klp_sections: the .ko says that, not set.toml", "leave it out"
     if spec.name in spec.patches:
         yield "it patches itself", "name the module that it patches"
     for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):

@@ -117,13 +117,21 @@ def _expectation(world: World, past: Past) -> Expectation:
 
 def _shown(world: World, state: State, probe: Probe) -> Iterator[tuple[str, str | None]]:
     """A probe's name and text, None while its object is not loaded; nothing where nobody can tell
-    which callbacks were called."""
+    which callbacks were called, or what a patched function would do."""
     if probe.object != VMLINUX and probe.object not in state.loaded:
         yield probe.name, None
+    elif probe.at == "now" and _unsafe(world, state, probe):
+        return
     elif probe.at != "callbacks":
         yield probe.name, _version(world, state, probe)
     elif (calls := dict(state.calls).get((probe.object, probe.function), ())) is not None:
         yield probe.name, " ".join(probe.patched[call] for call in calls) or probe.original
+
+
+def _unsafe(world: World, state: State, probe: Probe) -> bool:
+    """Would the patched function run into a module that is gone?"""
+    over = world.on_top(state.stack, probe)
+    return bool(over) and world.dangles(state, over, probe.object)
 
 
 def _version(world: World, state: State, probe: Probe) -> str:

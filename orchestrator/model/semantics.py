@@ -29,6 +29,7 @@ from orchestrator.model.state import (
     Pair,
     State,
     World,
+    owners,
     present_objects,
 )
 from orchestrator.nouns import Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
@@ -67,7 +68,8 @@ def load(world: World, state: State, event: Load) -> Outcome:
     users = world.users(state, spec.name)
 
     for index, livepatch in enumerate(users):
-        if refusal := _refusal(world.spec(livepatch), state.failing, spec.name):
+        there = state.loaded | {spec.name}
+        if refusal := _refusal(world.spec(livepatch), state.failing, spec.name, there):
             # The livepatches before this one are taken back; those after it never heard of it.
             after = {(name, spec.name): world.after_going() for name in users[:index]}
             if refusal.written:
@@ -185,7 +187,7 @@ def _init_error(
         return error, "its init fails"
     # All objects are prepared before the first callback is asked (klp_init_patch()).
     present = present_objects(spec, state)
-    refusals = [_refusal(spec, failing, name) for name in present]
+    refusals = [_refusal(spec, failing, name, state.loaded) for name in present]
     for refusal in sorted((r for r in refusals if r is not None), key=lambda r: r.called):
         return refusal.errno, refusal.reason
     return 0, ""
@@ -200,14 +202,24 @@ class _Refusal:
 
 
 def _refusal(
-    spec: ModuleSpec, failing: frozenset[tuple[str, str, int]], object_name: str
+    spec: ModuleSpec,
+    failing: frozenset[tuple[str, str, int]],
+    object_name: str,
+    there: frozenset[str],
 ) -> _Refusal | None:
     """Why a livepatch does not want to patch an object: first klp_init_object_loaded() writes the
-    relocations and looks for the functions, then pre_patch is asked."""
+    relocations and looks for the functions, then pre_patch is asked. there: the modules whose
+    symbols it finds."""
     for defect in spec.defects:
         if defect.object == object_name:
             reason = f"{spec.name} names what {object_name} has not"
             return _Refusal(defect.errno, reason, defect.written, False)
+    sections = owners(spec, object_name)
+    for index, named in enumerate(sections):
+        if missing := [name for name in named if name not in there]:
+            # klp_resolve_symbols() looks at a whole section before any of it is written
+            reason = f"{spec.name} needs symbols of {_names(missing)}"
+            return _Refusal(errno.EINVAL, reason, index > 0, False)
     error = told_to_fail(failing, spec, "pre_patch", object_name)
     return _Refusal(error, f"pre_patch of {spec.name} fails", True, True) if error else None
 

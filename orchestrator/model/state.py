@@ -121,6 +121,13 @@ class World:
         ]
         return over[-1] if over else ""
 
+    def dangles(self, state: State, livepatch: str, object_name: str) -> bool:
+        """Does what a livepatch wrote for an object lead into a module that is gone? Nothing keeps
+        such a module: klp_resolve_symbols() takes no reference."""
+        named = {name for section in owners(self.spec(livepatch), object_name) for name in section}
+        applied = state.relocation_states().get((livepatch, object_name))
+        return applied is RelocationState.APPLIED and not named <= state.loaded
+
     def probes_of(self, object_name: str) -> frozenset[str]:
         return frozenset(p.name for p in self.module_set.probes if p.object == object_name)
 
@@ -165,6 +172,15 @@ class World:
 def present_objects(spec: ModuleSpec, state: State) -> list[str]:
     """Those of a livepatch's objects that are there to be patched, in its own order."""
     return [name for name in spec.patches if name == VMLINUX or name in state.loaded]
+
+
+def owners(spec: ModuleSpec, object_name: str) -> tuple[tuple[str, ...], ...]:
+    """Of each klp section of an object the modules, vmlinux apart, whose symbols it names: as it
+    was built, or else, where nobody knows, all of them in one section, as set.toml names them."""
+    if object_name in spec.klp_sections:
+        return spec.klp_sections[object_name]
+    named = {entry.rpartition(":")[0] for entry in spec.klp_symbols.get(object_name, ())}
+    return (tuple(sorted(named - {"", VMLINUX})),)
 
 
 def sysfs_name(function: str) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import UsageError
 from orchestrator.model import orders
+from orchestrator.model.movers import movers, needed
 from orchestrator.nouns import (
     Burst,
     Case,
@@ -98,8 +99,8 @@ def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
     """Orders for a module set that no suite speaks of; `name` is what cases call it.
 
     For each livepatch and each module of the set that it patches, every order in which the one is
-    loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, the set's plain
-    modules before that to take the memory that it left. For a livepatch with none of them, the one
+    loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, with what takes
+    the memory that it left before that (see `movers`). For a livepatch with none of them, the one
     order there is. What they depend on comes first. `explore` goes on from there.
     """
     found = []
@@ -109,31 +110,12 @@ def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
         life = (Load(spec.name), SetEnabled(spec.name, False), Unload(spec.name))
         targets = [target for target in spec.patches if module_set.module(target) is not None]
         for target in targets or [spec.name]:
-            first = _needed(module_set, (spec.name, target))
-            moved = [m.name for m in module_set.modules if m.kind == "plain"]
-            between = [Load(filler) for filler in moved if filler not in first]
+            first = needed(module_set, (spec.name, target))
+            between = map(Load, movers(module_set, target, spec.name)) if targets else ()
             again: tuple[Event, ...] = (Load(target), Unload(target), *between, Load(target))
             for order in orders.interleavings((life, again if targets else ())):
                 found.append(Order((*map(Load, first), *order.events)))
     return tuple(Case(f"order-{number}", name, order) for number, order in enumerate(found, 1))
-
-
-def _needed(module_set: ModuleSet, names: Iterable[str]) -> list[str]:
-    """What these modules depend on, without themselves, in the order in which it can be loaded."""
-    found: list[str] = []
-    seen = set(names)
-
-    def add(name: str) -> None:
-        spec = module_set.module(name)
-        for each in spec.depends if spec is not None else ():
-            if each not in seen:
-                seen.add(each)
-                add(each)
-                found.append(each)
-
-    for name in names:
-        add(name)
-    return found
 
 
 def _written(entry: CaseEntry, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:

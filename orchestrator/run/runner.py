@@ -21,6 +21,7 @@ from orchestrator.verdicts import (
     CaseResult,
     Check,
     CheckKind,
+    Expectation,
     Observation,
     Status,
     Step,
@@ -74,7 +75,7 @@ class EventRun:
             readback_seconds=memory.readback_seconds,
             relocations_read=len(memory.relocations),
         )
-        seen = observe_rest(guest, sight, memory, self._mark, until)
+        seen = observe_rest(guest, sight, memory, self._mark, until, _unsafe(sight, possible))
         after, checks = _fittest([(a, judge(e, seen, previous, sight.built)) for a, e in possible])
         self.step = replace(self.step, checks=checks)
         if not self.step.good and (why := guest.stood_still()):
@@ -101,6 +102,13 @@ class EventRun:
             check = Check(CheckKind.HEALTH, "guest", "lives", title or SILENT, False)
             self.step = replace(self.step, checks=(*self.step.checks, check))
         return title
+
+
+def _unsafe(sight: Sight, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
+    """The probes that may crash the guest: the model does not say what they show."""
+    told = {name for _, expected in possible for name in expected.probes}
+    probes = sight.built.set.probes
+    return frozenset(p.name for p in probes if p.at == "now" and p.name not in told)
 
 
 def _fittest(
