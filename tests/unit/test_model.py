@@ -31,7 +31,7 @@ def livepatch(name: str, *objects: str, replace: bool = False) -> ModuleSpec:
     )
 
 
-SHOWN = {name: name for name in ("a", "b", "both", "r", "s", "one")}
+SHOWN = {name: name for name in ("a", "b", "both", "r", "s", "one", "far", "later")}
 CALLS = dict(
     zip(("pre_patch", "post_patch", "pre_unpatch", "post_unpatch"), WHOLE.split(), strict=True)
 )
@@ -58,6 +58,8 @@ SET = ModuleSet(
         ),
         replace(livepatch("never", "t", "u"), defects=(Defect("t", 22, written=False),)),
         replace(livepatch("found_late", "t", "u"), defects=(Defect("t", 22, written=True),)),
+        replace(livepatch("far", "t"), klp_symbols={"t": ("auto", "u:f,1", "vmlinux:g")}),
+        replace(livepatch("later", "t"), klp_sections={"t": ((), ("u",))}),
     ),
     probes=(
         Probe("t", "t", "show", "t", SHOWN, file="/t"),
@@ -131,6 +133,16 @@ def after(order: str, capabilities: frozenset[str] = BARE) -> Expectation:
         ("+one[fail_u=19] +u", 19),
         ("+t +u +one[fail_u=19]", 19),
         ("+t +one[fail_u=19]", 0),
+        # far names a symbol of u in what it writes for t: EINVAL where u is not there.
+        ("+far +u", 0),
+        ("+far +t", 22),
+        ("+t +far", 22),
+        ("+u +far +t", 0),
+        ("+u +t +far", 0),
+        ("+u +far -u +t", 22),
+        ("+u +far +t -u", 0),  # nothing keeps it
+        ("+u +far +t -u +u -t +t", 0),
+        ("+later +t", 22),
         # w uses a symbol that u exports.
         ("+w", 2),  # ENOENT: simplify_symbols()
         ("+u +w", 0),
@@ -262,11 +274,23 @@ def test_relocations(order: str, bare: str, upstream: str, series: str) -> None:
         ("+found_late +t", "written", "pristine"),
         ("+found_late +t +u", "left", "pristine"),
         ("+found_late found_late=0 +t", "pristine", "pristine"),
+        # Another module's symbol: all of a klp section are found before any of it is written.
+        ("+far +t", "pristine", "pristine"),
+        ("+later +t", "written", "pristine"),  # the section before it is written
     ],
 )
 def test_relocations_of_what_is_refused(order: str, bare: str, series: str) -> None:
     name = order.split()[0].removeprefix("+")
     assert [after(order, c).relocations[name, "t"] for c in (BARE, SERIES)] == [bare, series]
+
+
+def test_no_probe_calls_into_a_module_that_is_gone() -> None:
+    assert after("+u +far +t").probes["t"] == "far"
+    gone = after("+u +far +t -u")
+    assert gone.relocations["far", "t"] == "applied"  # and what was written stays
+    assert "t" not in gone.probes and gone.probes["init"] == "far"
+    assert after("+u +far +t -u far=0").probes["t"] == "t"
+    assert after("+u +far +t -u +u").probes["t"] == "far"
 
 
 def test_functions_in_sysfs_have_their_position() -> None:
