@@ -30,7 +30,7 @@ T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
-_DATA = ("images/filler", "images/guest", "images/modules", "kernel-config")
+_DATA = ("images/filler", "images/guest", "images/layout", "images/modules", "kernel-config")
 _DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 _SHOWN = 10  # things that are wrong with one file
 MISSING = "missing"  # what `problems` says of a key that is not there

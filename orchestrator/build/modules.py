@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import filler, outoftree, outside, prebuilt
+from orchestrator.build import declared, filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
@@ -123,7 +123,7 @@ def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
 def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     digest = hashlib.sha256()
     converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
-    converter.append(Path(prebuilt.__file__))
+    converter += [Path(prebuilt.__file__), Path(declared.__file__)]
     sources = dict(_sources(module_set)) if _of_sources(module_set) else {}
     if module_set.module(FILLER) is not None:
         sources |= {f"{FILLER}/{name}": path for name, path in filler.sources().items()}
@@ -179,6 +179,9 @@ def _fill(
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)
+    layout = None
+    if any(spec.kind == "livepatch" for spec in module_set.modules):
+        layout = declared.layout(kernel, arch, jobs=jobs, deadline=deadline)
     for spec in module_set.modules:
         data = files[spec.name]
         elf = reader.read(data, f"{spec.name}.ko")
@@ -189,6 +192,8 @@ def _fill(
                 data, symbols, elsewhere=elsewhere, table=table, name=f"{spec.name}.ko"
             )
         _refuse_unresolved(spec, data, exported)
+        if spec.kind == "livepatch" and layout is not None:
+            declared.check(spec, data, layout, module_set.directory / "set.toml")
         prebuilt.check_depends(data, spec, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
     prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)

@@ -38,8 +38,8 @@ GIB = 1 << 30
 LOGS = "logs"  # another one
 DEBIAN = "debian"  # and another: what apt's lists said
 _KINDS = (
-    *("ccache", "clones", "debian", "git", "guest", "kernels", "logs", "modules", "no-config"),
-    *("selftests", "sources", "trees"),
+    *("ccache", "clones", "debian", "git", "guest", "kernels", "layouts", "logs", "modules"),
+    *("no-config", "selftests", "sources", "trees"),
 )
 _WHOLE = (CCACHE, LOGS, DEBIAN)
 _FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry

@@ -64,6 +64,6 @@ def test_an_installed_package_reads_its_own_data(
 ) -> None:
     known = list(catalog.module_sets())
     monkeypatch.setattr(catalog, "_PACKAGE", package)
-    for name in ("images/guest", "images/modules", "kernel-config"):
+    for name in catalog._DATA:
         assert catalog.data_dir(name) == package / "_data" / name
     assert list(catalog.module_sets()) == known

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 from vmkit import TROUBLE, Told
 
 from orchestrator import catalog, cli
-from orchestrator.build import modules
+from orchestrator.build import declared, modules
 from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
-from orchestrator.elf import klp, reader, relocation, writer
+from orchestrator.elf import klp, patchtable, reader, relocation, writer
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import KlpSymbol
@@ -58,6 +58,18 @@ def test_every_livepatch_is_well_formed(bench: Bench) -> None:
             assert bool(found.relocations) == bool(module.spec.klp_symbols)
             seen += 1
     assert seen >= 8
+
+
+def test_every_livepatch_says_of_itself_what_set_toml_says(bench: Bench) -> None:
+    """The build compares what it can read; here it must have read something."""
+    layout = declared.layout(bench.kernel, bench.arch, jobs=2, deadline=Deadline.after(300))
+    for built in bench.sets.values():
+        for module in built.modules.values():
+            found = patchtable.tables(reader.read(module.path.read_bytes()), layout)
+            assert len(found) == (module.spec.kind == "livepatch"), module.path
+            for table in found:
+                assert table.replace == module.spec.replace
+                assert {name for name, _ in table.objects} == set(module.spec.patches)
 
 
 def test_inspect_says_so_on_the_command_line(bench: Bench) -> None:

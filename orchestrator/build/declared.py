@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Does a livepatch say of itself what set.toml says of it? Asked before anything is booted: a
+difference would look like a fault of the kernel's."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.build import outoftree
+from orchestrator.deadline import Deadline
+from orchestrator.elf import patchtable, reader
+from orchestrator.elf.patchtable import Layout, PatchTable
+from orchestrator.errors import UsageError
+from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
+from orchestrator.model.state import sysfs_name
+from orchestrator.nouns import Arch, Kernel, ModuleSpec
+
+_BUILT = "klp_e2e_layout.ko"
+
+
+def layout(kernel: Kernel, arch: Arch, *, jobs: int, deadline: Deadline) -> Layout:
+    """Where this kernel's livepatch structures have what; compiled once. Raises BuildError."""
+    source = catalog.data_dir("images/layout")
+    files = sorted(source.iterdir())
+    digest = hashlib.sha256(kernel.key.encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    final = workdir.cache_root() / "layouts" / f"{arch.name}-{digest.hexdigest()[:32]}"
+    with workdir.locked(final):
+        if workdir.verify(final) != "":
+            with workdir.staging(final) as tmp, run_dir("layout") as scratch:
+                for path in files:
+                    shutil.copyfile(path, scratch / path.name)
+                outoftree.make(
+                    kernel,
+                    arch,
+                    scratch,
+                    what="what tells of struct klp_patch",
+                    jobs=jobs,
+                    deadline=deadline,
+                    log=workdir.whole(workdir.LOGS) / f"layout-{arch.name}.log",
+                )
+                shutil.copyfile(scratch / _BUILT, tmp / _BUILT)
+                workdir.publish(tmp, final)
+        workdir.touch(final)
+        return patchtable.layout(reader.read((final / _BUILT).read_bytes(), _BUILT), _BUILT)
+
+
+def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> None:
+    """Raises UsageError for the first difference between a livepatch's own tables and set.toml,
+    naming both. A livepatch whose tables are made while it loads is taken as it is."""
+    found = patchtable.tables(reader.read(data, f"{spec.name}.ko"), layout)
+    differences = [list(_differences(spec, table, toml)) for table in found]
+    if differences and all(differences):
+        wrong, hint = differences[0][0]
+        raise UsageError(f"{spec.name}.ko {wrong}", hint=hint)
+
+
+def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tuple[str, str]]:
+    """(what, hint) of each."""
+    for name, times in Counter(name for name, _ in table.objects).items():
+        if times > 1:
+            yield (
+                f"has {times} entries of struct klp_object for {name}",
+                "put their functions into one: sysfs has one directory for each object",
+            )
+    theirs = {
+        name: [sysfs_name(f"{f.name},{f.sympos}") for f in functions]
+        for name, functions in table.objects
+    }
+    ours = {name: [sysfs_name(f) for f in functions] for name, functions in spec.patches.items()}
+    for name in theirs.keys() - ours.keys():
+        close = _close(name, ours)
+        yield (
+            f"patches {name}, and {toml} says it patches {_list(ours)}",
+            f"is {close} meant? correct `.name` of its struct klp_object, or set.toml"
+            if close
+            else f"add `{name} = [{_quoted(theirs[name])}]` to [modules.patches] of {spec.name}",
+        )
+    for name in ours.keys() - theirs.keys():
+        yield (
+            f"patches {_list(theirs)}, and {toml} says it patches {name}",
+            f"take {name} out of [modules.patches] of {spec.name}, or give it a struct klp_object",
+        )
+    for name in ours.keys() & theirs.keys():
+        yield from _functions(name, theirs[name], ours[name], spec, toml)
+    if table.replace != spec.replace:
+        yield (
+            f"has .replace = {str(table.replace).lower()}, and {toml} says "
+            f"{str(spec.replace).lower()}",
+            f"write replace = {str(table.replace).lower()} for {spec.name}, or correct the code",
+        )
+
+
+def _functions(
+    name: str, theirs: list[str], ours: list[str], spec: ModuleSpec, toml: Path
+) -> Iterator[tuple[str, str]]:
+    for function, times in Counter(theirs).items():
+        if times > 1:
+            yield (
+                f"replaces {function} of {name} {times} times",
+                "name each function once: sysfs has one directory for each",
+            )
+    for function in (f for f in theirs if f not in ours):
+        close = _close(function, (f for f in ours if f not in theirs))
+        yield (
+            f"replaces {function} of {name}, and {toml} says it replaces {_list(ours)}",
+            f"is {close} meant? correct `.old_name` or `.old_sympos` of its struct klp_func, "
+            "or set.toml"
+            if close
+            else f'add "{function.removesuffix(",1")}" to patches.{name} of {spec.name}',
+        )
+    for function in (f for f in ours if f not in theirs):
+        yield (
+            f"replaces {_list(theirs)} of {name}, and {toml} says it replaces {function}",
+            f"take it out of patches.{name} of {spec.name}, or give it a struct klp_func",
+        )
+
+
+def _close(name: str, known: Iterable[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def _quoted(functions: Iterable[str]) -> str:
+    return ", ".join(f'"{function.removesuffix(",1")}"' for function in functions)

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What a livepatch's own tables say: its struct klp_patch, read from the .ko. Pure.
+
+Tools that make livepatches fill those structures while the module loads (klp-build, kpatch-build);
+of theirs there is nothing to read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import NamedTuple
+
+from orchestrator.elf.klpformat import VMLINUX
+from orchestrator.elf.records import SHN_LORESERVE, SHN_UNDEF, SHT_RELA, Elf, Rela
+from orchestrator.errors import UsageError
+
+SECTION = ".klp_e2e_layout"  # of images/layout
+_THIS_MODULE = "__this_module"
+_WORD = 8  # bytes of a pointer and of an unsigned long
+_MOST = 100_000  # entries of a table: more is none
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Offsets and sizes in bytes, of the structures of include/linux/livepatch.h as a kernel's
+    configuration makes them."""
+
+    patch_mod: int
+    patch_objs: int
+    patch_replace: int
+    object_name: int
+    object_funcs: int
+    object_size: int
+    func_old_name: int
+    func_new_func: int
+    func_old_sympos: int
+    func_size: int
+
+
+class Function(NamedTuple):
+    """struct klp_func: `name` is "" where old_name is NULL."""
+
+    name: str
+    sympos: int
+
+
+@dataclass(frozen=True, slots=True)
+class PatchTable:
+    """struct klp_patch, with (object, its functions) of each of its objs."""
+
+    replace: bool
+    objects: tuple[tuple[str, tuple[Function, ...]], ...]
+
+
+def layout(elf: Elf, name: str) -> Layout:
+    """What images/layout was compiled to. Raises UsageError for another file."""
+    found = elf.section(SECTION)
+    count = len(fields(Layout))
+    if found is None or len(found.data) != count * _WORD:
+        raise UsageError(f"{name} has no {SECTION} of {count} numbers")
+    words = (found.data[at : at + _WORD] for at in range(0, len(found.data), _WORD))
+    return Layout(*(int.from_bytes(word, elf.byte_order) for word in words))
+
+
+def tables(elf: Elf, layout: Layout) -> tuple[PatchTable, ...]:
+    """Every struct klp_patch that a module holds ready: there `mod` is THIS_MODULE, and `objs`
+    leads to objects of which each has functions that lead somewhere. () where there is none."""
+    reader = _Reader(elf, layout)
+    found = []
+    for index, pointers in reader.pointers.items():
+        for offset, rela in pointers.items():
+            if elf.symbol_name(rela.symbol) == _THIS_MODULE:
+                table = reader.patch(index, offset - layout.patch_mod)
+                if table is not None:
+                    found.append(table)
+    return tuple(found)
+
+
+class _Place(NamedTuple):
+    section: int
+    offset: int
+
+
+class _Reader:
+    def __init__(self, elf: Elf, layout: Layout) -> None:
+        self.elf = elf
+        self.layout = layout
+        self.pointers: dict[int, dict[int, Rela]] = {}  # section -> offset in it -> its relocation
+        for section in elf.sections:
+            if section.type == SHT_RELA and section.info < len(elf.sections):
+                of_section = self.pointers.setdefault(section.info, {})
+                of_section.update({rela.offset: rela for rela in section.relas})
+
+    def patch(self, section: int, start: int) -> PatchTable | None:
+        """What begins there, None where it is no struct klp_patch."""
+        at = start + self.layout.patch_replace
+        data = self.elf.sections[section].data
+        objs = self.leads(_Place(section, start + self.layout.patch_objs))
+        if start < 0 or at >= len(data) or objs is None:
+            return None
+        objects = []
+        for place in self._entries(objs, self.layout.object_size):
+            name = self.leads(_at(place, self.layout.object_name))
+            funcs = self.leads(_at(place, self.layout.object_funcs))
+            if name is None and funcs is None:
+                break
+            if funcs is None or (functions := self._functions(funcs)) is None:
+                return None
+            text = VMLINUX if name is None else self._text(name)
+            if text is None:
+                return None
+            objects.append((text, functions))
+        return PatchTable(bool(data[at]), tuple(objects)) if objects else None
+
+    def _functions(self, funcs: _Place) -> tuple[Function, ...] | None:
+        found = []
+        for place in self._entries(funcs, self.layout.func_size):
+            name = self.leads(_at(place, self.layout.func_old_name))
+            sympos = self._number(_at(place, self.layout.func_old_sympos))
+            new = self._relocated(_at(place, self.layout.func_new_func))
+            if name is None and not new and not sympos:
+                break
+            text = "" if name is None else self._text(name)
+            if text is None:
+                return None
+            found.append(Function(text, sympos))
+        return tuple(found)
+
+    def _entries(self, start: _Place, size: int) -> Iterator[_Place]:
+        """Where the entries of a table may stand, as far as its section goes."""
+        section = self.elf.sections[start.section]
+        for number in range(_MOST):
+            offset = start.offset + number * size
+            if offset < 0 or offset + size > section.size:
+                return
+            yield _Place(start.section, offset)
+
+    def leads(self, place: _Place) -> _Place | None:
+        """Where a pointer leads; None where it is NULL, or leads out of the module."""
+        rela = self.pointers.get(place.section, {}).get(place.offset)
+        if rela is None or not rela.symbol < len(self.elf.symbols):
+            return None
+        symbol = self.elf.symbols[rela.symbol]
+        if not SHN_UNDEF < symbol.shndx < min(SHN_LORESERVE, len(self.elf.sections)):
+            return None
+        return _Place(symbol.shndx, symbol.value + rela.addend)
+
+    def _relocated(self, place: _Place) -> bool:
+        return place.offset in self.pointers.get(place.section, {})
+
+    def _number(self, place: _Place) -> int:
+        data = self.elf.sections[place.section].data[place.offset : place.offset + _WORD]
+        return int.from_bytes(data, self.elf.byte_order)
+
+    def _text(self, place: _Place) -> str | None:
+        data: bytes = self.elf.sections[place.section].data
+        end = data.find(b"\0", place.offset)
+        if not 0 <= place.offset < len(data) or end < 0:
+            return None
+        return data[place.offset : end].decode("utf-8", "surrogateescape")
+
+
+def _at(place: _Place, more: int) -> _Place:
+    return _Place(place.section, place.offset + more)
