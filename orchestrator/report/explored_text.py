@@ -5,13 +5,16 @@ with the shortest orders that show it."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import Exit
+from orchestrator.explore.survey import Tally
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Way
 from orchestrator.report import text
@@ -20,11 +23,16 @@ from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
 WAYS_SHOWN = 5
+WIDE = 1000  # columns: more than any table needs
+COLUMNS = (
+    *("states", "planned", "verified", "failed", "beyond", "unwalked", "to come"),
+    *("depth", "relocations", "orders/min"),
+)
 
 
 def report(document: Document) -> RenderableType:
     """Totals, findings, kernels, one line of summary."""
-    parts: list[RenderableType] = [_table(document.grounds)] if document.grounds else []
+    parts: list[RenderableType] = [_Table(document.grounds)] if document.grounds else []
     for ground in document.grounds:
         parts += [_finding(found) for found in findings(ground)]
         parts += [_troubles(ground)] if ground.tally.unwalked else []
@@ -64,37 +72,43 @@ def summary(document: Document) -> str:
     return line
 
 
-def _table(grounds: Sequence[GroundRecord]) -> Table:
-    made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("", "modules"):
-        made.add_column(name, no_wrap=True)
-    for name in (
-        *("states", "planned", "verified", "failed", "beyond", "unwalked", "to come"),
-        *("depth", "relocations", "orders/min"),
-    ):
-        made.add_column(name, justify="right")
-    for ground in grounds:
-        tally = ground.tally
-        made.add_row(
-            ground.arch,
-            ground.module_set,
-            *(
-                str(number)
-                for number in (
-                    tally.states,
-                    tally.planned,
-                    tally.verified,
-                    tally.failed,
-                    tally.beyond,
-                    tally.unwalked,
-                    tally.planned - tally.done,
-                    tally.depth,
-                    tally.relocations,
-                    round(tally.per_minute),
-                )
-            ),
-        )
-    return made
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A line for each module set and architecture; where the terminal is too narrow for that, a
+    paragraph: no number is ever cut."""
+
+    grounds: Sequence[GroundRecord]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = self._whole()
+        needed = Measurement.get(console, options.update(max_width=WIDE), whole).maximum
+        yield whole if needed <= options.max_width else self._paragraphs()
+
+    def _whole(self) -> Table:
+        made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("", "modules"):
+            made.add_column(name, no_wrap=True)
+        for name in COLUMNS:
+            made.add_column(name, justify="right", no_wrap=True)
+        for ground in self.grounds:
+            made.add_row(ground.arch, ground.module_set, *map(str, _numbers(ground.tally)))
+        return made
+
+    def _paragraphs(self) -> Text:
+        lines = []
+        for ground in self.grounds:
+            named = zip(COLUMNS, _numbers(ground.tally), strict=True)
+            told = ", ".join(f"{name} {number}" for name, number in named)
+            lines.append(f"{ground.arch} {ground.module_set}: {told}")
+        return Text("\n".join(lines))
+
+
+def _numbers(tally: Tally) -> tuple[int, ...]:
+    """Those of COLUMNS."""
+    return (
+        *(tally.states, tally.planned, tally.verified, tally.failed, tally.beyond, tally.unwalked),
+        *(tally.planned - tally.done, tally.depth, tally.relocations, round(tally.per_minute)),
+    )
 
 
 def _finding(found: Finding) -> RenderableType:

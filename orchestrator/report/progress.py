@@ -19,17 +19,20 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column
 
 from orchestrator.report.terminal import Terminal, silence
 from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import CaseResult
 
+WIDE = 100  # columns of a terminal that has room for all there is to say
 LINE_EVERY = 10.0  # seconds between plain lines of one task
 
 
@@ -44,12 +47,7 @@ class Reporter:
         self._told: dict[str, float] = {}
         self._gone = False  # whoever looked at it
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            *_columns(console.width),
             console=console,
             transient=True,
             disable=not console.is_terminal,
@@ -119,6 +117,19 @@ class Reporter:
         if task not in self._tasks:
             self._tasks[task] = self._bars.add_task(escape(task), total=total, note="")
         self._bars.update(self._tasks[task], completed=done, total=total, note=escape(note))
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """Those that fit: where there is little room words are wrapped, and no number is cut."""
+    words = TextColumn("{task.description}", table_column=Column(no_wrap=False))
+    numbers: list[ProgressColumn] = [
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        TimeRemainingColumn(table_column=Column(no_wrap=True)),
+    ]
+    if width < WIDE:
+        return [words, *numbers]
+    note = TextColumn("{task.fields[note]}", table_column=Column(no_wrap=True))
+    return [words, BarColumn(), numbers[0], TimeElapsedColumn(), numbers[1], note]
 
 
 def plain_line(task: str, done: int, total: int, elapsed: float, before: int = 0) -> str:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import replace
@@ -22,6 +23,8 @@ from orchestrator.model.walk import Branch, Choice
 from orchestrator.nouns import BuiltSet, Case, Channel, Kernel, Order
 from orchestrator.report import explored, explored_text, text
 from orchestrator.report.explored import Document, ExploreDirectory, Walked
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
 
 ABLE = frozenset({"clears-on-unload", "clears-on-refusal"})
@@ -243,6 +246,27 @@ def test_the_report_names_the_finding_its_order_and_its_reliability(tmp_path: Pa
     assert "findings/one" in shown
     assert f"{ground.tally.verified} orders verified" in shown
     assert "1 finding, in 1 min 00 s" in shown
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 200])
+def test_no_number_is_cut_where_the_terminal_is_narrow(tmp_path: Path, width: int) -> None:
+    ground = Ground(a_bench("basic"), "basic", Wanted(depth=3))
+    walk(ground, BAD)
+    found(ground)
+    ground.tally.relocations = 2737273
+    ground.tally.planned = 12345
+    console = Terminal(file=io.StringIO(), width=width)
+    console.print(explored_text.report(document(ground, tmp_path)))
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert all(len(line) <= width for line in shown.splitlines())
+    for word in (*explored_text.COLUMNS, "2737273", "12345"):
+        assert word in " ".join(shown.split()), (width, word)
+    bars = Terminal(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with Reporter(bars) as reporter:
+        reporter.advance("exploring s390x two-targets", 12345, 67890, "3 findings")
+    assert isinstance(bars.file, io.StringIO)
+    assert "12345/67890" in bars.file.getvalue()
 
 
 @pytest.mark.parametrize(
