@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernel source trees, fetched into the cache, unpacked once, and named by a digest.
 
-    debian:6.1          the package linux-source-6.1, through apt's configured mirrors, without root
+    debian:6.1          the package linux-source-6.1, of the host's own apt or of any release that
+                        kernel-config/debian.toml names, without root
+    debian:newest       the newest kernel of those releases
     tar:PATH            a tarball with one kernel tree in it
     git:REPO#REF        REF of a local repository or a URL; without #REF its HEAD
     dir:PATH            a tree as it lies there, changes included
@@ -14,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pwd
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -22,9 +23,9 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import ours, process, tools, workdir
+from orchestrator.host import ours, process, workdir
 from orchestrator.host.process import CommandFailed
-from orchestrator.source import git
+from orchestrator.source import debian, git
 
 Say = Callable[[str], None]
 CLONES = "clones"  # in the cache: what `bisect` checks commits out in
@@ -71,7 +72,7 @@ def fetch(spec: str, deadline: Deadline | None = None, say: Say = lambda _line: 
     if kind not in fetchers or not rest:
         raise UsageError(
             f"{spec} is no kernel source",
-            hint="debian:6.1, tar:PATH, git:PATH_OR_URL#REF or dir:PATH",
+            hint="debian:6.1, debian:newest, tar:PATH, git:PATH_OR_URL#REF or dir:PATH",
         )
     with workdir.disk_errors(f"{spec} cannot be fetched"):
         return fetchers[kind](rest, spec, deadline, say)
@@ -169,92 +170,53 @@ def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
 
 
 def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    if not re.fullmatch(r"\d+\.\d+", version):
-        raise UsageError(f"{spec}: the version is to look like 6.1")
-    package = f"linux-source-{version}"
-    known = _candidate(package)
+    if version == debian.NEWEST:
+        known: debian.Package | None = debian.newest(say)
+        assert known is not None
+        spec = f"debian:{known.kernel}"
+        say(f"Debian's newest kernel is {spec}, {known.name} {known.version}")
+        package = known.name
+    else:
+        package = debian.name(version, spec)
+        known = debian.find(package, say)
     cached = _newest(f"debian-{package}_*")
     if known is None:
         if cached is not None:
             return _read(cached, spec, package)
+        there = debian.known(say)
         raise HarnessError(
-            f"apt knows no package {package}",
-            hint="sudo apt-get update; then `apt-cache search linux-source` lists what there is",
+            f"no Debian release that is looked in has {package}",
+            hint=f"there are {', '.join(there)}"
+            if there
+            else "is the network there? sudo apt-get update; `apt-cache search linux-source`",
         )
-    debian_version, sha256 = known
-    entry = _entry(f"debian-{package}_{debian_version.replace(':', '%3a')}")
+    entry = _entry(f"debian-{package}_{known.version.replace(':', '%3a')}")
 
     def fill(tmp: Path) -> dict[str, str]:
-        say(f"downloading {package} {debian_version}")
-        deb = _download(package, debian_version, tmp, deadline)
+        say(f"downloading {package} {known.version}")
+        deb = debian.download(known, tmp, deadline)
         process.run(["dpkg-deb", "-x", str(deb), str(tmp / "deb")], deadline=deadline)
         archives = sorted((tmp / "deb/usr/src").glob("linux-source-*.tar.*"))
         if not archives:
-            raise HarnessError(f"{package} {debian_version} holds no tarball of the kernel")
+            raise HarnessError(f"{package} {known.version} holds no tarball of the kernel")
         _unpack(archives[0], tmp, deadline)
         ours.scrap(tmp / "deb")
         ours.scrap(deb)
-        return {"version": debian_version, "digest": sha256}
+        return {"version": known.version, "digest": known.sha256}
 
     try:
         return _cached(entry, spec, package, fill, say)
-    except _NoDownload as error:
+    except debian.NoDownload as error:
         if cached is None:
             raise
         say(f"{error}; using the cached {cached.name}")
         return _read(cached, spec, package)
 
 
-class _NoDownload(HarnessError):
-    """apt could not download a package that it knows."""
-
-
-APT_LISTS = Path("/var/lib/apt/lists")  # changes with every `apt-get update`
-
-
-def _candidate(package: str) -> tuple[str, str] | None:
-    """(version, sha256) of what apt would download; None when it knows no such package.
-
-    apt takes a second to answer, so its answer is kept until its lists change.
-    """
-    if tools.which("apt-cache") is None:
-        return None
-    kept = workdir.whole(workdir.DEBIAN) / f"{package}.json"
-    stamp = APT_LISTS.stat().st_mtime_ns if APT_LISTS.is_dir() else 0
-    if kept.is_file():
-        record = json.loads(kept.read_text())
-        if record["stamp"] == stamp:
-            return record["version"], record["sha256"]
-    shown = process.run(["apt-cache", "show", "--no-all-versions", package], check=False)
-    fields = dict(re.findall(r"^(Version|SHA256): (\S+)$", shown.output, re.MULTILINE))
-    if len(fields) != 2:
-        return None
-    version, sha256 = fields["Version"], fields["SHA256"]
-    record = {"stamp": stamp, "version": version, "sha256": sha256}
-    workdir.write_atomically(kept, json.dumps(record))
-    return version, sha256
-
-
 def _newest(pattern: str) -> Path | None:
     """The finished cache entry of that name which was made last."""
     entries = (p for p in _entry("").glob(pattern) if (p / workdir.DIGESTS).is_file())
     return max(entries, key=lambda p: (p / workdir.DIGESTS).stat().st_mtime, default=None)
-
-
-def _download(package: str, version: str, into: Path, deadline: Deadline | None) -> Path:
-    """The .deb, as apt downloads and checks it. Neither root nor dpkg's lock is needed."""
-    command = ["apt-get", "-o", "Acquire::Retries=2", "-o", "Acquire::http::Timeout=30"]
-    # without it, apt warns that its sandbox user cannot write here, and downloads as root
-    command += ["-o", f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}"]
-    try:
-        process.run([*command, "download", f"{package}={version}"], cwd=into, deadline=deadline)
-    except CommandFailed as failed:
-        last = (failed.tail.strip().splitlines() or ["no reason given"])[-1]
-        raise _NoDownload(
-            f"{package} {version} cannot be downloaded ({last})",
-            hint="is the network there? apt's lists may be old: sudo apt-get update",
-        ) from failed
-    return next(into.glob("*.deb"))
 
 
 # --- tar:PATH, dir:PATH ------------------------------------------------------------------------

@@ -14,19 +14,40 @@ import pytest
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import process
-from orchestrator.source import sources
+from orchestrator.source import debian, sources
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
 PACKAGE = "linux-source-6.1"
 
+# Asked with options of our own, it answers from what other releases have: repo/others has a line
+# "PACKAGE VERSION SHA256" for each.
 APT_CACHE = """#!/bin/sh
-[ "$3" = linux-source-6.1 ] || { echo "E: No packages found" >&2; exit 100; }
-printf 'Package: %s\\nVersion: %s\\nSHA256: %s\\n' "$3" "$(cat {repo}/version)" abc
+for last; do :; done
+case "$*" in
+*Dir::State::Lists*pkgnames*) cut -d' ' -f1 {repo}/others | sort -u ;;
+*Dir::State::Lists*show*)
+    while read -r name version sha; do
+        [ "$name" = "$last" ] || continue
+        printf 'Package: %s\\nVersion: %s\\nSHA256: %s\\n\\n' "$name" "$version" "$sha"
+    done < {repo}/others ;;
+*)  [ "$last" = linux-source-6.1 ] || { echo "E: No packages found" >&2; exit 100; }
+    printf 'Package: %s\\nVersion: %s\\nSHA256: %s\\n' "$last" "$(cat {repo}/version)" abc ;;
+esac
 """
 APT_GET = """#!/bin/sh
+case "$*" in *indextargets*) echo "Debian Debian http://mirror.example/debian/"; exit ;; esac
 [ -e {repo}/offline ] && { echo "E: Failed to fetch x  Could not resolve" >&2; exit 100; }
 echo "$@" >> {repo}/downloads
-cp {repo}/package.deb ./$(basename {repo}).deb
+case "$*" in
+*update)
+    for word; do
+        case $word in
+        Dir::State::Lists=*) touch "${word#*=}/mirror_Packages" ;;
+        Dir::Etc::SourceList=*) cp "${word#*=}" {repo}/sources.list ;;
+        esac
+    done ;;
+*)  cp {repo}/package.deb ./$(basename {repo}).deb ;;
+esac
 """
 
 
@@ -65,13 +86,14 @@ def apt(tmp_path: Path, tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     process.run(["dpkg-deb", "--root-owner-group", "-b", str(root), str(repo / "package.deb")])
     (repo / "version").write_text("6.1.192-2")
     (repo / "downloads").write_text("")
+    (repo / "others").write_text("")
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     for name, script in (("apt-cache", APT_CACHE), ("apt-get", APT_GET)):
         (bin_ / name).write_text(script.replace("{repo}", str(repo)))
         (bin_ / name).chmod(0o755)
     (tmp_path / "lists").mkdir()
-    monkeypatch.setattr(sources, "APT_LISTS", tmp_path / "lists")
+    monkeypatch.setattr(debian, "APT_LISTS", tmp_path / "lists")
     monkeypatch.setenv("PATH", f"{bin_}:{os.environ['PATH']}")
     return repo
 
@@ -92,20 +114,71 @@ def test_without_network_the_cached_package_serves(apt: Path) -> None:
     (apt / "offline").touch()
     assert sources.fetch("debian:6.1") == found
     (apt / "version").write_text("6.1.200-1")
-    os.utime(sources.APT_LISTS, (1, 1))  # as apt-get update would
+    os.utime(debian.APT_LISTS, (1, 1))  # as apt-get update would
     said: list[str] = []
     assert sources.fetch("debian:6.1", say=said.append) == found
     assert "cannot be downloaded" in said[-1] and "using the cached" in said[-1]
 
 
 def test_what_apt_cannot_give_has_a_hint(apt: Path) -> None:
-    with pytest.raises(HarnessError, match=r"knows no package linux-source-6\.7") as caught:
+    (apt / "others").write_text("linux-source-6.12 6.12.9-1 a\nlinux-source-7.3 7.3.4-1 b\n")
+    with pytest.raises(HarnessError, match=r"no Debian release .* has linux-source-6\.7") as caught:
         sources.fetch("debian:6.7")
-    assert "apt-get update" in caught.value.hint
+    assert caught.value.hint == "there are debian:7.3, debian:6.12"
     (apt / "offline").touch()
     with pytest.raises(HarnessError, match="Could not resolve") as caught:
         sources.fetch("debian:6.1")
     assert "network" in caught.value.hint
+
+
+OTHERS = """linux-source-7.3 7.3~rc7-1~exp1 rc
+linux-source-7.3 7.3.4-1~bpo13+1 right
+linux-source-6.12 6.12.95-1~bpo12+1 older
+linux-source-6.12 6.12.117-1 newer
+linux-source-6.12-rt 6.12.117-1 other
+linux-source-7.10 7.10-1 newest
+"""
+
+
+def test_a_package_of_another_release(apt: Path, cache: Path) -> None:
+    (apt / "others").write_text(OTHERS)
+    said: list[str] = []
+    found = sources.fetch("debian:6.12", say=said.append)
+    assert (found.version, found.digest, found.spec) == ("6.12.117-1", "newer", "debian:6.12")
+    assert sources.fetch("debian:7.3").version == "7.3.4-1~bpo13+1"
+    update, *downloads = (apt / "downloads").read_text().splitlines()
+    assert update.endswith("update") and len(downloads) == 2  # lists of today are not fetched again
+    assert f"Dir::State::Lists={cache}" in update and "Dir::Etc::SourceParts=/dev/null" in update
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    lines = (apt / "sources.list").read_text().splitlines()
+    assert f"deb [signed-by={keyring}] http://mirror.example/debian trixie-backports main" in lines
+    assert said[0].startswith("fetching the package lists of Debian's bookworm, ")
+
+
+def test_the_newest_is_recorded_as_what_it_was(apt: Path) -> None:
+    (apt / "others").write_text(OTHERS)
+    said: list[str] = []
+    found = sources.fetch("debian:newest", say=said.append)
+    assert (found.spec, found.exact, found.version) == ("debian:7.10", "debian:7.10", "7.10-1")
+    assert "Debian's newest kernel is debian:7.10, linux-source-7.10 7.10-1" in said
+    (apt / "offline").touch()
+    assert sources.fetch("debian:newest") == found
+    assert sources.fetch("debian:7.10") == found
+    (apt / "others").write_text("")  # it has left the mirrors
+    assert sources.fetch("debian:7.10") == found
+    with pytest.raises(HarnessError, match="which kernel is Debian's newest") as caught:
+        sources.fetch("debian:newest")
+    assert "network" in caught.value.hint
+
+
+def test_old_lists_serve_where_new_ones_cannot_be_had(apt: Path, cache: Path) -> None:
+    (apt / "others").write_text(OTHERS)
+    sources.fetch("debian:7.3")
+    os.utime(cache / "debian/fetched", (1, 1))
+    (apt / "offline").touch()
+    said: list[str] = []
+    assert sources.fetch("debian:7.3", say=said.append).version == "7.3.4-1~bpo13+1"
+    assert "E: Failed to fetch x  Could not resolve" in said
 
 
 def test_a_damaged_tree_is_noticed_and_fetched_again(apt: Path) -> None:
