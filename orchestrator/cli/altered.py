@@ -23,6 +23,7 @@ from orchestrator.cli.program import (
     show,
 )
 from orchestrator.commands import bisection, experiment, options
+from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit, UsageError
 from orchestrator.report import tried_text
 from orchestrator.report.progress import Reporter
@@ -40,7 +41,12 @@ PatchesOption = Annotated[
 ]
 ResumeOption = Annotated[
     Path | None,
-    typer.Option("--resume", metavar="DIR", help="Go on with an interrupted one."),
+    typer.Option(
+        "--resume",
+        metavar="DIR",
+        help="Go on with an interrupted one. Sources, series, patches and architectures of your "
+        "own are to be named again.",
+    ),
 ]
 ControlsOption = Annotated[
     int,
@@ -64,7 +70,10 @@ def ablate(
 ) -> Exit:
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
-        return conducted(*experiment.resumed(resume, jobs))
+        given = Given.of(
+            arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
+        )
+        return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
     return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, output)
 
@@ -88,7 +97,10 @@ def mutate(
 ) -> Exit:
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
-        return conducted(*experiment.resumed(resume, jobs))
+        given = Given.of(
+            arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
+        )
+        return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
     return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, output)
 
@@ -108,7 +120,7 @@ def tried(
         build=built,
         kind=kind,
         alterations=options.alterations(kind, only, patches),
-        patches=patches,
+        patches=None if patches is None else patches.absolute(),
         suite=options.SUITE if suite is None else suite,
         whole=whole,
         controls=controls,

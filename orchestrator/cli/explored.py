@@ -23,6 +23,7 @@ from orchestrator.cli.program import (
     show,
 )
 from orchestrator.commands import exploration, options, session
+from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit
 from orchestrator.explore import bundle
 from orchestrator.explore.survey import Strategy, Wanted
@@ -31,6 +32,15 @@ from orchestrator.nouns import Channel
 from orchestrator.report import explored_text
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
+
+ModulesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modules",
+        metavar="SET|DIR",
+        help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
+    ),
+]
 
 
 @app.command(
@@ -43,14 +53,7 @@ def explore(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
-    modules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--modules",
-            metavar="SET|DIR",
-            help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
-        ),
-    ] = None,
+    modules: ModulesOption = None,
     depth: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Events in an order; default: by the strategy."),
@@ -91,13 +94,18 @@ def explore(
     output: OutputOption = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Go on with an interrupted one, as it was begun."),
+        typer.Option(
+            metavar="DIR",
+            help="Go on with an interrupted one, as it was begun. Sources, series, module sets and "
+            "architectures of your own are to be named again.",
+        ),
     ] = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Walk every load order. Minimises what fails, and keeps a bundle of it."""
     if resume is not None:
-        asked, writer = exploration.resumed(resume, jobs)
+        given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
+        asked, writer = exploration.resumed(resume, jobs, given)
     else:
         built = options.build(arch or (), kernel, series or (), jobs)
         wanted = Wanted(
@@ -143,11 +151,20 @@ def minimise(
             "[default: RESULTS/findings/…, beside what is there]",
         ),
     ] = None,
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: ModulesOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Shorten a failing order. To one of which nothing can be left out; with a bundle of it."""
+    """Shorten a failing order. To one of which nothing can be left out; with a bundle of it.
+
+    Everything is as it was in that run. A source, a series, a module set or an architecture that is
+    not klp-e2e's own is to be named again: to build it is to run what its author wrote.
+    """
+    given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
     with Reporter(Terminal(stderr=True)) as reporter:
-        way = exploration.minimise(results, case, confirm, output, jobs, reporter)
+        way = exploration.minimise(results, case, confirm, output, jobs, reporter, given)
     tell("\n".join(explored_text.way_lines(way)))
     return Exit.KERNEL_WRONG
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
-from orchestrator.commands import malformed, options, session
+from orchestrator.commands import malformed, options, outsiders, session
 from orchestrator.commands.options import BuildOptions
+from orchestrator.commands.outsiders import NOTHING, Given
 from orchestrator.elf import reader, relocation, writer
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.inspection import inspect
@@ -28,6 +29,7 @@ from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.tried import DOCUMENT as TRIALS
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
@@ -61,19 +63,25 @@ def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     return TriedDirectory(asked.directory, head)
 
 
-def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDirectory]:
-    """An experiment that was interrupted, with everything as it was asked for."""
+def resumed(
+    place: Path, jobs: int | None, given: Given = NOTHING
+) -> tuple[ExperimentOptions, TriedDirectory]:
+    """An experiment that was interrupted, with everything as it was asked for. given: see
+    `outsiders.refuse`."""
     writer = TriedDirectory.resumed(place)
     head, run = writer.head, writer.head.run
     arches = session.arches_of(run, place)
-    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
     patches = Path(run.options["patches"]) if "patches" in run.options else None
+    suite = run.options.get("suite", options.SUITE)
+    named = run.options.get("arches", "").split()
+    outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
+    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,
         alterations=options.alterations(head.kind, head.alterations, patches),
         patches=patches,
-        suite=run.options.get("suite", options.SUITE),
+        suite=suite,
         whole=head.whole,
         controls=head.controls,
         directory=writer.path,

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build import prepare
-from orchestrator.commands import options, session
+from orchestrator.commands import options, outsiders, session
 from orchestrator.commands.options import BuildOptions
+from orchestrator.commands.outsiders import NOTHING, Given
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.explore import bundle, survey, triage
 from orchestrator.explore.explore import Path as Events
@@ -55,14 +56,19 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     return ExploreDirectory(asked.directory, head)
 
 
-def resumed(place: Path, jobs: int | None) -> tuple[ExploreOptions, ExploreDirectory]:
+def resumed(
+    place: Path, jobs: int | None, given: Given = NOTHING
+) -> tuple[ExploreOptions, ExploreDirectory]:
     """An exploration that was interrupted, with everything as it was asked for: what stands in its
-    explore.json counts as a command line does. Raises UsageError."""
+    explore.json counts as a command line does, but for what `outsiders.refuse` wants to see on this
+    one. Raises UsageError."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
-    arches = tuple(map(head.run.arch_spec, head.run.options.get("arches", "").split()))
+    named = head.run.options.get("arches", "").split()
+    arches = tuple(map(head.run.arch_spec, named))
     if not arches:
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
+    outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
         built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
@@ -82,10 +88,12 @@ def minimise(
     place: Path | None,
     jobs: int | None,
     reporter: Reporter,
+    given: Given = NOTHING,
 ) -> Way:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
     place: where the bundle goes; None: among the results' findings, beside whatever is there.
+    given: see `outsiders.refuse`.
     Raises UsageError when there is no such case, it did not fail, or `place` is somebody else's;
     HarnessError when it does not fail any more.
     """
@@ -99,6 +107,7 @@ def minimise(
     if place is None:
         _findings(results)  # before it takes minutes
     case = result.case
+    outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
     built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
     (bench,) = session.benches(built, (case.module_set,), reporter)

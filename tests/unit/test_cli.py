@@ -24,6 +24,7 @@ from orchestrator import catalog, cli, doctor
 from orchestrator.build import prepare
 from orchestrator.cli import program
 from orchestrator.commands import experiment, exploration, options, session
+from orchestrator.commands.outsiders import Given
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.survey import Wanted
@@ -280,8 +281,9 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     experiment.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert exploration.resumed(tmp_path / "explored", 1)[0] == explored
-    assert experiment.resumed(tmp_path / "tried", 1)[0] == tried
+    again = Given.of(arch=["../mine.toml"])
+    assert exploration.resumed(tmp_path / "explored", 1, again)[0] == explored
+    assert experiment.resumed(tmp_path / "tried", 1, again)[0] == tried
 
 
 def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

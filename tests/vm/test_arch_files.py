@@ -46,7 +46,11 @@ def test_what_is_found_with_a_file_is_seen_again(klp: Klp, make_benches: MakeBen
     words = shlex.split(document["cases"][0]["reproduce"])
     assert words[1:4] == ["run", "--arch-file", str(klp.directory / f"{NAME}.toml")]
     name = f"{NAME}/basic/order-1"
-    told = klp.run("minimise", "results", name, "--confirm", "1", "-o", "bundle")
+    short = ("minimise", "results", name, "--confirm", "1", "-o", "bundle")
+    told = klp.run(*short)
+    assert told.code == Exit.USAGE, told.err
+    assert f"add --arch-file {klp.directory / NAME}.toml" in told.err
+    told = klp.run(*short, "--arch-file", f"{NAME}.toml")
     assert told.code == Exit.KERNEL_WRONG, told.err
     (klp.directory / f"{NAME}.toml").unlink()
     told = klp.run("replay", "bundle")
