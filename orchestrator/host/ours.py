@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import secrets
 import shutil
 import stat
@@ -24,11 +25,13 @@ from pathlib import Path
 from typing import TextIO
 
 from orchestrator.errors import UsageError
+from orchestrator.host import locks
 
 MARK = ".klp-e2e"
 PARTIAL = ".partial"
 _MARK_BYTES = 4096  # at most, of a mark that is read
 _TRIES, _TRY_SECONDS = 20, 0.02
+_HALF = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY)
 
 
@@ -229,6 +232,13 @@ def aside(path: Path, word: str, sides: Sequence[str] = ()) -> Path:
     return Path(name)
 
 
+def put_aside(place: Path, word: str) -> Path:
+    """Give a directory a name beside, NAME.WORD-SOMETHING, that nothing has. Raises OSError."""
+    other = place.with_name(f"{place.name}.{word}-{secrets.token_hex(4)}")
+    place.rename(other)
+    return other
+
+
 @contextlib.contextmanager
 def appearing(place: Path, kind: Kind) -> Iterator[Path]:
     """A new directory of ours to fill, beside `place`, that takes its place when the block ends
@@ -242,9 +252,12 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
         place.with_name(f".{place.name[:100]}.{secrets.token_hex(8)}{suffix}")
         for suffix in (PARTIAL, ".before")
     )
+    sweep(place.parent, kind)
     partial.mkdir()
-    try:
+    with contextlib.ExitStack() as stack:
+        stack.callback(scrap, partial)
         mark(partial, kind)
+        stack.enter_context(locks.held(partial / MARK))  # whoever is killed leaves it unheld
         yield partial
         if place.is_dir():
             partial.chmod(stat.S_IMODE(place.stat().st_mode))  # it may have been made private
@@ -266,8 +279,17 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
             before.rename(place)
             raise
         remove(before, before)
-    finally:
-        scrap(partial)
+
+
+def sweep(directory: Path, kind: Kind) -> None:
+    """Remove what `appearing` has left of this kind in a directory, where its process was killed.
+    Raises OSError."""
+    if directory.is_symlink() or not directory.is_dir():
+        return
+    for path in directory.glob(f".*{PARTIAL}"):
+        if _HALF.fullmatch(path.name) and marked(path, kind):
+            with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
+                remove(path, within=path)
 
 
 def create(path: Path, text: str) -> None:

@@ -44,6 +44,7 @@ T = TypeVar("T")
 RESULTS = "results.json"
 RESULT = "result.json"
 LOCK = ".lock"
+_OWN = (ours.MARK, LOCK, RESULTS, "junit.xml", "results.ktap")
 _WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
 _CHOOSE = "choose another with -o DIR"
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
@@ -315,6 +316,22 @@ def fresh(within: Path) -> Path:
                 place.mkdir()
                 return place
     raise AssertionError("numbers do not end")
+
+
+def strangers(place: Path) -> list[Path]:
+    """What lies in a results directory of ours, DIR/ARCH/CASE/FILE, and is none of the files that
+    we write there. Raises OSError."""
+    found = []
+    for path in sorted(place.rglob("*")):
+        depth = len(path.relative_to(place).parts)
+        name, here = path.name, path.is_dir() and not path.is_symlink()
+        if depth == 1:
+            known = here or name in _OWN or _is_half_written(path)
+        else:
+            known = here if depth == 2 else name == RESULT or _is_left(name)
+        if not known or path.is_symlink() or not (here or path.is_file()):
+            found.append(path)
+    return found
 
 
 def _is_left(name: str) -> bool:

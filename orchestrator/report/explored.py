@@ -115,6 +115,8 @@ class ExploreDirectory:
         load(path)  # before anything is written
         with contextlib.ExitStack() as claim:
             claim.enter_context(claimed(made.path, DOCUMENT))
+            with told(made.path / FINDINGS):
+                ours.sweep(made.path / FINDINGS, ours.Kind.BUNDLE)
             made.head = load(path)
             made._claim = claim.pop_all()
         return made

@@ -114,7 +114,8 @@ class TriedDirectory:
         return sum(each.trial.arch == arch for each in self.head.trials)
 
     def place(self, name: str, arch: str) -> Path:
-        """An empty place for a trial's results; what an interrupted one left there goes.
+        """An empty place for a trial's results. What an interrupted one left there goes; where
+        there is anything else, all of it is put aside.
 
         Raises NotOurs for what is not the results directory of a trial.
         """
@@ -125,6 +126,8 @@ class TriedDirectory:
                 raise ours.NotOurs(
                     f"{place} is not removed: klp-e2e did not make it", hint="move it elsewhere"
                 )
+            if os.path.lexists(place) and directory.strangers(place):
+                ours.put_aside(place, "interrupted")
             ours.remove(place, within=self.path.resolve() / name / arch)
         return place
 

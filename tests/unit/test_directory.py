@@ -303,6 +303,25 @@ def _tried(place: Path, run: Run) -> TriedDirectory:
     return TriedDirectory(place, tried.Document(1, run, Kind.MUTANT, ("a",), True, 1))
 
 
+def test_notes_in_an_interrupted_trial_stay(tmp_path: Path) -> None:
+    with _tried(tmp_path / "t", RUN) as tried_directory:
+        place = tried_directory.place("a", "s390x")
+        with ResultsDirectory(place, RUN) as writer:
+            writer.add(a_result(Status.PASS))
+        assert directory.strangers(place) == []
+        assert tried_directory.place("a", "s390x") == place
+        assert not place.exists()  # it was nothing but ours
+        with ResultsDirectory(place, RUN) as writer:
+            writer.add(a_result(Status.PASS))
+        (note,) = [next(place.glob("s390x/*")) / "why.txt"]
+        note.write_text("important")
+        assert directory.strangers(place) == [note]
+        tried_directory.place("a", "s390x")
+        (aside,) = place.parent.glob("s390x.interrupted-*")
+        assert (aside / note.relative_to(place)).read_text() == "important"
+        assert (aside / "results.json").is_file() and not place.exists()
+
+
 def test_two_begun_in_one_second_have_a_directory_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

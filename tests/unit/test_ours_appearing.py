@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,3 +83,40 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
         make(place, "two")
     assert len(done) == 3, "the one that was there came back"
     assert (names(tmp_path), (place / "text").read_text()) == (["place"], "one")
+
+
+MAKES = """
+import pathlib, sys
+from orchestrator.host import ours
+with ours.appearing(pathlib.Path(sys.argv[1]), ours.Kind.BUNDLE):
+    print("begun", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_process_has_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    def begin(name: str) -> subprocess.Popen[bytes]:
+        argv = [sys.executable, "-c", MAKES, str(tmp_path / name)]
+        begun = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert begun.stdout is not None and begun.stdout.readline() == b"begun\n"
+        return begun
+
+    killed = begin("killed")
+    killed.kill()
+    killed.communicate()
+    theirs = tmp_path / ".mine.0123456789abcdef.partial"  # a name proves nothing
+    (theirs / "thesis").mkdir(parents=True)
+    other = tmp_path / ".other.0123456789abcdef.partial"
+    other.mkdir()
+    ours.mark(other, Kind.NIGHT)
+    living = begin("living")
+    alive = [name for name in names(tmp_path) if name.startswith(".living.")]
+    assert len(alive) == 1
+    assert not [name for name in names(tmp_path) if name.startswith(".killed.")]  # living swept
+    ours.sweep(tmp_path, Kind.BUNDLE)
+    assert names(tmp_path) == sorted([*alive, theirs.name, other.name])
+    living.communicate()
+    assert (living.returncode, ours.marked(tmp_path / "living", Kind.BUNDLE)) == (0, True)
+    (tmp_path / "link").symlink_to(tmp_path)
+    ours.sweep(tmp_path / "link", Kind.BUNDLE)
+    ours.sweep(tmp_path / "nowhere", Kind.BUNDLE)
