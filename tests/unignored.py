@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A pytest plugin for all tests: what they start can be interrupted, however they were started themselves.
+"""A pytest plugin: what tests start can be interrupted, however the tests were started themselves.
 
 `nohup make test &` has SIGHUP, SIGINT and SIGQUIT ignored in every process below it, and what is
 ignored stays so across exec: a test that closes a terminal, or presses Ctrl-C, waited for ever.
