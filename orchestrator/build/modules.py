@@ -26,11 +26,10 @@ from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import process, workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.host.tools import clean_env
+from orchestrator.host.tools import building
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
 AUTO = "auto"
-_ENVIRONMENT = ("PATH", "TMPDIR", "LC_ALL")  # all that make and compiler need
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
 SOURCE_MAX = 64 << 20  # bytes of a file beside a set's sources
@@ -222,8 +221,6 @@ def _make(
     log = workdir.whole(workdir.LOGS) / f"modules-{_short(module_set.name)}-{arch.name}.log"
     log.write_text("")
     argv = [
-        # no variable of ours: a Makefile of a set may use any
-        *("env", "-i", *(f"{k}={v}" for k, v in clean_env().items() if k in _ENVIRONMENT)),
         *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
         *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
         # The targets' symbols stay undefined until the livepatches are converted.
@@ -231,7 +228,7 @@ def _make(
         *(f"M={scratch / 'set'}", "modules"),
     ]
     try:
-        process.run(argv, deadline=deadline, log=log)
+        process.run(building(argv), deadline=deadline, log=log)
     except process.CommandFailed as error:
         line = first_error(log.read_text(errors="replace"), scratch / "set") or str(error)
         raise BuildError(
