@@ -12,11 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.model import orders
+from orchestrator.plain import one_line, printable
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# What readers of KTAP take for a directive, wherever in a line: "not ok ... # SKIP" is no failure.
+_WORDS = r"(?:SKIP|XFAIL|TODO|TIMEOUT|ERROR)"
+_HIDDEN = re.compile(rf"#(?=\s*{_WORDS})", re.IGNORECASE)
+_OPENING = re.compile(rf"\W*{_WORDS}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +130,24 @@ def _directive(status: Status, reason: str, strict: bool) -> str:
         case Status.PASS:
             return ""
         case Status.SKIP | Status.ERROR:
-            return f" # {status} {plain(reason)}"
+            return f" # {status} {_reason(reason)}"
         case Status.KNOWN if not strict:
-            return f" # XFAIL {plain(reason)}"
+            return f" # XFAIL {_reason(reason)}"
         case _:
-            return f" # {plain(reason)}"
+            told = _reason(reason)
+            return f" # said: {told}" if _OPENING.match(told) else f" # {told}"
+
+
+def _reason(text: str) -> str:
+    """Behind the "#" of a result line: no directive of its own."""
+    return _HIDDEN.sub("_", plain(text))
 
 
 def plain(text: str) -> str:
-    """One line without control characters."""
-    return _CONTROL.sub(" ", text).strip()
+    """One line without control characters, that commands neither a terminal nor a CI."""
+    return printable(one_line(_CONTROL.sub(" ", text)).strip())
 
 
 def name(text: str) -> str:
     """A description: one line, without the "#" that would begin a directive."""
-    return plain(text).replace("#", "_")
+    return plain(text).replace("#", "_") or "_"
