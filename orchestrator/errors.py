@@ -35,6 +35,13 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def exit_of(trouble: BaseException) -> Exit:
+    """The exit code of a command that this ends."""
+    if isinstance(trouble, KlpError):
+        return trouble.exit_code
+    return Exit.INTERRUPTED if isinstance(trouble, KeyboardInterrupt) else Exit.HARNESS
+
+
 class KlpError(Exception):
     """One clear message and, in `hint`, what to do about it."""
 

@@ -202,6 +202,7 @@ class Run:
     strict: bool = False  # KNOWN counts as FAIL
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
+    trouble_exit: int = 0  # the exit code that goes with it; 0: there was none, or it is not known
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its

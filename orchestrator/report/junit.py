@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import junitparser
@@ -15,10 +15,26 @@ from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 from orchestrator.vm.console import excerpt
 
+THE_RUN = "run"  # of the case that stands for those that are not there
+
 
 def junit(run: Run, results: Sequence[CaseResult]) -> str:
     """The file's text. KNOWN is "skipped" unless the run is strict, FIXED a failure."""
-    return written(_suite(run, results, arch) for arch in sorted({r.arch for r in results}))
+    suites = [_suite(run, results, arch) for arch in sorted({r.arch for r in results})]
+    return written([*suites, *_unfinished(run, results)])
+
+
+def _unfinished(run: Run, results: Sequence[CaseResult]) -> Iterator[junitparser.TestSuite]:
+    """A suite that is an error, where there is less than there should be: what did not run would
+    look good."""
+    if why := verdict.incomplete(run, results):
+        suite = begun(THE_RUN, run.started)
+        case = junitparser.TestCase(THE_RUN, classname=THE_RUN)
+        error = junitparser.Error(xml(why))
+        error.type = str(Status.ERROR)
+        case.result = [error]
+        suite.add_testcase(case)
+        yield suite
 
 
 def written(suites: Iterable[junitparser.TestSuite]) -> str:

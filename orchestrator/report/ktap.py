@@ -38,16 +38,19 @@ def ktap(run: Run, results: Sequence[CaseResult]) -> str:
     return document(
         [_subtest(run, arch, [r for r in results if r.arch == arch]) for arch in arches],
         verdict.summary(run, results),
+        verdict.incomplete(run, results),
     )
 
 
-def document(subtests: Sequence[Subtest], summary: str) -> str:
-    """The text of a file with these subtests, and one line of comment at its end."""
+def document(subtests: Sequence[Subtest], summary: str, incomplete: str = "") -> str:
+    """The text of a file with these subtests, and one line of comment at its end. incomplete: why
+    there should be more of them; a plan of what there is would look good."""
     lines = ["KTAP version 1", f"1..{len(subtests)}"]
     for number, subtest in enumerate(subtests, 1):
         skip = " # SKIP" if subtest.skipped else ""
         lines += [f"  {line}" for line in subtest.lines]
         lines.append(f"{'ok' if subtest.good else 'not ok'} {number} {name(subtest.name)}{skip}")
+    lines += [f"Bail out! {plain(incomplete)}"] if incomplete else []
     lines.append(f"# {plain(summary)}")
     return "\n".join(lines) + "\n"
 
