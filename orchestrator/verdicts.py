@@ -195,6 +195,7 @@ class Run:
     series: tuple[str, ...]  # as asked for; empty: the bare kernel
     planned: int  # cases planned over all architectures
     finished: float | None = None  # None: still running, or killed
+    resumed: float | None = None  # when it was gone on with the last time, if it was
     kernels: tuple[Kernel, ...] = ()
     host: str = ""  # one line: system, machine, cores, memory
     qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line

@@ -78,7 +78,10 @@ def history(
         for line in nights.told:
             complain(line)
         if case is None:
-            show(text.nights(nights.totals()))
+            totals = nights.totals()
+            if not totals:  # the database of a night that never was
+                raise UsageError(f"{place} has no nights", hint="name the place with -o DIR")
+            show(text.nights(totals))
         elif case == REBUILD:
             _rebuild(nights, place)
         else:

@@ -149,6 +149,7 @@ class ResultsDirectory:
         self.run = replace(
             self.run,
             started=before.started,
+            resumed=self.run.started,
             guests=before.guests,
             kernels=before.kernels,
             qemu=before.qemu,

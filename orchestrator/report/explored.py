@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -134,7 +135,10 @@ class ExploreDirectory:
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
-        """What ends this block has ended the exploration, where nothing was walked before."""
+        """What ends this block has ended the exploration, where nothing was walked before; else it
+        is gone on with."""
+        if self.head.grounds:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
         try:
             yield
         except BaseException as trouble:

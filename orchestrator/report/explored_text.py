@@ -16,7 +16,7 @@ from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Way
 from orchestrator.report import text
 from orchestrator.report.explored import Document, GroundRecord, findings
-from orchestrator.report.verdict import duration, ended
+from orchestrator.report.verdict import ended, took
 from orchestrator.verdicts import Status
 
 WAYS_SHOWN = 5
@@ -60,8 +60,7 @@ def summary(document: Document) -> str:
     line += f"{sum(t.relocations for t in tallies)} relocations read back, "
     line += f"{len(found)} {'finding' if len(found) == 1 else 'findings'}"
     line += f" ({known} known)" if known else ""
-    if document.run.finished is not None:
-        line += f", in {duration(document.run.finished - document.run.started)}"
+    line += took(document.run)
     if document.run.trouble:
         line += f"; stopped early: {document.run.trouble}"
     return line

@@ -8,7 +8,7 @@ import shlex
 from orchestrator.model import malformations, orders
 from orchestrator.plain import one_line
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run
+from orchestrator.verdicts import CaseResult, Run, Status
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
@@ -18,7 +18,8 @@ def words(run: Run, result: CaseResult) -> tuple[str, ...]:
         return ("kselftest", *where, "--test", result.case.name)
     if malformations.is_malformed(result.case):
         return ("malformed", *where, "--only", malformations.label(result.case))
-    extra = ["--cold"] * result.cold + ["--strict"] * run.strict
+    strict = run.strict or result.status is Status.KNOWN  # 1 when it is seen again
+    extra = ["--cold"] * result.cold + ["--strict"] * strict
     order = orders.format(result.case.order)
     return ("run", *where, "--modules", result.case.module_set, "--order", order, *extra)
 

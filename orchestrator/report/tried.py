@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,7 +97,10 @@ class TriedDirectory:
 
     @contextlib.contextmanager
     def preparing(self) -> Iterator[None]:
-        """What ends this block has ended the experiment, where nothing was found out before."""
+        """What ends this block has ended the experiment, where nothing was found out before; else
+        it is gone on with."""
+        if self.head.trials:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
         try:
             yield
         except BaseException as trouble:

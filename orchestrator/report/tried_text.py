@@ -14,7 +14,7 @@ from rich.text import Text
 from orchestrator.errors import Exit
 from orchestrator.report import text
 from orchestrator.report.tried import Document
-from orchestrator.report.verdict import duration, ended
+from orchestrator.report.verdict import ended, took
 from orchestrator.source.alterations import CONTROL, Outcome, Trial, score
 
 STYLES: Mapping[Outcome, str] = {
@@ -64,7 +64,7 @@ def summary(document: Document) -> str:
         ran = sum(t.orders for t in controls)
         lines.append(f"{score(trials, arch)}; {CONTROL}: {wrong} of {ran} orders fail")
     if document.run.finished is not None:
-        lines.append(f"in {duration(document.run.finished - document.run.started)}")
+        lines.append(took(document.run).removeprefix(", "))
     if document.run.trouble:
         lines.append(f"stopped early: {document.run.trouble}")
     return "\n".join(lines)

@@ -79,12 +79,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def took(run: Run) -> str:
+    """`, in 4 min 07 s`: since it was begun, or gone on with; "" while it runs."""
+    if run.finished is None:
+        return ""
+    return f", in {duration(run.finished - (run.resumed or run.started))}"
+
+
 def summary(run: Run, results: Sequence[CaseResult]) -> str:
     """One line: how many cases ended how, in what time; and what kept the rest from running."""
     parts = [f"{number} {status}" for status, number in counts(results).items()]
     line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"
-    if run.finished is not None:
-        line += f", in {duration(run.finished - run.started)}"
+    line += took(run)
     if run.unbuilt:
         line += f"; not built: {', '.join(run.unbuilt)}"
     if run.trouble:

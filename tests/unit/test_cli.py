@@ -626,6 +626,17 @@ def test_plain_progress_has_an_eta() -> None:
     assert progress.plain_line("trials", 40, 50, 60.0, 10) == "trials: 40 of 50, about 20.0 s left"
 
 
+def test_the_first_step_takes_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 6.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    told = io.StringIO()
+    reporter = progress.Reporter(Terminal(file=told))
+    reporter.begin("cases", 0, 1)
+    reporter.advance("cases", 1, 1)
+    assert told.getvalue() == "cases: 1 of 1, took 6.0 s\n"
+    reporter.begin("cases", 1, 1)  # where nothing is left to do nothing is said
+
+
 def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     """One kernel after another is built under one name."""
     clock = iter((0.0, 100.0, 500.0, 507.0))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,6 +66,22 @@ def test_a_run_that_ends_before_its_first_case_says_the_same_everywhere(
     (suite,) = junitparser.JUnitXml.fromfile(str(place / "junit.xml"))
     assert suite.errors == 1 and trouble in next(iter(suite)).result[0].message
     assert "\nBail out! stopped early: " in (place / "results.ktap").read_text()
+
+
+def test_what_was_gone_on_with_tells_its_own_time(tmp_path: Path) -> None:
+    """And not that since it was begun for the first time, with all that passed in between."""
+    begun = replace(a_run("one"), started=1000.0)
+    with directory.ResultsDirectory(tmp_path, begun) as first:
+        first.add(a_result("one"))
+    later = time.time()
+    with directory.ResultsDirectory(tmp_path, replace(begun, started=later), go_on=True) as second:
+        pass
+    assert (second.run.started, second.run.resumed) == (1000.0, later)
+    assert second.run.finished is not None and second.run.finished - later < 1000
+    kept, results = directory.read(tmp_path)
+    assert verdict.took(replace(kept, finished=later + 60)) == ", in 1 min 00 s"
+    assert ", in 1 min 00 s" in verdict.summary(replace(kept, finished=later + 60), results)
+    assert verdict.took(replace(begun, finished=1247.0)) == ", in 4 min 07 s"
 
 
 @pytest.mark.parametrize(

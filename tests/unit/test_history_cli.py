@@ -16,7 +16,7 @@ from orchestrator import cli
 from orchestrator.cli.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
-from orchestrator.history.database import NAME
+from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import NightTotals
 from orchestrator.history.text import MARKS, verdict
 from orchestrator.model import orders
@@ -245,6 +245,13 @@ def test_what_is_not_there_is_2(place: Path, tmp_path: Path) -> None:
         code, out, err = klp(*argv, "-o", nowhere)
         assert (code, out) == (Exit.USAGE, "") and "has no nights" in err
     assert not nowhere.exists()
+
+
+def test_a_database_without_a_night_is_2(tmp_path: Path) -> None:
+    with History(tmp_path / NAME):
+        pass
+    code, out, err = klp("history", "-o", tmp_path)
+    assert (code, out) == (Exit.USAGE, "") and f"{tmp_path} has no nights" in err
 
 
 @pytest.mark.parametrize(

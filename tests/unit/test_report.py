@@ -266,6 +266,12 @@ def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 
 
+def test_a_line_that_shows_a_known_issue_ends_with_1() -> None:
+    """As its bundle, minimise and replay do: it is seen again."""
+    for status, strict in ((Status.KNOWN, True), (Status.FAIL, False), (Status.ERROR, False)):
+        assert ("--strict" in reproduce.words(a_run(1), a_result(status))) == strict
+
+
 def test_reproduce_line_can_be_pasted() -> None:
     result = replace(a_result(Status.FAIL), cold=True)
     said = shlex.split(reproduce.line(a_run(1, series=(), strict=True), result))
