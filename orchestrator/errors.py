@@ -35,6 +35,13 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
+def exit_of(trouble: BaseException) -> Exit:
+    """The exit code of a command that this ends."""
+    if isinstance(trouble, KlpError):
+        return trouble.exit_code
+    return Exit.INTERRUPTED if isinstance(trouble, KeyboardInterrupt) else Exit.HARNESS
+
+
 class KlpError(Exception):
     """One clear message and, in `hint`, what to do about it."""
 
@@ -102,7 +109,8 @@ class NoHistory(HarnessError):
 
 class GuestLost(HarnessError):
     """QEMU ended, or guest or channel went silent. `console`: its last lines; `crash`: the title of
-    what the kernel reported there, if anything. `silent`: QEMU lives, the guest does not answer.
+    the oops or panic that the kernel reported there, if any. `silent`: QEMU lives, the guest does
+    not answer. `ended`: QEMU has ended, other than by us for a console that was flooded.
 
     Whether a lost guest is the kernel's fault is decided by `judge`, from console and QMP events.
     """
@@ -114,9 +122,11 @@ class GuestLost(HarnessError):
         console: str = "",
         crash: str | None = None,
         silent: bool = False,
+        ended: bool = False,
     ) -> None:
         super().__init__(message, hint)
         self.silent = silent
+        self.ended = ended
         self.console = console
         self.crash = crash
 

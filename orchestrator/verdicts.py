@@ -195,6 +195,7 @@ class Run:
     series: tuple[str, ...]  # as asked for; empty: the bare kernel
     planned: int  # cases planned over all architectures
     finished: float | None = None  # None: still running, or killed
+    resumed: float | None = None  # when it was gone on with the last time, if it was
     kernels: tuple[Kernel, ...] = ()
     host: str = ""  # one line: system, machine, cores, memory
     qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line
@@ -202,6 +203,7 @@ class Run:
     strict: bool = False  # KNOWN counts as FAIL
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
+    trouble_exit: int = 0  # the exit code that goes with it; 0: there was none, or it is not known
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its

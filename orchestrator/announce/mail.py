@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from orchestrator.announce import digest
 from orchestrator.announce.digest import News
 from orchestrator.history.nights import Change, Changed, Changes, Night
+from orchestrator.plain import printable
 from orchestrator.report.ktap import plain
 
 WIDTH = 78
@@ -135,9 +136,16 @@ def _field(label: str, text: object) -> list[str]:
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
     told = _ascii(text)
     told = told if len(told) <= TEXT_LIMIT else f"{told[: TEXT_LIMIT - 3]}..."
-    return textwrap.wrap(
-        told, WIDTH, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
-    )
+
+    def lines(width: int) -> list[str]:
+        return textwrap.wrap(
+            told, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+        )
+
+    # where a word begins a line it may be a command for a CI, and gets a character more
+    shown = [printable(line) for line in lines(WIDTH)]
+    fits = all(len(line) <= WIDTH for line in shown)
+    return shown if fits else [printable(line) for line in lines(WIDTH - 1)]
 
 
 def _ascii(text: str) -> str:

@@ -36,6 +36,7 @@ _SOURCE = re.compile(r"^source_\S+ := ", re.MULTILINE)  # fixdep writes it for e
 _UNFINISHED = "klp-e2e-unfinished"  # lies in a build directory while make is at work there
 LINE = 2000  # characters of a line of make that are looked at
 CCACHE_SIZE = "5G"
+_TUXMAKE = ("HOME", "PYTHONPATH", "PYTHONHOME")  # how this python, as which it runs, was found
 USUAL_OBJECTS = 730  # of a kernel with our configuration, before one has been built
 
 
@@ -183,9 +184,8 @@ def _run(
     tools.need("ccache", "ccache")
     log = site.root / "tuxmake.log"
     ours.scrap(log)
-    done = process.run(
-        command, env=_environment(), log=log, check=False, on_line=on_line, deadline=deadline
-    )
+    command = tools.building(command, _TUXMAKE, _environment())
+    done = process.run(command, log=log, check=False, on_line=on_line, deadline=deadline)
     if done.code == 0:
         return done.cpu_seconds
     text = log.read_text(errors="replace")

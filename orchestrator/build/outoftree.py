@@ -9,10 +9,9 @@ from pathlib import Path
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError
 from orchestrator.host import process
-from orchestrator.host.tools import clean_env
+from orchestrator.host.tools import building
 from orchestrator.nouns import Arch, Kernel
 
-_ENVIRONMENT = ("PATH", "TMPDIR", "LC_ALL")  # all that make and compiler need
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
 _KBUILD = re.compile(r"^(?:ERROR: .+|make(?:\[\d+\])?: \*\*\* .+|ld: .+)$", re.MULTILINE)
 
@@ -34,8 +33,6 @@ def make(
     """
     log.write_text("")
     argv = [
-        # no variable of ours: a Makefile of a set may use any
-        *("env", "-i", *(f"{k}={v}" for k, v in clean_env().items() if k in _ENVIRONMENT)),
         *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
         *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
         # The targets' symbols stay undefined until the livepatches are converted.
@@ -44,7 +41,7 @@ def make(
         *(f"M={place}", "modules"),
     ]
     try:
-        process.run(argv, deadline=deadline, log=log)
+        process.run(building(argv), deadline=deadline, log=log)
     except process.CommandFailed as error:
         line = first_error(log.read_text(errors="replace"), place) or str(error)
         raise BuildError(

@@ -23,6 +23,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.host.rundir import run_dir
+from orchestrator.host.tools import building
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources
 
@@ -143,7 +144,7 @@ def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadli
         argvs.append([*make, *kbuild, "CONFIG_TEST_LIVEPATCH=m", "modules"])
     try:
         for argv in argvs:
-            process.run(argv, deadline=deadline, log=log)
+            process.run(building(argv), deadline=deadline, log=log)
     except process.CommandFailed as failed:
         line = outoftree.first_error(log.read_text(errors="replace"), scratch) or str(failed)
         raise BuildError(
@@ -152,7 +153,7 @@ def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadli
             log=str(log),
         ) from failed
     emit = ["make", "-s", "--no-print-directory", *here, "emit_tests"]
-    listed = process.run(emit, deadline=deadline).output
+    listed = process.run(building(emit), deadline=deadline).output
     (scratch / SELFTESTS / LIST).write_text(listed)
 
 

@@ -11,7 +11,8 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files, text
-from orchestrator.history.changes import changes, unheard
+from orchestrator.history.alike import by_order
+from orchestrator.history.changes import changes, unheard, without_proof
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Change
 from orchestrator.report.terminal import tell
@@ -31,22 +32,26 @@ def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A night, or any results.")],
     now: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
     allow_gone: Annotated[
-        bool, typer.Option("--allow-gone", help="A case of A that B has not is no trouble.")
+        bool, typer.Option("--allow-gone", help="A case of A that B did not run is no trouble.")
     ] = False,
 ) -> Exit:
-    """Say what changed from A to B, and which inputs. Exit code 1: B has new failures; 4: new
-    trouble, cases that are gone or that B was ended before, or no verdict."""
-    old, new = files.read(before), files.read(now)
+    """Say what changed from A to B, and which inputs. Exit code 1: B has new failures, or cases
+    that are newly flaky; 4: new trouble, cases of A that are gone, that B skipped or that it was
+    ended before, or no verdict."""
+    old, new = by_order(files.read(before)), by_order(files.read(now))
     found = changes(new, old, {}, files.configs(now, new, before, old))
     show(text.compared(old, new, found))
     if missing := unheard(new, old):
         complain(f"{now} was cut short: of {len(missing)} cases of {before} it tells nothing")
     seen = {each.change for each in found.changed}
-    if Change.NEW_FAILURE in seen:
+    flaky = any(each.change is Change.FLAKY and each.nights == 1 for each in found.changed)
+    if Change.NEW_FAILURE in seen or flaky:
         return Exit.KERNEL_WRONG
-    untold = {Change.NEW_TROUBLE} if allow_gone else {Change.NEW_TROUBLE, Change.GONE}
+    lost = not allow_gone and without_proof(old, found)
     proved = any(row.status not in (Status.ERROR, Status.SKIP) for row in new.rows)
-    return Exit.GOOD if proved and not missing and not seen & untold else Exit.HARNESS
+    if missing or lost or not proved or Change.NEW_TROUBLE in seen:
+        return Exit.HARNESS
+    return Exit.GOOD
 
 
 @app.command(
@@ -73,7 +78,10 @@ def history(
         for line in nights.told:
             complain(line)
         if case is None:
-            show(text.nights(nights.totals()))
+            totals = nights.totals()
+            if not totals:  # the database of a night that never was
+                raise UsageError(f"{place} has no nights", hint="name the place with -o DIR")
+            show(text.nights(totals))
         elif case == REBUILD:
             _rebuild(nights, place)
         else:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import UsageError
 
@@ -17,6 +17,7 @@ class Seen:
     fails: bool | None  # None: it did not build, or the harness had trouble
     symptom: str = ""  # of a failure; the reason where there is no verdict
     reproduce: str = ""
+    booted: bool = True  # else it failed before the order began
 
     @property
     def word(self) -> str:
@@ -38,8 +39,8 @@ def search(points: int, look: Callable[[int], Seen]) -> Change:
     """The change in a row of `points` points, the first and the last of which differ.
 
     Halves the row as git bisect does: that there is one change is taken for granted. A point that
-    cannot be told is passed over for its nearest neighbour. Raises UsageError when the ends do not
-    differ, or one of them cannot be told.
+    cannot be told, as `compared` has it, is passed over for its nearest neighbour. Raises
+    UsageError when the ends do not differ, or one of them cannot be told.
     """
     first, last = look(0), look(points - 1)
     differ(first, last)
@@ -47,7 +48,7 @@ def search(points: int, look: Callable[[int], Seen]) -> Change:
     untold: set[int] = set()
     while left := [n for n in range(low + 1, high) if n not in untold]:
         middle = min(left, key=lambda n: abs(2 * n - low - high))
-        seen = look(middle)
+        seen = compared(look(middle), first, last)
         if seen.fails is None:
             untold.add(middle)
         elif seen.fails == first.fails:
@@ -55,6 +56,15 @@ def search(points: int, look: Callable[[int], Seen]) -> Change:
         else:
             high = middle
     return Change(low, high)
+
+
+def compared(seen: Seen, first: Seen, last: Seen) -> Seen:
+    """What a point between two ends that differ says of what they differ in. A kernel that does not
+    boot says nothing of an order, unless that is how the end fails that does."""
+    failing = first if first.fails else last
+    if seen.fails and not seen.booted and failing.booted:
+        return replace(seen, fails=None)
+    return seen
 
 
 def differ(first: Seen, last: Seen) -> None:

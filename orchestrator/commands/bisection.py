@@ -159,12 +159,20 @@ class _Looking:
         ):
             for _ in range(self._asked.times):
                 results.append(written.add(rig.run(case)))
-        for result in results:
-            if result.status in (Status.FAIL, Status.KNOWN):
-                return Seen(name, True, result.reason, result.reproduce)
-        if any(result.status is Status.ERROR for result in results):
-            return Seen(name, None, results[0].reason)
-        return Seen(name, False, "", results[0].reproduce)
+        return said(name, results)
+
+
+def said(name: str, results: Sequence[CaseResult]) -> Seen:
+    """What a kernel said of an order that ran so often. One failure is enough, and one in which the
+    order had begun says more than one before it."""
+    failed = [each for each in results if each.status in (Status.FAIL, Status.KNOWN)]
+    if failed:
+        first = next((each for each in failed if each.steps), failed[0])
+        return Seen(name, True, first.reason, first.reproduce, booted=bool(first.steps))
+    untold = next((each for each in results if each.status is Status.ERROR), None)
+    if untold is not None:
+        return Seen(name, None, untold.reason)
+    return Seen(name, False, "", results[0].reproduce)
 
 
 def lines(asked: BisectOptions, found: Found) -> list[str]:

@@ -94,11 +94,12 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
-    session.need_emulators(asked.build)
-    cases = options.suite_cases(asked.suite)
-    module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
-    cases += _of_broken_modules(asked)
-    controls = session.benches(asked.build, module_sets, reporter)
+    with writer.preparing():
+        session.need_emulators(asked.build)
+        cases = options.suite_cases(asked.suite)
+        module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
+        cases += _of_broken_modules(asked)
+        controls = session.benches(asked.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
     kernels = tuple(bench.kernel for bench in controls)
     run = writer.head.run

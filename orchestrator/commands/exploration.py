@@ -9,6 +9,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 from orchestrator.build import prepare
 from orchestrator.commands import options, outsiders, session
@@ -149,8 +150,9 @@ def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
 
 def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
     """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
-    session.need_emulators(asked.build)
-    benches = session.benches(asked.build, asked.module_sets, reporter)
+    with writer.preparing():
+        session.need_emulators(asked.build)
+        benches = session.benches(asked.build, asked.module_sets, reporter)
     run = writer.head.run
     writer.update(
         replace(
@@ -180,10 +182,14 @@ class _Scribe:
     def __enter__(self) -> _Scribe:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        trouble: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         run = self._writer.head.run
-        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else kind.__name__
-        self._writer.update(replace(run, finished=time.time(), trouble=why))
+        self._writer.update(directory.ended_by(run, trouble))
         self._writer.save(self._grounds)
         self._writer.close()
 

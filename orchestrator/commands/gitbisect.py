@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.commands.bisect import Seen, differ
+from orchestrator.commands.bisect import Seen, compared, differ
 from orchestrator.errors import UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.source.sources import CLONES, resolve_commit
@@ -101,7 +101,8 @@ def search(tree: Path, good: str, bad: str, look: Callable[[str, str], Seen]) ->
     _as_called(seen, good, bad)
     said = git("bisect", "start", f"--term-old={OLD}", f"--term-new={NEW}", newer, older)
     while not (found := _FIRST.search(said) or _ANY_OF.search(said)):
-        one = looked(git("rev-parse", "HEAD").strip())
+        here = git("rev-parse", "HEAD").strip()
+        one = seen[here] = compared(looked(here), first, last)
         word = "skip" if one.fails is None else OLD if one.fails == first.fails else NEW
         said = git("bisect", word, check=False)
     culprits = _COMMIT.findall(found[0])

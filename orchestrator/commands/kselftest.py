@@ -77,6 +77,7 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
             with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
         ]
         used = rig.Options(guests=wanted.guests)
+        reporter.begin("cases", len(writer.results), writer.run.planned)
         lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script, writer.done)
 
 

@@ -116,6 +116,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
 
     used = rig.Options(guests=wanted.guests)
     made = tuple(benches.values())
+    reporter.begin("cases", len(writer.results), writer.run.planned)
     lanes.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
 
 

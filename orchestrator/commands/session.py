@@ -177,6 +177,7 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
     chosen = rig.Options(cold=wanted.cold, channel=wanted.channel, guests=wanted.guests)
+    reporter.begin("cases", len(writer.results), writer.run.planned)
     lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
 
 

@@ -250,7 +250,10 @@ class Walker:
             else:
                 self.costs.learn("restore", time.monotonic() - began)
                 return at, at.kept[kept]
-        guest = self._rig.fresh()
+        try:
+            guest = self._rig.fresh()
+        except GuestLost as lost:  # while booting: no order did that
+            raise HarnessError(lost.whole) from lost
         if self._rig.booted:
             self.costs.spent["boot"] += time.monotonic() - began
         else:

@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from orchestrator.history.nights import Blame, Changed, Night, Row
 
 Key = tuple[str, str]  # (job, case)
+# SET/order-N, as orders are called that nobody has given a name; twice the same has a number more
+_NUMBERED = re.compile(r"(?P<before>.*/)order-\d+(?: \(\d+\))?")
 
 
 def key(row: Row) -> Key:
@@ -48,3 +53,20 @@ def together(found: Sequence[Changed], night: Night) -> list[list[Changed]]:
         cause = patches.get((*place, symptom), symptom)
         groups.setdefault((changed.change, *place, cause), []).append(changed)
     return [sorted(group, key=rank) for group in groups.values()]
+
+
+def by_order(night: Night) -> Night:
+    """The night with its orders that have no name but a number called by what they are: number one
+    of another run, or of another version of a module set, may be another order."""
+    seen: Counter[tuple[str, str]] = Counter()
+    return replace(night, rows=tuple(_by_order(row, seen) for row in night.rows))
+
+
+def _by_order(row: Row, seen: Counter[tuple[str, str]]) -> Row:
+    numbered = _NUMBERED.fullmatch(row.case)
+    if not (numbered and row.order):
+        return row
+    case = f"{numbered['before']}{row.order}"
+    seen[row.job, case] += 1
+    times = seen[row.job, case]
+    return replace(row, case=case if times == 1 else f"{case} ({times})")

@@ -107,6 +107,17 @@ def unheard(now: Night, before: Night) -> tuple[Row, ...]:
     )
 
 
+def without_proof(before: Night, changes: Changes) -> tuple[Row, ...]:
+    """What had a verdict before, and now has not run: its row as it is now, or was."""
+    proved = {(row.job, row.case) for row in before.rows if _is_verdict(row.status)}
+    lost = (Change.GONE, Change.NEWLY_SKIPPED)
+    return tuple(
+        each.row
+        for each in changes.changed
+        if each.change in lost and (each.row.job, each.row.case) in proved
+    )
+
+
 def _cut_short(record: JobRecord) -> bool:
     return record.state is not State.SKIPPED and not whole(record)
 
@@ -187,8 +198,10 @@ def _news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed
         case Status.PASS:
             return _passed(night, row, earlier, pace)
         case Status.KNOWN:
+            if not earlier:
+                return _told(Change.NEW_CASE, night, row, earlier)
             heard = _heard(earlier, row.status)
-            passed = bool(heard) and heard[0].status is Status.PASS
+            passed = bool(heard) and heard[0].status in (Status.PASS, Status.FIXED)
             return _told(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
 
 

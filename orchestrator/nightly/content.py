@@ -1,67 +1,58 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What klp-e2e writes into a night's directory, and so what may go with it. Only reads.
 
-People put their notes beside what they are about: a night that holds anything which klp-e2e never
-writes there is not removed.
+People put their notes beside what they are about, and copy what they want to keep: a night that
+holds a file which no document of ours lists is not removed. night.json lists the jobs, a job's
+document its cases, trials or findings, a bundle's its files.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-
-from pydantic import TypeAdapter
 
 from orchestrator.announce import files as announcements
 from orchestrator.commands import bisection, malformed
 from orchestrator.errors import UsageError
-from orchestrator.explore import record
+from orchestrator.explore import bundle, record
 from orchestrator.history import files
-from orchestrator.host import ours
+from orchestrator.history.nights import Night
+from orchestrator.host import ours, workdir
+from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.nightly import inputs
-from orchestrator.nightly.again import AGAIN
+from orchestrator.nightly.again import AGAIN, directory_name
 from orchestrator.nightly.blame import BISECTS, Way
 from orchestrator.nightly.jobs import JOBS
 from orchestrator.pages import site
 from orchestrator.report import directory, explored, tried
+from orchestrator.source.alterations import CONTROL
 
-Known = Callable[[Path], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class _Bundle:
-    """Of bundle.json, what counts here."""
-
-    files: Mapping[str, str]  # by relative path
-
-
-_BUNDLE = TypeAdapter(_Bundle)
-_PARTIAL = re.compile(r"\..+\.partial")  # of a file, where we were killed while it was written
+_TOP = (ours.MARK, files.NIGHT, files.CHANGES, site.INDEX, *announcements.NAMES)
+_HEAD = (ours.MARK, directory.LOCK)  # of a directory in which a command has begun
+_DOCUMENTS = (directory.RESULTS, "junit.xml", "results.ktap")
+_CASE = (
+    *(directory.RESULT, "console.log", "dmesg"),
+    *("qemu-command", "reproduce.sh", "disassembly"),
+)
+_FOUND = (bisection.FOUND, "bisect.log", "git-bisect.log")
+_PAGE = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{10}\.html")
+_BISECT = re.compile(rf"\d+-({'|'.join(Way)})(\.log)?")
+_POINT = re.compile(r"\d{2,}|[0-9a-f]{12}")  # a kernel that a bisect has tried
+_NUMBER = re.compile(r"-\d+$")  # of a bundle whose name was taken
+# A file, where we were killed while it was written: of the file whose name is in it.
+_PARTIAL = re.compile(r"\.(?P<name>.+?)(?P<more>\.\w+)?\.partial")
 # Of a bundle, where we were killed while it was written, or put in the place of an older one.
 _PARTIAL_BUNDLE = re.compile(r"\..+\.[0-9a-f]{16}\.(partial|before)")
-_PAGE = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{10}\.html")
-_AGAIN_LOG = re.compile(r"\d+\.log")
-_BISECT_LOG = re.compile(rf"\d+-({'|'.join(Way)})\.log")
-_TOP = frozenset({ours.MARK, files.NIGHT, files.CHANGES, site.INDEX, *announcements.NAMES})
-_RESULT = "result.json"
-# In the results directory of any command that a night begins, and below it.
-_RESULTS = frozenset(
-    {
-        *(ours.MARK, ".lock", directory.RESULTS, "junit.xml", "results.ktap"),
-        *(_RESULT, "console.log", "dmesg", "qemu-command", "reproduce.sh", "disassembly"),
-        *(explored.DOCUMENT, explored.JOURNAL, tried.DOCUMENT),
-        *(bisection.FOUND, "bisect.log", "git-bisect.log"),
-    }
-)
 
 
 def foreign(place: Path) -> str:
     """Why a night is not ours to remove, in words; "" when it is."""
     if not ours.marked(place, ours.Kind.NIGHT):
         return "it has no mark of klp-e2e (an older one made it, or it was copied here)"
-    jobs: tuple[str, ...] = ()
+    night: Night | None = None
     if (place / files.NIGHT).exists():  # else it was killed before it had begun
         try:
             night = files.document(place)
@@ -69,38 +60,36 @@ def foreign(place: Path) -> str:
             return str(malformed_)
         if night.name != place.name:
             return f"its {files.NIGHT} is that of night {night.name}"
-        jobs = tuple(record.job.name for record in night.jobs)
     try:
-        first = next(strangers(place, jobs), None)
+        first = next(strangers(place, night), None)
     except OSError as trouble:
         return f"it cannot be looked through: {trouble}"
     return "" if first is None else f"it holds {first}, which klp-e2e did not write"
 
 
-def strangers(place: Path, jobs: Collection[str]) -> Iterator[str]:
+def strangers(place: Path, night: Night | None) -> Iterator[str]:
     """What lies in a night and was not written by klp-e2e, by its path in the night: files, links,
-    and whatever else is no directory. `jobs`: their names."""
-    logs = {place / JOBS / f"{name}.log" for name in jobs}
-    areas: dict[Path, Callable[[Path], Iterator[Path]]] = {
-        place / site.CASES: lambda at: _all_but(at, lambda file: _is(_PAGE, file)),
-        place / inputs.INPUTS: lambda at: _all_but(at, lambda file: inputs.is_kept(place, file)),
-        place / JOBS: lambda at: _in_results(at, logs.__contains__),
-        place / AGAIN: lambda at: _in_results(at, lambda file: _is(_AGAIN_LOG, file)),
-        place / BISECTS: lambda at: _in_results(at, lambda file: _is(_BISECT_LOG, file)),
-    }
+    and whatever else is no directory. `night`: None where it has no document."""
+    listed = frozenset(_of_night(place, night))
+    yield from (str(path.relative_to(place)) for path in _all_but(place, listed))
+
+
+def _all_but(place: Path, listed: AbstractSet[Path]) -> Iterator[Path]:
+    """Everything in it that is neither listed, in whole or in part, nor a directory."""
     for path in sorted(place.iterdir()):
         if not _is_directory(path):
-            known = path.name in _TOP or _is(_PARTIAL, path)
-            found = iter(() if _is_file(path) and known else (path,))
-        elif path in areas:
-            found = areas[path](path)
-        else:
-            found = _all_but(path, lambda _file: False)
-        yield from (str(each.relative_to(place)) for each in found)
+            if not (_is_file(path) and any(each in listed for each in _wholes(path))):
+                yield path
+        elif not _is_half(path):
+            yield from _all_but(path, listed)
 
 
-def _is(form: re.Pattern[str], path: Path) -> bool:
-    return form.fullmatch(path.name) is not None
+def _wholes(path: Path) -> Iterator[Path]:
+    """The file itself, or that which it may be a part of."""
+    yield path
+    if half := _PARTIAL.fullmatch(path.name):
+        yield path.with_name(half["name"])
+        yield path.with_name(half["name"] + (half["more"] or ""))
 
 
 def _is_file(path: Path) -> bool:
@@ -111,48 +100,97 @@ def _is_directory(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _all_but(place: Path, known: Known) -> Iterator[Path]:
-    """Everything in it, but directories and what is known."""
-    for path in sorted(place.iterdir()):
-        if _is_directory(path):
-            yield from _all_but(path, known)
-        elif not (_is_file(path) and (known(path) or _is(_PARTIAL, path))):
-            yield path
+def _is_half(path: Path) -> bool:
+    return bool(_PARTIAL_BUNDLE.fullmatch(path.name)) and ours.marked(path, ours.Kind.BUNDLE)
 
 
-def _in_results(place: Path, log: Known, cases: Collection[Path] = ()) -> Iterator[Path]:
-    """Of results directories, and of what they lie in. `cases`: the directories that the
-    results.json above them lists; a copy that somebody has made of one is in none."""
-    paths = sorted(place.iterdir())
-    names = {path.name for path in paths}
-    if record.RECORD in names:
-        yield from _in_bundle(place)
+def _inside(place: Path) -> list[Path]:
+    """What is in it, if it is a directory and no link to one."""
+    return [*place.iterdir()] if _is_directory(place) else []
+
+
+# --- the files that are listed -------------------------------------------------------------------
+
+
+def _of_night(place: Path, night: Night | None) -> Iterator[Path]:
+    yield from (place / name for name in _TOP)
+    yield from (path for path in _inside(place / site.CASES) if _PAGE.fullmatch(path.name))
+    kept = itertools.chain.from_iterable(
+        _inside(each) for each in (place / inputs.INPUTS, *_inside(place / inputs.SERIES))
+    )
+    yield from (path for path in kept if _is_file(path) and inputs.is_kept(place, path))
+    for job in (each.job.name for each in night.jobs) if night else ():
+        yield place / JOBS / f"{job}.log"
+        yield from _of_command(place / JOBS / job)
+    for row in night.rows if night else ():
+        for path in _inside(place / AGAIN / row.job / directory_name(row.case)):
+            if path.name.removesuffix(".log").isdecimal():
+                yield from (path,) if _is_file(path) else _of_command(path)
+    for path in _inside(place / BISECTS):
+        if _BISECT.fullmatch(path.name):
+            yield from (path,) if _is_file(path) else _of_bisect(path)
+
+
+def _of_command(place: Path) -> Iterator[Path]:
+    """A directory of any command that a night begins. One whose document cannot be read lists
+    nothing."""
+    yield from (place / name for name in _HEAD)
+    try:
+        if (place / explored.DOCUMENT).exists():
+            yield from _of_exploration(place, explored.load(place))
+        elif (place / tried.DOCUMENT).exists():
+            yield from _of_trials(place, tried.load(place))
+        elif (place / directory.RESULTS).exists():
+            yield from _of_results(place)
+    except UsageError:
         return
-    if directory.RESULTS in names:
-        cases = _listed(place)
-    copied = _RESULT in names and place not in cases
-    for path in paths:
-        if _is_directory(path):
-            half = _is(_PARTIAL_BUNDLE, path) and ours.marked(path, ours.Kind.BUNDLE)
-            yield from () if half else _in_results(path, log, cases)
-            continue
-        broken = path.suffix == ".ko" and path.parents[2].name == malformed.MODULES
-        known = path.name in _RESULTS or broken or log(path) or _is(_PARTIAL, path)
-        if copied or not _is_file(path) or not known:
-            yield path
 
 
-def _in_bundle(place: Path) -> Iterator[Path]:
-    try:
-        listed = directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore").files
-    except UsageError:
-        listed = {}
-    own = {place / name for name in (*listed, record.RECORD, ours.MARK)}
-    yield from _all_but(place, own.__contains__)
+def _of_exploration(place: Path, walked: explored.Document) -> Iterator[Path]:
+    yield from (place / explored.DOCUMENT, place / explored.JOURNAL)
+    for ground in walked.grounds:
+        for finding in ground.findings:
+            for way in finding.ways:
+                yield from _of_bundle(place / way.bundle) if way.bundle else ()
 
 
-def _listed(place: Path) -> frozenset[Path]:
-    try:
-        return frozenset(place / case.directory for case in directory.document(place).cases)
-    except UsageError:
-        return frozenset()
+def _of_trials(place: Path, head: tried.Document) -> Iterator[Path]:
+    """Those that were interrupted are told by what was asked for."""
+    yield place / tried.DOCUMENT
+    names = {*head.alterations, *(each.name for each in head.trials), CONTROL}
+    names |= {f"{CONTROL}-{number + 1}" for number in range(head.controls)}
+    arches = {*head.run.options.get("arches", "").split(), *(t.trial.arch for t in head.trials)}
+    for name, arch in itertools.product(names, arches):
+        yield from _of_command(place / name / arch)
+
+
+def _of_results(place: Path) -> Iterator[Path]:
+    ran = directory.document(place)
+    yield from (place / name for name in _DOCUMENTS)
+    for case in ran.cases:
+        if case.directory:
+            yield from (place / case.directory / name for name in _CASE)
+    broken = f"{malformed.LIVEPATCH}.ko"
+    for kernel, name in itertools.product(ran.run.kernels, MALFORMATIONS):
+        yield place / malformed.MODULES / kernel.arch / name / broken
+    called = {bundle.name(case.arch, case.module_set, case.name) for case in ran.cases}
+    for path in _inside(place / malformed.FINDINGS):
+        if {path.name, _NUMBER.sub("", path.name)} & called:
+            yield from _of_bundle(path)
+
+
+def _of_bundle(place: Path) -> Iterator[Path]:
+    """Files of a bundle that are as we wrote them."""
+    if not ours.marked(place, ours.Kind.BUNDLE):
+        return
+    yield from (place / record.RECORD, place / ours.MARK)
+    for name, digest in record.load(place).files.items():
+        if _is_file(place / name) and workdir.file_digest(place / name) == digest:
+            yield place / name
+
+
+def _of_bisect(place: Path) -> Iterator[Path]:
+    yield from (place / name for name in (*_HEAD, *_FOUND))
+    for path in _inside(place):
+        if _POINT.fullmatch(path.name):
+            yield from _of_command(path)

@@ -21,7 +21,7 @@ import os
 import re
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +29,7 @@ from typing import Self, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from orchestrator.errors import HarnessError, UsageError
+from orchestrator.errors import HarnessError, UsageError, exit_of
 from orchestrator.host import files, locks, ours
 from orchestrator.model.orders import format as notation
 from orchestrator.report import json, reproduce
@@ -45,7 +45,6 @@ RESULTS = "results.json"
 RESULT = "result.json"
 LOCK = ".lock"
 _OWN = (ours.MARK, LOCK, RESULTS, "junit.xml", "results.ktap")
-_WHY: Mapping[type[BaseException], str] = {KeyboardInterrupt: "interrupted"}
 _CHOOSE = "choose another with -o DIR"
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
 # What a kill leaves: of a case without its result; of the documents.
@@ -101,10 +100,9 @@ class ResultsDirectory:
         trouble: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        why = "" if kind is None else str(trouble) or _WHY.get(kind, kind.__name__)
         with self._claim:
             if not self._refused:
-                self.run = replace(self.run, finished=time.time(), trouble=why)
+                self.run = ended_by(self.run, trouble)
             self._write_documents()
         if self._refused:
             self.results = ()  # none of what was asked for now
@@ -152,6 +150,7 @@ class ResultsDirectory:
         self.run = replace(
             self.run,
             started=before.started,
+            resumed=self.run.started,
             guests=before.guests,
             kernels=before.kernels,
             qemu=before.qemu,
@@ -217,6 +216,15 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
     """
     with told(path), ours.replacing(path, mode, sync=sync) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
+
+
+def ended_by(run: Run, trouble: BaseException | None) -> Run:
+    """The run as it ends now; None: at its end."""
+    if trouble is None:
+        return replace(run, finished=time.time(), trouble="", trouble_exit=0)
+    interrupted = isinstance(trouble, KeyboardInterrupt)
+    why = "interrupted" if interrupted else str(trouble) or type(trouble).__name__
+    return replace(run, finished=time.time(), trouble=why, trouble_exit=int(exit_of(trouble)))
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Signature, Way
 from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import directory
-from orchestrator.report.directory import claimed, told, write
+from orchestrator.report.directory import claimed, ended_by, told, write
 from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.verdicts import Run
@@ -133,6 +134,20 @@ class ExploreDirectory:
         is not the one that was begun."""
         refuse_other(self.path, self.head.run, run)
         self.head = replace(self.head, run=run)
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """What ends this block has ended the exploration, where nothing was walked before; else it
+        is gone on with."""
+        if self.head.grounds:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
+        try:
+            yield
+        except BaseException as trouble:
+            if not self.head.grounds:
+                self.head = replace(self.head, run=ended_by(self.head.run, trouble))
+                self.save(())
+            raise
 
     def walked(self, line: Walked) -> None:
         """Append to the journal."""

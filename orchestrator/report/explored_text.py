@@ -19,7 +19,7 @@ from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Way
 from orchestrator.report import text
 from orchestrator.report.explored import Document, GroundRecord, findings
-from orchestrator.report.verdict import duration
+from orchestrator.report.verdict import ended, took
 from orchestrator.verdicts import Status
 
 WAYS_SHOWN = 5
@@ -42,16 +42,19 @@ def report(document: Document) -> RenderableType:
 
 
 def exit_code(document: Document) -> Exit:
-    """1 when anything was found that is not known (--strict: anything), else 4 when not all was
-    walked or a module set proved nothing, else 0. A budget may leave something to come."""
+    """1 when anything was found that is not known (--strict: anything), else that of what ended it
+    early, else 4 when not all was walked or a module set proved nothing, else 0. A budget may
+    leave something to come."""
     found = [each for ground in document.grounds for each in findings(ground)]
     if any(document.run.strict or not each.known for each in found):
         return Exit.KERNEL_WRONG
+    if early := ended(document.run):
+        return early
     tallies = [ground.tally for ground in document.grounds]
     proved = bool(tallies) and all(tally.verified for tally in tallies)
     unwalked = any(tally.unwalked for tally in tallies)
     to_come = document.wanted.budget is None and any(t.done < t.planned for t in tallies)
-    if document.run.trouble or unwalked or to_come or not proved:
+    if unwalked or to_come or not proved:
         return Exit.HARNESS
     return Exit.GOOD
 
@@ -65,8 +68,7 @@ def summary(document: Document) -> str:
     line += f"{sum(t.relocations for t in tallies)} relocations read back, "
     line += f"{len(found)} {'finding' if len(found) == 1 else 'findings'}"
     line += f" ({known} known)" if known else ""
-    if document.run.finished is not None:
-        line += f", in {duration(document.run.finished - document.run.started)}"
+    line += took(document.run)
     if document.run.trouble:
         line += f"; stopped early: {document.run.trouble}"
     return line

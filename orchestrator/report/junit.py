@@ -3,25 +3,38 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import junitparser
 
 from orchestrator.model import orders
+from orchestrator.plain import clean
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 from orchestrator.vm.console import excerpt
 
-# Characters that XML 1.0 cannot carry, not even escaped; a guest's console is full of them.
-_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+THE_RUN = "run"  # of the case that stands for those that are not there
 
 
 def junit(run: Run, results: Sequence[CaseResult]) -> str:
     """The file's text. KNOWN is "skipped" unless the run is strict, FIXED a failure."""
-    return written(_suite(run, results, arch) for arch in sorted({r.arch for r in results}))
+    suites = [_suite(run, results, arch) for arch in sorted({r.arch for r in results})]
+    return written([*suites, *_unfinished(run, results)])
+
+
+def _unfinished(run: Run, results: Sequence[CaseResult]) -> Iterator[junitparser.TestSuite]:
+    """A suite that is an error, where there is less than there should be: what did not run would
+    look good."""
+    if why := verdict.incomplete(run, results):
+        suite = begun(THE_RUN, run.started)
+        case = junitparser.TestCase(THE_RUN, classname=THE_RUN)
+        error = junitparser.Error(xml(why))
+        error.type = str(Status.ERROR)
+        case.result = [error]
+        suite.add_testcase(case)
+        yield suite
 
 
 def written(suites: Iterable[junitparser.TestSuite]) -> str:
@@ -44,9 +57,9 @@ def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.Te
     suite = begun(arch, run.started)
     kernel = next((k for k in run.kernels if k.arch == arch), None)
     if kernel is not None:
-        suite.add_property("kernel", kernel.release)
-        suite.add_property("source", kernel.source_version)
-        suite.add_property("series", " ".join(kernel.series) or "none")
+        suite.add_property("kernel", xml(kernel.release))
+        suite.add_property("source", xml(kernel.source_version))
+        suite.add_property("series", xml(" ".join(kernel.series)) or "none")
     for result in (r for r in results if r.arch == arch):
         suite.add_testcase(_testcase(run, result))
     return suite
@@ -108,5 +121,6 @@ def _details(result: CaseResult) -> str:
 
 
 def xml(text: str) -> str:
-    """Text that XML, and any other format of text, can carry."""
-    return _NOT_XML.sub("\N{REPLACEMENT CHARACTER}", text)
+    """Text that XML 1.0 can carry, which is not all that a guest's console has, and that shows in
+    the order that it has."""
+    return clean(text)

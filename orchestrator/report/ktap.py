@@ -12,11 +12,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.model import orders
+from orchestrator.plain import one_line, printable
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+# What readers of KTAP take for a directive, wherever in a line: "not ok ... # SKIP" is no failure.
+_WORDS = r"(?:SKIP|XFAIL|TODO|TIMEOUT|ERROR)"
+_HIDDEN = re.compile(rf"#(?=\s*{_WORDS})", re.IGNORECASE)
+_OPENING = re.compile(rf"\W*{_WORDS}", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +38,19 @@ def ktap(run: Run, results: Sequence[CaseResult]) -> str:
     return document(
         [_subtest(run, arch, [r for r in results if r.arch == arch]) for arch in arches],
         verdict.summary(run, results),
+        verdict.incomplete(run, results),
     )
 
 
-def document(subtests: Sequence[Subtest], summary: str) -> str:
-    """The text of a file with these subtests, and one line of comment at its end."""
+def document(subtests: Sequence[Subtest], summary: str, incomplete: str = "") -> str:
+    """The text of a file with these subtests, and one line of comment at its end. incomplete: why
+    there should be more of them; a plan of what there is would look good."""
     lines = ["KTAP version 1", f"1..{len(subtests)}"]
     for number, subtest in enumerate(subtests, 1):
         skip = " # SKIP" if subtest.skipped else ""
         lines += [f"  {line}" for line in subtest.lines]
         lines.append(f"{'ok' if subtest.good else 'not ok'} {number} {name(subtest.name)}{skip}")
+    lines += [f"Bail out! {plain(incomplete)}"] if incomplete else []
     lines.append(f"# {plain(summary)}")
     return "\n".join(lines) + "\n"
 
@@ -125,18 +133,24 @@ def _directive(status: Status, reason: str, strict: bool) -> str:
         case Status.PASS:
             return ""
         case Status.SKIP | Status.ERROR:
-            return f" # {status} {plain(reason)}"
+            return f" # {status} {_reason(reason)}"
         case Status.KNOWN if not strict:
-            return f" # XFAIL {plain(reason)}"
+            return f" # XFAIL {_reason(reason)}"
         case _:
-            return f" # {plain(reason)}"
+            told = _reason(reason)
+            return f" # said: {told}" if _OPENING.match(told) else f" # {told}"
+
+
+def _reason(text: str) -> str:
+    """Behind the "#" of a result line: no directive of its own."""
+    return _HIDDEN.sub("_", plain(text))
 
 
 def plain(text: str) -> str:
-    """One line without control characters."""
-    return _CONTROL.sub(" ", text).strip()
+    """One line without control characters, that commands neither a terminal nor a CI."""
+    return printable(one_line(_CONTROL.sub(" ", text)).strip())
 
 
 def name(text: str) -> str:
     """A description: one line, without the "#" that would begin a directive."""
-    return plain(text).replace("#", "_")
+    return plain(text).replace("#", "_") or "_"

@@ -85,6 +85,17 @@ class Reporter:
                 self._gone = True
                 silence(self._console.file)
 
+    def begin(self, task: str, done: int, total: int) -> None:
+        """From now on its time is taken, of which the first step is a part."""
+        with self._mutex:
+            if done >= total:
+                return
+            self._began[task] = time.monotonic(), done
+            if self._console.is_terminal:
+                if task in self._tasks:
+                    self._bars.reset(self._tasks[task])
+                self._try(functools.partial(self._bar, task, done, total, ""))
+
     def advance(self, task: str, done: int, total: int, note: str = "") -> None:
         """`task` has done so many of so many steps; `note`: what else there is to say of it now."""
         with self._mutex:

@@ -8,7 +8,7 @@ import shlex
 from orchestrator.model import malformations, orders
 from orchestrator.plain import one_line
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run
+from orchestrator.verdicts import CaseResult, Run, Status
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
@@ -18,7 +18,8 @@ def words(run: Run, result: CaseResult) -> tuple[str, ...]:
         return ("kselftest", *where, "--test", result.case.name)
     if malformations.is_malformed(result.case):
         return ("malformed", *where, "--only", malformations.label(result.case))
-    extra = ["--cold"] * result.cold + ["--strict"] * run.strict
+    strict = run.strict or result.status is Status.KNOWN  # 1 when it is seen again
+    extra = ["--cold"] * result.cold + ["--strict"] * strict
     order = orders.format(result.case.order)
     return ("run", *where, "--modules", result.case.module_set, "--order", order, *extra)
 
@@ -38,7 +39,8 @@ def line(run: Run, result: CaseResult) -> str:
 def script(run: Run, result: CaseResult) -> str:
     """reproduce.sh: POSIX shell; further arguments are handed on (`./reproduce.sh -o DIR`).
 
-    Uses $KLP_E2E, else `klp-e2e` on PATH, else the program that ran the case.
+    Uses $KLP_E2E, else `klp-e2e` on PATH, else the program that ran the case; and the cache that
+    its kernel came from, where that is still there and no other is named.
     """
     program = shlex.quote(run.command[0] if run.command else "klp-e2e")
     order = orders.format(result.case.order)
@@ -49,6 +51,18 @@ def script(run: Run, result: CaseResult) -> str:
         "#!/bin/sh\n"
         f"{comment}"
         "set -eu\n"
+        f"{_cache(run, result.arch)}"
         f"program=${{KLP_E2E:-$(command -v klp-e2e || printf %s {program})}}\n"
         f'exec "$program" {shlex.join(words(run, result))} "$@"\n'
     )
+
+
+def _cache(run: Run, arch: str) -> str:
+    """A line for the script; nothing where no kernel was built."""
+    for kernel in run.kernels:
+        if kernel.arch == arch:
+            root = shlex.quote(str(kernel.directory.parent.parent))  # of kernels/KEY
+            return (
+                f'[ -n "${{KLP_E2E_CACHE:-}}" ] || [ ! -w {root} ] || export KLP_E2E_CACHE={root}\n'
+            )
+    return ""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 
 from orchestrator.host import ours
 from orchestrator.report import directory, json
-from orchestrator.report.directory import claimed, told, write
+from orchestrator.report.directory import claimed, ended_by, told, write
 from orchestrator.report.same import refuse_other
 from orchestrator.source.alterations import Kind, Trial
 from orchestrator.verdicts import Run
@@ -91,9 +92,22 @@ class TriedDirectory:
         trouble: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
         with self._claim:
-            self.update(replace(self.head.run, finished=time.time(), trouble=why))
+            self.update(ended_by(self.head.run, trouble))
+
+    @contextlib.contextmanager
+    def preparing(self) -> Iterator[None]:
+        """What ends this block has ended the experiment, where nothing was found out before; else
+        it is gone on with."""
+        if self.head.trials:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
+        try:
+            yield
+        except BaseException as trouble:
+            if not self.head.trials:
+                self.head = replace(self.head, run=ended_by(self.head.run, trouble))
+                self._save()
+            raise
 
     def update(self, run: Run) -> None:
         """More is known of the run. Raises UsageError when it is not the one that was begun."""

@@ -14,7 +14,7 @@ from rich.text import Text
 from orchestrator.errors import Exit
 from orchestrator.report import text
 from orchestrator.report.tried import Document
-from orchestrator.report.verdict import duration
+from orchestrator.report.verdict import ended, took
 from orchestrator.source.alterations import CONTROL, Outcome, Trial, score
 
 STYLES: Mapping[Outcome, str] = {
@@ -37,16 +37,19 @@ def report(document: Document) -> RenderableType:
 
 
 def exit_code(document: Document) -> Exit:
-    """1 when the unaltered kernel fails an order; else 3 when something does not build; else 4 when
-    anything that can be seen was not seen, or not tried; else 0."""
+    """1 when the unaltered kernel fails an order; else that of what ended it early; else 3 when
+    something does not build; else 4 when anything that can be seen was not seen, or not tried;
+    else 0."""
     trials = [tried.trial for tried in document.trials]
     if any(t.alteration == CONTROL and t.outcome is Outcome.CAUGHT for t in trials):
         return Exit.KERNEL_WRONG
+    if early := ended(document.run):
+        return early
     if any(t.outcome is Outcome.UNBUILT for t in trials):
         return Exit.BUILD
     arches = len(document.run.options.get("arches", "").split())
     planned = arches * document.planned
-    if document.run.trouble or not 0 < planned <= len(trials) or any(t.hole for t in trials):
+    if not 0 < planned <= len(trials) or any(t.hole for t in trials):
         return Exit.HARNESS
     return Exit.GOOD
 
@@ -61,7 +64,7 @@ def summary(document: Document) -> str:
         ran = sum(t.orders for t in controls)
         lines.append(f"{score(trials, arch)}; {CONTROL}: {wrong} of {ran} orders fail")
     if document.run.finished is not None:
-        lines.append(f"in {duration(document.run.finished - document.run.started)}")
+        lines.append(took(document.run).removeprefix(", "))
     if document.run.trouble:
         lines.append(f"stopped early: {document.run.trouble}")
     return "\n".join(lines)

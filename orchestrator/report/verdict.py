@@ -28,18 +28,42 @@ def counts_as_failure(status: Status, strict: bool) -> bool:
     return status in wrong or (strict and status is Status.KNOWN)
 
 
+def ended(run: Run) -> Exit:
+    """What ended the run early, as an exit code: 0 where nothing did."""
+    if not run.trouble:
+        return Exit.GOOD
+    known = (Exit.USAGE, Exit.BUILD, Exit.INTERRUPTED)
+    return next((code for code in known if code == run.trouble_exit), Exit.HARNESS)
+
+
+def incomplete(run: Run, results: Sequence[CaseResult]) -> str:
+    """Why these results are not all, in words; "" when they are. For formats whose readers would
+    take them for good: what is not there fails nothing."""
+    if run.trouble:
+        return f"stopped early: {run.trouble}"
+    if run.unbuilt:
+        return "; ".join(f"no kernel for {arch}: {why}" for arch, why in run.unbuilt.items())
+    if run.finished is None:
+        return "it has not come to its end"
+    if len(results) < run.planned:
+        return f"{run.planned - len(results)} of {run.planned} cases did not run"
+    return "nothing ran" if all(r.status is Status.SKIP for r in results) else ""
+
+
 def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
-    """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when anything did
-    not get its verdict, else 0.
+    """1 when the kernel is wrong anywhere, else that of what ended the run early, else 3 when a
+    kernel was not built, else 4 when anything did not get its verdict, else 0.
 
     A run in which nothing ran (no results, or only skipped ones) proved nothing: it is not good.
     """
     if any(counts_as_failure(r.status, run.strict) for r in results):
         return Exit.KERNEL_WRONG
+    if early := ended(run):
+        return early
     if run.unbuilt:
         return Exit.BUILD
     nothing_ran = all(r.status is Status.SKIP for r in results)
-    unfinished = bool(run.trouble) or len(results) < run.planned
+    unfinished = len(results) < run.planned
     if nothing_ran or unfinished or any(r.status is Status.ERROR for r in results):
         return Exit.HARNESS
     return Exit.GOOD
@@ -55,12 +79,18 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
 
 
+def took(run: Run) -> str:
+    """`, in 4 min 07 s`: since it was begun, or gone on with; "" while it runs."""
+    if run.finished is None:
+        return ""
+    return f", in {duration(run.finished - (run.resumed or run.started))}"
+
+
 def summary(run: Run, results: Sequence[CaseResult]) -> str:
     """One line: how many cases ended how, in what time; and what kept the rest from running."""
     parts = [f"{number} {status}" for status, number in counts(results).items()]
     line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"
-    if run.finished is not None:
-        line += f", in {duration(run.finished - run.started)}"
+    line += took(run)
     if run.unbuilt:
         line += f"; not built: {', '.join(run.unbuilt)}"
     if run.trouble:

@@ -92,10 +92,12 @@ class EventRun:
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
-        """The title of the crash, when console or QMP show that the kernel is to blame. The step
-        says so, and also when the guest is silent, which proves nothing."""
+        """The title of the crash, when console or QMP show that the kernel is to blame: for a QEMU
+        that has ended, an oops or a panic. The step says so, and also when the guest is silent,
+        which proves nothing."""
         printed = self._guest.console_since(self._mark)
-        title = crash_of(console.crash_title(printed), self._guest.qmp_events())
+        said = console.death_title if lost.ended else console.crash_title
+        title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
         if title is not None or lost.silent:

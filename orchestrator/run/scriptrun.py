@@ -34,7 +34,8 @@ def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> C
     try:
         result = _earned(guest, result, mark, patience)
     except (GuestLost, OutOfTime) as trouble:
-        result = _unfinished(guest, replace(result, reason=trouble.whole), mark)
+        ended = isinstance(trouble, GuestLost) and trouble.ended
+        result = _unfinished(guest, replace(result, reason=trouble.whole), mark, ended)
     except HarnessError as trouble:
         result = replace(result, reason=trouble.whole)
     return replace(result, console=console.excerpt(guest.console_since(mark)))
@@ -61,11 +62,13 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     )
 
 
-def _unfinished(guest: Guest, result: CaseResult, mark: int) -> CaseResult:
-    """A script that hangs, or whose guest is lost: the kernel's fault if it says so itself."""
+def _unfinished(guest: Guest, result: CaseResult, mark: int, ended: bool) -> CaseResult:
+    """A script that hangs, or whose guest is lost: the kernel's fault if it says so itself. Of a
+    QEMU that has `ended` a warning does not say why."""
     printed = guest.console_since(mark)
     test = selftests.running(printed)
-    title = crash_of(console.crash_title(printed), guest.qmp_events())
+    said = console.death_title if ended else console.crash_title
+    title = crash_of(said(printed), guest.qmp_events())
     if title is not None:
         step = selftests.crashed(test, title)
         result = replace(result, status=Status.FAIL, reason=title, steps=(step,))

@@ -62,17 +62,21 @@ def excerpt(text: str, each: int = KEPT_CHARACTERS) -> str:
 class _Kind:
     """How a line that opens a kernel's report begins. `title` is expanded with the match;
     "{function}" stands for the function found in the line, or else in the report's registers or
-    call trace."""
+    call trace. `ends`: a guest may end by it, a warning ends none."""
 
     pattern: re.Pattern[str]
     title: str
+    ends: bool
 
 
 _FUNCTION = r"(?P<function>[A-Za-z_][\w.]*)"
 
 
-def _kinds(*rows: tuple[str, str]) -> tuple[_Kind, ...]:
-    return tuple(_Kind(re.compile(pattern), title) for pattern, title in rows)
+_ENDS = True  # panics, and what ends the task it happens in
+
+
+def _kinds(*rows: tuple[str, str] | tuple[str, str, bool]) -> tuple[_Kind, ...]:
+    return tuple(_Kind(re.compile(row[0]), row[1], len(row) > 2) for row in rows)
 
 
 # The first row that matches a line's start counts. Sources: arch/x86/mm/fault.c,
@@ -89,17 +93,20 @@ _KINDS = _kinds(
     (
         r"BUG: kernel NULL pointer dereference",
         "BUG: kernel NULL pointer dereference{function}",
+        _ENDS,
     ),
     (
         r"BUG: unable to handle (?:kernel )?(?P<what>page fault|paging request|NULL pointer)",
         r"BUG: unable to handle \g<what>{function}",
+        _ENDS,
     ),
     (
         r"Unable to handle kernel (?P<what>pointer dereference|NULL pointer dereference"
         r"|paging request|access)",
         r"Unable to handle kernel \g<what>{function}",
+        _ENDS,
     ),
-    (r"kernel BUG at ", "kernel BUG{function}"),
+    (r"kernel BUG at ", "kernel BUG{function}", _ENDS),
     (r"(?:watchdog: )?BUG: soft lockup", "BUG: soft lockup{function}"),
     (r"BUG: workqueue lockup", "BUG: workqueue lockup"),
     (
@@ -133,28 +140,31 @@ _KINDS = _kinds(
     (r"INFO: trying to register non-static key", "INFO: trying to register non-static key"),
     (r"(?P<what>list_(?:add|del)) corruption", r"\g<what> corruption{function}"),
     (r"(?P<what>refcount_t: [a-z -]+[a-z])", r"\g<what>{function}"),
-    (r"(?:Oops: )?general protection fault", "general protection fault{function}"),
-    (r"(?:traps: )?PANIC: double fault", "double fault{function}"),
+    (r"(?:Oops: )?general protection fault", "general protection fault{function}", _ENDS),
+    (r"(?:traps: )?PANIC: double fault", "double fault{function}", _ENDS),
     (
         r"(?:Oops: )?(?P<what>invalid opcode|divide error|stack segment|int3|double fault|bounds"
         r"|invalid TSS|segment not present|alignment check|control protection fault)"
         r": [0-9a-f]{4} \[#\d+\]",
         r"\g<what>{function}",
+        _ENDS,
     ),
     (
         r"(?P<what>[a-z][a-z/ -]+[a-z]): [0-9a-f]{4} ilc:\d \[#\d+\]",
         r"\g<what>{function}",
+        _ENDS,
     ),
-    (r"Kernel stack overflow", "Kernel stack overflow{function}"),
+    (r"Kernel stack overflow", "Kernel stack overflow{function}", _ENDS),
     # before there is a kernel: arch/s390/boot/pgm_check_info.c
-    (r"Kernel fault: interruption code", "Kernel fault in its decompressor{function}"),
-    (r"(?:Internal error: )?Oops(?: - (?P<what>[a-z ]+))?: ", "Oops{function}"),
+    (r"Kernel fault: interruption code", "Kernel fault in its decompressor{function}", _ENDS),
+    (r"(?:Internal error: )?Oops(?: - (?P<what>[a-z ]+))?: ", "Oops{function}", _ENDS),
     (
         r"Kernel panic - not syncing: (?P<what>[A-Za-z][A-Za-z_ :'-]*?[A-Za-z])"
         r"(?= in: |[_ :'-]*(?:[^A-Za-z_ :'-]|$))",
         r"Kernel panic - not syncing: \g<what>",
+        _ENDS,
     ),
-    (r"Kernel panic - not syncing", "Kernel panic - not syncing"),
+    (r"Kernel panic - not syncing", "Kernel panic - not syncing", _ENDS),
     (r"(?:sysrq: )?(?P<what>unregister_netdevice: waiting)", r"\g<what>"),
 )
 
@@ -181,10 +191,20 @@ _REPORT_LINES = 80
 
 def crash_title(text: str) -> str | None:
     """The title of the first kernel report in a console's text, None when there is none."""
+    return _first_title(text, ending=False)
+
+
+def death_title(text: str) -> str | None:
+    """The title of the first report that may be why a guest has ended: an oops or a panic. A guest
+    that has warned, of whatever kind, and is gone then may have been ended by its host."""
+    return _first_title(text, ending=True)
+
+
+def _first_title(text: str, ending: bool) -> str | None:
     lines = _plain(text)
     for line in lines:
         found = _opening(line)
-        if found is not None:
+        if found is not None and (found[0].ends or not ending):
             return _title(*found, [line, *itertools.islice(lines, _REPORT_LINES - 1)])
     return None
 

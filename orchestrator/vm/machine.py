@@ -24,7 +24,7 @@ from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 from orchestrator.vm import pulse, qmp, serial, ssh
-from orchestrator.vm.console import crash_title
+from orchestrator.vm.console import crash_title, death_title
 from orchestrator.vm.qemu import Places, qemu_argv
 
 Accel = Literal["auto", "kvm", "tcg"]
@@ -109,25 +109,27 @@ def _lost(
 ) -> GuestLost:
     code = running.poll()
     parts = [f"the {arch.name} guest is lost: {why}"]
-    title = crash_title(console.since(0))
-    if title is not None:
-        parts.append(f"its kernel said: {title}")
+    printed = console.since(0)
+    said, death = crash_title(printed), death_title(printed)
+    if said is not None:
+        parts.append(f"its kernel said: {death or said}")
     if still := felt.stood_still(0.0):
         parts.append(f"it was let stand still for {still:.0f} s")
-        title = None
+        death = None
     if console.flooded:
         parts.append(f"it was ended: its console has said more than {serial.LIMIT_BYTES} bytes")
     if code is not None:
         if monitor is not None:
             monitor.wait_for_end(Deadline.after(LAST_WORDS_SECONDS))
         parts.append(f"QEMU ended with status {code}")
-    if said := _qemu_said(at):
-        parts.append(f"QEMU said: {said}")
+    if words := _qemu_said(at):
+        parts.append(f"QEMU said: {words}")
     return GuestLost(
         "; ".join(parts),
         console=console.last_lines(),
-        crash=title,
+        crash=death,
         silent=code is None and not still,
+        ended=code is not None and not console.flooded,
     )
 
 

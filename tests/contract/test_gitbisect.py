@@ -25,7 +25,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Callable[[str], Path]:
-    """A repository with a commit for each word: what the kernel there does, "." "x" or "?"."""
+    """A repository with a commit for each word: what the kernel there does, "." "x" "?" or "b"."""
 
     def make(words: str) -> Path:
         place = tmp_path / "repository"
@@ -54,7 +54,8 @@ def searched(repository: Path, good: str, bad: str) -> tuple[gitbisect.FirstNew,
             number, word = (tree / "kernel").read_text().split()  # it is checked out
             assert name.endswith(f"commit {number}")
             assert commit == git("rev-parse", f"v{number}", at=repository)
-            return Seen(name, {".": False, "x": True, "?": None}[word], "why")
+            fails = {".": False, "x": True, "?": None, "b": True}[word]
+            return Seen(name, fails, "why", booted=word != "b")
 
         found = gitbisect.search(tree, good, bad, look)
     return found, looked
@@ -81,6 +82,14 @@ def test_the_commit_that_mended_it(repository: Callable[[str], Path]) -> None:
 def test_what_cannot_be_told_is_skipped(repository: Callable[[str], Path]) -> None:
     found, _ = searched(repository("..?.?.xxx"), "v0", "v8")
     assert subjects(found) == ["commit 6"]
+
+
+@pytest.mark.parametrize(("words", "bad"), [("..b.b.xxx", 6), ("...bbbbbb", 3)])
+def test_what_does_not_boot_is_skipped_unless_that_is_the_failure(
+    words: str, bad: int, repository: Callable[[str], Path]
+) -> None:
+    found, _ = searched(repository(words), "v0", "v8")
+    assert subjects(found) == [f"commit {bad}"]
 
 
 def test_a_change_among_those_that_cannot_be_told(repository: Callable[[str], Path]) -> None:

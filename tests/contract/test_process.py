@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import signal
 import subprocess
@@ -15,10 +16,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from orchestrator import build
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, MissingTool, OutOfTime
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
+from orchestrator.host.tools import BUILD, building, clean_env
 
 # a shell whose child ignores SIGTERM, and a grandchild in a session of its own
 FAMILY = "(trap '' TERM; sleep 1000) & setsid sleep 1000 & echo started; wait"
@@ -91,13 +94,99 @@ def test_a_missing_program_or_directory_is_ours_to_tell(tmp_path: Path) -> None:
         process.run(["true"], cwd=tmp_path / "gone")
 
 
-def test_the_environment_does_not_steer_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MAKEFLAGS", "ARCH", "CROSS_COMPILE", "KBUILD_OUTPUT", "LC_ALL", "GIT_DIR"):
+# name -> why a program of ours gets it, or why it does not
+THROUGH = {
+    "PATH": "how programs are found",
+    "LD_LIBRARY_PATH": "how a QEMU of one's own is loaded",
+    "LD_PRELOAD": "some containers know no user without it",
+    "PYTHONPATH": "how klp-e2e itself may have been found",
+    "PKG_CONFIG_PATH": "where libraries of the kernel's own tools are",
+    "HOME": "git's and ssh's settings",
+    "XDG_CONFIG_HOME": "the same",
+    "TMPDIR": "where there is room",
+    "KLP_E2E_CACHE": "ours, for nights' jobs",
+    "https_proxy": "how the network is reached",
+    "SSH_AUTH_SOCK": "how a repository is reached",
+    "GIT_SSH_COMMAND": "the same",
+    "GIT_ASKPASS": "the same",
+    "GIT_SSL_CAINFO": "the same",
+    "GIT_CONFIG_GLOBAL": "as ~/.gitconfig",
+    "GIT_ALLOW_PROTOCOL": "what the user does not allow stays so",
+    "TERM": "a terminal's, for `shell`",
+}
+STOPPED = {
+    **dict.fromkeys(
+        (
+            *("MAKEFLAGS", "ARCH", "CROSS_COMPILE", "CC", "LLVM", "LLVM_IAS", "KCFLAGS", "V", "O"),
+            *("KBUILD_OUTPUT", "KCONFIG_CONFIG", "CONFIG_LIVEPATCH", "CONFIG_SHELL", "PAHOLE"),
+            *("CFLAGS_MODULE", "LDFLAGS_vmlinux", "HOSTLDLIBS", "RUSTC", "TARGETS", "KSFT_X"),
+        ),
+        "kbuild takes it for a variable of make's, and no key of a cache knows it",
+    ),
+    **dict.fromkeys(
+        ("CPATH", "CPLUS_INCLUDE_PATH", "GCC_EXEC_PREFIX", "LDEMULATION", "SOURCE_DATE_EPOCH"),
+        "another object from the same source",
+    ),
+    **dict.fromkeys(("CCACHE_DIR", "CCACHE_DISABLE"), "the cache is ours"),
+    **dict.fromkeys(
+        ("GIT_DIR", "GIT_WORK_TREE", "GIT_CONFIG", "GIT_EXTERNAL_DIFF", "GIT_TRACE", "GIT_PAGER"),
+        "another repository, or other words",
+    ),
+    **dict.fromkeys(("QEMU_MODULE_DIR", "QEMU_AUDIO_DRV"), "another machine"),
+    **dict.fromkeys(("LD_AUDIT", "LD_DEBUG"), "words of the loader's among a program's"),
+    **dict.fromkeys(("LC_ALL", "LC_TIME", "LANGUAGE"), "messages are read"),
+    **dict.fromkeys(("TAR_OPTIONS", "GREP_OPTIONS", "VERSION_CONTROL"), "other files"),
+    **dict.fromkeys(("BASH_ENV", "BASH_FUNC_grep%%", "SHELLOPTS", "PERL5OPT"), "other programs"),
+    **dict.fromkeys(("PYTHONINSPECT", "PYTHONWARNINGS"), "our own children would stop or complain"),
+}
+
+
+def test_what_of_the_environment_goes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*THROUGH, *STOPPED):
+        monkeypatch.setenv(name, f"given {name}")
+    seen = clean_env({"KBUILD_BUILD_USER": "me"})
+    given = {name for name, value in seen.items() if value.startswith("given ")}
+    assert given == {*THROUGH}
+    assert seen["LC_ALL"] == "C" and seen["KBUILD_BUILD_USER"] == "me"
+
+
+def test_the_environment_does_not_steer_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in STOPPED:
         monkeypatch.setenv(name, "wrong")
     monkeypatch.setenv("HOME", "/some/home")
     seen = process.run(["env"], env={"KBUILD_BUILD_USER": "me"}).output.splitlines()
     assert not [line for line in seen if "wrong" in line]
     assert {"LC_ALL=C", "HOME=/some/home", "KBUILD_BUILD_USER=me"} <= set(seen)
+
+
+def test_a_build_sees_nothing_but_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a make that has exported all of its variables runs us."""
+    for name in (*STOPPED, *THROUGH.keys() - {"PATH", "LD_PRELOAD", "LD_LIBRARY_PATH"}):
+        monkeypatch.setenv(name, "given")
+    for name in ("srctree", "objtree", "sub_make_done", "VERSION", "NOSTDINC_FLAGS"):
+        monkeypatch.setenv(name, "wrong")
+    monkeypatch.setenv("LD_LIBRARY_PATH", "/none")
+    seen = process.run(building(["env"], ["HOME"], {"CCACHE_DIR": "ours"})).output.splitlines()
+    names = {line.partition("=")[0] for line in seen}
+    assert names <= {*BUILD, "HOME", "CCACHE_DIR"}
+    assert {"PATH", "LC_ALL", "HOME", "TMPDIR", "LD_LIBRARY_PATH"} <= names
+    assert {"LC_ALL=C", "CCACHE_DIR=ours", "HOME=given", "LD_LIBRARY_PATH=/none"} <= set(seen)
+
+
+@pytest.mark.parametrize("module", ["kbuild", "modules", "testtree"])
+def test_what_runs_make_is_such_a_build(module: str) -> None:
+    """Every program that these begin."""
+    tree = ast.parse((Path(build.__file__).parent / f"{module}.py").read_text())
+    begun = [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "process.run"
+    ]
+    shown = ast.unparse(tree)
+    assert begun
+    for call in begun:
+        given = ast.unparse(call.args[0])
+        assert given.startswith("building(") or f"{given} = tools.building(" in shown
 
 
 def test_a_deadline_ends_the_whole_family() -> None:

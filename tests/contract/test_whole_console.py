@@ -170,6 +170,42 @@ def test_a_complaint_needs_no_proof(world: World, what: str) -> None:
 # --- a case -------------------------------------------------------------------------------------
 
 
+WARNED = "WARNING: CPU: 0 PID: 1 at kernel/foo.c:1 foo+0x1/0x2"
+OOPSED = "BUG: kernel NULL pointer dereference, address: 0000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("said", "lost", "status"),
+    [
+        ("hello", GuestLost("gone", ended=True), Status.ERROR),
+        (WARNED, GuestLost("gone", ended=True), Status.ERROR),  # by its host, it may be
+        (HUNG, GuestLost("gone", ended=True), Status.ERROR),
+        (OOPSED, GuestLost("gone", ended=True), Status.FAIL),
+        ("hello", GuestLost("no answer", silent=True), Status.ERROR),
+        (WARNED, GuestLost("no answer", silent=True), Status.FAIL),  # by itself: in this event
+        (HUNG, GuestLost("no answer", silent=True), Status.FAIL),
+        (WARNED, GuestLost("flooded"), Status.FAIL),
+        (OOPSED, HarnessError("garbled"), Status.ERROR),
+        (WARNED, OutOfTime("late"), Status.ERROR),
+    ],
+    ids=str,
+)
+def test_a_guest_that_is_lost_in_an_event(
+    said: str,
+    lost: HarnessError,
+    status: Status,
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def event() -> None:
+        world.kernel.printk(said)
+        raise lost
+
+    monkeypatch.setattr(Guest, "qmp_events", lambda self: ())
+    monkeypatch.setattr(Guest, "stood_still", lambda self: "")
+    assert run(world, monkeypatch, event).status is status
+
+
 def run(world: World, monkeypatch: pytest.MonkeyPatch, event: Callable[[], None]) -> CaseResult:
     """A case of one event that is good; `event` is what the kernel does after it was judged."""
     arch = SimpleNamespace(time_scale=1.0)

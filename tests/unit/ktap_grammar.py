@@ -10,7 +10,7 @@ from collections.abc import Mapping
 LINE = re.compile(
     r"(?P<indent>(?:  )*)(?:(?P<version>KTAP version 1)|1\.\.(?P<plan>\d+)|"
     r"(?P<answer>ok|not ok) (?P<number>\d+) (?P<name>[^#\s][^#]*?)"
-    r"(?: # (?P<directive>SKIP|XFAIL|ERROR)?.*)?|#.*)"
+    r"(?: # (?P<directive>SKIP|XFAIL|ERROR)?.*)?|Bail out! .+|#.*)"
 )
 
 

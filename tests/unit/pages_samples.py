@@ -37,7 +37,8 @@ SUBJECT = "klp_patch .text+0xe R_A_GOT klp_target:klp_target_written,0"
 # Tags, attributes, templates, and characters that no page can carry.
 HOSTILE = (
     "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>"
-    "</style></title></pre><!-- {{ 7 * 7 }} {% x %} &lt; \x00\x1b[31m\u202e"
+    "</style></title></pre><!-- {{ 7 * 7 }} {% x %} &lt; \x00\x1b[31m\u202e\u2067"
+    "\u2028 ::error::x ##vso[task] `|` # not ok 1 # SKIP \u2069"
 )
 CONSOLE = (
     "[    1.000000] livepatch: enabling patch 'klp_patch'\n"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -116,6 +117,14 @@ def test_an_error_says_nothing_unless_something_failed() -> None:
     found = trial(results(Status.PASS, Status.ERROR))
     assert found.outcome is Outcome.ERROR and found.hole and found.reason == "because of a"
     assert trial([]).outcome is Outcome.ERROR
+
+
+def test_a_mutant_that_does_not_boot_is_caught_only_by_what_its_kernel_said() -> None:
+    """FAIL without steps: it crashed while booting. A boot that fails otherwise is ERROR
+    (test_lost.py), however often."""
+    panic = replace(results(Status.FAIL)[0], reason="Kernel panic - not syncing, while booting")
+    assert trial([panic]).outcome is Outcome.CAUGHT
+    assert trial(results(Status.ERROR, Status.ERROR)).outcome is Outcome.ERROR
 
 
 def test_what_survives_is_a_hole_unless_nobody_can_see_it() -> None:

@@ -8,17 +8,21 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.commands.bisect import Change, Seen, search
+from orchestrator.commands.bisection import said
 from orchestrator.errors import UsageError
+from orchestrator.model.orders import parse
+from orchestrator.nouns import Case
+from orchestrator.verdicts import CaseResult, Status, Step
 
 
 def row(text: str, looked: list[int] | None = None) -> tuple[int, Callable[[int], Seen]]:
-    """ "..xx" passes twice, then fails; "?" cannot be told."""
-    fails = {".": False, "x": True, "?": None}
+    """ "..xx" passes twice, then fails; "?" cannot be told; "b" fails while booting."""
+    fails = {".": False, "x": True, "?": None, "b": True}
 
     def look(number: int) -> Seen:
         if looked is not None:
             looked.append(number)
-        return Seen(f"@{number}", fails[text[number]], "why")
+        return Seen(f"@{number}", fails[text[number]], "why", booted=text[number] != "b")
 
     return len(text), look
 
@@ -35,6 +39,14 @@ def row(text: str, looked: list[int] | None = None) -> tuple[int, Callable[[int]
         (".???x", Change(0, 4)),
         ("..?.x", Change(3, 4)),
         (".?x?x", Change(0, 2)),
+        # which does not boot says nothing of the order
+        ("..b.x", Change(3, 4)),
+        (".bbbx", Change(0, 4)),
+        ("xb...", Change(0, 2)),
+        # unless that is the failure
+        ("..bbb", Change(1, 2)),
+        ("..xxb", Change(1, 2)),
+        ("bb...", Change(1, 2)),
     ],
 )
 def test_the_change_is_found(text: str, change: Change) -> None:
@@ -61,3 +73,25 @@ def test_an_end_that_cannot_be_told(text: str) -> None:
     points, look = row(text)
     with pytest.raises(UsageError, match="cannot be told: why"):
         search(points, look)
+
+
+STEP = Step("+m", (), 0.1, 0.1, 0)
+
+
+def ran(status: Status, *steps: Step) -> CaseResult:
+    case = Case("one", "basic", parse("+m"))
+    return CaseResult(case, "one", status, str(status), steps, reproduce="line")
+
+
+@pytest.mark.parametrize(
+    ("results", "seen"),
+    [
+        ([ran(Status.PASS, STEP)], Seen("k", False, "", "line")),
+        ([ran(Status.PASS, STEP), ran(Status.FAIL, STEP)], Seen("k", True, "FAIL", "line")),
+        ([ran(Status.FAIL)], Seen("k", True, "FAIL", "line", booted=False)),
+        ([ran(Status.FAIL), ran(Status.KNOWN, STEP)], Seen("k", True, "KNOWN", "line")),
+        ([ran(Status.PASS, STEP), ran(Status.ERROR)], Seen("k", None, "ERROR")),
+    ],
+)
+def test_what_a_kernel_says(results: list[CaseResult], seen: Seen) -> None:
+    assert said("k", results) == seen

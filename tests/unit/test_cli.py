@@ -526,7 +526,7 @@ def test_a_run_that_ends_early_tells_what_it_knew(
     run, results = directory.read(tmp_path / "r")
     assert run.trouble == trouble
     assert len(results) == 1
-    assert klp("report", str(tmp_path / "r")).code == Exit.HARNESS
+    assert klp("report", str(tmp_path / "r")).code == code
 
 
 def test_orders_lists_every_case_in_one_line_and_says_why_of_every_event() -> None:
@@ -628,6 +628,17 @@ def test_plain_progress_has_an_eta() -> None:
     assert line == "cases: 10 of 40, about 3 min 00 s left"
     assert progress.plain_line("cases", 40, 40, 61.0) == "cases: 40 of 40, took 1 min 01 s"
     assert progress.plain_line("trials", 40, 50, 60.0, 10) == "trials: 40 of 50, about 20.0 s left"
+
+
+def test_the_first_step_takes_time_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter((0.0, 6.0))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    told = io.StringIO()
+    reporter = progress.Reporter(Terminal(file=told))
+    reporter.begin("cases", 0, 1)
+    reporter.advance("cases", 1, 1)
+    assert told.getvalue() == "cases: 1 of 1, took 6.0 s\n"
+    reporter.begin("cases", 1, 1)  # where nothing is left to do nothing is said
 
 
 def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> None:

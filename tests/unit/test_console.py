@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from orchestrator.vm import console
-from orchestrator.vm.console import complaints, crash_title, dropped, refusals
+from orchestrator.vm.console import complaints, crash_title, death_title, dropped, refusals
 
 X86_NULL = """\
 [    9.018337] klp_target: loading out-of-tree module taints kernel.
@@ -388,3 +388,52 @@ def test_an_excerpt_has_both_ends() -> None:
     text = console.excerpt("a" * 1000 + "b" * 1000, 100)
     assert text == "a" * 100 + "\n[1800 characters are left out here]\n" + "b" * 100
     assert console.excerpt(text, 100) == text
+
+
+# --- what a guest may have ended by ---------------------------------------------------------------
+
+ENDINGS = (
+    "BUG: kernel NULL pointer dereference, address: 0",
+    "BUG: unable to handle page fault for address: 0",
+    "Unable to handle kernel pointer dereference in virtual kernel address space",
+    "kernel BUG at lib/x.c:1!",
+    "general protection fault, probably for non-canonical address 0x1: 0000 [#1] SMP",
+    "Oops: general protection fault, 0000 [#1] SMP",
+    "traps: PANIC: double fault, error_code: 0x0",
+    "invalid opcode: 0000 [#1] SMP",
+    "illegal operation: 0001 ilc:1 [#1] SMP",
+    "Kernel stack overflow.",
+    "Oops: 0000 [#1] SMP",
+    "Oops: Kernel access of bad area, sig: 11 [#1]",
+    "Kernel panic - not syncing: sysrq triggered crash",
+    "Kernel panic - not syncing",
+)
+REPORTS = (
+    "WARNING: CPU: 0 PID: 1 at kernel/x.c:1 foo+0x1/0x2",
+    "WARNING: possible recursive locking detected",
+    "WARNING: suspicious RCU usage",
+    "UBSAN: shift-out-of-bounds in lib/x.c:1",
+    "BUG: KASAN: slab-out-of-bounds in foo+0x1/0x2",
+    "BUG: KFENCE: out-of-bounds read in foo+0x1/0x2",
+    "watchdog: BUG: soft lockup - CPU#0 stuck for 22s!",
+    "BUG: workqueue lockup - pool cpus=0",
+    "BUG: sleeping function called from invalid context at x.c:1",
+    "BUG: scheduling while atomic: init/1/0x0",
+    "BUG: Bad page state in process init",
+    "INFO: task foo:1 blocked for more than 120 seconds.",
+    "rcu: INFO: rcu_sched self-detected stall on CPU",
+    "list_add corruption. next->prev should be prev",
+    "refcount_t: underflow; use-after-free.",
+)
+
+
+@pytest.mark.parametrize("line", ENDINGS)
+def test_an_oops_or_a_panic_may_end_a_guest(line: str) -> None:
+    assert death_title(f"[    1.000000] {line}\n") == crash_title(line) is not None
+
+
+@pytest.mark.parametrize("line", REPORTS)
+def test_no_other_report_ends_a_guest(line: str) -> None:
+    assert crash_title(line) is not None and death_title(line) is None
+    panic = "Kernel panic - not syncing: one"
+    assert death_title(f"{line}\n{panic}\n") == panic

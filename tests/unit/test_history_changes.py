@@ -49,6 +49,8 @@ def told(marks: str, seconds: float = 1.0) -> Changed | None:
         (".E.", None, "", 0, ""),
         ("..k", Change.NEWLY_KNOWN, "n3", 1, "n2"),
         ("..kk", None, "", 0, ""),
+        (".!k", Change.NEWLY_KNOWN, "n3", 1, "n1"),
+        ("k", Change.NEW_CASE, "n1", 1, ""),
         ("F-k", None, "", 0, ""),
         (".", Change.NEW_CASE, "n1", 1, ""),
         (" -.", None, "", 0, ""),

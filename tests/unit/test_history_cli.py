@@ -16,11 +16,12 @@ from orchestrator import cli
 from orchestrator.cli.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
-from orchestrator.history.database import NAME
+from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import NightTotals
 from orchestrator.history.text import MARKS, verdict
+from orchestrator.model import orders
 from orchestrator.report.directory import RESULTS
-from orchestrator.verdicts import Status
+from orchestrator.verdicts import CaseResult, Status
 
 
 def klp(*argv: object) -> tuple[int, str, str]:
@@ -105,6 +106,76 @@ def test_what_is_gone_is_good_only_when_told(place: Path) -> None:
     assert klp(*words, "--allow-gone")[0] == Exit.GOOD
 
 
+def test_what_was_skipped_is_good_only_when_told(place: Path) -> None:
+    first, second = (replace(a_row("."), case=case) for case in ("basic/one", "basic/two"))
+    skipped = replace(a_row("-"), case="basic/two", reason="CONFIG_TEST_LIVEPATCH is off")
+    old, new = place / "2026-01-01-020000", place / "2026-01-02-020000"
+    files.write(old, a_night(old.name, first, second))
+    files.write(new, a_night(new.name, first, skipped))
+    code, out, _ = klp("compare", old, new)
+    assert code == Exit.HARNESS and "newly skipped: 1\n" in out and skipped.reason in out
+    assert klp("compare", old, new, "--allow-gone")[0] == Exit.GOOD
+    assert klp("compare", new, new)[0] == Exit.GOOD, "it has been skipped before"
+    assert klp("compare", new, old)[0] == Exit.GOOD
+
+
+@pytest.mark.parametrize(
+    ("before", "code"),
+    [(".", 1), ("k", 1), ("-", 1), ("", 1), ("F", 0), ("~", 0)],
+)
+def test_what_is_newly_flaky_is_a_failure(place: Path, before: str, code: int) -> None:
+    other = replace(a_row("."), case="basic/other")
+    old, new = place / "2026-01-01-020000", place / "2026-01-02-020000"
+    files.write(old, a_night(old.name, other, *map(a_row, before)))
+    flaky = replace(a_row("~"), runs=3, failed=1)
+    files.write(new, a_night(new.name, other, flaky))
+    found, out, _ = klp("compare", old, new)
+    assert found == code and "flaky: 1\n" in out and "failed 1 of 3 times" in out
+
+
+@pytest.mark.parametrize("mark", ".!")
+def test_what_is_newly_known_is_listed(place: Path, mark: str) -> None:
+    old, new = place / "2026-01-01-020000", place / "2026-01-02-020000"
+    files.write(old, a_night(old.name, a_row(mark)))
+    files.write(new, a_night(new.name, a_row("k")))
+    code, out, _ = klp("compare", old, new)
+    assert code == Exit.GOOD and "newly known: 1\n" in out
+    assert "newly known" not in klp("compare", new, new)[1]
+
+
+@pytest.mark.parametrize("mark", ".k")
+def test_a_new_case_is_listed_also_when_it_is_known(place: Path, mark: str) -> None:
+    old, new = place / "2026-01-01-020000", place / "2026-01-02-020000"
+    files.write(old, a_night(old.name, replace(a_row("."), case="basic/other")))
+    files.write(new, a_night(new.name, replace(a_row("."), case="basic/other"), a_row(mark)))
+    code, out, _ = klp("compare", old, new)
+    assert code == Exit.GOOD and f"new case: 1\n  {JOB} basic/reload\n" in out
+
+
+def an_order(number: int, order: str, status: Status = Status.PASS) -> CaseResult:
+    result = a_result("one", status, f"order-{number}")
+    return replace(result, case=replace(result.case, order=orders.parse(order, None)))
+
+
+def test_orders_are_compared_by_what_they_are(tmp_path: Path) -> None:
+    """And not by the number that they have in one run."""
+    short, long = "+klp_patch", "+klp_patch +klp_target -klp_target +klp_target"
+    old = a_suite(tmp_path / "a", a_run("one"), an_order(1, short))
+    other = a_suite(tmp_path / "b", a_run("one"), an_order(1, long, Status.KNOWN))
+    code, out, _ = klp("compare", old, other)
+    assert code == Exit.HARNESS and "newly known" not in out
+    assert f"gone: 1\n  one basic/{short}\n" in out and f"new case: 1\n  one basic/{long}\n" in out
+    both = an_order(1, long, Status.FAIL), an_order(2, short)
+    code, out, _ = klp("compare", old, a_suite(tmp_path / "c", a_run("one"), *both))
+    assert code == Exit.KERNEL_WRONG and f"new failure: 1\n  one basic/{long}\n" in out
+    swapped = an_order(1, short, Status.FAIL), an_order(2, long)
+    code, out, _ = klp("compare", old, a_suite(tmp_path / "d", a_run("one"), *swapped))
+    assert code == Exit.KERNEL_WRONG and f"new failure: 1\n  one basic/{short}\n" in out
+    twice = an_order(1, short), an_order(2, short)
+    code, out, _ = klp("compare", old, a_suite(tmp_path / "e", a_run("one"), *twice))
+    assert code == Exit.GOOD and f"new case: 1\n  one basic/{short} (2)\n" in out
+
+
 @pytest.mark.parametrize("more", [(), ("--allow-gone",)])
 @pytest.mark.parametrize("end", [{"finished": None}, {"finished": 9.0, "trouble": "interrupted"}])
 def test_what_a_run_did_not_come_to_is_not_good(
@@ -174,6 +245,13 @@ def test_what_is_not_there_is_2(place: Path, tmp_path: Path) -> None:
         code, out, err = klp(*argv, "-o", nowhere)
         assert (code, out) == (Exit.USAGE, "") and "has no nights" in err
     assert not nowhere.exists()
+
+
+def test_a_database_without_a_night_is_2(tmp_path: Path) -> None:
+    with History(tmp_path / NAME):
+        pass
+    code, out, err = klp("history", "-o", tmp_path)
+    assert (code, out) == (Exit.USAGE, "") and f"{tmp_path} has no nights" in err
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import bundle_samples
 import pytest
 from history_samples import a_result, a_run, a_suite, an_ablation, an_exploration
 from typer.testing import CliRunner
 
 from orchestrator import cli
+from orchestrator.build import prepare
 from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.explore import bundle
 from orchestrator.explore.survey import Wanted
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
@@ -31,7 +34,7 @@ from orchestrator.pages import site
 from orchestrator.report import directory, explored
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
-from orchestrator.source.alterations import Outcome
+from orchestrator.source.alterations import CONTROL, Outcome
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Status
 
@@ -41,6 +44,11 @@ JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60
 LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order +klp_patch"
 ROW = Row(JOB.name, "basic/one", Status.FAIL, "bad", "bad", order="+klp_patch", reproduce=LINE)
 HOME = "<html><title>my home page</title></html>"
+
+
+@pytest.fixture(autouse=True)
+def no_emulator_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
 
 
 def a_night(name: str, rows: Sequence[Row] = (ROW,), **more: object) -> Night:
@@ -108,6 +116,58 @@ def a_copied_case(night: Path) -> None:
     (saved / "result.json").write_text("{}")
 
 
+def a_console_of_mine(night: Path) -> None:
+    """As a user keeps it beside a job's results: no document lists it."""
+    job = a_suite(night / "jobs" / JOB.name, a_run("x"), a_result("x", Status.FAIL))
+    (job / "keep").mkdir()
+    shutil.copyfile(job / "x" / "basic.reload" / "console.log", job / "keep" / "console.log")
+
+
+def a_copied_job(night: Path) -> None:
+    job = a_suite(night / "jobs" / JOB.name, a_run("x"), a_result("x", Status.FAIL))
+    shutil.copytree(job, job.with_name("core-saved"))
+
+
+def a_copied_job_s_own(night: Path) -> None:
+    job = a_suite(night / "jobs" / JOB.name, a_run("x"), a_result("x", Status.FAIL))
+    shutil.copytree(job, job / "saved")
+
+
+def a_log_of_mine(night: Path) -> None:
+    (night / "again").mkdir()
+    (night / "again" / "7.log").write_text("thesis")
+
+
+def a_half_thesis(night: Path) -> None:
+    (night / ".thesis.partial").write_text("thesis")
+
+
+def a_module_of_mine(night: Path) -> None:
+    a_suite(night / "jobs" / JOB.name, a_run("x"), a_result("x"))
+    mine = night / "jobs" / JOB.name / "modules" / "x" / "mine"
+    mine.mkdir(parents=True)
+    (mine / "klp_patch.ko").write_text("thesis")
+
+
+def a_kernel_of_mine(night: Path) -> None:
+    """Put into a bundle, as its README invites to."""
+    bundle = a_found_bundle(night / "jobs" / JOB.name)
+    (bundle / "kernel").write_text("mine")
+
+
+def a_copied_bundle(night: Path) -> None:
+    bundle = a_found_bundle(night / "jobs" / JOB.name)
+    shutil.copytree(bundle, bundle.with_name("one-basic-saved"))
+
+
+def a_found_bundle(job: Path) -> Path:
+    an_exploration(job, found=Status.FAIL)
+    bench = bundle_samples.a_bench(job.parents[5] / "bench")
+    place = job / "findings" / "one-basic"
+    bundle.write(place, bench, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
+    return place
+
+
 def a_page_of_mine(night: Path) -> None:
     (night / "cases").mkdir()
     (night / "cases" / "index.html").write_text(HOME)
@@ -152,6 +212,8 @@ def in_a_bundle(night: Path) -> None:
 STRANGE = [
     *(notes, notes_in_a_job, a_copied_case, a_page_of_mine, another_directory, a_link),
     *(a_patch_of_mine, another_name, no_mark, no_sense, in_a_bundle),
+    *(a_console_of_mine, a_copied_job, a_copied_job_s_own, a_log_of_mine, a_half_thesis),
+    *(a_module_of_mine, a_kernel_of_mine, a_copied_bundle),
 ]
 
 
@@ -229,7 +291,10 @@ def test_a_night_that_was_half_removed_goes_another_time(
 
 def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     """Every file that is written into a night by those who write it."""
-    made = keep(a_place(tmp_path / "nights"), NIGHTS[0])
+    names = (JOB.name, *(f"k+a/x/{name}" for name in ("explore", "ablate", "malformed")))
+    planned = tuple(JobRecord(replace(JOB, name=name), State.ENDED, "", 1) for name in names)
+    night = a_night(NIGHTS[0], jobs=planned)
+    made = keep(a_place(tmp_path / "nights"), NIGHTS[0], night)
     config = tmp_path / "config"
     config.write_text("CONFIG_X=y\n")
     kept = made / "inputs" / "k.x.config"
@@ -240,20 +305,36 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     ours.below(log, made).write_text("$ klp-e2e run\n")
     several = [a_result("one", Status.FAIL), a_result("one", Status.FAIL), a_result("two")]
     a_suite(log.with_suffix(""), a_run("one", "two"), *several)
-    an_exploration(log.with_name("explore"))
+    found = a_found_bundle(log.with_name("explore"))
     an_ablation(log.with_name("ablate"), ("x", Outcome.CAUGHT, ""))
     a_suite(log.with_name("ablate") / "x" / "one", a_run("one"), a_result("one"))
-    (log.with_name("malformed") / "modules/one/name").mkdir(parents=True)
-    (log.with_name("malformed") / "modules/one/name/klp_patch.ko").write_text("")
-    ours.below(made / again.AGAIN / JOB.name / "basic-one" / "1.log", made).write_text("")
-    ours.below(made / blame.BISECTS / "01-ours.log", made).write_text("")
+    # an interrupted trial is in no list of trials, but in that of what was asked for
+    a_suite(log.with_name("ablate") / CONTROL / "one", a_run("one"), a_result("one"))
+    broken = log.with_name("malformed")
+    failed = a_result("one", Status.FAIL, "target-first", "malformed/section-flag")
+    a_suite(broken, a_run("one", command="malformed"), failed, failed)
+    (broken / "modules/one/section-flag").mkdir(parents=True)
+    (broken / "modules/one/section-flag/klp_patch.ko").write_text("")
+    called = bundle.name("one", failed.case.module_set, failed.case.name)
+    for _ in range(2):
+        place = broken / "findings" / called
+        shutil.copytree(found, place if not place.exists() else place.with_name(f"{called}-2"))
+    tries = made / again.AGAIN / JOB.name / again.directory_name(ROW.case)
+    ours.below(tries / "1.log", made).write_text("")
+    a_suite(tries / "1", a_run("x"), a_result("x"))
+    bisect = made / blame.BISECTS / "01-ours"
+    ours.below(bisect.with_name("01-ours.log"), made).write_text("")
+    with directory.claimed(bisect):
+        a_suite(bisect / "00", a_run("x"), a_result("x"))
+        a_suite(bisect / "0123456789ab", a_run("x"), a_result("x"))
+        directory.write(bisect / "bisect.log", "")
     conduct.again(made)
     (made / ".junit.xml.x1y2.partial").write_text("<")
     with ours.appearing(tmp_path / "a", ours.Kind.BUNDLE) as half:
         (half / "kernel").write_text("")
         shutil.copytree(half, log.with_name("explore") / "findings" / half.name)  # a kill leaves it
     assert content.foreign(made) == ""
-    assert len(tree(made)) > 60
+    assert len(tree(made)) > 150
     assert inputs.known(made, JOB) == made / inputs.SERIES / "k+a.x"
 
 

@@ -7,6 +7,7 @@ import errno
 import json as stdjson
 import os
 import shlex
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
@@ -266,6 +267,12 @@ def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 
 
+def test_a_line_that_shows_a_known_issue_ends_with_1() -> None:
+    """As its bundle, minimise and replay do: it is seen again."""
+    for status, strict in ((Status.KNOWN, True), (Status.FAIL, False), (Status.ERROR, False)):
+        assert ("--strict" in reproduce.words(a_run(1), a_result(status))) == strict
+
+
 def test_reproduce_line_can_be_pasted() -> None:
     result = replace(a_result(Status.FAIL), cold=True)
     said = shlex.split(reproduce.line(a_run(1, series=(), strict=True), result))
@@ -286,6 +293,27 @@ def test_reproduce_line_can_be_pasted() -> None:
     assert script.startswith("#!/bin/sh\n")
     assert "# two\n# lines\n" in script
     assert "'/opt/klp e2e/klp-e2e'" in script
+
+
+@pytest.mark.parametrize(
+    ("there", "given", "used"),
+    [(True, "", "cache"), (True, "/mine", "/mine"), (False, "", "")],
+)
+def test_a_script_takes_the_kernel_from_where_it_was(
+    there: bool, given: str, used: str, tmp_path: Path
+) -> None:
+    cache = tmp_path / "a cache"
+    if there:
+        cache.mkdir()
+    kernels = (replace(a_kernel("s390x"), directory=cache / "kernels" / "0123"),)
+    script = tmp_path / "reproduce.sh"
+    script.write_text(reproduce.script(a_run(1, kernels=kernels), a_result(Status.FAIL)))
+    shows = tmp_path / "shows"
+    shows.write_text('#!/bin/sh\nprintf %s "${KLP_E2E_CACHE:-}"\n')
+    shows.chmod(0o755)
+    env = {"KLP_E2E": str(shows)} | ({"KLP_E2E_CACHE": given} if given else {})
+    done = subprocess.run(["sh", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == (str(cache) if used == "cache" else used)
 
 
 # --- the directory -------------------------------------------------------------------------------

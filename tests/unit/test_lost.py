@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Guests that are lost, in every way in which QEMU, its guest or the channel to it can end: the
+kernel is to blame only where it said itself that it crashed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+
+from orchestrator.build.prepare import Bench
+from orchestrator.catalog import arches
+from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+from orchestrator.explore.explore import Told, Walker
+from orchestrator.host.process import Running
+from orchestrator.model import orders
+from orchestrator.nouns import Case
+from orchestrator.run.rig import Options, Rig
+from orchestrator.verdicts import Status
+from orchestrator.vm import machine, serial
+from orchestrator.vm.pulse import Pulse
+from orchestrator.vm.qemu import Places
+
+ARCH = next(iter(arches().values()))
+QUIET = "[    1.000000] Run /init as init process\n"
+WARN = "[    1.000000] WARNING: CPU: 0 PID: 1 at kernel/foo.c:1 foo+0x1/0x2\n"
+STALL = "[   21.000000] rcu: INFO: rcu_sched self-detected stall on CPU\n"
+LOCKDEP = "[    1.000000] WARNING: possible circular locking dependency detected\n"
+KASAN = "[    1.000000] BUG: KASAN: use-after-free in foo+0x1/0x2\n"
+OOPS = "[    1.000000] BUG: kernel NULL pointer dereference, address: 0000000000000000\n"
+PANIC = "[    1.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x9\n"
+HARMLESS = (QUIET, WARN, STALL, LOCKDEP, KASAN)
+DEADLY = {
+    OOPS: "BUG: kernel NULL pointer dereference",
+    PANIC: "Kernel panic - not syncing: Attempted to kill init",
+    WARN + PANIC: "Kernel panic - not syncing: Attempted to kill init",
+}
+# of QEMU: killed (by the host for its memory, by us, by somebody), its own fault, its own end
+STATUSES = (-9, -15, -6, -11, 1, 0, None)
+
+
+@pytest.fixture
+def console(tmp_path: Path) -> Iterator[serial.Console]:
+    with serial.kept(tmp_path / "console.log") as made:
+        yield made
+
+
+Lose = Callable[[str, int | None, HarnessError], HarnessError]
+
+
+@pytest.fixture
+def lose(console: serial.Console, tmp_path: Path) -> Lose:
+    """A boot that fails with this trouble, its console saying this, QEMU's status being that."""
+
+    def lost(said: str, status: int | None, trouble: HarnessError) -> HarnessError:
+        with (tmp_path / "console.log").open("r+") as printer:
+            printer.write(said)
+        running = SimpleNamespace(poll=lambda: status, wait=lambda deadline: status)
+        at = SimpleNamespace(qemu_log=tmp_path / "none")
+        return machine._boot_failure(
+            ARCH,
+            ["qemu"],
+            cast(Running, running),
+            cast(Places, at),
+            Pulse(os.getpid()),
+            console,
+            trouble,
+        )
+
+    return lost
+
+
+def booted(trouble: HarnessError) -> tuple[Status, str]:
+    """What a case is whose guest did not boot for that."""
+
+    class Unbooted(Rig):
+        def _boot(self, cpus: int) -> None:  # type: ignore[override]
+            raise trouble
+
+    bench = cast(Bench, SimpleNamespace(arch=ARCH))
+    with Unbooted(bench, Options(), cast(object, SimpleNamespace(is_set=bool))) as rig:  # type: ignore[arg-type]
+        result = rig.use(Case("one", "basic", orders.parse("+klp_target")), lambda _, r: r)
+    return result.status, result.reason
+
+
+TROUBLES = (GuestLost("QEMU has ended"), OutOfTime("time ran out"))
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("said", HARMLESS)
+def test_a_boot_that_ends_without_a_crash_of_the_kernel_is_error(
+    said: str, status: int | None, trouble: HarnessError, lose: Lose
+) -> None:
+    lost = lose(said, status, trouble)
+    assert isinstance(lost, GuestLost) and lost.crash is None
+    verdict, reason = booted(lost)
+    assert verdict is Status.ERROR
+    assert (said is QUIET) == ("its kernel said" not in reason), "what it said is told even so"
+
+
+@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("said", DEADLY)
+def test_a_kernel_that_says_that_it_crashed_is_fail(
+    said: str, status: int | None, trouble: HarnessError, lose: Lose
+) -> None:
+    assert booted(lose(said, status, trouble)) == (Status.FAIL, f"{DEADLY[said]}, while booting")
+
+
+def test_a_qemu_that_was_ended_is_told_from_one_that_hangs(lose: Lose) -> None:
+    killed, silent = (lose(WARN, status, TROUBLES[1]) for status in (-9, None))
+    assert isinstance(killed, GuestLost) and isinstance(silent, GuestLost)
+    assert (killed.ended, killed.silent) == (True, False)
+    assert (silent.ended, silent.silent) == (False, True)
+
+
+def test_our_end_of_a_flooded_console_is_no_end_of_somebody_elses(
+    console: serial.Console, lose: Lose
+) -> None:
+    console.flooded = True
+    lost = lose(WARN, -9, TROUBLES[0])
+    assert isinstance(lost, GuestLost) and not lost.ended
+
+
+def test_a_kernel_that_crashes_while_booting_is_no_finding_of_an_order() -> None:
+    lost = GuestLost("it died while booting", crash="Kernel panic")
+
+    def fresh() -> None:
+        raise lost
+
+    bench = SimpleNamespace(sets={"basic": SimpleNamespace(set=None)})
+    rig = SimpleNamespace(bench=bench, fresh=fresh, discard=lambda: None, booted=True)
+    told: list[str] = []
+
+    def hit(*_: object) -> None:
+        told.append("hit")
+
+    hears = Told(hit, hit, lambda path, edges, why: told.append(why))
+    walker = Walker(cast(Rig, rig), "basic", frozenset(), hears, lambda: False)
+    first, second = orders.parse("+klp_patch +klp_target").events
+    assert not walker._verify((first,), second, 1)
+    assert told == ["it died while booting"]
