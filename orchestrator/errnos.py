@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Sequence
 
+from orchestrator.errors import UsageError
+
 MAX_ERRNO = 4095  # include/linux/err.h
 
 
@@ -19,6 +21,14 @@ def describe(number: int) -> str:
         return "success"
     name = errno.errorcode.get(number)
     return f"{name} ({number})" if name else str(number)
+
+
+def number(name: str) -> int:
+    """8 of `ENOEXEC`. Raises UsageError for a name that none has."""
+    for found, known in errno.errorcode.items():
+        if known == name:
+            return found
+    raise UsageError(f"'{name}' is no errno", hint="write its name: ENOEXEC, EINVAL, EEXIST")
 
 
 def of_parameter(value: str) -> int | None:

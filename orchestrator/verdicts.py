@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.nouns import Case, Kernel, KlpRelocation
+from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
 
 # --- what should be, what is -------------------------------------------------------------------
 
@@ -65,9 +65,6 @@ class RelocationReading:
     beside: str  # what is not as an applied relocation has it, besides where it leads; "": nothing
 
 
-SILENT = "does not answer"  # what a check of health sees of a guest that hangs
-
-
 @dataclass(frozen=True, slots=True)
 class Growth:
     """What a burst did to the guest's memory in use, in bytes, between two rounds of it."""
@@ -90,6 +87,7 @@ class Observation:
     console: str  # what the console printed during the event
     qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
     complaints: tuple[str, ...] = ()  # console.complaints() of that text
+    frames: tuple[str, ...] = ()  # console.frames() of that text
     refusals: tuple[str, ...] = ()  # console.refusals() of that text
     crash: str | None = None  # console.crash_title() of that text
     seconds: float = 0.0  # the event itself
@@ -109,14 +107,113 @@ class CheckKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Answers:
+    """What a check of an event's answer compared: errno of each plain event that was carried out,
+    in the order written."""
+
+    expected_errnos: tuple[int, ...]
+    seen_errnos: tuple[int, ...]
+
+    @property
+    def wrong(self) -> tuple[int, ...]:
+        """Indices from 0 of those that differ."""
+        pairs = zip(self.expected_errnos, self.seen_errnos, strict=True)
+        return tuple(index for index, (one, other) in enumerate(pairs) if one != other)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a check of a klp relocation compared. Bytes in hexadecimal, parted by blanks."""
+
+    livepatch: str
+    object: str  # whose loading has it written
+    section: str
+    offset: int  # bytes from the section's start
+    type: str  # name of the relocation type
+    symbol: KlpSymbol
+    state: RelocationState  # what was promised
+    raw: str  # as seen
+    initial: str  # in the .ko
+    before: str  # after the event before, where that is promised; else ""
+    hop: str  # "got", "plt": what it leads through; "": nothing
+    hop_address: int | None
+    resolves_to: int | None  # None: unreadable
+    symbol_address: int | None  # None: its module is not loaded
+    beside: str  # what else is not as an applied relocation has it
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """Of a livepatch that should be loaded, and is not, no relocation can be read."""
+
+    livepatch: str
+    object: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a check of a probe compared; None: there is no file."""
+
+    probe: str
+    expected_text: str | None
+    seen_text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """What a check of the loaded modules compared, those of the set."""
+
+    expected_modules: tuple[str, ...]
+    seen_modules: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Patched:
+    """What a check of /sys/kernel/livepatch/NAME compared; None: it is not there. `livepatch` is ""
+    of the directory above where both are empty."""
+
+    livepatch: str
+    expected_state: PatchState | None
+    seen_state: PatchState | None
+
+
+class Sign(StrEnum):
+    """What a check of the guest's health looked at; the check is called so."""
+
+    QMP = "QMP events"
+    CONSOLE = "console"
+    TAINT = "taint"
+    LIVEPATCH_TAINT = "taint of livepatches"
+    MEMORY = "memory"
+    GUEST = "guest"  # it lives
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What a check of the guest's health found."""
+
+    sign: Sign
+    reports: tuple[str, ...] = ()  # of the kernel or of QMP: titles, first lines, events
+    frames: tuple[
+        str, ...
+    ] = ()  # FUNCTION, or FUNCTION [MODULE], of the first report, inmost first
+    silent: bool = False  # the guest does not answer, which proves nothing
+
+
+Detail = Answers | Reading | Unread | Shown | Modules | Patched | Health
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was promised and compared."""
+    """One thing that was promised and compared: in words, as `model.words` has them, and what the
+    words are made of (None in results of an older klp-e2e, and of the kernel's own scripts)."""
 
     kind: CheckKind
     subject: str
     expected: str
     seen: str
     good: bool
+    detail: Detail | None = None
 
 
 class Status(StrEnum):

@@ -36,7 +36,7 @@ from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
 from orchestrator.run.rig import Rig
-from orchestrator.verdicts import SILENT, CaseResult, GuestRecord, Status
+from orchestrator.verdicts import CaseResult, GuestRecord, Health, Status
 
 MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
 # Afterwards it must be possible to get rid of the livepatch, if there is one.
@@ -131,7 +131,8 @@ def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
     there is no work of its."""
     malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
     unchecked = not malformation.checked(capabilities)
-    hangs = any(check.seen == SILENT for step in result.steps for check in step.checks)
+    details = (check.detail for step in result.steps for check in step.checks)
+    hangs = any(isinstance(detail, Health) and detail.silent for detail in details)
     if unchecked and _broken_was_loaded(result) and (result.status is Status.FAIL or hangs):
         issue = f"not checked: {malformation.where}"
         return replace(result, status=Status.KNOWN, known_issue=issue)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
+from orchestrator.host import files
 from orchestrator.model import orders
 from orchestrator.model import suite as suites
 from orchestrator.nouns import (
@@ -175,12 +176,12 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
 
 def suite_cases(name: str) -> tuple[Case, ...]:
     """A suite's cases, from suites/NAME.toml."""
-    files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
-    if name not in files:
+    known = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
+    if name not in known:
         raise UsageError(
-            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(files)) or 'none'}"
+            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(known)) or 'none'}"
         )
-    file = catalog.load_toml(files[name], suites.SuiteFile)
+    file = catalog.load_toml(known[name], suites.SuiteFile)
     return suites.expand(file, catalog.module_sets())
 
 
@@ -260,22 +261,29 @@ def alterations(
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
     pattern fits; all when none is given."""
     place = patches_of(kind, directory)
-    files = {path.stem: path for path in sorted(place.glob("*.patch"))}
+    found = {path.stem: path for path in sorted(place.glob("*.patch"))}
     for pattern in patterns or ("*",):
-        if not fnmatch.filter(files, pattern):
+        if not fnmatch.filter(found, pattern):
             raise UsageError(
-                f"{place} has no {kind} {pattern}", hint=f"it has {', '.join(files) or 'none'}"
+                f"{place} has no {kind} {pattern}", hint=f"it has {', '.join(found) or 'none'}"
             )
     chosen = [
         (name, path)
-        for name, path in files.items()
+        for name, path in found.items()
         if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
     return tuple(
         parse_alteration(
             name,
-            path.read_text(errors="surrogateescape"),
+            _patch(path),
             f"{kind}s/{name}" if directory is None else str(path),
         )
         for name, path in chosen
     )
+
+
+def _patch(path: Path) -> str:
+    try:
+        return files.read(path, files.TEXT).decode(errors="surrogateescape")
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}") from error

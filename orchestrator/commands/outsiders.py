@@ -19,6 +19,7 @@ from orchestrator.plain import one_line, shell
 from orchestrator.source import series
 from orchestrator.verdicts import Run
 
+OPTIONS = ("--arch", "--arch-file", "--kernel", "--series", "--modules", "--suite", "--patches")
 _OURS = "debian:"  # Debian's archive answers for what is in it
 _KINDS = ("debian", "tar", "dir", "git")
 _URL = re.compile(r"\w+://|[\w.-]+@[\w.-]+:")

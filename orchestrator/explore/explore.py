@@ -18,6 +18,7 @@ from typing import Literal
 from orchestrator import errnos
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.model import words
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
 from orchestrator.model.walk import Branch, Errand
@@ -26,7 +27,8 @@ from orchestrator.run import lab
 from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perform
 from orchestrator.run.rig import Rig, ill
 from orchestrator.run.runner import EventRun
-from orchestrator.verdicts import Check, CheckKind, Observation, Step
+from orchestrator.verdicts import Observation, Step
+from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
 
 RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
@@ -218,7 +220,7 @@ class Walker:
             return Hit(Order((*here.done, event)), taken.step, taken.console())
         if trouble.crash is None or not path:
             return None
-        check = Check(CheckKind.HEALTH, "guest", "lives", trouble.crash, False)
+        check = words.dead(trouble.crash, console.frames(trouble.console))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, trouble.console)
 

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 
 import jinja2
 
-from orchestrator import plain
+from orchestrator import errnos, plain
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
-from orchestrator.model.judge import ALLOWED_TAINT, SHOWN_ANSWERS
+from orchestrator.model.judge import ALLOWED_TAINT
+from orchestrator.model.words import SHOWN_ANSWERS, place
 from orchestrator.nouns import (
     Arch,
     BuiltSet,
@@ -35,7 +36,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.run import observe, signs
 from orchestrator.run.lab import BOOT_SECONDS
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Step
+from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Reading, Step
 from orchestrator.vm import agent
 
 HOST_ALIAS = "klp-e2e-guest"  # the guest's name in known_hosts, whatever its port
@@ -270,9 +271,14 @@ def _what(module_set: ModuleSet, name: str) -> str:
 
 def _errno_names(steps: Sequence[Step]) -> list[tuple[int, str]]:
     """(number, "ENOEXEC (8)") of every errno that was seen or expected."""
-    texts = [f"{c.expected} {c.seen}" for s in steps for c in s.checks if c.kind == "answer"]
-    found = {(int(n), f"{e} ({n})") for t in texts for e, n in re.findall(r"(E\w+) \((\d+)\)", t)}
-    return sorted(found)
+    details = (check.detail for step in steps for check in step.checks)
+    found = {
+        number
+        for detail in details
+        if isinstance(detail, Answers)
+        for number in (*detail.expected_errnos, *detail.seen_errnos)
+    }
+    return [(number, errnos.describe(number)) for number in sorted(found - {0})]
 
 
 # --- the story -----------------------------------------------------------------------------------
@@ -303,7 +309,6 @@ def _story(story: Story) -> str:
 
 def _hints(story: Story, first: Check) -> list[str]:
     hints = []
-    words = first.subject.split()
     match first.kind:
         case CheckKind.RELOCATION:
             hints.append(
@@ -311,9 +316,9 @@ def _hints(story: Story, first: Check) -> list[str]:
                 "`kernel/livepatch/core.c`, and `apply_relocate_add()` of the architecture "
                 f"(`{_arch_directory(story.arch)}/kernel/module*.c`)"
             )
-            if len(words) == 4:
-                command = plain.code(f"objdump -dr modules/{words[0]}.ko")
-                hints.append(f"{command} at {plain.code(words[1])}")
+            if isinstance(first.detail, Reading):
+                command = plain.code(f"objdump -dr modules/{first.detail.livepatch}.ko")
+                hints.append(f"{command} at {plain.code(place(first.detail))}")
         case CheckKind.ANSWER:
             hints.append(
                 "the console's lines above: livepatch and the module loader say why they refuse "

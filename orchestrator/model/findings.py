@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator.model import orders
 from orchestrator.nouns import Burst, Event, Load, Order, Race
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Step
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Health, Reading, Sign, Step
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -75,9 +75,14 @@ def signature(result: CaseResult) -> Signature | None:
 def of_step(event: Event, step: Step) -> Signature:
     """How this event failed; a crash of the guest counts before everything that led to it."""
     bad = [check for check in step.checks if not check.good]
-    crash = next((c for c in bad if c.kind is CheckKind.HEALTH and c.subject == "guest"), None)
+    crash = next(filter(is_death, bad), None)
     first = crash or bad[0]
     return Signature(_plain(event), first.kind, _detail(first))
+
+
+def is_death(check: Check) -> bool:
+    """Does it say that the guest is gone?"""
+    return isinstance(check.detail, Health) and check.detail.sign is Sign.GUEST
 
 
 def is_part(part: Order, whole: Order) -> bool:
@@ -134,9 +139,8 @@ def _plain(event: Event) -> str:
 
 
 def _detail(check: Check) -> str:
-    if check.kind is CheckKind.RELOCATION:
-        words = check.subject.split()  # "LIVEPATCH SECTION+OFFSET TYPE SYMBOL"
-        return words[2] if len(words) == 4 else check.subject
+    if isinstance(check.detail, Reading):
+        return check.detail.type
     if check.kind is CheckKind.ANSWER:
         return check.seen
     if check.kind is CheckKind.HEALTH:

@@ -10,19 +10,24 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from orchestrator import errnos
 from orchestrator.errors import HarnessError
-from orchestrator.model import memory
+from orchestrator.model import memory, words
 from orchestrator.nouns import BuiltSet, KlpRelocation
 from orchestrator.verdicts import (
+    Answers,
     Check,
-    CheckKind,
     Expectation,
     Growth,
+    Health,
+    Modules,
     Observation,
-    PatchState,
+    Patched,
+    Reading,
     RelocationReading,
     RelocationState,
+    Shown,
+    Sign,
+    Unread,
 )
 
 VMLINUX = "vmlinux"
@@ -31,7 +36,6 @@ VMLINUX = "vmlinux"
 _TAINTS = "PFSRMBUDAWCIOELKXTN"
 # What loading an unsigned out-of-tree livepatch sets: O, E, K.
 LIVEPATCH_TAINT = 1 << 15
-LIVEPATCH_TAINT_SUBJECT = "taint of livepatches"
 ALLOWED_TAINT = 1 << 12 | 1 << 13 | LIVEPATCH_TAINT
 
 # QMP events that only a crashed or rebooting guest emits. x86_64 with panic=-1 shows nothing but
@@ -46,8 +50,6 @@ _CRASH_EVENTS = frozenset(
         "RESET guest-reset",
     }
 )
-
-SHOWN_ANSWERS = 4  # as many as a race has at most; a burst's may be thousands
 
 _Key = tuple[str, str, str, int]  # livepatch, object, section, offset
 
@@ -115,20 +117,13 @@ def _is_crash(event: str) -> bool:
 
 
 def _answer(expectation: Expectation, observation: Observation) -> Check:
-    """Answers as they are; of a burst's many, the first that is wrong."""
     expected, seen = expectation.answers, observation.answers
     if len(expected) != len(seen):
         raise HarnessError(
             f"{len(expected)} answers were expected and {len(seen)} were noted",
             hint="this is a fault of the harness, not of the kernel; please report it",
         )
-    wanted, found = (errnos.describe_all(some, SHOWN_ANSWERS) for some in (expected, seen))
-    wrong = [i for i, pair in enumerate(zip(expected, seen, strict=True)) if pair[0] != pair[1]]
-    if wrong and len(seen) > SHOWN_ANSWERS:
-        first = f"number {wrong[0] + 1} of {len(seen)}: "
-        wanted = first + errnos.describe(expected[wrong[0]])
-        found = first + f"{errnos.describe(seen[wrong[0]])}, {len(wrong)} are wrong"
-    return Check(CheckKind.ANSWER, "answer", wanted, found, not wrong)
+    return words.answers(Answers(expected, seen))
 
 
 # --- relocations -------------------------------------------------------------------------------
@@ -146,13 +141,7 @@ def _relocations(
     for (livepatch, object_name), state in expectation.relocations.items():
         if livepatch not in observation.modules:
             # The kernel's doing, not ours: there is no memory to read.
-            yield Check(
-                CheckKind.RELOCATION,
-                f"{livepatch} relocations of {object_name}",
-                f"{livepatch} is loaded",
-                f"{livepatch} is not loaded",
-                False,
-            )
+            yield words.unread(Unread(livepatch, object_name))
             continue
         for relocation in promised[livepatch, object_name]:
             key = _key(livepatch, relocation)
@@ -198,74 +187,32 @@ def _relocation(
             relocation,
             f"was read as {len(reading.raw)} bytes instead of {len(relocation.initial)}",
         )
-    match state:
-        case RelocationState.APPLIED:
-            expected, seen, good = _applied(reading, before, observation)
-        case RelocationState.PRISTINE:
-            good = reading.raw == relocation.initial
-            expected = (
-                f"bytes {_hex(relocation.initial)} as in the .ko, {relocation.object} is away"
-            )
-            seen = f"bytes {_hex(reading.raw)}" + ("" if good else _leading(reading))
-        case RelocationState.LEFT:
-            if before is None:
-                raise _unread(
-                    reading.livepatch, relocation, "was not read after the event before this one"
-                )
-            # A kernel that clears without having been declared to (capabilities.toml) does no harm.
-            good = reading.raw in (before.raw, relocation.initial)
-            expected = f"bytes {_hex(before.raw)} left as they were, or cleared"
-            seen = f"bytes {_hex(reading.raw)}" + ("" if good else _leading(reading))
-        case RelocationState.WRITTEN:
-            expected = f"any bytes, {relocation.object} came and was given up"
-            seen, good = f"bytes {_hex(reading.raw)}", True
-    subject = relocation_subject(reading.livepatch, relocation, reading.type_name)
-    return Check(CheckKind.RELOCATION, subject, expected, seen, good)
-
-
-def _applied(
-    reading: RelocationReading, before: RelocationReading | None, observation: Observation
-) -> tuple[str, str, bool]:
-    """(expected, seen, good)"""
-    relocation = reading.relocation
-    symbol, address = relocation.symbol, reading.symbol_address
-    if address is None:
-        if symbol.object == VMLINUX or symbol.object in observation.modules:
-            raise _unread(
-                reading.livepatch, relocation, f"has no address to compare with: {symbol}"
-            )
-        seen = f"bytes {_hex(reading.raw)}, {symbol.object} is not loaded"
-        if symbol.object != relocation.object and before is not None:
-            # another module's symbol: nothing keeps that module, and nothing takes this back
-            return f"bytes {_hex(before.raw)} left as they were", seen, reading.raw == before.raw
-        return f"leads to {symbol}", seen, False
-    right = reading.leads_to == address
-    good = right and not reading.beside
-    seen = f"bytes {_hex(reading.raw)}{_leading(reading)}"
-    if reading.beside:
-        seen += f", {reading.beside}"
-    if reading.leads_to is not None and not right:
-        seen += f", {_distance(reading.leads_to - address)} the symbol"
-        if reading.raw == relocation.initial:
-            seen += ", as in the .ko: never applied"
-    return f"leads to {symbol} at {address:#x}", seen, good
-
-
-def _leading(reading: RelocationReading) -> str:
-    through = f" through {reading.via}" if reading.via else ""
-    if reading.leads_to is None:
-        return f" lead{through} to no readable memory"
-    return f" lead{through} to {reading.leads_to:#x}"
-
-
-def _distance(difference: int) -> str:
-    return f"{abs(difference):#x} {'above' if difference > 0 else 'below'}"
-
-
-def relocation_subject(livepatch: str, relocation: KlpRelocation, type_name: str) -> str:
-    """What a check of a relocation is called."""
-    where = f"{relocation.section}+{relocation.offset:#x}"
-    return f"{livepatch} {where} {type_name} {relocation.symbol}"
+    if state is RelocationState.LEFT and before is None:
+        raise _unread(reading.livepatch, relocation, "was not read after the event before this one")
+    symbol = relocation.symbol
+    there = symbol.object == VMLINUX or symbol.object in observation.modules
+    if state is RelocationState.APPLIED and reading.symbol_address is None and there:
+        raise _unread(reading.livepatch, relocation, f"has no address to compare with: {symbol}")
+    hop, _, address = reading.via.partition(" ")
+    left = state in (RelocationState.LEFT, RelocationState.APPLIED) and before is not None
+    found = Reading(
+        livepatch=reading.livepatch,
+        object=relocation.object,
+        section=relocation.section,
+        offset=relocation.offset,
+        type=reading.type_name,
+        symbol=symbol,
+        state=state,
+        raw=_hex(reading.raw),
+        initial=_hex(relocation.initial),
+        before=_hex(before.raw) if left and before is not None else "",
+        hop=hop,
+        hop_address=int(address, 16) if address else None,
+        resolves_to=reading.leads_to,
+        symbol_address=reading.symbol_address,
+        beside=reading.beside,
+    )
+    return words.reading(found)
 
 
 def _hex(raw: bytes) -> str:
@@ -281,9 +228,8 @@ def _key(livepatch: str, relocation: KlpRelocation) -> _Key:
 
 
 def _unread(livepatch: str, relocation: KlpRelocation, what: str) -> HarnessError:
-    where = f"{relocation.section}+{relocation.offset:#x}"
     return HarnessError(
-        f"klp relocation {livepatch} {where} of {relocation.symbol} {what}",
+        f"klp relocation {livepatch} {words.place(relocation)} of {relocation.symbol} {what}",
         hint="this is a fault of the harness, not of the kernel; please report it",
     )
 
@@ -298,42 +244,17 @@ def _values(expectation: Expectation, observation: Observation) -> Iterator[Chec
                 f"probe '{name}' was not read",
                 hint="this is a fault of the harness, not of the kernel; please report it",
             )
-        seen = observation.probes[name]
-        yield _same(CheckKind.VALUE, name, _text(text), _text(seen))
-
-
-def _text(text: str | None) -> str:
-    if text is None:
-        return "no file"
-    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+        yield words.shown(Shown(name, text, observation.probes[name]))
 
 
 def _sysfs(expectation: Expectation, observation: Observation) -> Iterator[Check]:
-    yield _same(
-        CheckKind.SYSFS,
-        "loaded modules",
-        " ".join(sorted(expectation.modules)) or "none",
-        " ".join(sorted(observation.modules)) or "none",
-    )
+    loaded = (tuple(sorted(found.modules)) for found in (expectation, observation))
+    yield words.modules(Modules(*loaded))
     for name in sorted(expectation.patches.keys() | observation.patches.keys()):
-        yield _same(
-            CheckKind.SYSFS,
-            f"/sys/kernel/livepatch/{name}",
-            _patch(expectation.patches.get(name)),
-            _patch(observation.patches.get(name)),
-        )
+        states = (found.patches.get(name) for found in (expectation, observation))
+        yield words.patched(Patched(name, *states))
     if not expectation.patches and not observation.patches:
-        yield Check(CheckKind.SYSFS, "/sys/kernel/livepatch", "empty", "empty", True)
-
-
-def _patch(state: PatchState | None) -> str:
-    if state is None:
-        return "not there"
-    parts = [f"enabled={int(state.enabled)}", f"transition={int(state.transition)}"]
-    for name, on in sorted(state.objects.items()):
-        parts.append(f"{name}/patched={int(on)}")
-        parts += [f"{name}/{function}" for function in state.functions.get(name, ())]
-    return " ".join(parts)
+        yield words.patched(Patched("", None, None))
 
 
 # --- health ------------------------------------------------------------------------------------
@@ -346,7 +267,7 @@ def _health(
     built: BuiltSet,
 ) -> Iterator[Check]:
     crashes = tuple(event for event in observation.qmp_events if _is_crash(event))
-    yield _health_check("QMP events", "no crash", crashes)
+    yield words.health(Health(Sign.QMP, crashes), "no crash")
     complaints = observation.complaints
     if observation.crash is not None and observation.crash not in complaints:
         complaints = (observation.crash, *complaints)
@@ -354,36 +275,31 @@ def _health(
     answers = (*expectation.answers, *observation.answers, *(previous.answers if previous else ()))
     if not any(answers):
         complaints = (*complaints, *observation.refusals)
-    yield _health_check("console", "no complaint", complaints)
+    found = Health(Sign.CONSOLE, complaints, observation.frames if complaints else ())
+    yield words.health(found, "no complaint")
     taint = observation.taint
-    yield Check(
-        CheckKind.HEALTH,
-        "taint",
+    yield words.health(
+        Health(Sign.TAINT),
         f"nothing beyond {_taint(ALLOWED_TAINT)}",
         _taint(taint),
         taint & ~ALLOWED_TAINT == 0,
     )
     if any(built.modules[name].spec.kind == "livepatch" for name in expectation.modules):
         # check_modinfo_livepatch(); 6.12: module_augment_kernel_taints()
-        has = _taint(taint & LIVEPATCH_TAINT)
-        yield _same(CheckKind.HEALTH, LIVEPATCH_TAINT_SUBJECT, _taint(LIVEPATCH_TAINT), has)
+        has, wanted = _taint(taint & LIVEPATCH_TAINT), _taint(LIVEPATCH_TAINT)
+        yield words.health(Health(Sign.LIVEPATCH_TAINT), wanted, has, has == wanted)
     if observation.growth is not None:
         yield _memory(observation.growth)
 
 
 def _memory(growth: Growth) -> Check:
     more, most = growth.last - growth.first, memory.allowed(growth.rounds)
-    return Check(
-        CheckKind.HEALTH,
-        "memory",
+    return words.health(
+        Health(Sign.MEMORY),
         f"at most {most // 1024} kB more after {growth.rounds} rounds",
         f"{more // 1024} kB more, {more // growth.rounds} bytes a round",
         more <= most,
     )
-
-
-def _health_check(subject: str, expected: str, found: tuple[str, ...]) -> Check:
-    return Check(CheckKind.HEALTH, subject, expected, "; ".join(found) or expected, not found)
 
 
 def _taint(taint: int) -> str:
@@ -393,7 +309,3 @@ def _taint(taint: int) -> str:
     bits = [bit for bit in range(taint.bit_length()) if taint >> bit & 1]
     letters = [_TAINTS[bit] if bit < len(_TAINTS) else f"bit {bit}" for bit in bits]
     return f"{taint} ({' '.join(letters)})"
-
-
-def _same(kind: CheckKind, subject: str, expected: str, seen: str) -> Check:
-    return Check(kind, subject, expected, seen, expected == seen)

@@ -11,11 +11,13 @@ import fnmatch
 import itertools
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Sequence, Set
+from dataclasses import dataclass, replace
 
+from orchestrator import errnos
 from orchestrator.errors import UsageError
-from orchestrator.model import model, orders
+from orchestrator.model import model, orders, refused
+from orchestrator.model.refused import Refusals
 from orchestrator.nouns import (
     Burst,
     Case,
@@ -27,7 +29,22 @@ from orchestrator.nouns import (
     Race,
     series_prefix,
 )
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import (
+    Answers,
+    CaseResult,
+    Check,
+    CheckKind,
+    Detail,
+    Health,
+    Modules,
+    Patched,
+    Reading,
+    Shown,
+    Sign,
+    Status,
+    Step,
+    Unread,
+)
 from orchestrator.verdicts import RelocationState as _State
 
 Version = tuple[int, int]
@@ -72,15 +89,16 @@ class KnownIssue:
     reference: str  # commit, report, or file and function
     kernels: str  # range
     architectures: tuple[str, ...]
-    kind: CheckKind  # of the first failed check
-    seen: str  # regular expression, found in `seen` of every failed check of that kind
+    kind: CheckKind  # of the first failed check: answer, relocation or health
+    errno: str = ""  # of an answer: what each wrong one is, of a load
+    via: str = ""  # of a relocation: "got" or "plt", which each wrong one leads through
+    reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
+    # report begins; a function of the set's own modules is among its frames
     lacks: str = ""  # a capability: it fails where klp relocations are written over others that a
     # kernel with this capability would have cleared
     surely: tuple[str, ...] = ()  # "SET/CASE", or globs: those that reach such an event and cannot
     # pass. The others may: it depends on what no order decides, such as an address.
     fails: tuple[Fails, ...] = ()  # these cannot pass either
-    also: Mapping[CheckKind, str] = field(default_factory=dict)
-    # further checks that fail with it at that event: their kind, and what they see
     without_series: tuple[str, ...] = ()  # the issue is gone where one of these is applied whole
 
 
@@ -243,7 +261,11 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     index, step, first = failure
     if first.kind is not issue.kind:
         return False
-    if not all(check.good or _listed(check, issue) for check in step.checks):
+    event = result.case.order.events[index]
+    so_far = result.case.order.events[:index]
+    wrong = [check for check in step.checks if not check.good]
+    refusals = _refusals(issue, module_set, kernel, so_far, event, first)
+    if not all(_explained(check, issue, module_set, refusals) for check in wrong):
         return False
     if any(
         _lists(fails, result.case) and _is_event(result.steps, index, fails.event)
@@ -254,9 +276,77 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     return bool(lacks) and lacks[index]
 
 
-def _listed(check: Check, issue: KnownIssue) -> bool:
-    seen = issue.seen if check.kind is issue.kind else issue.also.get(check.kind)
-    return seen is not None and re.search(seen, check.seen) is not None
+def _refusals(
+    issue: KnownIssue,
+    module_set: ModuleSet,
+    kernel: Kernel,
+    so_far: Sequence[Event],
+    event: Event,
+    first: Check,
+) -> Refusals | None:
+    """Which loads of this event the issue refused, None where it did not, or not alone."""
+    if issue.kind is not CheckKind.ANSWER or not isinstance(first.detail, Answers):
+        return None
+    state = refused.before(module_set, so_far, kernel.capabilities)
+    answers, errno = first.detail.seen_errnos, errnos.number(issue.errno)
+    return refused.after(module_set, kernel.capabilities, state, event, answers, errno)
+
+
+def _explained(
+    check: Check, issue: KnownIssue, module_set: ModuleSet, refusals: Refusals | None
+) -> bool:
+    """Does a failed check show nothing but the issue, or what follows from it?
+
+    A load that is refused leaves everything as the model says of the answers that there were. A
+    relocation that leads astray makes the functions that read through it show something else, or
+    crash; nothing else.
+    """
+    found = check.detail
+    match issue.kind, found:
+        case CheckKind.ANSWER, _:
+            return refusals is not None and _follows(found, refusals)
+        case CheckKind.RELOCATION, Reading():
+            return found.state is _State.APPLIED and bool(found.hop) and found.hop == issue.via
+        case CheckKind.RELOCATION, Shown():
+            probe = next((p for p in module_set.probes if p.name == found.probe), None)
+            return probe is not None and found.seen_text is not None and bool(probe.patched)
+        case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
+            return _is_report(found, issue, module_set)
+    return False
+
+
+def _follows(found: Detail | None, refusals: Refusals) -> bool:
+    """Is it as it must be after those refusals?"""
+    expected = refusals.expectation
+    match found:
+        case Answers():
+            return True  # all of them were gone through
+        case Reading(livepatch=livepatch, object=name) | Unread(livepatch=livepatch, object=name):
+            return bool({livepatch, name} & refusals.modules)
+        case Shown(probe=name, seen_text=text):
+            return name not in expected.probes or _same_text(expected.probes[name], text)
+        case Modules(seen_modules=seen):
+            return set(seen) == expected.modules
+        case Patched(livepatch=livepatch, seen_state=seen):
+            return expected.patches.get(livepatch) == seen
+    return False
+
+
+def _same_text(one: str | None, other: str | None) -> bool:
+    return (one is None) == (other is None) and (one or "").split() == (other or "").split()
+
+
+def _is_report(found: Health, issue: KnownIssue, module_set: ModuleSet) -> bool:
+    """Is it one of the issue's, from code of the set's own modules?"""
+    titles = [report for report in found.reports if not report.startswith(_ENDS)]
+    ours = {f"[{spec.name}]" for spec in module_set.modules}
+    inside = any(frame.partition(" ")[2] in ours for frame in found.frames)
+    if found.sign is Sign.QMP and not titles:
+        return bool(issue.reports)  # how every crash ends
+    return bool(titles) and titles[0].startswith(issue.reports) and inside
+
+
+_ENDS = ("SHUTDOWN ", "GUEST_PANICKED", "RESET ")  # of QMP
 
 
 def _is_event(steps: Sequence[Step], index: int, wanted: str) -> bool:

@@ -49,7 +49,7 @@ def outcomes(
             pasts = (_burst(world, state, events, times),)
         case _:
             pasts = (_one_by_one(world, state, (event,)),)
-    return tuple((past.state, _expectation(world, past)) for past in pasts)
+    return tuple((past.state, expectation(world, past)) for past in pasts)
 
 
 def expectations(
@@ -85,7 +85,7 @@ def _burst(world: World, state: State, events: tuple[Plain, ...], times: int) ->
     return Past(state, tuple(answers), written, f"{times} times, at last: {past.why}")
 
 
-def _expectation(world: World, past: Past) -> Expectation:
+def expectation(world: World, past: Past) -> Expectation:
     state = past.state
     relocations = state.relocation_states()
     for pair in past.written:

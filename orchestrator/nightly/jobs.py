@@ -12,12 +12,13 @@ import shlex
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import orchestrator
-from orchestrator.commands import options
+from orchestrator.commands import options, outsiders
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
@@ -74,8 +75,16 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
     if (place / RESUMED[job.kind]).exists():
-        return (str(job.kind), "--resume", str(place))
+        return (str(job.kind), *_named_again(job.command), "--resume", str(place))
     return (*job.command, "-o", str(place))
+
+
+def _named_again(words: Sequence[str]) -> Iterator[str]:
+    """What of a job's words --resume wants to hear again (`outsiders.refuse`): the matrix is the
+    user's own, and `_is_of` has compared them."""
+    for option, value in pairwise(words):
+        if option in outsiders.OPTIONS:
+            yield from (option, value)
 
 
 def _is_of(job: Job, place: Path) -> bool:

@@ -8,12 +8,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 
-from orchestrator.verdicts import Check, CheckKind, Step
+from orchestrator.verdicts import Check, Reading, RelocationState, Step
 
 MOST_WORDS = 400  # of a text that is compared word by word: the time is the square of it
 
-_BYTES = re.compile(r"\bbytes ((?:[0-9a-f]{2} )*[0-9a-f]{2})\b")
-_PLACE = re.compile(r"\b(?:at|to) (0x[0-9a-f]+)")
 _WORDS = re.compile(r"\s+|[^\s]+")
 
 
@@ -36,7 +34,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class After:
     """A relocation's bytes after one event."""
 
     number: int  # of the event, from 1
@@ -54,7 +52,7 @@ class Failed:
     event: str
     check: Check
     pairs: tuple[Pair, ...]
-    readings: tuple[Reading, ...]  # of a relocation
+    readings: tuple[After, ...]  # of a relocation
 
 
 def failed(steps: Sequence[Step]) -> Iterator[Failed]:
@@ -62,34 +60,29 @@ def failed(steps: Sequence[Step]) -> Iterator[Failed]:
     for number, step in enumerate(steps, start=1):
         for check in step.checks:
             if not check.good:
-                relocation = check.kind is CheckKind.RELOCATION
-                readings = tuple(_readings(check.subject, steps)) if relocation else ()
+                readings = tuple(_readings(check, steps))
                 yield Failed(number, step.event, check, pairs(check), readings)
 
 
 def pairs(check: Check) -> tuple[Pair, ...]:
     """Bytes and addresses of a relocation for themselves; else the words that differ."""
-    if check.kind is CheckKind.RELOCATION:
-        found = tuple(_relocation(check))
+    if isinstance(check.detail, Reading):
+        found = tuple(_relocation(check.detail))
         return (*found, Pair("in words", (Piece(check.expected),), (Piece(check.seen),)))
     return (Pair("in words", *_differing(check.expected, check.seen)),)
 
 
-def _relocation(check: Check) -> Iterator[Pair]:
-    for name, pattern, join in (("bytes", _BYTES, " "), ("leads to", _PLACE, "")):
-        expected, seen = (_last(pattern, text) for text in (check.expected, check.seen))
-        if expected and seen:
-            if not join:  # addresses: digit beside digit
-                width = max(len(expected), len(seen)) - 2
-                expected, seen = (f"0x{text[2:].zfill(width)}" for text in (expected, seen))
-            one, other = (text.split(join) if join else list(text) for text in (expected, seen))
-            yield Pair(name, beside(one, other, join), beside(other, one, join))
-
-
-def _last(pattern: re.Pattern[str], text: str) -> str:
-    """An address through a slot comes after the slot's own."""
-    found = pattern.findall(text)
-    return str(found[-1]) if found else ""
+def _relocation(read: Reading) -> Iterator[Pair]:
+    applied = read.state is RelocationState.APPLIED
+    wanted = "" if applied else read.before or read.initial
+    if wanted:
+        one, other = wanted.split(" "), read.raw.split(" ")
+        yield Pair("bytes", beside(one, other, " "), beside(other, one, " "))
+    if applied and read.symbol_address is not None and read.resolves_to is not None:
+        expected, seen = f"{read.symbol_address:x}", f"{read.resolves_to:x}"
+        width = max(len(expected), len(seen))  # digit beside digit
+        one, other = (list(f"0x{text.zfill(width)}") for text in (expected, seen))
+        yield Pair("leads to", beside(one, other), beside(other, one))
 
 
 def beside(shown: Sequence[str], other: Sequence[str], join: str = "") -> Pieces:
@@ -119,14 +112,21 @@ def _differing(expected: str, seen: str) -> tuple[Pieces, Pieces]:
     return tuple(left), tuple(right)
 
 
-def _readings(subject: str, steps: Sequence[Step]) -> Iterator[Reading]:
+def _readings(failed: Check, steps: Sequence[Step]) -> Iterator[After]:
+    """Of the relocation that a check is of, after each event."""
     before: list[str] | None = None
+    of = failed.detail
+    if not isinstance(of, Reading):
+        return
     for number, step in enumerate(steps, start=1):
-        check = next((c for c in step.checks if c.subject == subject), None)
-        raw = _BYTES.search(check.seen) if check else None
-        if check is None or raw is None:
-            continue
-        now = raw[1].split(" ")
-        told = check.seen.removeprefix(raw[0]).removeprefix(",").strip()
-        yield Reading(number, step.event, beside(now, before or now, " "), check.good, told)
-        before = now
+        for check in step.checks:
+            read = check.detail
+            if isinstance(read, Reading) and _place(read) == _place(of):
+                now = read.raw.split(" ")
+                told = check.seen.removeprefix(f"bytes {read.raw}").removeprefix(",").strip()
+                yield After(number, step.event, beside(now, before or now, " "), check.good, told)
+                before = now
+
+
+def _place(read: Reading) -> tuple[str, str, str, int]:
+    return read.livepatch, read.object, read.section, read.offset

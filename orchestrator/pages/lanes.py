@@ -16,9 +16,17 @@ from orchestrator import errnos
 from orchestrator.model import model, orders
 from orchestrator.model.state import Pair
 from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Race
-from orchestrator.verdicts import Check, CheckKind, Expectation, RelocationState, Step
-
-_SYSFS = "/sys/kernel/livepatch/"
+from orchestrator.verdicts import (
+    Answers,
+    Check,
+    Expectation,
+    Modules,
+    Patched,
+    Reading,
+    RelocationState,
+    Step,
+    Unread,
+)
 
 
 class Look(StrEnum):
@@ -118,7 +126,7 @@ def time_line(
     lanes += [
         Lane(
             f"{livepatch} → {name}",
-            tuple(_relocations((livepatch, name), module_set, e, made) for _, e, made in done),
+            tuple(_relocations((livepatch, name), e, made) for _, e, made in done),
         )
         for livepatch, name in pairs
     ]
@@ -154,14 +162,15 @@ def _module(
             look = Look.ENABLED if name in expected.patches else Look.DISABLED
     cell = Cell(look, _refusal(name, event, expected))
     for check in (check for check in checks if not check.good):
-        if check.kind is CheckKind.ANSWER and any(p.module == name for p in _plain(event)):
+        found = check.detail
+        if isinstance(found, Answers) and any(p.module == name for p in _plain(event)):
             cell = Cell(cell.look, f"{check.seen}, not {check.expected}", True)
-        elif check.kind is CheckKind.SYSFS and check.subject == f"{_SYSFS}{name}":
-            moving = "transition=1" in check.seen
+        elif isinstance(found, Patched) and found.livepatch == name:
+            moving = found.seen_state is not None and found.seen_state.transition
             note = str(Look.TRANSITION) if moving else "not so in sysfs"
             cell = Cell(Look.TRANSITION if moving else cell.look, note, True)
-        elif check.kind is CheckKind.SYSFS and not check.subject.startswith("/"):
-            there = name in check.seen.split()
+        elif isinstance(found, Modules):
+            there = name in found.seen_modules
             if there != (name in expected.modules):
                 on = Look.LOADED if there else Look.AWAY
                 cell = Cell(on, cell.note if cell.wrong else f"{on}, not {cell.look}", True)
@@ -178,29 +187,15 @@ def _refusal(name: str, event: Event, expected: Expectation) -> str:
     return ""
 
 
-def _relocations(
-    pair: Pair, module_set: ModuleSet, expected: Expectation, checks: tuple[Check, ...]
-) -> Cell:
+def _relocations(pair: Pair, expected: Expectation, checks: tuple[Check, ...]) -> Cell:
     good = [
         check.good
         for check in checks
-        if check.kind is CheckKind.RELOCATION and _group(check.subject, module_set) == pair
+        if isinstance(check.detail, Reading | Unread)
+        and (check.detail.livepatch, check.detail.object) == pair
     ]
     state = expected.relocations.get(pair)
     look = Look.AWAY if state is None else _RELOCATIONS[state]
     if all(good):
         return Cell(look)
     return Cell(look, f"{good.count(False)} of {len(good)} not {look}", True)
-
-
-def _group(subject: str, module_set: ModuleSet) -> Pair:
-    """Which group a check of a relocation is of; see `judge.relocation_subject`."""
-    livepatch, *_, symbol = subject.split(" ")
-    owner, _, name = symbol.rpartition(":")
-    spec = module_set.module(livepatch)
-    # An object's section may name another module's symbol, as "MODULE:NAME" in set.toml.
-    foreign = f"{owner}:{name.rpartition(',')[0]}"
-    for object_name, names in spec.klp_symbols.items() if spec else ():
-        if foreign in names or f"{owner}:{name}" in names:
-            return livepatch, object_name
-    return livepatch, owner or symbol

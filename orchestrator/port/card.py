@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from orchestrator.errors import Exit, KlpError
+from orchestrator.model.findings import is_death
 from orchestrator.port import kconfigs
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.kconfigs import Config, Tree
@@ -246,9 +247,7 @@ def malformed(results: Sequence[CaseResult], *files: str, planned: int) -> Line:
     crashes = [
         result
         for result in results
-        if any(
-            check.subject == "guest" and not check.good for s in result.steps for check in s.checks
-        )
+        if any(is_death(check) and not check.good for s in result.steps for check in s.checks)
     ]
     unchecked = sum(result.status is Status.KNOWN for result in results)
     refused = sum(result.status is Status.PASS for result in results)

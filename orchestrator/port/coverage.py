@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orchestrator.elf.records import SHF_ALLOC, SHF_RELA_LIVEPATCH, SHT_RELA, Elf
 from orchestrator.nouns import BuiltModule, RelocationType
 from orchestrator.port.relocsource import Handled
-from orchestrator.verdicts import CaseResult, CheckKind
+from orchestrator.verdicts import CaseResult, Reading, RelocationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +100,9 @@ def late(results: Iterable[CaseResult]) -> Counter[str]:
     for step in (step for result in results for step in result.steps):
         loaded = _LOAD.fullmatch(step.event)
         for check in step.checks if loaded else ():
-            if check.kind is CheckKind.RELOCATION and check.good and loaded:
-                # as `judge.relocation_subject` writes it: livepatch, place, type, object:symbol
-                livepatch, *_, kind, symbol = check.subject.split()
-                came = symbol.partition(":")[0] == loaded[1] != livepatch
-                if came and check.expected.startswith("leads to"):
-                    found[kind] += 1
+            read = check.detail
+            if isinstance(read, Reading) and check.good and loaded:
+                came = read.symbol.object == loaded[1] != read.livepatch
+                if came and read.state is RelocationState.APPLIED:
+                    found[read.type] += 1
     return found

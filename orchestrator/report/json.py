@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""results.json: everything a run found out, for machines. Schema version 1.
+"""results.json: everything a run found out, for machines. Schema version 2; a document of version
+1, whose checks are words and nothing else, is still read.
 
 The shape is that of the dataclasses below; `schema()` publishes it as JSON Schema (2020-12), and
 the copy beside this file, `results.schema.json`, is what other programs may rely on: a change that
@@ -24,7 +25,8 @@ from orchestrator.nouns import Case, Order
 from orchestrator.report import verdict
 from orchestrator.verdicts import CaseResult, Run, Status, Step
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
+READ = (1, SCHEMA)
 END_OF_TIME = 253402300800  # the year 10000, in seconds since the epoch
 
 
@@ -54,7 +56,7 @@ class CaseRecord:
 class Document:
     """results.json as a whole."""
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     exit_code: int  # 0 good, 1 kernel wrong, 4 harness; of what is known so far
     counts: Mapping[Status, int]
     run: Run
@@ -87,8 +89,8 @@ def record(result: CaseResult, directory: str = "") -> CaseRecord:
 
 
 def case_text(case: CaseRecord) -> str:
-    """result.json of one case; also a fragment for `document_text`."""
-    return CASE.dump_json(case, indent=2).decode()
+    """result.json of one case, on one line; also a fragment for `document_text`."""
+    return CASE.dump_json(case).decode()
 
 
 def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[str]) -> str:
@@ -115,9 +117,9 @@ def document(text: str, name: str = "results.json") -> Document:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
     head = parsed(text, name)
     found = head.get("schema") if isinstance(head, dict) else None
-    if found != SCHEMA:
+    if found not in READ:
         raise UsageError(
-            f"{name} has schema {found!r}, this klp-e2e reads {SCHEMA}",
+            f"{name} has schema {found!r}, this klp-e2e reads {' and '.join(map(str, READ))}",
             hint="read it with the klp-e2e that wrote it",
         )
     try:

@@ -18,14 +18,11 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import process
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch, BuiltSet
-from orchestrator.verdicts import CaseResult, Check, CheckKind
+from orchestrator.verdicts import CaseResult, Check, Reading
 
 LINES_BEFORE, LINES_AFTER = 24, 16  # of the place
 _BYTES_BEHIND = 64  # of the place, at least, that are disassembled
 
-# see model.judge: relocation_subject(), and how bytes are written
-_SUBJECT = re.compile(r"(?P<livepatch>\S+) (?P<section>\S+)\+0x(?P<offset>[0-9a-f]+) (?P<what>.+)")
-_SEEN = re.compile(r"bytes ((?:[0-9a-f]{2} )*[0-9a-f]{2})\b")
 _FAR = re.compile(r" <\S+\+0x[0-9a-f]{6,}>")  # outside the section: no symbol of it is near
 _LINE = re.compile(r"^ *([0-9a-f]+)(?::\t| )")
 
@@ -68,14 +65,14 @@ def of(result: CaseResult, built: BuiltSet, arch: Arch) -> str:
 
 def _places(checks: tuple[Check, ...]) -> Iterator[_Place]:
     for check in checks:
-        where, raw = _SUBJECT.fullmatch(check.subject), _SEEN.match(check.seen)
-        if check.kind is CheckKind.RELOCATION and where and raw:
+        read = check.detail
+        if isinstance(read, Reading):
             yield _Place(
-                livepatch=where["livepatch"],
-                section=where["section"],
-                offset=int(where["offset"], 16),
-                what=where["what"],
-                raw=bytes.fromhex(raw[1]),
+                livepatch=read.livepatch,
+                section=read.section,
+                offset=read.offset,
+                what=f"{read.type} {read.symbol}",
+                raw=bytes.fromhex(read.raw),
                 good=check.good,
             )
 

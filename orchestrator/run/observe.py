@@ -184,6 +184,7 @@ def observe_rest(
         console=console.excerpt(printed),
         qmp_events=guest.qmp_events(),
         complaints=console.complaints(printed),
+        frames=console.frames(printed),
         refusals=console.refusals(printed),
         crash=console.crash_title(printed),
     )

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, foreseen
+from orchestrator.model import words
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
@@ -17,10 +18,8 @@ from orchestrator.nouns import Event, Kernel
 from orchestrator.run.lab import deadline
 from orchestrator.run.observe import EVENT_SECONDS, Sight, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
-    SILENT,
     CaseResult,
     Check,
-    CheckKind,
     Expectation,
     Observation,
     Status,
@@ -88,7 +87,7 @@ class EventRun:
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        check = Check(CheckKind.HEALTH, "console", "no complaint", "; ".join(late), False)
+        check = words.late(tuple(late), console.frames(self.console()))
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
@@ -101,7 +100,7 @@ class EventRun:
         if self._guest.stood_still():
             return None
         if title is not None or lost.silent:
-            check = Check(CheckKind.HEALTH, "guest", "lives", title or SILENT, False)
+            check = words.dead(title, console.frames(printed))
             self.step = replace(self.step, checks=(*self.step.checks, check))
         return title
 

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""By what `reproduce.sh` judges: how a shell sees again what a check of ours saw. Pure.
-
-What `judge` promised is known here by its checks' own words; tests hold the two together.
-"""
+"""By what `reproduce.sh` judges: how a shell sees again what a check of ours saw. Pure."""
 
 from __future__ import annotations
 
@@ -11,11 +8,25 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from orchestrator import errnos
 from orchestrator.elf import relocation
-from orchestrator.model.judge import LIVEPATCH_TAINT, LIVEPATCH_TAINT_SUBJECT, relocation_subject
+from orchestrator.model.findings import is_death
+from orchestrator.model.judge import LIVEPATCH_TAINT
+from orchestrator.model.words import SHOWN_ANSWERS
 from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
 from orchestrator.run import observe
-from orchestrator.verdicts import Check, CheckKind, Step
+from orchestrator.verdicts import (
+    Answers,
+    Check,
+    CheckKind,
+    Health,
+    Modules,
+    Reading,
+    RelocationState,
+    Shown,
+    Step,
+)
+from orchestrator.verdicts import Sign as Sort
 from orchestrator.vm import console
 
 
@@ -76,42 +87,45 @@ def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -
     found = Sign("unjudged", told, first.subject, first.expected, first.seen)
     match first.kind:
         case CheckKind.ANSWER:
-            return _of_answer(found)
+            return _of_answer(found, first.detail)
         case CheckKind.VALUE:
             return replace(found, kind="value")
         case CheckKind.RELOCATION if where is not None:
             return replace(found, kind="relocation")
         case CheckKind.SYSFS:
-            return replace(found, kind="sysfs", command=_sysfs(module_set, first.subject))
+            return replace(found, kind="sysfs", command=_sysfs(module_set, first))
         case CheckKind.HEALTH:
-            return _of_health(found, printed)
+            return _of_health(found, first.detail, printed)
     return found
 
 
 def cause(step: Step) -> Check:
     """What to name of a step that failed: that the guest died, else the first that is wrong."""
     bad = [check for check in step.checks if not check.good]
-    crashes = [c for c in bad if c.kind is CheckKind.HEALTH and c.subject == "guest"]
-    return (*crashes, *bad)[0]
+    return (*filter(is_death, bad), *bad)[0]
 
 
-def _of_answer(found: Sign) -> Sign:
-    """Of a long burst only the first wrong answer is told (`judge`)."""
-    long = re.match(r"number (\d+) of \d+: ", found.expected)
-    if long is None:
+def _of_answer(found: Sign, detail: object) -> Sign:
+    """Of a long burst only the first wrong answer is told (`words.answers`)."""
+    if not isinstance(detail, Answers) or len(detail.seen_errnos) <= SHOWN_ANSWERS:
         return replace(found, kind="answer")
-    return replace(found, kind="answer", number=int(long[1]), seen=found.seen.partition(", ")[0])
+    first = detail.wrong[0]
+    seen = errnos.describe(detail.seen_errnos[first])
+    return replace(found, kind="answer", number=first + 1, seen=seen)
 
 
-def _of_health(found: Sign, printed: str) -> Sign:
-    if found.subject == "taint":
-        return replace(found, kind="taint")
-    if found.subject == LIVEPATCH_TAINT_SUBJECT:
-        missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
-        command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
-        return replace(found, kind="sysfs", command=command)
-    if found.subject not in ("guest", "console", "QMP events"):
+def _of_health(found: Sign, detail: object, printed: str) -> Sign:
+    if not isinstance(detail, Health):
         return found
+    match detail.sign:
+        case Sort.TAINT:
+            return replace(found, kind="taint")
+        case Sort.LIVEPATCH_TAINT:
+            missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
+            command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
+            return replace(found, kind="sysfs", command=command)
+        case Sort.MEMORY:
+            return found
     said = console.complaints(printed)
     if not said:
         return replace(found, kind="ended")
@@ -124,15 +138,15 @@ def pattern(line: str) -> str:
     return ".*".join(re.sub(r"([][.*^$\\])", r"\\\1", part) for part in parts)
 
 
-def _sysfs(module_set: ModuleSet, subject: str) -> str:
-    """Shell for the guest that shows what `judge` calls by this name, in the same words."""
-    if subject == "loaded modules":
+def _sysfs(module_set: ModuleSet, check: Check) -> str:
+    """Shell for the guest that shows what this check compared, in the same words."""
+    if isinstance(check.detail, Modules):
         names = " ".join(sorted(spec.name for spec in module_set.modules))
         return (
             f'all=; for m in {names}; do ! grep -q "^$m " /proc/modules || all="$all $m"; done; '
             'all=${all# }; echo "${all:-none}"'
         )
-    where = shlex.quote(subject)
+    where = shlex.quote(check.subject)
     return (
         f"if cd {where} 2>/dev/null; then "
         'printf "enabled=%s transition=%s" "$(cat enabled)" "$(cat transition)"; '
@@ -148,13 +162,13 @@ def probes(module_set: ModuleSet, step: Step) -> list[dict[str, str]]:
     known = {probe.name: probe for probe in module_set.probes}
     return [
         {
-            "name": check.subject,
-            "asked": known[check.subject].file or known[check.subject].command,
-            "command": _probe(known[check.subject]),
+            "name": check.detail.probe,
+            "asked": known[check.detail.probe].file or known[check.detail.probe].command,
+            "command": _probe(known[check.detail.probe]),
             "expected": check.expected,
         }
         for check in step.checks
-        if check.kind is CheckKind.VALUE
+        if isinstance(check.detail, Shown)
     ]
 
 
@@ -170,13 +184,13 @@ def _probe(probe: Probe) -> str:
 def field(arch: Arch, built: BuiltSet, step: Step) -> Field | None:
     """The first relocation that was wrong after the event."""
     for check in step.checks:
-        if check.kind is not CheckKind.RELOCATION or check.good:
+        read = check.detail
+        if not isinstance(read, Reading) or check.good or read.livepatch not in built.modules:
             continue
-        for name, module in built.modules.items():
-            for rela in module.klp_relocations:
+        for rela in built.modules[read.livepatch].klp_relocations:
+            if (rela.object, rela.section, rela.offset) == (read.object, read.section, read.offset):
                 row = observe.row_of(arch, rela)
-                if check.subject == relocation_subject(name, rela, row.name):
-                    return _read_by_shell(arch, built, check, name, rela, row)
+                return _read_by_shell(arch, built, check, read, rela, row)
     return None
 
 
@@ -184,7 +198,7 @@ def _read_by_shell(
     arch: Arch,
     built: BuiltSet,
     check: Check,
-    livepatch: str,
+    read: Reading,
     rela: KlpRelocation,
     row: RelocationType,
 ) -> Field:
@@ -203,8 +217,8 @@ def _read_by_shell(
     return Field(
         subject=check.subject,
         seen=check.seen,
-        state=_state(check),
-        livepatch=livepatch,
+        state=_state(read),
+        livepatch=read.livepatch,
         section=rela.section,
         offset=rela.offset,
         size=len(rela.initial),
@@ -230,8 +244,8 @@ def _read_by_shell(
     )
 
 
-def _state(check: Check) -> str:
-    """What `judge` promised, by its words."""
-    if check.expected.startswith("leads to"):
-        return "applied"
-    return "pristine" if " as in the .ko" in check.expected else "left"
+def _state(read: Reading) -> str:
+    """What was promised, as the script calls it."""
+    if read.state in (RelocationState.APPLIED, RelocationState.PRISTINE):
+        return str(read.state)
+    return str(RelocationState.LEFT)

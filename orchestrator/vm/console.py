@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
+FRAMES = 16  # of a report, that are kept
 LINES_TOLD = 50  # of complaints, and of refusals: the first tells what happened
 KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 
@@ -178,6 +179,8 @@ _AT = re.compile(
 )
 # a frame of a call trace; one with "?" before it is a guess of the unwinder
 _FRAME = re.compile(r"^\s*\(?\[?<?(?:[0-9a-f]{8,}>\]\s+)?" + _FUNCTION + r"\+0x[0-9a-f]+/0x")
+# either, with its module behind it
+_IN = re.compile(_FUNCTION + r"\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+\])?")
 _ANSWER = re.compile(r"^(?:---\[ end |Kernel panic - not syncing)")
 # how deep the dumping functions themselves stand in a call trace
 _DUMPERS = re.compile(
@@ -207,6 +210,22 @@ def _first_title(text: str, ending: bool) -> str | None:
         if found is not None and (found[0].ends or not ending):
             return _title(*found, [line, *itertools.islice(lines, _REPORT_LINES - 1)])
     return None
+
+
+def frames(text: str) -> tuple[str, ...]:
+    """FUNCTION, or FUNCTION [MODULE], where the first kernel report in a console's text says that
+    the CPU was, inmost first: its registers' and its call trace's."""
+    lines = _plain(text)
+    for line in lines:
+        if _opening(line) is not None:
+            found = []
+            for later in itertools.islice(lines, _REPORT_LINES - 1):
+                if _ANSWER.match(later):
+                    break
+                if match := _IN.search(later):
+                    found.append(f"{match['function']}{match['module'] or ''}")
+            return tuple(found[:FRAMES])
+    return ()
 
 
 def complaints(text: str) -> tuple[str, ...]:

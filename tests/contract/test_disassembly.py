@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from elf_samples import TEXT, livepatch, with_section
+from samples import a_reading
 
 from orchestrator import catalog
 from orchestrator.elf import writer
@@ -15,7 +16,7 @@ from orchestrator.elf.records import ByteOrder
 from orchestrator.model.orders import parse
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Case, ModuleSet, ModuleSpec
 from orchestrator.run import disassembly
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import CaseResult, Status, Step
 
 # a call whose field is at 0x14, between instructions that do nothing; and what it becomes
 CALLS: dict[ByteOrder, tuple[bytes, bytes, str, str]] = {
@@ -44,12 +45,15 @@ def built(directory: Path, byte_order: ByteOrder) -> BuiltSet:
 def seen(*fields: tuple[str, str, bool]) -> CaseResult:
     """fields: (place, bytes, whether they are right)"""
     checks = [
-        Check(
-            CheckKind.RELOCATION,
-            f"my_patch {place} R_X target:hidden,0",
-            "",
-            f"bytes {raw} lead to 0x8",
-            good,
+        a_reading(
+            raw,
+            livepatch="my_patch",
+            object="target",
+            symbol="hidden",
+            section=place.partition("+")[0],
+            offset=int(place.partition("+")[2], 16),
+            type="R_X",
+            symbol_address=0x8 if good else 0x10,
         )
         for place, raw, good in fields
     ]

@@ -12,15 +12,16 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import ANSWER, EVIL, SUCCESS, a_bench, a_result, hostile
+from samples import a_reading
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.elf.reader import read
 from orchestrator.explore import bundle
-from orchestrator.model.judge import relocation_subject
+from orchestrator.model import words
 from orchestrator.nouns import BuiltSet
 from orchestrator.run import observe
-from orchestrator.verdicts import CaseResult, Check, CheckKind
+from orchestrator.verdicts import CaseResult, Health, Sign
 
 PATIENCE = 60.0
 SHELLS = [found for name in ("dash", "bash", "busybox") if (found := shutil.which(name))]
@@ -65,9 +66,9 @@ def ran(shell: str, place: Path, lie: str) -> tuple[int, str]:
     for name, text in (("qemu-system-x86_64", QEMU), ("ssh", SSH)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
-    words = [shell, "sh"] if shell.endswith("busybox") else [shell]
+    argv = [shell, "sh"] if shell.endswith("busybox") else [shell]
     told = subprocess.run(
-        [*words, place / "reproduce.sh"],
+        [*argv, place / "reproduce.sh"],
         cwd=place,
         env={"PATH": f"{programs}:{os.defpath}:/bin", "TMPDIR": str(temporary), "LIE": lie},
         stdin=subprocess.DEVNULL,
@@ -88,7 +89,7 @@ def signs_of(bench: Bench) -> dict[str, tuple[Bench, CaseResult]]:
     for check in checks:
         steps = (*result.steps[:-1], replace(result.steps[-1], checks=(check,)))
         found[check.kind] = mine, replace(result, steps=steps)
-    taint = Check(CheckKind.HEALTH, "taint", "nothing", "512 (W)", False)
+    taint = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
     return {
         **{str(kind): each for kind, each in found.items()},
         "taint": (mine, a_result(taint)),
@@ -110,8 +111,16 @@ def evil_section(bench: Bench) -> tuple[Bench, CaseResult]:
         "my_patch": replace(patch, klp_relocations=(rela,)),
         "the_target": replace(target, symbols={evil: ((evil, 0),)}),
     }
-    subject = relocation_subject("my_patch", rela, observe.row_of(bench.arch, rela).name)
-    check = Check(CheckKind.RELOCATION, subject, "leads to it", EVIL, False)
+    check = a_reading(
+        livepatch="my_patch",
+        object=rela.object,
+        section=evil,
+        offset=rela.offset,
+        symbol=evil,
+        owner=rela.symbol.object,
+        type=observe.row_of(bench.arch, rela).name,
+    )
+    check = replace(check, expected="leads to it", seen=EVIL)
     return replace(bench, sets={"./tiny": BuiltSet(built.set, modules)}), a_result(SUCCESS, check)
 
 

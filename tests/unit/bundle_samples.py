@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elf_samples import livepatch, target
+from samples import an_answer
 
 from orchestrator import catalog
 from orchestrator.build import modules
@@ -17,9 +18,9 @@ from orchestrator.build.prepare import Bench
 from orchestrator.elf import klp
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
-from orchestrator.model import orders
+from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, KlpSymbol, ModuleSet
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import CaseResult, Check, Patched, Shown, Status, Step
 from orchestrator.vm.qemu import qemu_argv
 
 ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
@@ -45,10 +46,9 @@ function = "target_fn"
 original = "42"
 patched = { my_patch = "0" }
 """
-ANSWER = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
-SUCCESS = Check(CheckKind.ANSWER, "answer", "success", "success", True)
-VALUE = Check(CheckKind.VALUE, "shown", "it's 42", "0", False)
-CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG: unable to handle page fault in x", False)
+ANSWER, SUCCESS = an_answer(seen=8), an_answer()
+VALUE = words.shown(Shown("shown", "it's 42", "0"))
+CRASH = words.dead("BUG: unable to handle page fault in x")
 
 
 def a_bench(cache: Path) -> Bench:
@@ -118,9 +118,9 @@ EVIL = "x\ntouch pwned\n#\x1b]0;PWNED\x07\u2028\u202e\r\x9b`$(touch pwned)`'\"|[
 def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
     """Every name that others choose is evil."""
     checks = (
-        Check(CheckKind.SYSFS, f"/sys/kernel/livepatch/{EVIL}", EVIL, EVIL, False),
-        Check(CheckKind.HEALTH, "guest", "lives", EVIL, False),
-        Check(CheckKind.VALUE, EVIL, EVIL, EVIL, False),
+        replace(words.patched(Patched(EVIL, None, None)), expected=EVIL, seen=EVIL, good=False),
+        words.dead(EVIL),
+        replace(words.shown(Shown(EVIL, EVIL, f"{EVIL}2")), seen=EVIL, good=False),
     )
     result = a_result(*checks)
     result = replace(

@@ -9,6 +9,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from samples import a_reading
+
 from orchestrator.history.nights import (
     Blame,
     Change,
@@ -58,9 +60,18 @@ def step(event: str, *checks: Check) -> Step:
 
 
 def field(raw: str, expected: str = "") -> Check:
-    """Of the relocation SUBJECT; without `expected`: good."""
-    seen = f"bytes {raw} lead to 0x1000"
-    return Check(CheckKind.RELOCATION, SUBJECT, expected or seen, seen, not expected)
+    """Of one and the same relocation; without `expected`: good."""
+    made = a_reading(
+        raw,
+        livepatch="klp_patch",
+        object="klp_target",
+        symbol="klp_target_written",
+        type="R_A_GOT",
+        resolves_to=0x1000,
+        symbol_address=0x9000 if expected else 0x1000,
+    )
+    assert made.good != bool(expected)
+    return made
 
 
 STEPS = (

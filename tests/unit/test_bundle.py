@@ -24,6 +24,7 @@ from bundle_samples import (
     a_result,
     change,
 )
+from samples import an_answer
 
 from orchestrator import catalog
 from orchestrator.build import image, prepare
@@ -32,18 +33,20 @@ from orchestrator.commands import session
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.explore import bundle, reproducer
 from orchestrator.host import tools
-from orchestrator.model import judge, orders
+from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
 from orchestrator.nouns import Arch
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
     Check,
-    CheckKind,
     Expectation,
+    Health,
+    Modules,
     Observation,
     RelocationReading,
     RelocationState,
+    Sign,
     Status,
     Step,
 )
@@ -262,24 +265,24 @@ def test_events_are_requests_with_what_is_expected(bench: Bench) -> None:
         ((SUCCESS, VALUE), "[ \"$value\" = 'it'\"'\"'s 42' ] || reproduced"),
         ((SUCCESS, CRASH), "! grep -e 'BUG: unable to handle page fault for .*' console.log"),
         (
-            (replace(ANSWER, expected="number 7 of 9: success", seen="EIO (5), 2 are wrong"),),
+            (an_answer((0,) * 9, (*[0] * 6, 5, 0, 5)),),
             'text=$(echo "$numbers" | awk \'{ print $7 }\')\ndescribe "$text"\n'
             "[ \"$text\" != 'EIO (5)' ]",
         ),
         (
-            (Check(CheckKind.SYSFS, "loaded modules", "my_patch", "none", False),),
+            (words.modules(Modules(("my_patch",), ())),),
             '[ "$said" = my_patch ] || reproduced',
         ),
         (
-            (Check(CheckKind.HEALTH, "taint", "nothing", "512 (W)", False),),
+            (words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False),),
             f"$((taint & ~{judge.ALLOWED_TAINT})) -eq 0 ] || reproduced",
         ),
         (
-            (Check(CheckKind.HEALTH, judge.LIVEPATCH_TAINT_SUBJECT, "32768 (K)", "0", False),),
+            (words.health(Health(Sign.LIVEPATCH_TAINT), "32768 (K)", "0", good=False),),
             "[ \"$said\" = '32768 (K)' ] || reproduced",
         ),
         (
-            (Check(CheckKind.HEALTH, "memory", "at most 64 kB", "900 kB more", False),),
+            (words.health(Health(Sign.MEMORY), "at most 64 kB", "900 kB more", good=False),),
             "trouble 'this cannot be judged by a script",
         ),
     ],

@@ -25,13 +25,14 @@ from orchestrator.commands import exploration
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.explore import bundle, record, reproducer
 from orchestrator.host import ours, workdir
+from orchestrator.model import words
 from orchestrator.nouns import Case, Order
 from orchestrator.report import reproduce
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import lab, signs
-from orchestrator.verdicts import Check, CheckKind, Run
+from orchestrator.verdicts import Health, Run, Sign
 from orchestrator.vm import agent
 
 
@@ -444,7 +445,7 @@ def test_a_relocations_names_stay_between_quotes(bench: Bench) -> None:
 
 def test_the_guests_taint_is_a_number_before_it_is_reckoned_with(bench: Bench) -> None:
     """`$((taint & 1))` of "a[$(COMMAND)]" runs COMMAND in bash."""
-    check = Check(CheckKind.HEALTH, "taint", "nothing", "512 (W)", False)
+    check = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
     built = bench.sets["./tiny"]
     story = reproducer.Story(a_result(check), ARCH, bench.kernel, built, (1, 1), "QEMU", "b")
     text = reproducer.script(story)

@@ -485,7 +485,7 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
 
 def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> None:
     arch = catalog.arch("s390x")
-    issue = KnownIssue("i", "t", "r", "", ("s390x",), CheckKind.ANSWER, "ENOEXEC")
+    issue = KnownIssue("i", "t", "r", "", ("s390x",), CheckKind.ANSWER, errno="ENOEXEC")
     probe = Probe("p", "own", "f", original="calm", command="echo calm")
 
     def told(
@@ -568,7 +568,7 @@ def test_a_complaint_that_nobody_can_read_leaves_the_exit_code(
 
 
 def test_report_publishes_the_schema() -> None:
-    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 1"
+    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 2"
 
 
 # --- doctor ---------------------------------------------------------------------------------------

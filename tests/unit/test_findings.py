@@ -4,17 +4,17 @@
 from __future__ import annotations
 
 import pytest
+from samples import a_reading, an_answer
 
-from orchestrator.model import findings, orders
+from orchestrator.model import findings, orders, words
 from orchestrator.model.findings import Signature, Way, added, counted, explained, signature
 from orchestrator.nouns import Case
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import CaseResult, Check, Shown, Status, Step
 
-GOOD = Check(CheckKind.ANSWER, "answer", "success", "success", True)
-REFUSED = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
-STALE = Check(CheckKind.RELOCATION, "p .text+0xe R_GOT t:x,0", "leads to", "bytes ff", False)
-VALUE = Check(CheckKind.VALUE, "target", "42", "0", False)
-CRASH = Check(CheckKind.HEALTH, "guest", "lives", "BUG at 0xffff12 in 00000000deadbeef", False)
+GOOD, REFUSED = an_answer(), an_answer(seen=8)
+STALE = a_reading()
+VALUE = words.shown(Shown("target", "42", "0"))
+CRASH = words.dead("BUG at 0xffff12 in 00000000deadbeef")
 
 
 def failed(text: str, *checks: Check) -> CaseResult:

@@ -9,13 +9,24 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from samples import a_reading, an_answer
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.model import known, orders, suite
-from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec
+from orchestrator.model import known, orders, suite, words
+from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec, Probe
 from orchestrator.source import series
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    CheckKind,
+    Modules,
+    Patched,
+    PatchState,
+    Shown,
+    Status,
+    Step,
+)
 
 CONFIG = catalog.data_dir("kernel-config")
 SERIES = "livepatch-reload"
@@ -104,9 +115,8 @@ ISSUE = known.KnownIssue(
     kernels="<6.3",
     architectures=("x86_64",),
     kind=CheckKind.ANSWER,
-    seen=r"^ENOEXEC \(8\)$",
+    errno="ENOEXEC",
     fails=(known.Fails("basic", "+t#2", cases=("reload-*",)),),
-    also={CheckKind.VALUE: "^no "},
     without_series=(SERIES,),
 )
 
@@ -122,6 +132,7 @@ SET = ModuleSet(
     "basic",
     Path("nowhere"),
     (module("p", "livepatch"), module("t", "target"), module("filler", "plain")),
+    probes=(Probe("probe", "t", "f", "version=t", {"p": "version=p"}, file="/x"),),
 )
 
 
@@ -133,12 +144,18 @@ def kernel(version: tuple[int, int] = (6, 1), *series: str, able: str = "") -> K
     )  # fmt: skip
 
 
-def bad(kind: CheckKind, seen: str) -> Check:
-    return Check(kind, "s", "e", seen, False)
+ANSWER, GOOD = an_answer(seen=8), an_answer()
+# After the refusal: the target is away, and the livepatch patches nothing.
+AWAY = words.modules(Modules(("filler", "p", "t"), ("filler", "p")))
+HELD = words.modules(Modules(("filler", "p", "t"), ("p",)))
 
 
-ANSWER = bad(CheckKind.ANSWER, "ENOEXEC (8)")
-GOOD = Check(CheckKind.ANSWER, "s", "success", "success", True)
+def patch(on: bool) -> PatchState:
+    return PatchState(enabled=True, transition=False, objects={"t": on}, functions={"t": ("f,1",)})
+
+
+def patched(seen: PatchState | None) -> Check:
+    return words.patched(Patched("p", patch(True), seen))
 
 
 def failed(*checks: Check, at: int = 4) -> CaseResult:
@@ -152,7 +169,9 @@ def failed(*checks: Check, at: int = 4) -> CaseResult:
 
 
 def test_failing_exactly_so_is_known() -> None:
-    result = failed(ANSWER, GOOD, bad(CheckKind.VALUE, "no file"))
+    gone = a_reading(livepatch="p", object="t", symbol_address=None)
+    shown = words.shown(Shown("probe", "version=p", None))
+    result = failed(ANSWER, GOOD, gone, shown, AWAY, patched(patch(False)))
     judged = known.judge_known(result, SET, kernel(), [ISSUE])
     assert (judged.status, judged.known_issue) == (Status.KNOWN, "reload")
 
@@ -160,11 +179,15 @@ def test_failing_exactly_so_is_known() -> None:
 @pytest.mark.parametrize(
     "result",
     [
-        failed(bad(CheckKind.ANSWER, "ENODEV (19)")),
-        failed(ANSWER, bad(CheckKind.ANSWER, "another")),
-        failed(ANSWER, bad(CheckKind.HEALTH, "BUG")),  # not among `also`
-        failed(ANSWER, bad(CheckKind.VALUE, "version=wrong")),  # not what `also` sees
-        failed(bad(CheckKind.VALUE, "no file")),  # the first failed check is of another kind
+        failed(an_answer(seen=19)),
+        failed(an_answer(19, 0)),
+        failed(ANSWER, words.late(("BUG: x",))),
+        failed(ANSWER, a_reading(livepatch="p", object="other")),  # of another object
+        failed(ANSWER, HELD),  # another module is away as well
+        failed(ANSWER, patched(None)),  # the livepatch is
+        failed(ANSWER, patched(replace(patch(False), transition=True))),
+        failed(ANSWER, words.shown(Shown("probe", "version=p", "version=wrong"))),
+        failed(words.shown(Shown("probe", "x", None))),  # the first failed check is another
         failed(ANSWER, at=1),  # at another event
         failed(),  # no check failed: a guest that crashed
     ],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from elf_samples import livepatch, table
+from samples import an_answer
 
 from orchestrator import catalog
 from orchestrator.commands.malformed import (
@@ -36,9 +37,10 @@ from orchestrator.model.malformations import (
     Refused,
     label,
 )
+from orchestrator.model.words import SILENT, dead
 from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
 from orchestrator.report.reproduce import words
-from orchestrator.verdicts import SILENT, CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
 
 FILE = convert(
     write(livepatch()),
@@ -176,7 +178,8 @@ def test_a_kernel_that_looks_is_not_excused() -> None:
 @pytest.mark.parametrize("time", ORDERS)
 def test_what_goes_wrong_before_the_module_is_there_is_not_known(seen: str, time: str) -> None:
     (case,) = cases([f"section-flag/{time}"])
-    first = Step("", (Check(CheckKind.ANSWER, "", "success", seen, False),), 0.1, 0.1, 0)
+    check = dead(None) if seen == SILENT else an_answer(seen=12)
+    first = Step("", (check,), 0.1, 0.1, 0)
     status = Status.ERROR if seen == SILENT else Status.FAIL
     result = CaseResult(case, "sparc", status, "x", (first,))
     known = Status.KNOWN if time == "target-later" else status

@@ -4,11 +4,13 @@ is removed, written over, begun or shown."""
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import bundle_samples
@@ -18,6 +20,7 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.build import prepare
+from orchestrator.commands.outsiders import OPTIONS
 from orchestrator.errors import Exit, NoHistory, UsageError
 from orchestrator.explore import bundle
 from orchestrator.explore.survey import Wanted
@@ -808,8 +811,31 @@ def test_an_exploration_is_gone_on_with_only_as_the_job_is(
     )
     found = jobs.command(made, JobRecord(job))
     anew = (*job.command, "-o", str(place_))
-    assert found == (("explore", "--resume", str(place_)) if goes_on else anew)
+    named = tuple(
+        itertools.chain.from_iterable(p for p in pairwise(job.command) if p[0] in OPTIONS)
+    )
+    assert found == (("explore", *named, "--resume", str(place_)) if goes_on else anew)
     assert place_.exists() is goes_on
+
+
+def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    outside = ("--kernel", "dir:/linux", "--series", "/fixes")
+    job = replace(
+        JOB,
+        kind=Kind.EXPLORE,
+        source="dir:/linux",
+        series=("/fixes",),
+        command=("explore", "--arch", "one", *outside, "--depth", "4"),
+    )
+    place_ = jobs.directory_of(made, JobRecord(job))
+    run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
+    run = replace(run, source=job.source, series=job.series)
+    explored.ExploreDirectory(
+        place_, explored.Document(1, run, Wanted(depth=4), ("basic",), Channel.AGENT)
+    )
+    expected = ("explore", "--arch", "one", *outside, "--resume", str(place_))
+    assert jobs.command(made, JobRecord(job)) == expected
 
 
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:

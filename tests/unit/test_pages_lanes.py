@@ -6,15 +6,17 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import pytest
-from pages_samples import HOSTILE, ORDER, STEPS, check, step
+from pages_samples import HOSTILE, ORDER, STEPS, step
+from samples import an_answer
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
+from orchestrator.model import words
 from orchestrator.model.orders import parse
 from orchestrator.pages import lanes, svg
 from orchestrator.pages.lanes import Look, TimeLine
 from orchestrator.pages.svg import Trend
-from orchestrator.verdicts import CheckKind, Step
+from orchestrator.verdicts import Modules, Patched, PatchState, Step
 
 AWAY, LOADED, ENABLED = Look.AWAY, Look.LOADED, Look.ENABLED
 
@@ -63,7 +65,7 @@ def test_refusals_are_told() -> None:
     shown = line(order, *map(step, events), modules="callbacks")
     (lane,) = [lane for lane in shown.lanes if lane.name == "klp_callbacks_target"]
     assert lane.cells[1].text == "away, refused, ENODEV (19)" and not lane.cells[1].wrong
-    answer = check(CheckKind.ANSWER, "answer", "ENODEV (19)", "ENOEXEC (8)")
+    answer = an_answer(19, 8)
     wrong = Step(events[1], (answer,), 0.0, 0.0, 0)
     shown = line(order, step(events[0]), wrong, modules="callbacks")
     (lane,) = [lane for lane in shown.lanes if lane.name == "klp_callbacks_target"]
@@ -71,13 +73,9 @@ def test_refusals_are_told() -> None:
 
 
 def test_sysfs_says_what_is_loaded_and_in_transition() -> None:
-    loaded = check(CheckKind.SYSFS, "loaded modules", "klp_patch klp_target", "klp_patch")
-    moving = check(
-        CheckKind.SYSFS,
-        "/sys/kernel/livepatch/klp_patch",
-        "enabled=1 transition=0",
-        "enabled=1 transition=1",
-    )
+    loaded = words.modules(Modules(("klp_patch", "klp_target"), ("klp_patch",)))
+    states = (PatchState(enabled=True, transition=moving, objects={}) for moving in (False, True))
+    moving = words.patched(Patched("klp_patch", *states))
     shown = line("+klp_patch +klp_target", step("+klp_patch"), step("+klp_target", loaded, moving))
     last = {lane.name: lane.cells[-1] for lane in shown.lanes}
     assert last["klp_target"].look is AWAY and last["klp_target"].wrong
@@ -105,8 +103,8 @@ def texts(picture: str) -> list[str]:
 
 def test_the_picture_says_every_state_in_words() -> None:
     found = texts(svg.lanes(line(ORDER, *STEPS)))
-    for words in ("5 +klp_target", "✗ 2 of 3 wrong", "enabled", "left", "✗ 1 of 1 not applied"):
-        assert words in found, words
+    for text in ("5 +klp_target", "✗ 2 of 3 wrong", "enabled", "left", "✗ 1 of 1 not applied"):
+        assert text in found, text
     assert any("Wrong at event 5" in text for text in found)
 
 

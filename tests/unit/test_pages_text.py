@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from pages_samples import NIGHT, STEPS, job
+from samples import a_reading
 
 from orchestrator.history.nights import (
     Change,
@@ -21,7 +22,7 @@ from orchestrator.history.nights import (
 from orchestrator.pages import compare, front, logs
 from orchestrator.pages.compare import Piece, Pieces
 from orchestrator.pages.logs import Mark
-from orchestrator.verdicts import Check, CheckKind, Status
+from orchestrator.verdicts import Check, CheckKind, RelocationState, Status
 
 
 def marked(pieces: Pieces) -> str:
@@ -29,14 +30,15 @@ def marked(pieces: Pieces) -> str:
 
 
 def test_bytes_are_compared_place_by_place() -> None:
-    check = Check(CheckKind.RELOCATION, "s", "bytes 00 00 00 00 as in", "bytes 00 ff ff 00", False)
-    (raw, _) = compare.pairs(check)
+    (raw, _) = compare.pairs(a_reading("00 ff ff 00", state=RelocationState.PRISTINE))
     assert marked(raw.expected) == "00 [00 00] 00" and marked(raw.seen) == "00 [ff ff] 00"
 
 
 def test_addresses_are_compared_digit_by_digit() -> None:
-    seen = "bytes 9a lead through got 0x3ff02010 to 0x3ff10600, 0x8000 below the symbol"
-    check = Check(CheckKind.RELOCATION, "s", "leads to m:x,0 at 0x3ff18600", seen, False)
+    through = {"hop": "got", "hop_address": 0x3FF02010}
+    places = {"resolves_to": 0x3FF10600, "symbol_address": 0x3FF18600}
+    check = a_reading("9a", **through, **places)  # type: ignore[arg-type]
+    assert check.seen.endswith("through got 0x3ff02010 to 0x3ff10600, 0x8000 below the symbol")
     (place, _) = compare.pairs(check)
     assert marked(place.expected) == "0x3ff1[8]600" and marked(place.seen) == "0x3ff1[0]600"
 

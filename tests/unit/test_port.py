@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from samples import a_reading
 
 from orchestrator import catalog
 from orchestrator.build import prepare
@@ -18,7 +19,7 @@ from orchestrator.commands import portboot, portkernel, portparts, session
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.commands.portsource import PortSource
 from orchestrator.errors import BuildError, ConfigError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.model import orders
+from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, RelocationType
 from orchestrator.port import archcheck, coverage, kconfigs, relocsource
 from orchestrator.port import card as cards
@@ -32,7 +33,7 @@ from orchestrator.report.card import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.text import plain
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
+from orchestrator.verdicts import CaseResult, Check, CheckKind, RelocationState, Status, Step
 
 # --- Kconfig -----------------------------------------------------------------------------------
 
@@ -316,8 +317,20 @@ def test_coverage_has_a_row_for_what_kernel_or_gcc_know() -> None:
 
 
 def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) -> Check:
-    subject = f"{livepatch} .text+0x4 R_TOY_64 {symbol},0"
-    return Check(CheckKind.RELOCATION, subject, expected, "", good)
+    owner, _, name = symbol.partition(":")
+    applied = expected.startswith("leads to")
+    made = a_reading(
+        "00",
+        livepatch=livepatch,
+        object=owner,
+        symbol=name,
+        type="R_TOY_64",
+        initial="00",
+        resolves_to=0x10 if good else 0x18,
+        state=RelocationState.APPLIED if applied else RelocationState.PRISTINE,
+    )
+    assert made.good == good
+    return made
 
 
 @pytest.mark.parametrize(
@@ -447,7 +460,8 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
     unseen = Coverage("R_TOY_CALL", 6, "m.c:2", False, True, 1, 0, 0)
     good = a_result(Status.PASS)
     bad = a_result(
-        Status.FAIL, steps=(Step("+tgt", (relocation("lp", "tgt:f", "", good=False),), 0, 0, 1),)
+        Status.FAIL,
+        steps=(Step("+tgt", (relocation("lp", "tgt:f", "leads to", good=False),), 0, 0, 1),),
     )
     line = cards.deferred([good], [seen], planned=1)
     assert line.verdict is Verdict.PASS and "R_TOY_64 7 times" in line.evidence[0]
@@ -463,7 +477,7 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
 
 
 def test_malformed_modules_are_counted_by_what_became_of_them() -> None:
-    dead = Step("+tgt", (Check(CheckKind.HEALTH, "guest", "lives", "BUG", False),), 0, 0, 0)
+    dead = Step("+tgt", (words.dead("BUG"),), 0, 0, 0)
     results = [a_result(Status.PASS), a_result(Status.KNOWN, steps=(dead,))]
     line = cards.malformed(results, planned=2)
     assert line.verdict is Verdict.KNOWN

@@ -21,9 +21,10 @@ from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
+from orchestrator.model.words import SILENT
 from orchestrator.run import lab, observe, rig, runner
 from orchestrator.run.observe import Done
-from orchestrator.verdicts import SILENT, CaseResult, CheckKind, Status
+from orchestrator.verdicts import CaseResult, CheckKind, Status
 from orchestrator.vm import machine, pulse
 from orchestrator.vm.guest import Guest
 

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What an event leaves behind when the kernel refuses loads that it should not refuse. Pure.
+
+The event's answers are gone through one by one: each has to be what the model says of the state by
+then, or that refusal of a load. What must hold at the end follows from that, and nothing else does.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from orchestrator.model import model
+from orchestrator.model.semantics import happen
+from orchestrator.model.state import Past, State, World
+from orchestrator.nouns import Burst, Event, Load, ModuleSet, Plain, Race
+from orchestrator.verdicts import Expectation
+
+
+@dataclass(frozen=True, slots=True)
+class Refusals:
+    """modules: whose loads were refused. expectation: what must hold afterwards; of relocations
+    for those modules nothing is known."""
+
+    modules: frozenset[str]
+    expectation: Expectation
+
+
+def before(module_set: ModuleSet, events: Iterable[Event], capabilities: AbstractSet[str]) -> State:
+    """The state after these events; after a race, that of its events in the sequence written."""
+    state = State()
+    for event in events:
+        state, _ = model.outcomes(module_set, state, event, capabilities)[0]
+    return state
+
+
+def after(
+    module_set: ModuleSet,
+    capabilities: AbstractSet[str],
+    state: State,
+    event: Event,
+    answers: Sequence[int],
+    errno: int,
+) -> Refusals | None:
+    """None where an answer is neither the model's nor that errno of a load, and where no load was
+    refused so."""
+    world = World(module_set, capabilities)
+    match event:
+        case Race(events):
+            for turn in itertools.permutations(range(len(events))):
+                told = [(events[index], answers[index]) for index in turn]
+                if (found := _gone_through(world, state, told, errno)) is not None:
+                    return found
+            return None
+        case Burst(events, times):
+            return _gone_through(
+                world, state, list(zip(events * times, answers, strict=True)), errno
+            )
+        case _:
+            return _gone_through(world, state, [(event, answers[0])], errno)
+
+
+def _gone_through(
+    world: World, state: State, told: Iterable[tuple[Plain, int]], errno: int
+) -> Refusals | None:
+    refused: set[str] = set()
+    for event, answer in told:
+        outcome = happen(world, state, event)
+        if outcome.errno == answer:
+            state = outcome.state
+        elif isinstance(event, Load) and answer == errno:
+            refused.add(event.module)
+        else:
+            return None
+    return Refusals(frozenset(refused), model.expectation(world, Past(state))) if refused else None

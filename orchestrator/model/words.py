@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A check in words: the one place that makes them. Nothing takes them apart again. Pure."""
+
+from __future__ import annotations
+
+from orchestrator import errnos
+from orchestrator.nouns import KlpRelocation
+from orchestrator.verdicts import (
+    Answers,
+    Check,
+    CheckKind,
+    Health,
+    Modules,
+    Patched,
+    PatchState,
+    Reading,
+    RelocationState,
+    Shown,
+    Sign,
+    Unread,
+)
+
+SHOWN_ANSWERS = 4  # as many as a race has at most; a burst's may be thousands
+_LIVEPATCHES = "/sys/kernel/livepatch"
+
+
+def answers(found: Answers) -> Check:
+    """Answers as they are; of a burst's many, the first that is wrong."""
+    expected, seen, wrong = found.expected_errnos, found.seen_errnos, found.wrong
+    wanted, got = (errnos.describe_all(some, SHOWN_ANSWERS) for some in (expected, seen))
+    if wrong and len(seen) > SHOWN_ANSWERS:
+        first = f"number {wrong[0] + 1} of {len(seen)}: "
+        wanted = first + errnos.describe(expected[wrong[0]])
+        got = first + f"{errnos.describe(seen[wrong[0]])}, {len(wrong)} are wrong"
+    return Check(CheckKind.ANSWER, "answer", wanted, got, not wrong, found)
+
+
+# --- relocations -------------------------------------------------------------------------------
+
+
+def unread(found: Unread) -> Check:
+    name = found.livepatch
+    return Check(
+        CheckKind.RELOCATION,
+        f"{name} relocations of {found.object}",
+        f"{name} is loaded",
+        f"{name} is not loaded",
+        False,
+        found,
+    )
+
+
+def reading(found: Reading) -> Check:
+    """A klp relocation as it is, against the state that was promised."""
+    seen = f"bytes {found.raw}"
+    match found.state:
+        case RelocationState.APPLIED:
+            expected, seen, good = _applied(found)
+        case RelocationState.PRISTINE:
+            good = found.raw == found.initial
+            expected = f"bytes {found.initial} as in the .ko, {found.object} is away"
+            seen += "" if good else _leading(found)
+        case RelocationState.LEFT:
+            # A kernel that clears without having been declared to (capabilities.toml) does no harm.
+            good = found.raw in (found.before, found.initial)
+            expected = f"bytes {found.before} left as they were, or cleared"
+            seen += "" if good else _leading(found)
+        case RelocationState.WRITTEN:
+            good = True
+            expected = f"any bytes, {found.object} came and was given up"
+    return Check(CheckKind.RELOCATION, subject(found), expected, seen, good, found)
+
+
+def _applied(found: Reading) -> tuple[str, str, bool]:
+    """(expected, seen, good)"""
+    symbol, address = found.symbol, found.symbol_address
+    if address is None:
+        seen = f"bytes {found.raw}, {symbol.object} is not loaded"
+        if symbol.object != found.object and found.before:
+            # another module's symbol: nothing keeps that module, and nothing takes this back
+            return f"bytes {found.before} left as they were", seen, found.raw == found.before
+        return f"leads to {symbol}", seen, False
+    right = found.resolves_to == address
+    seen = f"bytes {found.raw}{_leading(found)}"
+    if found.beside:
+        seen += f", {found.beside}"
+    if found.resolves_to is not None and not right:
+        seen += f", {_distance(found.resolves_to - address)} the symbol"
+        if found.raw == found.initial:
+            seen += ", as in the .ko: never applied"
+    return f"leads to {symbol} at {address:#x}", seen, right and not found.beside
+
+
+def _leading(found: Reading) -> str:
+    through = "" if found.hop_address is None else f" through {found.hop} {found.hop_address:#x}"
+    if found.resolves_to is None:
+        return f" lead{through} to no readable memory"
+    return f" lead{through} to {found.resolves_to:#x}"
+
+
+def _distance(difference: int) -> str:
+    return f"{abs(difference):#x} {'above' if difference > 0 else 'below'}"
+
+
+def subject(found: Reading) -> str:
+    """`LIVEPATCH SECTION+OFFSET TYPE OBJECT:SYMBOL,SYMPOS`"""
+    return f"{found.livepatch} {place(found)} {found.type} {found.symbol}"
+
+
+def place(found: Reading | KlpRelocation) -> str:
+    """`.text+0x1d`"""
+    return f"{found.section}+{found.offset:#x}"
+
+
+# --- values, sysfs -----------------------------------------------------------------------------
+
+
+def shown(found: Shown) -> Check:
+    expected, seen = _text(found.expected_text), _text(found.seen_text)
+    return _same(CheckKind.VALUE, found.probe, expected, seen, found)
+
+
+def _text(text: str | None) -> str:
+    if text is None:
+        return "no file"
+    return "\n".join(line.rstrip() for line in text.rstrip().splitlines())
+
+
+def modules(found: Modules) -> Check:
+    expected, seen = (" ".join(names) or "none" for names in _both(found))
+    return _same(CheckKind.SYSFS, "loaded modules", expected, seen, found)
+
+
+def _both(found: Modules) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return found.expected_modules, found.seen_modules
+
+
+def patched(found: Patched) -> Check:
+    if not found.livepatch:
+        return Check(CheckKind.SYSFS, _LIVEPATCHES, "empty", "empty", True, found)
+    path = f"{_LIVEPATCHES}/{found.livepatch}"
+    expected, seen = _patch(found.expected_state), _patch(found.seen_state)
+    return _same(CheckKind.SYSFS, path, expected, seen, found)
+
+
+def _patch(state: PatchState | None) -> str:
+    if state is None:
+        return "not there"
+    parts = [f"enabled={int(state.enabled)}", f"transition={int(state.transition)}"]
+    for name, on in sorted(state.objects.items()):
+        parts.append(f"{name}/patched={int(on)}")
+        parts += [f"{name}/{function}" for function in state.functions.get(name, ())]
+    return " ".join(parts)
+
+
+def _same(
+    kind: CheckKind, subject: str, expected: str, seen: str, found: Shown | Modules | Patched
+) -> Check:
+    return Check(kind, subject, expected, seen, expected == seen, found)
+
+
+# --- health ------------------------------------------------------------------------------------
+
+
+def health(
+    found: Health, expected: str, seen: str | None = None, good: bool | None = None
+) -> Check:
+    """A check of the guest's health. seen, good: else by whether there is a report."""
+    text = seen if seen is not None else "; ".join(found.reports) or expected
+    right = good if good is not None else not found.reports
+    return Check(CheckKind.HEALTH, str(found.sign), expected, text, right, found)
+
+
+def late(reports: tuple[str, ...], frames: tuple[str, ...] = ()) -> Check:
+    """What the kernel complained of after its event had been judged."""
+    return health(Health(Sign.CONSOLE, reports, frames), "no complaint")
+
+
+SILENT = "does not answer"  # what a check of health sees of a guest that hangs
+
+
+def dead(title: str | None, frames: tuple[str, ...] = ()) -> Check:
+    """A guest that is gone: with the title of its crash, or silent, which proves nothing."""
+    if title is None:
+        return health(Health(Sign.GUEST, silent=True), "lives", SILENT, good=False)
+    return health(Health(Sign.GUEST, (title,), frames), "lives")

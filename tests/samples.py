@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Values as the product makes them, for tests that need one of them."""
+
+from __future__ import annotations
+
+from orchestrator.model import words
+from orchestrator.nouns import KlpSymbol
+from orchestrator.verdicts import Answers, Check, Reading, RelocationState
+
+
+def an_answer(expected: int | tuple[int, ...] = 0, seen: int | tuple[int, ...] = 0) -> Check:
+    """A check of an event's answer, or of a burst's or race's."""
+    wanted, got = (one if isinstance(one, tuple) else (one,) for one in (expected, seen))
+    return words.answers(Answers(wanted, got))
+
+
+def a_reading(
+    raw: str = "00 00 00 00",
+    *,
+    livepatch: str = "p",
+    object: str = "t",
+    symbol: str = "x",
+    owner: str = "",
+    section: str = ".text",
+    offset: int = 0xE,
+    type: str = "R_GOT",
+    state: RelocationState = RelocationState.APPLIED,
+    initial: str = "00 00 00 00",
+    before: str = "",
+    hop: str = "",
+    hop_address: int | None = None,
+    resolves_to: int | None = 0x8,
+    symbol_address: int | None = 0x10,
+) -> Check:
+    """A check of one klp relocation; as it stands, of one that leads 8 bytes below its symbol."""
+    return words.reading(
+        Reading(
+            livepatch=livepatch,
+            object=object,
+            section=section,
+            offset=offset,
+            type=type,
+            symbol=KlpSymbol(owner or object, symbol, 0),
+            state=state,
+            raw=raw,
+            initial=initial,
+            before=before,
+            hop=hop,
+            hop_address=hop_address,
+            resolves_to=resolves_to,
+            symbol_address=symbol_address,
+            beside="",
+        )
+    )
