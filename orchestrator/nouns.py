@@ -136,6 +136,8 @@ class Arch:
 
 # --- module sets (images/modules/SET/set.toml) -------------------------------------------------
 
+VMLINUX = "vmlinux"  # the object of a livepatch that is the kernel itself: always there
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:

@@ -7,7 +7,8 @@ and `Run`. Addresses are guest-virtual unsigned 64-bit integers; errnos are posi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -129,6 +130,47 @@ class Status(StrEnum):
     FIXED = "FIXED"  # listed in known-issues.toml, yet it passes
     ERROR = "ERROR"
     SKIP = "SKIP"
+
+    @property
+    def wrong(self) -> bool:
+        """The kernel, or the list of known issues, is wrong."""
+        return self in (Status.FAIL, Status.FLAKY, Status.FIXED)
+
+    @property
+    def bad(self) -> bool:
+        """Somebody has to look: something is wrong, or did not get its verdict."""
+        return self.wrong or self is Status.ERROR
+
+    @property
+    def rank(self) -> int:
+        """0 is the worst: the order in which statuses are listed and failures are shown."""
+        return WORST_FIRST.index(self)
+
+    @property
+    def letter(self) -> str:
+        """One character, where there is room for one; no two have the same."""
+        return _LETTERS[self]
+
+
+WORST_FIRST = (
+    *(Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR),
+    *(Status.KNOWN, Status.SKIP, Status.PASS),
+)
+_LETTERS: Mapping[Status, str] = {
+    Status.PASS: ".",
+    Status.FAIL: "F",
+    Status.FLAKY: "~",
+    Status.KNOWN: "k",
+    Status.FIXED: "!",
+    Status.ERROR: "E",
+    Status.SKIP: "-",
+}
+
+
+def by_status(statuses: Iterable[Status]) -> Mapping[Status, int]:
+    """Status -> how often it occurs; those that do not occur are left out; worst first."""
+    found = Counter(statuses)
+    return {status: found[status] for status in WORST_FIRST if found[status]}
 
 
 @dataclass(frozen=True, slots=True)

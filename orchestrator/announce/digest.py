@@ -21,8 +21,8 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.report.verdict import WORST_FIRST, counts_as_failure, duration
-from orchestrator.verdicts import Status
+from orchestrator.report.verdict import duration
+from orchestrator.verdicts import Status, by_status
 
 
 class Verdict(StrEnum):
@@ -34,8 +34,6 @@ class Verdict(StrEnum):
     GOOD = "good"
 
 
-# What is wrong, with the kernel or with us.
-BAD = tuple(s for s in Status if counts_as_failure(s, strict=False) or s is Status.ERROR)
 # What was so last night, too.
 OLD = (Change.STILL_FAILING, Change.STILL_TROUBLE)
 # What nobody has to look at.
@@ -73,8 +71,8 @@ def _every_row(night: Night) -> tuple[Row, ...]:
 def _of_itself(night: Night, record: JobRecord, rows: Collection[Row]) -> Iterable[Row]:
     """A job without rows, or one that ended worse than they say, is a row itself."""
     status, reason = _end(night, record)
-    told = bool(rows) and status not in BAD
-    if record.state is State.ENDED and any(row.status in BAD for row in rows):
+    told = bool(rows) and not status.bad
+    if record.state is State.ENDED and any(row.status.bad for row in rows):
         told = True
     if not told:
         yield Row(
@@ -85,7 +83,7 @@ def _of_itself(night: Night, record: JobRecord, rows: Collection[Row]) -> Iterab
             symptom=reason,
             seconds=max(0.0, (record.finished or 0.0) - (record.started or record.finished or 0.0)),
             reproduce=shlex.join(("klp-e2e", *record.job.command)),
-            failed=int(status in BAD),
+            failed=int(status.bad),
         )
 
 
@@ -110,8 +108,7 @@ def _end(night: Night, record: JobRecord) -> tuple[Status, str]:
 
 def counts(rows: Iterable[Row]) -> Mapping[Status, int]:
     """Status -> number of rows; statuses that do not occur are left out; worst first."""
-    statuses = [row.status for row in rows]
-    return {each: statuses.count(each) for each in WORST_FIRST if each in statuses}
+    return by_status(row.status for row in rows)
 
 
 def totals(night: Night) -> str:
@@ -135,7 +132,7 @@ def verdict(night: Night, changes: Changes) -> Verdict:
     rows = _every_row(night)
     if any(each.change is Change.NEW_FAILURE for each in changes.changed):
         return Verdict.NEW_FAILURES
-    if any(counts_as_failure(row.status, strict=False) for row in rows):
+    if any(row.status.wrong for row in rows):
         return Verdict.FAILING
     nothing_ran = all(row.status is Status.SKIP for row in rows)
     unfinished = bool(night.trouble) or night.finished is None
@@ -156,7 +153,7 @@ def headline(night: Night, changes: Changes) -> str:
     if parts:
         return ", ".join(parts) + _blamed(night, changes)
     found = counts(_every_row(night))
-    bad = [f"{number} {status}" for status, number in found.items() if status in BAD]
+    bad = [f"{number} {status}" for status, number in found.items() if status.bad]
     if bad:
         return f"nothing new: {', '.join(bad)}"
     return "all good" if verdict(night, changes) is Verdict.GOOD else "nothing ran"

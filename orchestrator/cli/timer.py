@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jinja2
 import typer
 
 from orchestrator import catalog
@@ -23,6 +22,7 @@ from orchestrator.host.process import CommandFailed
 from orchestrator.plain import one_line
 from orchestrator.report import directory
 from orchestrator.report.terminal import open_streams, tell
+from orchestrator.templating import text_templates
 
 NAME = "klp-e2e-nightly"
 TIMER = f"{NAME}.timer"
@@ -50,14 +50,7 @@ def word(text: str) -> str:
     return setting(text).replace("$", "$$")
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,  # units
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = text_templates()
 _TEMPLATES.filters.update(percent=percent, setting=setting, word=word)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -20,12 +20,11 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.elf import reader, relocation, writer
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.inspection import inspect
-from orchestrator.elf.klpformat import VMLINUX
 from orchestrator.elf.rules import RULES
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Arch, Case
+from orchestrator.nouns import VMLINUX, Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory

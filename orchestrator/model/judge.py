@@ -13,7 +13,7 @@ from dataclasses import replace
 from orchestrator import errnos
 from orchestrator.errors import HarnessError
 from orchestrator.model import memory
-from orchestrator.nouns import BuiltSet, KlpRelocation
+from orchestrator.nouns import VMLINUX, BuiltSet, KlpRelocation
 from orchestrator.verdicts import (
     Check,
     CheckKind,
@@ -24,8 +24,6 @@ from orchestrator.verdicts import (
     RelocationReading,
     RelocationState,
 )
-
-VMLINUX = "vmlinux"
 
 # Documentation/admin-guide/tainted-kernels.rst, bit -> letter
 _TAINTS = "PFSRMBUDAWCIOELKXTN"

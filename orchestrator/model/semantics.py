@@ -23,7 +23,6 @@ from orchestrator import errnos
 from orchestrator.model.state import (
     COMES,
     GOES,
-    VMLINUX,
     Called,
     Outcome,
     Pair,
@@ -31,7 +30,7 @@ from orchestrator.model.state import (
     World,
     present_objects,
 )
-from orchestrator.nouns import Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
+from orchestrator.nouns import VMLINUX, Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
 from orchestrator.verdicts import RelocationState
 
 

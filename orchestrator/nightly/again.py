@@ -27,14 +27,13 @@ NAMED: Mapping[Kind, tuple[str, ...]] = {
     Kind.KSELFTEST: ("--test",),
     Kind.MALFORMED: ("--only",),
 }
-BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
 def is_new(row: Row, past: Sequence[Past]) -> bool:
     """Whether it failed otherwise, or not at all, when it ran last. `past`: newest first."""
     last = next((each for each in past if each.status is not Status.SKIP), None)
-    return last is None or last.status not in BAD or last.symptom != row.symptom
+    return last is None or not last.status.wrong or last.symptom != row.symptom
 
 
 def to_try(

@@ -45,7 +45,6 @@ from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.directory import told
 from orchestrator.report.progress import Reporter
-from orchestrator.report.verdict import counts_as_failure
 from orchestrator.verdicts import Status
 
 OURS = "nightly.toml"  # in kernel-config/
@@ -357,7 +356,7 @@ def exit_code(found: Night) -> Exit:
     if found.trouble == INTERRUPTED:
         return Exit.INTERRUPTED
     builds = {r.job.name for r in found.jobs if r.job.kind is Kind.BUILD}
-    wrong = [row for row in found.rows if counts_as_failure(row.status, strict=False)]
+    wrong = [row for row in found.rows if row.status.wrong]
     if any(row.job not in builds for row in wrong):
         return Exit.KERNEL_WRONG
     if wrong:

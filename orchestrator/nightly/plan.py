@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from orchestrator.history.nights import Job, Kind, Night, State
 from orchestrator.nightly.config import Config, Matrix
-from orchestrator.verdicts import Status
 
 # Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
 GUESSES: Mapping[Kind, float] = {
@@ -23,7 +22,6 @@ GUESSES: Mapping[Kind, float] = {
 }
 # Within one class of value: what says most in least time first.
 RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
-WRONG = (Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -157,7 +155,7 @@ def ordered(
     `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
     job took in earlier nights, in seconds, newest first.
     """
-    wrong = {row.job for row in last.rows if row.status in WRONG} if last else set()
+    wrong = {row.job for row in last.rows if row.status.bad} if last else set()
     ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
     classed: list[tuple[int, int, int, Job]] = []
     for number, job in enumerate(jobs):

@@ -24,8 +24,8 @@ from orchestrator.history.nights import (
 )
 from orchestrator.pages.plain import anchor, page_name
 from orchestrator.pages.svg import Trend
-from orchestrator.report.verdict import WORST_FIRST, duration
-from orchestrator.verdicts import Status
+from orchestrator.report.verdict import duration
+from orchestrator.verdicts import Status, by_status
 
 STRIP = 12  # nights of a case's past that a first page shows
 MOST_CARDS = 20  # of one kind
@@ -58,7 +58,6 @@ _SAID: Mapping[Change, tuple[str, str]] = {
     Change.STILL_TROUBLE: ("still in trouble", "still in trouble"),
     Change.FIXED: ("fixed", "fixed"),
 }
-_BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +101,9 @@ class Matrix:
     rows: tuple[tuple[str, str, tuple[tuple[JobView, ...], ...]], ...]  # kernel, arch, cells
 
 
-def counts(rows: Iterable[Row]) -> dict[Status, int]:
+def counts(rows: Iterable[Row]) -> Mapping[Status, int]:
     """Worst first; statuses that do not occur are left out."""
-    found = dict.fromkeys(WORST_FIRST, 0)
-    for row in rows:
-        found[row.status] += 1
-    return {status: number for status, number in found.items() if number}
+    return by_status(row.status for row in rows)
 
 
 def headline(night: Night, changes: Changes) -> tuple[str, str]:
@@ -118,7 +114,7 @@ def headline(night: Night, changes: Changes) -> tuple[str, str]:
         for change, words in _SAID.items()
         if (number := sum(each.change is change for each in changes.changed))
     ]
-    bad = sum(found.get(status, 0) for status in _BAD)
+    bad = sum(number for status, number in found.items() if status.wrong)
     wrong = [record for record in night.jobs if went_wrong(record)]
     tone = str(worst(found))
     if bad:
@@ -150,7 +146,7 @@ def went_wrong(record: JobRecord) -> bool:
 
 
 def worst(found: Mapping[Status, int]) -> Status:
-    return next((status for status in WORST_FIRST if found.get(status)), Status.SKIP)
+    return min(found, key=lambda status: status.rank, default=Status.SKIP)
 
 
 # --- what changed ------------------------------------------------------------------------------
@@ -216,7 +212,7 @@ def jobs(night: Night) -> tuple[JobView, ...]:
 
 def _job(record: JobRecord, rows: list[Row]) -> JobView:
     found = counts(rows)
-    ranked = sorted(rows, key=lambda row: WORST_FIRST.index(row.status))
+    ranked = sorted(rows, key=lambda row: row.status.rank)
     took = ""
     if record.started is not None and record.finished is not None:
         took = duration(record.finished - record.started)
@@ -242,7 +238,7 @@ def _cell(record: JobRecord, found: Mapping[Status, int], number: int) -> tuple[
     if record.state is State.RUNNING:
         return str(record.state), told
     if went_wrong(record):
-        bad = worst(found) if any(found.get(status) for status in _BAD) else Status.ERROR
+        bad = worst(found) if any(status.wrong for status in found) else Status.ERROR
         built = "not built" if record.exit_code == Exit.BUILD else told or "went wrong"
         return str(bad), built
     if not number:

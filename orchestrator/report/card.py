@@ -15,7 +15,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
-import jinja2
 from pydantic import ConfigDict, TypeAdapter, with_config
 from rich import box
 from rich.console import Group, RenderableType
@@ -29,6 +28,7 @@ from orchestrator.report import directory, json
 from orchestrator.report.directory import claimed, write
 from orchestrator.report.text import plain
 from orchestrator.report.verdict import duration
+from orchestrator.templating import page_templates
 
 SCHEMA: Literal[1] = 1
 DOCUMENT = "card.json"
@@ -44,13 +44,7 @@ STYLES: Mapping[Verdict, str] = {
     Verdict.ERROR: "bold cyan",
     Verdict.SKIP: "dim",
 }
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = page_templates()
 
 
 @with_config(ConfigDict(extra="forbid"))

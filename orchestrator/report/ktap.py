@@ -117,7 +117,7 @@ def _diagnostics(result: CaseResult) -> Iterator[str]:
 
 
 def _ok(status: Status, strict: bool) -> bool:
-    return not verdict.counts_as_failure(status, strict) and status is not Status.ERROR
+    return not (status.bad or (strict and status is Status.KNOWN))
 
 
 def _directive(status: Status, reason: str, strict: bool) -> str:

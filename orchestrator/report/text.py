@@ -78,7 +78,7 @@ def _cell(result: CaseResult | None) -> Text:
 def worst_first(results: Sequence[CaseResult]) -> list[CaseResult]:
     """Everything that is neither PASS nor SKIP, worst first, else as it was run."""
     bad = [r for r in results if r.status not in (Status.PASS, Status.SKIP)]
-    return sorted(bad, key=lambda r: verdict.WORST_FIRST.index(r.status))
+    return sorted(bad, key=lambda r: r.status.rank)
 
 
 def failure(result: CaseResult) -> RenderableType:

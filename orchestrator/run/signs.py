@@ -13,7 +13,15 @@ from typing import Literal
 
 from orchestrator.elf import relocation
 from orchestrator.model.judge import LIVEPATCH_TAINT, LIVEPATCH_TAINT_SUBJECT, relocation_subject
-from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
+from orchestrator.nouns import (
+    VMLINUX,
+    Arch,
+    BuiltSet,
+    KlpRelocation,
+    ModuleSet,
+    Probe,
+    RelocationType,
+)
 from orchestrator.run import observe
 from orchestrator.verdicts import Check, CheckKind, Step
 from orchestrator.vm import console
@@ -160,7 +168,7 @@ def probes(module_set: ModuleSet, step: Step) -> list[dict[str, str]]:
 
 def _probe(probe: Probe) -> str:
     """Shell for the guest that shows what `observe` would, in the words of `judge`."""
-    there = "/sys/module" if probe.object == observe.VMLINUX else f"/sys/module/{probe.object}"
+    there = "/sys/module" if probe.object == VMLINUX else f"/sys/module/{probe.object}"
     where, doing = probe.file, f"cat {shlex.quote(probe.file)} || echo error"
     if probe.command:
         where, doing = there, observe.asked(probe)

@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "errors errnos nouns verdicts deadline plain",
     "host model elf",
-    "catalog doctor",
+    "catalog doctor templating",
     "source",
     "build port",
     "vm",
@@ -47,6 +47,7 @@ OWNERS = {
     "platformdirs": "host.workdir",
     "typer": "cli",
     "sqlite3": "history.store",
+    "jinja2": "templating",
 }
 # no I/O: folders and modules
 PURE = (

@@ -49,7 +49,7 @@ def failed_page(place: Place) -> Page:
 
 
 def test_no_status_is_told_by_colour_alone() -> None:
-    letters = [site.LETTERS[status] for status in Status]
+    letters = [status.letter for status in Status]
     assert len(set(letters)) == len(Status)
 
 
