@@ -25,6 +25,7 @@ from orchestrator.cli.program import (
     complain,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import eachpatch, options, session
 from orchestrator.errnos import describe_all
@@ -100,7 +101,7 @@ def run(
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)
 
 

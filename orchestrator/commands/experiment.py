@@ -81,7 +81,8 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
 
 
 def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter) -> None:
-    """Try every alteration on every architecture; each trial is on disk before the next begins.
+    """Try every alteration on every architecture; within the writer's block: each trial is on
+    disk before the next begins.
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
@@ -103,8 +104,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
         for lane in made:
             lane.end()
 
-    with writer:
-        lanes.side_by_side([lane.work for lane in made], stop, end)
+    lanes.side_by_side([lane.work for lane in made], stop, end)
 
 
 def patches(asked: ExperimentOptions) -> Mapping[str, str]:

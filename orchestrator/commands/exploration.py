@@ -21,7 +21,7 @@ from orchestrator.host import ours
 from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Channel, Order
-from orchestrator.report import directory
+from orchestrator.report import directory, store
 from orchestrator.report.explored import (
     DOCUMENT,
     FINDINGS,
@@ -123,7 +123,7 @@ def minimise(
 def _findings(results: Path) -> Path:
     """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
     home = results if results.is_dir() else results.parent
-    with directory.told(home / FINDINGS):
+    with store.told(home / FINDINGS):
         return ours.folder(home / FINDINGS, within=home)
 
 
@@ -139,7 +139,8 @@ def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
 
 
 def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
-    """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
+    """Walk it, or what is left of it, within the writer's block: every verified order and every
+    finding is on disk at once."""
     session.need_emulators(asked.build)
     benches = session.benches(asked.build, asked.module_sets, reporter)
     run = writer.head.run
@@ -171,12 +172,8 @@ class _Scribe:
     def __enter__(self) -> _Scribe:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        run = self._writer.head.run
-        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else kind.__name__
-        self._writer.update(replace(run, finished=time.time(), trouble=why))
+    def __exit__(self, *_: object) -> None:
         self._writer.save(self._grounds)
-        self._writer.close()
 
     def listener(self) -> Listener:
         return Listener(

@@ -20,8 +20,9 @@ from orchestrator.model import orders
 from orchestrator.nouns import BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
 from orchestrator.report.card import CardDirectory
-from orchestrator.report.directory import ResultsDirectory, write
+from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import write
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import GuestRecord
 from orchestrator.vm.console import complaints

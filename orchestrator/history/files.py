@@ -30,7 +30,7 @@ from orchestrator.history.results import RESULTS, Told, told, trouble
 from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
-from orchestrator.report import directory
+from orchestrator.report import store
 
 SCHEMA: Literal[1] = 1
 NIGHT = "night.json"
@@ -64,13 +64,13 @@ _CHANGES = TypeAdapter(ChangesDocument)
 def write(place: Path, night: Night) -> None:
     """night.json into the night's directory. Raises HarnessError."""
     text = _NIGHT.dump_json(NightDocument(SCHEMA, night), indent=1).decode()
-    directory.write(place / NIGHT, f"{text}\n", sync=True)
+    store.write(place / NIGHT, f"{text}\n", sync=True)
 
 
 def write_changes(place: Path, changes: Changes) -> None:
     """changes.json into the night's directory. Raises HarnessError."""
     text = _CHANGES.dump_json(ChangesDocument(SCHEMA, changes), indent=1).decode()
-    directory.write(place / CHANGES, f"{text}\n")
+    store.write(place / CHANGES, f"{text}\n")
 
 
 def document(place: Path) -> Night:
@@ -79,7 +79,7 @@ def document(place: Path) -> Night:
     file = place / NIGHT
     if not file.is_file():
         raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
-    night = directory.load(file, _NIGHT, COMMAND).night
+    night = store.load(file, _NIGHT, COMMAND).night
     if why := checked.wrong(night):
         raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
     return night
@@ -97,7 +97,7 @@ def read_changes(place: Path) -> Changes | None:
     """Of a night's directory; None: it was not compared. Raises UsageError."""
     if not (place / CHANGES).exists():
         return None
-    return directory.load(place / CHANGES, _CHANGES, COMMAND).changes
+    return store.load(place / CHANGES, _CHANGES, COMMAND).changes
 
 
 def nights(place: Path) -> Iterator[Path]:

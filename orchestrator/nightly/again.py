@@ -15,7 +15,7 @@ from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, Kind, Past, Row
 from orchestrator.host import ours
-from orchestrator.report import directory
+from orchestrator.report import directory, store
 from orchestrator.verdicts import Status
 
 AGAIN = Path("again")
@@ -108,7 +108,7 @@ def tries(
     cold = ["--cold"] * (line[:1] == ("run",))
     for number in range(row.runs, times + 1) if line else ():
         place = night / AGAIN / job.name / directory_name(row.case) / str(number)
-        with directory.told(place):
+        with store.told(place):
             ours.remove(ours.below(place, night), within=night)  # a killed night's
         command = [*line, *cold, "-o", str(place)]
         if not carry_out(command, place.with_name(f"{number}.log")):

@@ -43,8 +43,8 @@ from orchestrator.nightly.inputs import Facts
 from orchestrator.nightly.night import Before, Limits, Shift
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
-from orchestrator.report.directory import told
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import told
 from orchestrator.verdicts import Status
 
 OURS = "nightly.toml"  # in kernel-config/

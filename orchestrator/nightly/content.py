@@ -25,7 +25,7 @@ from orchestrator.nightly.again import AGAIN
 from orchestrator.nightly.blame import BISECTS, Way
 from orchestrator.nightly.jobs import JOBS
 from orchestrator.pages import site
-from orchestrator.report import directory, explored, tried
+from orchestrator.report import directory, explored, store, tried
 
 Known = Callable[[Path], bool]
 
@@ -144,7 +144,7 @@ def _in_results(place: Path, log: Known, cases: Collection[Path] = ()) -> Iterat
 
 def _in_bundle(place: Path) -> Iterator[Path]:
     try:
-        listed = directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore").files
+        listed = store.load(place / record.RECORD, _BUNDLE, "klp-e2e explore").files
     except UsageError:
         listed = {}
     own = {place / name for name in (*listed, record.RECORD, ours.MARK)}

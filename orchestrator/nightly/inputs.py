@@ -15,8 +15,8 @@ from pathlib import Path
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
 from orchestrator.host import files, ours
-from orchestrator.report import directory, explored, tried
-from orchestrator.report.directory import told
+from orchestrator.report import directory, explored, store, tried
+from orchestrator.report.store import told
 from orchestrator.source import series
 from orchestrator.source.patches import Patch
 from orchestrator.source.sources import fetch
@@ -80,7 +80,7 @@ def keep_series(place: Path, job: Job, facts: Facts) -> None:
         for name, patch in zip(names(facts.patches), facts.patches, strict=True):
             with ours.replacing(ours.below(kept / name, place)) as file:
                 file.write_bytes(patch.raw)
-    directory.write(kept / LIST, "".join(f"{name}\n" for name in facts.digests))
+    store.write(kept / LIST, "".join(f"{name}\n" for name in facts.digests))
 
 
 def is_kept(place: Path, file: Path) -> bool:

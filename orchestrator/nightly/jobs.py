@@ -24,7 +24,7 @@ from orchestrator.history import changes, files
 from orchestrator.history.nights import Job, JobRecord, Kind, Row
 from orchestrator.host import ours, process
 from orchestrator.nightly import inputs
-from orchestrator.report import directory, explored, tried
+from orchestrator.report import explored, store, tried
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -66,10 +66,10 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     job, place = record.job, directory_of(night, record)
     if job.kind is Kind.BUILD:
         return job.command
-    with directory.told(place):
+    with store.told(place):
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
-        with directory.told(place):
+        with store.told(place):
             ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
@@ -104,7 +104,7 @@ def carry_out(
 ) -> Ended:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with directory.told(log), ours.below(log, night).open("a") as file:
+    with store.told(log), ours.below(log, night).open("a") as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
@@ -151,7 +151,7 @@ def _trouble(place: Path) -> str:
 
 def _last_words(log: Path) -> str:
     """The message a command of ours ends with: the last line that is not indented, and its hint."""
-    with directory.told(log), log.open("rb") as file:
+    with store.told(log), log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     told = [line for line in lines if line.startswith("klp-e2e: ")]

@@ -20,7 +20,7 @@ from orchestrator.model import malformations, orders
 from orchestrator.pages import lanes, logs
 from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.logs import Log
-from orchestrator.report import directory
+from orchestrator.report import directory, store
 from orchestrator.report.json import CaseRecord
 from orchestrator.verdicts import Run, Status, Step
 
@@ -118,10 +118,10 @@ class Archive:
 
     def _told(self, place: Path, files: tuple[str, ...]) -> _Told | None:
         if record.RECORD in files:
-            return _of_bundle(directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
+            return _of_bundle(store.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
         if RESULT not in files:
             return None
-        case = directory.load(place / RESULT, _CASE, "klp-e2e run")
+        case = store.load(place / RESULT, _CASE, "klp-e2e run")
         # it names its directory as it is seen from results.json
         named = Path(case.directory).parts
         if not named or place.parts[-len(named) :] != named:
@@ -141,7 +141,7 @@ class Archive:
         )
 
     def _read_run(self, file: Path) -> Run:
-        return directory.load(file, _HEAD, "klp-e2e run").run
+        return store.load(file, _HEAD, "klp-e2e run").run
 
     def _lanes(self, told: _Told) -> TimeLine:
         name = told.module_set

@@ -31,8 +31,8 @@ from orchestrator.pages.front import JobView
 from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.svg import Trend
 from orchestrator.plain import clean
-from orchestrator.report.directory import told
-from orchestrator.report.directory import write as write_file
+from orchestrator.report.store import told
+from orchestrator.report.store import write as write_file
 from orchestrator.report.verdict import duration
 from orchestrator.templating import page_templates
 from orchestrator.verdicts import CheckKind, Status

@@ -8,9 +8,9 @@ DIR/findings/NAME/    one bundle for each way of a finding
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -25,10 +25,10 @@ from orchestrator.host import ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Signature, Way
 from orchestrator.nouns import ArchName, Channel
-from orchestrator.report import directory
-from orchestrator.report.directory import claimed, told, write
+from orchestrator.report import store
 from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
+from orchestrator.report.store import Store, told, write
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1
@@ -94,30 +94,39 @@ _DOCUMENT = TypeAdapter(Document)
 _WALKED = TypeAdapter(Walked)
 
 
-class ExploreDirectory:
-    """Made for a new exploration, or by `resumed` for one that was interrupted."""
+class ExploreDirectory(Store):
+    """A context manager, made for a new exploration, or by `resumed` for one that was
+    interrupted."""
 
-    def __init__(self, path: Path, head: Document) -> None:
-        self.path = path.absolute()
-        self.head = head
+    DOCUMENTS = (DOCUMENT,)
+
+    def __init__(self, path: Path, head: Document | None) -> None:
+        """head: what is asked for; None: what was begun there is gone on with."""
+        self._asked = head
         self._journal: TextIO | None = None
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(self.path))
-            self.save(())
-            self._claim = claim.pop_all()
+        super().__init__(path, go_on=head is None)
 
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
-        made = cls.__new__(cls)
-        made.path = path.absolute()
-        made._journal = None
         load(path)  # before anything is written
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(made.path, DOCUMENT))
-            made.head = load(path)
-            made._claim = claim.pop_all()
-        return made
+        return cls(path, None)
+
+    def _open(self) -> None:
+        self.head = self._asked or load(self.path)
+        if not self._begun:
+            self.save(())
+
+    def _end(self, why: str) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.update(replace(self.head.run, finished=time.time(), trouble=why))
+        self.save(())
+
+    @property
+    def _idle(self) -> bool:
+        return not self.head.run.kernels
 
     def save(self, grounds: Sequence[Ground]) -> None:
         """Replace explore.json. Grounds that are not given stay as they were."""
@@ -138,12 +147,6 @@ class ExploreDirectory:
             if self._journal is None:
                 self._journal = ours.appending(self.path / JOURNAL)
             self._journal.write(json.dumps(asdict(line)) + "\n")
-
-    def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        self._claim.close()
 
     def bundle(self, name: str) -> Path:
         """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
@@ -195,7 +198,7 @@ def journal(path: Path) -> Iterator[Walked]:
 def load(path: Path) -> Document:
     """explore.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = directory.load(file, _DOCUMENT, "klp-e2e explore")
+    read = store.load(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (ground.arch for ground in read.grounds), str(file))
     return read
 

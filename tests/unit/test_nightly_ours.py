@@ -28,7 +28,7 @@ from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
 from orchestrator.nouns import Channel
 from orchestrator.pages import site
-from orchestrator.report import directory, explored
+from orchestrator.report import explored, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 from orchestrator.source.alterations import Outcome
@@ -814,7 +814,7 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     class Case:
         directory = named
 
-    monkeypatch.setattr(directory, "load", lambda *_: Case())
+    monkeypatch.setattr(store, "load", lambda *_: Case())
     monkeypatch.setattr(files, "document", lambda place: a_night(NIGHTS[0]))
     monkeypatch.setattr(
         files, "read", lambda place: a_night(NIGHTS[0], [replace(ROW, directory=case)])

@@ -19,7 +19,7 @@ from ktap_grammar import parse_ktap
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
 from orchestrator.nouns import Case, Kernel
-from orchestrator.report import directory, json, reproduce, text, verdict
+from orchestrator.report import directory, json, reproduce, store, text, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
@@ -343,7 +343,7 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_killed_before_there_was_anything(tmp_path: Path) -> None:
-    directory.prepare(tmp_path)
+    store.prepare(tmp_path)
     for go_on in (True, False):
         (tmp_path / ".results.json.a_b1cd2e.partial").touch()
         writer = ResultsDirectory(tmp_path, a_run(1), go_on=go_on)
