@@ -198,7 +198,7 @@ def report(
         for trouble in night.troubles:
             complain(trouble)
         show(shown.night(night))
-        return conduct.exit_code(night.night)
+        return night.digest.exit_code
     if (place / explored.DOCUMENT).exists():
         document = explored.load(place)
         show(explored_text.report(document))

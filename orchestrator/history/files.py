@@ -24,6 +24,7 @@ from orchestrator.history.nights import (
     KernelInput,
     Night,
     Row,
+    Skip,
     State,
 )
 from orchestrator.history.results import RESULTS, Told, told, trouble
@@ -37,6 +38,7 @@ NIGHT = "night.json"
 CHANGES = "changes.json"
 NIGHTS = Path("nights")  # where nights lie when nothing else is said
 COMMAND = "klp-e2e nightly"
+_OLD_TIME = "the night's time is up"  # began the reason of what there was no time for
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -79,10 +81,21 @@ def document(place: Path) -> Night:
     file = place / NIGHT
     if not file.is_file():
         raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
-    night = store.load(file, _NIGHT, COMMAND).night
+    night = _upgraded(store.load(file, _NIGHT, COMMAND).night)
     if why := checked.wrong(night):
         raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
     return night
+
+
+def _upgraded(night: Night) -> Night:
+    """What an older klp-e2e said in words only, as it is said now."""
+    jobs = (
+        replace(record, skip=Skip.TIME if record.reason.startswith(_OLD_TIME) else Skip.SOURCE)
+        if record.state is State.SKIPPED and record.skip is None
+        else record
+        for record in night.jobs
+    )
+    return replace(night, jobs=tuple(jobs))
 
 
 def read(place: Path) -> Night:

@@ -49,6 +49,15 @@ class State(StrEnum):
     SKIPPED = "skipped"  # with a reason: the night's time was up
 
 
+class Skip(StrEnum):
+    """Why a job is not begun."""
+
+    TIME = "time"  # the night's time is up: planned so
+    SOURCE = "source"  # the kernel's source, or its series, cannot be had
+    KERNEL = "kernel"  # its kernel was not built
+    DISK = "disk"  # there is no room
+
+
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     job: Job
@@ -57,6 +66,7 @@ class JobRecord:
     exit_code: int | None = None
     started: float | None = None
     finished: float | None = None
+    skip: Skip | None = None  # of one that is SKIPPED
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import Exit
-from orchestrator.history import alike
+from orchestrator.history import alike, digest
 from orchestrator.history.alike import Key
 from orchestrator.history.nights import (
     Blame,
@@ -25,7 +25,7 @@ from orchestrator.history.nights import (
 from orchestrator.pages.plain import anchor, page_name
 from orchestrator.pages.svg import Trend
 from orchestrator.report.verdict import duration
-from orchestrator.verdicts import Status, by_status
+from orchestrator.verdicts import Status
 
 STRIP = 12  # nights of a case's past that a first page shows
 MOST_CARDS = 20  # of one kind
@@ -49,15 +49,6 @@ GROUPS: Mapping[Change, str] = {
 BROKE = (Change.NEW_FAILURE, Change.NEW_TROUBLE)
 # Those that get a card: what broke, since when, how to see it.
 CARDS = (*BROKE, Change.FLAKY)
-# What a headline says of one, and of several.
-_SAID: Mapping[Change, tuple[str, str]] = {
-    Change.NEW_FAILURE: ("new failure", "new failures"),
-    Change.NEW_TROUBLE: ("new in trouble", "new in trouble"),
-    Change.FLAKY: ("flaky", "flaky"),
-    Change.STILL_FAILING: ("still failing", "still failing"),
-    Change.STILL_TROUBLE: ("still in trouble", "still in trouble"),
-    Change.FIXED: ("fixed", "fixed"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,44 +90,6 @@ class JobView:
 class Matrix:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, str, tuple[tuple[JobView, ...], ...]], ...]  # kernel, arch, cells
-
-
-def counts(rows: Iterable[Row]) -> Mapping[Status, int]:
-    """Worst first; statuses that do not occur are left out."""
-    return by_status(row.status for row in rows)
-
-
-def headline(night: Night, changes: Changes) -> tuple[str, str]:
-    """(status that colours it, one line that is the verdict)."""
-    found = counts(night.rows)
-    parts = [
-        f"{number} {words[number != 1]}"
-        for change, words in _SAID.items()
-        if (number := sum(each.change is change for each in changes.changed))
-    ]
-    bad = sum(number for status, number in found.items() if status.wrong)
-    wrong = [record for record in night.jobs if went_wrong(record)]
-    tone = str(worst(found))
-    if bad:
-        tone = str(Status.FAIL)
-        parts = parts or [f"{bad} failure{'s' * (bad != 1)}"]
-    elif wrong or night.trouble or found.get(Status.ERROR):
-        tone = str(Status.ERROR)
-    if wrong:
-        parts.append(f"{len(wrong)} job{'s' * (len(wrong) != 1)} went wrong")
-    if not parts:
-        parts = ["nothing ran" if not (found.keys() - {Status.SKIP}) else _good(found)]
-    line = ", ".join(parts)
-    if night.trouble:
-        line = f"stopped early: {line}"
-    elif night.finished is None:
-        line = f"under way: {line}"
-    return tone, line[:1].upper() + line[1:]
-
-
-def _good(found: Mapping[Status, int]) -> str:
-    known = found.get(Status.KNOWN, 0)
-    return f"nothing wrong but {known} known" if known else "all is good"
 
 
 def went_wrong(record: JobRecord) -> bool:
@@ -211,7 +164,7 @@ def jobs(night: Night) -> tuple[JobView, ...]:
 
 
 def _job(record: JobRecord, rows: list[Row]) -> JobView:
-    found = counts(rows)
+    found = digest.counts(rows)
     ranked = sorted(rows, key=lambda row: row.status.rank)
     took = ""
     if record.started is not None and record.finished is not None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from orchestrator.history import alike
+from orchestrator.history import alike, digest
 from orchestrator.history.alike import Key
 from orchestrator.history.checked import is_night
 from orchestrator.history.nights import Changes, Night, NightTotals, Past
@@ -120,16 +120,16 @@ def _night(
     pages: Mapping[Key, str],
     views: Mapping[str, JobView],
 ) -> str:
-    tone, line = front.headline(night, changes)
+    told = digest.digest(night, changes)
     before = f"../{changes.before}/{INDEX}"
     listed = tuple(views.values())
     return _TEMPLATES.get_template("night.html.j2").render(
         night=night,
         changes=changes,
-        tone=tone,
-        line=line,
+        tone=str(told.tone),
+        line=told.headline[:1].upper() + told.headline[1:],
         facts=_facts(night),
-        totals=front.counts(night.rows),
+        totals=digest.counts(night.rows),
         before_link=before if changes.before and (directory / before).is_file() else "",
         groups=front.groups(night, changes, past),
         broke=front.BROKE,

@@ -55,9 +55,16 @@ PURE = (
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "vm.console", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
-    *("history.nights", "history.alike", "history.changes", "history.inputs", "history.checked"),
+    *(
+        "history.nights",
+        "history.alike",
+        "history.changes",
+        "history.inputs",
+        "history.checked",
+        "history.digest",
+    ),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
-    *("announce.digest", "announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
+    *("announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
     "announce.summary",
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}

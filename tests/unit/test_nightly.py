@@ -17,8 +17,10 @@ from orchestrator.commands.bisect import Seen
 from orchestrator.commands.bisection import Found
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.history import files
+from orchestrator.history.digest import digest
 from orchestrator.history.nights import (
     Blame,
+    Changes,
     Job,
     JobRecord,
     KernelInput,
@@ -26,6 +28,7 @@ from orchestrator.history.nights import (
     Night,
     Past,
     Row,
+    Skip,
     State,
 )
 from orchestrator.host import ours
@@ -370,24 +373,29 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
 )
 def test_exit_code(statuses: str, trouble: str, code: Exit) -> None:
     rows = [Row("k/x/core", str(n), Status(s)) for n, s in enumerate(statuses.split())]
-    assert conduct.exit_code(a_night(rows, trouble=trouble)) == code
+    assert digest(a_night(rows, trouble=trouble), Changes("")).exit_code == code
 
 
 @pytest.mark.parametrize(
-    ("reason", "code"),
-    [("the night's time is up: it takes 2 min", Exit.GOOD), ("the disk is full", Exit.HARNESS)],
+    ("skip", "code"),
+    [
+        (Skip.TIME, Exit.GOOD),
+        (Skip.DISK, Exit.HARNESS),
+        (Skip.SOURCE, Exit.HARNESS),
+        (Skip.KERNEL, Exit.HARNESS),
+    ],
 )
-def test_what_was_skipped_for_want_of_time_is_as_planned(reason: str, code: Exit) -> None:
+def test_what_was_skipped_for_want_of_time_is_as_planned(skip: Skip, code: Exit) -> None:
     (_, job) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
     night = a_night([Row("k/x/other", "basic/one", Status.PASS)])
-    night = replace(night, jobs=(JobRecord(job, State.SKIPPED, reason),))
-    assert conduct.exit_code(night) == code
+    night = replace(night, jobs=(JobRecord(job, State.SKIPPED, "in words", skip=skip),))
+    assert digest(night, Changes("")).exit_code == code
 
 
 def test_exit_code_of_a_night_without_a_kernel() -> None:
     (build, _) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
     night = a_night([Row(build.name, "build", Status.FAIL)], [build])
-    assert conduct.exit_code(night) == Exit.BUILD
+    assert digest(night, Changes("")).exit_code == Exit.BUILD
 
 
 def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
