@@ -227,6 +227,19 @@ class GuestRecord:
     disk: int = 0  # bytes that its snapshots took at the end
 
 
+class RunKind(StrEnum):
+    """What a run is: the command of klp-e2e that began it."""
+
+    ORDERS = "run"
+    KSELFTEST = "kselftest"
+    MALFORMED = "malformed"
+    EXPLORE = "explore"
+    ABLATE = "ablate"
+    MUTATE = "mutate"
+    BISECT = "bisect"
+    PORT = "port"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What one `klp-e2e run` was asked for and what it ran on; its results are CaseResults."""
@@ -248,6 +261,7 @@ class Run:
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
+    kind: RunKind | None = None  # None: an older klp-e2e did not write it down
 
     @property
     def exact_source(self) -> str:

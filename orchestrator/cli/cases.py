@@ -145,7 +145,7 @@ def list_orders(
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
             for event, step in steps
         )
-        tell(f"{case.module_set}/{case.name}: {', '.join(answers)}")
+        tell(f"{case.label}: {', '.join(answers)}")
         for event, step in steps if why else ():
             tell(f"    {event}: {step.why}")
     return Exit.GOOD

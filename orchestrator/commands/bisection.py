@@ -32,7 +32,7 @@ from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
 from orchestrator.source import series
 from orchestrator.source.sources import fetch
-from orchestrator.verdicts import CaseResult, Status
+from orchestrator.verdicts import CaseResult, RunKind, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class _Looking:
             return Seen(name, None, str(trouble))
         bench = replace(bench, kernel=replace(bench.kernel, source=source))  # none of our clone
         run = replace(
-            session.begun(wanted, self._command, strict=True),
+            session.begun(wanted, self._command, strict=True, kind=RunKind.BISECT),
             source=source,
             planned=self._asked.times,
             kernels=(bench.kernel,),

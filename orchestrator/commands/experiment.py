@@ -30,8 +30,8 @@ from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
-from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged, label
-from orchestrator.verdicts import CaseResult, Status
+from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged
+from orchestrator.verdicts import CaseResult, RunKind, Status
 
 DOCUMENT = "6-documentation"
 
@@ -50,7 +50,8 @@ class ExperimentOptions:
 
 def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, strict=True)
+    kind = RunKind.ABLATE if asked.kind is Kind.ABLATION else RunKind.MUTATE
+    run = session.begun(asked.build, command, strict=True, kind=kind)
     chosen = {"arches": " ".join(arch.name for arch in asked.build.arches), "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
     names = tuple(each.name for each in asked.alterations)
@@ -117,7 +118,7 @@ def patches(asked: ExperimentOptions) -> Mapping[str, str]:
 def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:
     """Those cases of `klp-e2e malformed` that an alteration's header asks for."""
     first = {name for each in asked.alterations for name in each.first}
-    return tuple(case for case in malformed.cases(()) if label(case) in first)
+    return tuple(case for case in malformed.cases(()) if case.label in first)
 
 
 class _Lane:
@@ -161,7 +162,7 @@ class _Lane:
                 before = self._orders(name, bench, control, self._cases, whole=True)
                 self._tell(name, replace(before, alteration=CONTROL))
             wrong = set(before.caught_by)
-            self._cases = tuple(c for c in self._cases if label(c) not in wrong)
+            self._cases = tuple(c for c in self._cases if c.label not in wrong)
         for alteration in self._asked.alterations:
             if self._stop.is_set():
                 return

@@ -32,7 +32,7 @@ from orchestrator.report.explored import (
 )
 from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
-from orchestrator.verdicts import CaseResult, GuestRecord, Step
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Step
 
 SAVE_SECONDS = 5.0  # between two writings of the totals; the journal is written at once
 
@@ -49,7 +49,7 @@ class ExploreOptions:
 
 def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, asked.strict)
+    run = session.begun(asked.build, command, asked.strict, RunKind.EXPLORE)
     run = replace(run, options={"arches": " ".join(arch.name for arch in asked.build.arches)})
     head = Document(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
     return ExploreDirectory(asked.directory, head)
@@ -129,7 +129,7 @@ def _findings(results: Path) -> Path:
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
     """`ARCH/SET/NAME` among a run's results."""
-    names = {f"{r.arch}/{r.case.module_set}/{r.case.name}": r for r in found}
+    names = {f"{r.arch}/{r.case.label}": r for r in found}
     if name not in names:
         bad = [n for n, r in names.items() if r.first_failure() is not None]
         raise UsageError(

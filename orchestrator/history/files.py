@@ -6,6 +6,7 @@ Each file is replaced whole, so that a killed night leaves what it knew.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,7 @@ NIGHT = "night.json"
 CHANGES = "changes.json"
 NIGHTS = Path("nights")  # where nights lie when nothing else is said
 COMMAND = "klp-e2e nightly"
+_OLD_COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # of a source's version: "6.1.0 (0123456789ab)"
 _OLD_TIME = "the night's time is up"  # began the reason of what there was no time for
 
 
@@ -95,7 +97,13 @@ def _upgraded(night: Night) -> Night:
         else record
         for record in night.jobs
     )
-    return replace(night, jobs=tuple(jobs))
+    kernels = (
+        replace(kernel, commit=found[1])
+        if not kernel.commit and (found := _OLD_COMMIT.search(kernel.source_version))
+        else kernel
+        for kernel in night.kernels
+    )
+    return replace(night, jobs=tuple(jobs), kernels=tuple(kernels))
 
 
 def read(place: Path) -> Night:

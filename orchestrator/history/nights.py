@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.nouns import CaseKind
 from orchestrator.verdicts import Status
 
 # --- what a night does ---------------------------------------------------------------------------
@@ -26,6 +27,14 @@ class Kind(StrEnum):
     ABLATE = "ablate"
 
 
+# Which job runs a case of which kind.
+OF_CASES: Mapping[CaseKind, Kind] = {
+    CaseKind.ORDER: Kind.SUITE,
+    CaseKind.MALFORMED: Kind.MALFORMED,
+    CaseKind.SELFTEST: Kind.KSELFTEST,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One command of klp-e2e, for one kernel on one architecture."""
@@ -40,6 +49,8 @@ class Job:
     command: tuple[str, ...]  # the words after klp-e2e, but for -o
     estimate: float  # seconds it is expected to take
     why: str  # why it has its place in the plan: "failed last night"
+    arch_spec: str = ""  # as --arch takes it: its name, or its file
+    module_sets: tuple[str, ...] = ()  # those that it is told to take; empty: its command's own
 
 
 class State(StrEnum):
@@ -89,6 +100,9 @@ class Row:
     within: str = ""  # of a finding: the case that walked into it; where that one ran and this one
     # is not there, it was not found again
     timed: bool = True  # its seconds compare with other nights': no boot in them, no budget
+    kind: CaseKind | None = None  # None: it is no case that can be run alone, by the next two
+    module_set: str = ""
+    name: str = ""  # of the case in its set
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +117,7 @@ class KernelInput:
     config: str  # the final .config, a copy in the night's directory; empty: not kept
     compiler: str
     qemu: str
+    commit: str = ""  # its first 12 digits; "" where it does not come from git
 
 
 @dataclass(frozen=True, slots=True)

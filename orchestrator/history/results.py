@@ -13,25 +13,29 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.history.changes import symptom
-from orchestrator.history.nights import Kind, Row
+from orchestrator.history.nights import OF_CASES, Kind, Row
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding
 from orchestrator.report import directory, explored, reproduce, tried
 from orchestrator.report.explored import GroundRecord
-from orchestrator.report.json import CaseRecord
+from orchestrator.report.json import CaseRecord, Document, kind_of
 from orchestrator.report.tried import Tried
 from orchestrator.source.alterations import CONTROL, Outcome, Trial
-from orchestrator.verdicts import Run, Status
+from orchestrator.verdicts import Run, RunKind, Status
 
 KERNEL = "kernel"  # names of rows that are no cases
 RESULTS = "results"
 WALK = "walk"
+_OF_RUNS: Mapping[RunKind, Kind] = {
+    RunKind.KSELFTEST: Kind.KSELFTEST,
+    RunKind.MALFORMED: Kind.MALFORMED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +60,18 @@ def told(place: Path, prefix: str = "") -> Told:
     if (place / directory.RESULTS).exists():
         ran = directory.document(place)
         found = [(case.arch, _case(case, prefix)) for case in ran.cases]
-        own = (Kind.KSELFTEST, Kind.MALFORMED)
-        kind = next((kind for kind in own if kind in ran.run.command[1:2]), Kind.SUITE)
-        return _told(kind, ran.run, found)
+        return _told(_kind(ran), ran.run, found)
     raise UsageError(
         f"{place} holds no results",
         hint="give a night's directory, or one that `klp-e2e run -o`, `explore -o`, ... wrote",
     )
+
+
+def _kind(ran: Document) -> Kind:
+    """What the job is. Until a run's kind was written down, its cases tell."""
+    if ran.run.kind is not None:
+        return _OF_RUNS.get(ran.run.kind, Kind.SUITE)
+    return next((OF_CASES[kind_of(case)] for case in ran.cases), Kind.SUITE)
 
 
 def trouble(case: str, reason: str) -> Row:
@@ -106,6 +115,9 @@ def _case(case: CaseRecord, prefix: str) -> Row:
         failed=int(case.status is Status.FAIL),
         relocations=sum(step.relocations_read for step in case.steps),
         timed=not case.cold,
+        kind=kind_of(case),
+        module_set=case.module_set,
+        name=case.name,
     )
 
 

@@ -34,6 +34,7 @@ class Facts:
     source: str  # which is the same in all of the night, though its branch may move
     source_version: str
     patches: tuple[Patch, ...]
+    commit: str = ""  # in full; "" where the source is none of git's
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -48,7 +49,7 @@ def look(job: Job, say: Callable[[str], None]) -> Facts:
     """Raises UsageError and HarnessError: no such source or series, or it cannot be had."""
     tree = fetch(job.source, say=say)
     patches = [patch for name in job.series for patch in series.resolve(name, tree.kernel).patches]
-    return Facts(tree.exact, tree.version, tuple(patches))
+    return Facts(tree.exact, tree.version, tuple(patches), tree.revision)
 
 
 def names(patches: tuple[Patch, ...]) -> tuple[str, ...]:
@@ -120,6 +121,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         config=str(config) if (place / config).exists() else "",
         compiler=kernel.compiler,
         qemu=run.qemu.get(job.arch, ""),
+        commit=facts.commit[:12],
     )
 
 

@@ -88,13 +88,11 @@ def _is_of(job: Job, place: Path) -> bool:
         sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
     except UsageError:
         return False
-    words = job.command
-    given = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--modules"]
     return (
         (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
         and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
-        == [words[words.index("--arch") + 1]]
-        and set(sets) <= {*options.module_sets(given)}
+        == [job.arch_spec]
+        and set(sets) <= {*options.module_sets(job.module_sets)}
         and "patches" not in run.options
     )
 

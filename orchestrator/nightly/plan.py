@@ -78,7 +78,13 @@ def _jobs(
     words = [word for name in stack or ("none",) for word in ("--series", name)]
     where = ("--arch", target.spec, "--kernel", tree, *words)
 
-    def job(kind: Kind, what: str, *extra: str, estimate: float | None = None) -> Job:
+    def job(
+        kind: Kind,
+        what: str,
+        *extra: str,
+        estimate: float | None = None,
+        module_sets: tuple[str, ...] = (),
+    ) -> Job:
         return Job(
             name=f"{place}/{_path(what)}",
             kind=kind,
@@ -90,6 +96,8 @@ def _jobs(
             command=(str(kind), *where, *extra),
             estimate=GUESSES[kind] if estimate is None else estimate,
             why="",
+            arch_spec=target.spec,
+            module_sets=module_sets,
         )
 
     yield job(Kind.BUILD, "build")
@@ -98,7 +106,8 @@ def _jobs(
             yield job(Kind.SUITE, suite, "--suite", suite)
         for module_set in matrix.modules:
             what = f"{suite} {module_set}"
-            yield job(Kind.SUITE, what, "--suite", suite, "--modules", module_set)
+            words = ["--suite", suite, "--modules", module_set]
+            yield job(Kind.SUITE, what, *words, module_sets=(module_set,))
     if matrix.kselftest:
         yield job(Kind.KSELFTEST, "kselftest")
     if matrix.malformed:
@@ -109,7 +118,13 @@ def _jobs(
         words += ["--budget", told.budget, "--strategy", told.strategy, "--guests", "1"]
         words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
         what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
-        yield job(Kind.EXPLORE, what, *words, estimate=read.seconds(told.budget))
+        yield job(
+            Kind.EXPLORE,
+            what,
+            *words,
+            estimate=read.seconds(told.budget),
+            module_sets=tuple(told.modules),
+        )
     if matrix.ablate:
         yield job(Kind.ABLATE, "ablate")
 

@@ -31,7 +31,6 @@ from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, load, told, write
-from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
@@ -73,7 +72,7 @@ class ResultsDirectory(Store):
     @property
     def done(self) -> frozenset[tuple[str, str, str]]:
         """(architecture, SET/NAME, order) of every case that has its result."""
-        return frozenset((r.arch, label(r.case), notation(r.case.order)) for r in self.results)
+        return frozenset((r.arch, r.case.label, notation(r.case.order)) for r in self.results)
 
     def __enter__(self) -> Self:
         """The first documents; whoever is interrupted from then on leaves the reason in them."""

@@ -19,9 +19,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.model import orders
-from orchestrator.nouns import Case, Order
+from orchestrator.model import malformations, orders
+from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import verdict
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status, Step
 
 SCHEMA: Literal[1] = 1
@@ -47,6 +48,7 @@ class CaseRecord:
     seconds: float
     cold: bool  # booted for this case, not restored from a snapshot
     directory: str  # the case's files, relative to results.json; empty: none were written
+    kind: CaseKind | None = None  # None: an older klp-e2e did not write it down
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -83,6 +85,7 @@ def record(result: CaseResult, directory: str = "") -> CaseRecord:
         seconds=result.seconds,
         cold=result.cold,
         directory=directory,
+        kind=result.case.kind,
     )
 
 
@@ -173,11 +176,20 @@ def _malformed(name: str, what: str) -> UsageError:
     return UsageError(f"{name} is malformed: {what}", hint="did klp-e2e write it?")
 
 
+def kind_of(case: CaseRecord) -> CaseKind:
+    """What a case is. Until the kind was written down, its module set told."""
+    if case.kind is not None:
+        return case.kind
+    if case.module_set.startswith(malformations.PREFIX):
+        return CaseKind.MALFORMED
+    return CaseKind.SELFTEST if case.module_set == selftests.MODULE_SET else CaseKind.ORDER
+
+
 def as_result(case: CaseRecord) -> CaseResult:
     """The inverse of `record`; consoles and kernel logs are not in it."""
     order = orders.parse(case.order, None) if case.order else Order(())  # a script has none
     return CaseResult(
-        case=Case(case.name, case.module_set, order, case.why),
+        case=Case(case.name, case.module_set, order, case.why, kind_of(case)),
         arch=case.arch,
         status=case.status,
         reason=case.reason,

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import Exit
+from orchestrator.nouns import CaseKind
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status, by_status
 
@@ -65,7 +66,7 @@ def test_lines(results: Sequence[CaseResult]) -> list[str]:
 
     A script ends at its first test that fails: those behind it did not run and do not count.
     """
-    scripts = [result for result in results if selftests.is_script(result.case)]
+    scripts = [result for result in results if result.case.kind is CaseKind.SELFTEST]
     lines = []
     for arch in sorted({result.arch for result in scripts}):
         mine = [result for result in scripts if result.arch == arch]

@@ -38,6 +38,7 @@ from orchestrator.nightly.config import Config, Exploring, Matrix
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.jobs import Ended
 from orchestrator.nightly.plan import Reading, Target
+from orchestrator.nouns import CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -172,10 +173,15 @@ def test_what_a_task_raises_ends_the_others() -> None:
 
 JOB = Job(
     *("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core"),
-    *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, ""),
+    *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, "", "x"),
 )
-LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order '+m'"
-FAILED = Row("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong", order="+m", reproduce=LINE)
+FAILED = Row(
+    *("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong"),
+    order="+m",
+    kind=CaseKind.ORDER,
+    module_set="basic",
+    name="one",
+)
 
 
 def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> None:
@@ -193,8 +199,7 @@ def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> Non
     assert again.to_try([replace(other, runs=3)], {}, 2) == ()
     for spared in (
         replace(other, status=Status.ERROR),
-        replace(other, reproduce="klp-e2e explore --arch x"),
-        replace(other, reproduce=""),
+        replace(other, kind=None),
     ):
         assert again.to_try([spared], {}, 2) == ()
 
@@ -253,8 +258,8 @@ def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[Way, .
 def test_where_to_look_without_a_good_night_and_over_commits() -> None:
     assert blame.ways(NOW, None) == (Way.OURS,)
     assert blame.ways(replace(NOW, patches={}), None) == ()
-    good = replace(NOW, source_version="6.1.0 (0123456789ab)")
-    bad = replace(NOW, source_version="6.1.0 (ba9876543210)")
+    good = replace(NOW, commit="0123456789ab")
+    bad = replace(NOW, commit="ba9876543210")
     assert blame.ways(bad, good) == (Way.COMMITS,)
     job = plan.expand(Config((Matrix(("git:url#main",), ("a",), ("x",)),)), READ)[1]
     words = " ".join(blame.command(Way.COMMITS, job, FAILED, "", bad, good))
@@ -310,7 +315,7 @@ def test_one_bisect_for_all_that_fail_alike() -> None:
     job = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1]
     by_name, kernels = {job.name: job}, {(job.kernel, job.arch): NOW}
     long = replace(FAILED, case="basic/long", order="+m +m")
-    script = replace(FAILED, case="test.sh", order="", reproduce="klp-e2e kselftest --test t")
+    script = replace(FAILED, case="test.sh", order="", kind=CaseKind.SELFTEST)
     rows = (long, FAILED, script)
     assert blame.worth(rows, kernels, by_name) == (FAILED,)
     assert blame.worth(rows, {}, by_name) == ()

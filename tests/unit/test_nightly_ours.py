@@ -26,7 +26,7 @@ from orchestrator.nightly import again, blame, conduct, content, inputs, jobs, p
 from orchestrator.nightly.conduct import NightOptions
 from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
-from orchestrator.nouns import Channel
+from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
 from orchestrator.report import explored, store
 from orchestrator.report.progress import Reporter
@@ -37,9 +37,14 @@ from orchestrator.verdicts import Status
 
 NIGHTS = [f"2026-01-0{day}-020000" for day in range(1, 6)]
 WORDS = ("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core")
-JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "")
-LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order +klp_patch"
-ROW = Row(JOB.name, "basic/one", Status.FAIL, "bad", "bad", order="+klp_patch", reproduce=LINE)
+JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "", "x")
+ROW = Row(
+    *(JOB.name, "basic/one", Status.FAIL, "bad", "bad"),
+    order="+klp_patch",
+    kind=CaseKind.ORDER,
+    module_set="basic",
+    name="one",
+)
 HOME = "<html><title>my home page</title></html>"
 
 
@@ -718,6 +723,8 @@ def test_an_exploration_is_gone_on_with_only_as_the_job_is(
         source="debian:6.1",
         series=("livepatch-reload",),
         command=(*words, "--modules", "all", "--budget", "20m"),
+        arch_spec="one",
+        module_sets=("all",),
     )
     place_ = jobs.directory_of(made, JobRecord(job))
     run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
@@ -746,34 +753,45 @@ def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("row", "words"),
     [
-        (LINE, "run --arch x --kernel k --series a --modules basic --order +klp_patch"),
+        (ROW, "run --arch x --kernel k --series a --modules basic --order +klp_patch"),
         (
-            "klp-e2e run --arch-file /evil.toml --kernel dir:/evil --series /evil"
-            " --modules basic --order +klp_patch --jobs 99 -o /victim",
+            replace(ROW, reproduce="evil --arch-file /evil.toml --kernel dir:/evil -o /victim"),
             "run --arch x --kernel k --series a --modules basic --order +klp_patch",
         ),
-        ("klp-e2e run --modules /evil/ --order +m", ""),
-        ("klp-e2e run --modules nobody-s --order +m", ""),
-        ("klp-e2e kselftest --test x", ""),
-        ("klp-e2e replay /evil", ""),
-        ("evil run --modules basic --order +m", ""),
-        ("klp-e2e run --modules basic --order '", ""),
-        ("klp-e2e", ""),
-        ("", ""),
+        (replace(ROW, module_set="/evil/"), ""),
+        (replace(ROW, module_set="nobody-s"), ""),
+        (replace(ROW, kind=CaseKind.SELFTEST), ""),
+        (replace(ROW, kind=CaseKind.MALFORMED), ""),
+        (replace(ROW, kind=None), ""),
     ],
 )
-def test_of_a_row_s_line_only_what_names_the_case_is_begun(line: str, words: str) -> None:
-    assert " ".join(again.words(JOB, replace(ROW, reproduce=line))) == words
+def test_of_a_row_only_what_names_the_case_is_begun(row: Row, words: str) -> None:
+    assert " ".join(again.words(JOB, row)) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "words"),
+    [
+        (CaseKind.SELFTEST, Kind.KSELFTEST, ("kselftest", ("--test", "one"))),
+        (CaseKind.MALFORMED, Kind.MALFORMED, ("malformed", ("--only", "symbol-missing/one"))),
+    ],
+)
+def test_each_kind_of_case_has_its_own_command(
+    kind: CaseKind, of: Kind, words: tuple[str, tuple[str, str]]
+) -> None:
+    row = replace(ROW, kind=kind, module_set="malformed/symbol-missing", order="")
+    found = again.words(replace(JOB, kind=of), row)
+    assert (found[0], found[-2:]) == words
 
 
 def test_a_module_set_of_the_matrix_itself_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = replace(JOB, command=(*WORDS, "--modules", "in/own"))
-    row = replace(ROW, reproduce=f"klp-e2e run --modules {tmp_path}/in/own --order +m")
+    own = replace(JOB, module_sets=("in/own",))
+    row = replace(ROW, module_set=f"{tmp_path}/in/own", order="+m")
     assert again.words(own, row)[-4:] == ("--modules", f"{tmp_path}/in/own", "--order", "+m")
     assert again.words(JOB, row) == ()
 
