@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,18 +49,9 @@ class Told:
 
 def told(place: Path, prefix: str = "") -> Told:
     """prefix: what the rows' directories begin with. Raises UsageError, naming what is wrong."""
-    if (place / explored.DOCUMENT).exists():
-        walked = explored.load(place)
-        found = [pair for ground in walked.grounds for pair in _ground(walked, ground, prefix)]
-        return _told(Kind.EXPLORE, walked.run, found)
-    if (place / tried.DOCUMENT).exists():
-        trials = tried.load(place)
-        found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
-        return _told(Kind.ABLATE, trials.run, found)
-    if (place / directory.RESULTS).exists():
-        ran = directory.document(place)
-        found = [(case.arch, _case(case, prefix)) for case in ran.cases]
-        return _told(_kind(ran), ran.run, found)
+    for file, read in _READERS.items():
+        if (place / file).exists():
+            return read(place, prefix)
     raise UsageError(
         f"{place} holds no results",
         hint="give a night's directory, or one that `klp-e2e run -o`, `explore -o`, ... wrote",
@@ -72,6 +63,31 @@ def _kind(ran: Document) -> Kind:
     if ran.run.kind is not None:
         return _OF_RUNS.get(ran.run.kind, Kind.SUITE)
     return next((OF_CASES[kind_of(case)] for case in ran.cases), Kind.SUITE)
+
+
+def _explored(place: Path, prefix: str) -> Told:
+    walked = explored.load(place)
+    found = [pair for ground in walked.grounds for pair in _ground(walked, ground, prefix)]
+    return _told(Kind.EXPLORE, walked.run, found)
+
+
+def _tried(place: Path, prefix: str) -> Told:
+    trials = tried.load(place)
+    found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
+    return _told(Kind.ABLATE, trials.run, found)
+
+
+def _ran(place: Path, prefix: str) -> Told:
+    ran = directory.document(place)
+    return _told(_kind(ran), ran.run, [(case.arch, _case(case, prefix)) for case in ran.cases])
+
+
+# Document -> what reads it.
+_READERS: Mapping[str, Callable[[Path, str], Told]] = {
+    explored.DOCUMENT: _explored,
+    tried.DOCUMENT: _tried,
+    directory.RESULTS: _ran,
+}
 
 
 def trouble(case: str, reason: str) -> Row:

@@ -15,12 +15,11 @@ from pathlib import Path
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
 from orchestrator.host import files, ours
-from orchestrator.report import directory, explored, store, tried
+from orchestrator.report import documents, store
 from orchestrator.report.store import told
 from orchestrator.source import series
 from orchestrator.source.patches import Patch
 from orchestrator.source.sources import fetch
-from orchestrator.verdicts import Run
 
 INPUTS = Path("inputs")
 SERIES = INPUTS / "series"
@@ -101,7 +100,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
     """What the job's kernel was made from, with its configuration kept in the night's directory;
     None where the job got no kernel."""
     try:
-        run = begun(place / "jobs" / job.name)
+        run = documents.run_in(place / "jobs" / job.name)
     except UsageError:  # its rows tell
         return None
     kernel = next((kernel for kernel in run.kernels if kernel.arch == job.arch), None)
@@ -123,15 +122,6 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         qemu=run.qemu.get(job.arch, ""),
         commit=facts.commit[:12],
     )
-
-
-def begun(place: Path) -> Run:
-    """The run whose results directory this is, of whatever command. Raises UsageError."""
-    if (place / explored.DOCUMENT).exists():
-        return explored.load(place).run
-    if (place / tried.DOCUMENT).exists():
-        return tried.load(place).run
-    return directory.read(place)[0]
 
 
 def differences(facts: Facts, before: KernelInput) -> str:

@@ -23,8 +23,7 @@ from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
 from orchestrator.history.nights import Job, JobRecord, Kind, Row
 from orchestrator.host import ours, process
-from orchestrator.nightly import inputs
-from orchestrator.report import explored, store, tried
+from orchestrator.report import documents, explored, store, tried
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -82,7 +81,7 @@ def _is_of(job: Job, place: Path) -> bool:
     """Can what lies there be gone on with? --resume takes everything from the directory: kernel,
     architecture and modules must be the job's own, or anything at all would be built and run."""
     try:
-        run = inputs.begun(place)
+        run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
         sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
@@ -142,7 +141,7 @@ def _line(record: JobRecord) -> str:
 def _trouble(place: Path) -> str:
     """Why what lies there ended early."""
     try:
-        return inputs.begun(place).trouble if place.exists() else ""
+        return documents.run_in(place).trouble if place.exists() else ""
     except UsageError as trouble:
         return str(trouble)
 
