@@ -10,7 +10,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from orchestrator.errors import Exit
 from orchestrator.history import alike
@@ -26,20 +25,11 @@ from orchestrator.history.nights import (
     Row,
     Skip,
     State,
+    Verdict,
 )
 from orchestrator.report.store import INTERRUPTED
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status, by_status
-
-
-class Verdict(StrEnum):
-    """A night in one word, worst first; what the kernel does wrong comes before our own trouble."""
-
-    NEW_FAILURES = "new failures"
-    FAILING = "failing"
-    TROUBLE = "trouble"  # something did not get its verdict
-    GOOD = "good"
-
 
 # What was so last night, too.
 OLD = (Change.STILL_FAILING, Change.STILL_TROUBLE)

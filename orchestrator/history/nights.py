@@ -149,6 +149,15 @@ class Night:
     trouble: str = ""  # why it ended before everything had run
 
 
+class Verdict(StrEnum):
+    """A night in one word, worst first; what the kernel does wrong comes before our own trouble."""
+
+    NEW_FAILURES = "new failures"
+    FAILING = "failing"
+    TROUBLE = "trouble"  # something did not get its verdict
+    GOOD = "good"
+
+
 # --- what changed --------------------------------------------------------------------------------
 
 
@@ -219,6 +228,7 @@ class NightTotals:
     seconds: float | None  # None: it did not end
     counts: Mapping[Status, int] = field(default_factory=dict)
     relocations: int = 0  # read back in it
+    verdict: Verdict | None = None  # None: an older klp-e2e did not write it down
 
 
 @dataclass(frozen=True, slots=True)

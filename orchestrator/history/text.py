@@ -22,6 +22,7 @@ from orchestrator.history.nights import (
     InputChange,
     Night,
     NightTotals,
+    Verdict,
 )
 from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
@@ -105,15 +106,15 @@ def _counts(counts: Mapping[Status, int]) -> str:
 
 
 def verdict(night: NightTotals) -> str:
-    """`good`, `2 failures`, `trouble`, or `nothing ran`: the first of these that is true, worst
-    first."""
-    failures = sum(n for s, n in night.counts.items() if s.wrong)
+    """`good`, `2 failures`, `trouble`, or `nothing ran`: as its digest has it."""
+    failures = sum(number for status, number in night.counts.items() if status.wrong)
     if failures:
         return f"{failures} {'failure' if failures == 1 else 'failures'}"
-    if night.counts.get(Status.ERROR):
-        return "trouble"
-    ran = any(night.counts.get(status) for status in (Status.PASS, Status.KNOWN))
-    return "good" if ran else "nothing ran"
+    if not any(status is not Status.SKIP for status in night.counts):
+        return "nothing ran"
+    if night.verdict is not None:
+        return str(night.verdict)
+    return str(Verdict.TROUBLE if night.counts.get(Status.ERROR) else Verdict.GOOD)
 
 
 def cases(histories: Sequence[CaseHistory], names: Sequence[str]) -> RenderableType:

@@ -28,8 +28,7 @@ from orchestrator.announce.mail import SHOWN, WIDTH, mail, subject
 from orchestrator.announce.summary import summary
 from orchestrator.errors import Exit
 from orchestrator.history import digest
-from orchestrator.history.digest import Verdict
-from orchestrator.history.nights import Blame, Change, Changed, Changes, Night
+from orchestrator.history.nights import Blame, Change, Changed, Changes, Night, Verdict
 from orchestrator.verdicts import Status
 
 EVERY = pytest.mark.parametrize(("night", "changes"), NIGHTS.values(), ids=NIGHTS)

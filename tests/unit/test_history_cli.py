@@ -17,7 +17,7 @@ from orchestrator.cli.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.database import NAME
-from orchestrator.history.nights import NightTotals
+from orchestrator.history.nights import NightTotals, Verdict
 from orchestrator.history.text import verdict
 from orchestrator.report.directory import RESULTS
 from orchestrator.verdicts import Status
@@ -188,6 +188,12 @@ def test_what_is_not_there_is_2(place: Path, tmp_path: Path) -> None:
 )
 def test_a_night_s_verdict(counts: dict[Status, int], expected: str) -> None:
     assert verdict(NightTotals("n", 0.0, 1.0, counts)) == expected
+
+
+def test_a_night_s_verdict_is_that_of_its_mail() -> None:
+    """That a job could not run is in no row."""
+    passed = NightTotals("n", 0.0, 1.0, {Status.PASS: 3})
+    assert verdict(replace(passed, verdict=Verdict.TROUBLE)) == "trouble"
 
 
 def test_every_status_has_its_mark() -> None:
