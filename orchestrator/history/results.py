@@ -119,7 +119,7 @@ def _under(prefix: str, place: str) -> str:
 def _case(case: CaseRecord, prefix: str) -> Row:
     return Row(
         job="",
-        case=f"{case.module_set}/{case.name}",
+        case=case.label,
         status=case.status,
         reason=case.reason,
         symptom=_symptom(case.status, case.reason),

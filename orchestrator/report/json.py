@@ -50,6 +50,11 @@ class CaseRecord:
     directory: str  # the case's files, relative to results.json; empty: none were written
     kind: CaseKind | None = None  # None: an older klp-e2e did not write it down
 
+    @property
+    def label(self) -> str:
+        """As Case.label."""
+        return f"{self.module_set}/{self.name}"
+
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
@@ -177,12 +182,15 @@ def _malformed(name: str, what: str) -> UsageError:
 
 
 def kind_of(case: CaseRecord) -> CaseKind:
-    """What a case is. Until the kind was written down, its module set told."""
-    if case.kind is not None:
-        return case.kind
-    if case.module_set.startswith(malformations.PREFIX):
+    """What a case is."""
+    return kind_by_set(case.module_set) if case.kind is None else case.kind
+
+
+def kind_by_set(module_set: str) -> CaseKind:
+    """What a case is of which the kind is not written down: by what stands for the module set."""
+    if module_set.startswith(malformations.PREFIX):
         return CaseKind.MALFORMED
-    return CaseKind.SELFTEST if case.module_set == selftests.MODULE_SET else CaseKind.ORDER
+    return CaseKind.SELFTEST if module_set == selftests.MODULE_SET else CaseKind.ORDER
 
 
 def as_result(case: CaseRecord) -> CaseResult:

@@ -20,9 +20,20 @@ from orchestrator.errors import Exit, NoHistory, UsageError
 from orchestrator.explore.survey import Wanted
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, State
+from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, Skip, State
 from orchestrator.host import ours, workdir
-from orchestrator.nightly import again, blame, conduct, content, inputs, jobs, place, plan, room
+from orchestrator.nightly import (
+    again,
+    blame,
+    conduct,
+    content,
+    inputs,
+    jobs,
+    place,
+    plan,
+    room,
+    shown,
+)
 from orchestrator.nightly.conduct import NightOptions
 from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
@@ -31,6 +42,7 @@ from orchestrator.pages import site
 from orchestrator.report import explored, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.report.text import plain
 from orchestrator.source.alterations import Outcome
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Status
@@ -840,3 +852,41 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     conduct.again(made)
     [page] = (made / "cases").iterdir()
     assert "another directory" in page.read_text()
+
+
+SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", skip=Skip.SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"rows": (replace(ROW, status=Status.PASS),)}, Exit.GOOD),
+        ({}, Exit.KERNEL_WRONG),
+        ({"rows": (replace(ROW, status=Status.ERROR),)}, Exit.HARNESS),
+        ({"rows": ()}, Exit.KERNEL_WRONG),  # its job ended so
+        ({"rows": (replace(ROW, status=Status.PASS),), "trouble": "interrupted"}, Exit.INTERRUPTED),
+        (
+            {
+                "jobs": (JobRecord(JOB, State.ENDED, "", 0), SKIPPED),
+                "rows": (replace(ROW, status=Status.PASS),),
+            },
+            Exit.HARNESS,
+        ),
+    ],
+)
+def test_page_mail_terminal_and_exit_code_agree(
+    changed: dict[str, object], code: Exit, tmp_path: Path
+) -> None:
+    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.KERNEL_WRONG else {}
+    night = a_night(NIGHTS[0])
+    night = replace(night, **{**ok, **changed})  # type: ignore[arg-type]  # fields by name
+    made = keep(tmp_path, NIGHTS[0], night)
+    ended = conduct.again(made)
+    told = ended.digest
+    assert told.exit_code is code
+    assert (told.headline == "all good") is (code is Exit.GOOD)
+    assert (made / "mail.txt").read_text().startswith(f"Subject: klp-e2e: {told.headline}")
+    line = f"{told.headline[:1].upper()}{told.headline[1:]}"
+    assert f"<h1>{line}</h1>" in (made / "index.html").read_text()
+    assert f"Subject: klp-e2e: {told.headline}" in plain(shown.night(ended))
+    assert (made / "summary.md").read_text().startswith(f"## klp-e2e: {told.headline}")
