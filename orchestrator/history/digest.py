@@ -27,7 +27,6 @@ from orchestrator.history.nights import (
     State,
     Verdict,
 )
-from orchestrator.report.store import INTERRUPTED
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status, by_status
 
@@ -173,7 +172,7 @@ def _prevented(night: Night) -> list[JobRecord]:
 def _exit(night: Night, verdict: Verdict) -> Exit:
     """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when something did
     not get its verdict, or nothing ran."""
-    if night.trouble == INTERRUPTED:
+    if night.interrupted:
         return Exit.INTERRUPTED
     match verdict:
         case Verdict.GOOD:

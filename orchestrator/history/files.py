@@ -33,6 +33,7 @@ from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
 from orchestrator.report import store
+from orchestrator.report.store import INTERRUPTED
 
 SCHEMA: Literal[1] = 1
 NIGHT = "night.json"
@@ -103,7 +104,8 @@ def _upgraded(night: Night) -> Night:
         else kernel
         for kernel in night.kernels
     )
-    return replace(night, jobs=tuple(jobs), kernels=tuple(kernels))
+    interrupted = night.interrupted or night.trouble == INTERRUPTED
+    return replace(night, jobs=tuple(jobs), kernels=tuple(kernels), interrupted=interrupted)
 
 
 def read(place: Path) -> Night:

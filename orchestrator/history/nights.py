@@ -147,6 +147,7 @@ class Night:
     rows: tuple[Row, ...] = ()
     blames: tuple[Blame, ...] = ()
     trouble: str = ""  # why it ended before everything had run
+    interrupted: bool = False  # somebody ended it
 
 
 class Verdict(StrEnum):

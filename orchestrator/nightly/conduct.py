@@ -46,7 +46,7 @@ from orchestrator.nightly.night import Before, Limits, Shift
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
-from orchestrator.report.store import told, why_ended
+from orchestrator.report.store import told
 
 OURS = "nightly.toml"  # in kernel-config/
 
@@ -154,10 +154,10 @@ def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
         shift = _shift(wanted, troubles, reporter)
         try:
             shift.run(wanted.guests)
-            shift.end("")
+            shift.end(None)
         except (KeyboardInterrupt, KlpError) as trouble:
             with contextlib.suppress(KlpError):  # a full disk has been told
-                shift.end(why_ended(trouble))
+                shift.end(trouble)
                 report(wanted.nights, shift.night, troubles)
             raise
         ended = report(wanted.nights, shift.night, troubles)
@@ -212,7 +212,8 @@ def resumed(planned: Night, held: Night) -> Night:
             hint="without --resume a night begins",
         )
     records = tuple(replace(states[r.job.name], job=r.job) for r in planned.jobs)
-    return replace(held, config=planned.config, jobs=records, finished=None, trouble="")
+    goes_on = replace(held, finished=None, trouble="", interrupted=False)
+    return replace(goes_on, config=planned.config, jobs=records)
 
 
 def _begun(

@@ -36,6 +36,7 @@ from orchestrator.nightly.config import Config
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.inputs import Facts
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import why_ended
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
@@ -92,10 +93,16 @@ class Shift:
         self._crew.run()
         self._blame()
 
-    def end(self, trouble: str) -> None:
+    def end(self, trouble: BaseException | None) -> None:
         """Say so; a night that was interrupted, or killed by a full disk, can be gone on with."""
-        finished = None if trouble else time.time()
-        self._update(lambda night: replace(night, finished=finished, trouble=trouble))
+        self._update(
+            lambda night: replace(
+                night,
+                finished=None if trouble else time.time(),
+                trouble=why_ended(trouble),
+                interrupted=isinstance(trouble, KeyboardInterrupt),
+            )
+        )
 
     # --- what is known ---------------------------------------------------------------------------
 

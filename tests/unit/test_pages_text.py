@@ -132,7 +132,7 @@ FAILED, PASSED, KNOWN = Status.FAIL, Status.PASS, Status.KNOWN
             Exit.HARNESS,
         ),
         (
-            replace(night(PASSED), trouble="interrupted"),
+            replace(night(PASSED), trouble="interrupted", interrupted=True),
             changed(),
             Status.ERROR,
             "stopped early",
