@@ -136,6 +136,8 @@ class Arch:
 
 # --- module sets (images/modules/SET/set.toml) -------------------------------------------------
 
+VMLINUX = "vmlinux"  # the object of a livepatch that is the kernel itself: always there
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -371,14 +373,26 @@ class BuiltSet:
 # --- cases --------------------------------------------------------------------------------------
 
 
+class CaseKind(StrEnum):
+    ORDER = "order"  # an order of a module set
+    MALFORMED = "malformed"  # an order in which the livepatch is broken in a certain way
+    SELFTEST = "selftest"  # one of the kernel's own scripts: it has no order, its steps are tests
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is to be run: an order of a module set, with the name the suite gives it."""
+    """What is to be run, with the name the suite gives it."""
 
     name: str
-    module_set: str
+    module_set: str  # name or directory of a set; of another kind: what stands there for one
     order: Order
     why: str = ""  # what this order is there to catch
+    kind: CaseKind = CaseKind.ORDER
+
+    @property
+    def label(self) -> str:
+        """`basic/reload-moved`: how it is called wherever several sets are."""
+        return f"{self.module_set}/{self.name}"
 
 
 class Channel(StrEnum):

@@ -7,7 +7,8 @@ and `Run`. Addresses are guest-virtual unsigned 64-bit integers; errnos are posi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -227,6 +228,47 @@ class Status(StrEnum):
     ERROR = "ERROR"
     SKIP = "SKIP"
 
+    @property
+    def wrong(self) -> bool:
+        """The kernel, or the list of known issues, is wrong."""
+        return self in (Status.FAIL, Status.FLAKY, Status.FIXED)
+
+    @property
+    def bad(self) -> bool:
+        """Somebody has to look: something is wrong, or did not get its verdict."""
+        return self.wrong or self is Status.ERROR
+
+    @property
+    def rank(self) -> int:
+        """0 is the worst: the order in which statuses are listed and failures are shown."""
+        return WORST_FIRST.index(self)
+
+    @property
+    def letter(self) -> str:
+        """One character, where there is room for one; no two have the same."""
+        return _LETTERS[self]
+
+
+WORST_FIRST = (
+    *(Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR),
+    *(Status.KNOWN, Status.SKIP, Status.PASS),
+)
+_LETTERS: Mapping[Status, str] = {
+    Status.PASS: ".",
+    Status.FAIL: "F",
+    Status.FLAKY: "~",
+    Status.KNOWN: "k",
+    Status.FIXED: "!",
+    Status.ERROR: "E",
+    Status.SKIP: "-",
+}
+
+
+def by_status(statuses: Iterable[Status]) -> Mapping[Status, int]:
+    """Status -> how often it occurs; those that do not occur are left out; worst first."""
+    found = Counter(statuses)
+    return {status: found[status] for status in WORST_FIRST if found[status]}
+
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -282,6 +324,19 @@ class GuestRecord:
     disk: int = 0  # bytes that its snapshots took at the end
 
 
+class RunKind(StrEnum):
+    """What a run is: the command of klp-e2e that began it."""
+
+    ORDERS = "run"
+    KSELFTEST = "kselftest"
+    MALFORMED = "malformed"
+    EXPLORE = "explore"
+    ABLATE = "ablate"
+    MUTATE = "mutate"
+    BISECT = "bisect"
+    PORT = "port"
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """What one `klp-e2e run` was asked for and what it ran on; its results are CaseResults."""
@@ -305,6 +360,7 @@ class Run:
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
+    kind: RunKind | None = None  # None: an older klp-e2e did not write it down
 
     @property
     def exact_source(self) -> str:

@@ -16,7 +16,7 @@ from orchestrator.announce.ktap import ktap
 from orchestrator.announce.mail import mail
 from orchestrator.announce.summary import summary
 from orchestrator.history.nights import Changes, Night
-from orchestrator.report import directory
+from orchestrator.report import store
 
 MAIL = "mail.txt"
 NAMES = ("junit.xml", "results.ktap", "kcidb.json", "summary.md", MAIL)
@@ -32,4 +32,4 @@ def write(place: Path, night: Night, changes: Changes) -> None:
         mail(night, changes),
     )
     for name, text in zip(NAMES, texts, strict=True):
-        directory.write(place / name, text)
+        store.write(place / name, text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import junitparser
 
-from orchestrator.announce import digest
+from orchestrator.history import digest
 from orchestrator.history.nights import JobRecord, Night, Row
 from orchestrator.report.junit import begun, outcome, written, xml
 

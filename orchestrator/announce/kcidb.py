@@ -25,8 +25,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from orchestrator.announce import digest
 from orchestrator.errors import Exit
+from orchestrator.history import digest
 from orchestrator.history.nights import (
     Changed,
     Changes,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.announce import digest
+from orchestrator.history import digest
 from orchestrator.history.nights import Night, Row
 from orchestrator.report.ktap import document, plain, subtest
 from orchestrator.verdicts import Status

@@ -11,8 +11,8 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from orchestrator.announce import digest
-from orchestrator.announce.digest import News
+from orchestrator.history import digest
+from orchestrator.history.digest import News
 from orchestrator.history.nights import Change, Changed, Changes, Night
 from orchestrator.plain import printable
 from orchestrator.report.ktap import plain
@@ -30,7 +30,7 @@ TEXT_LIMIT = 600  # characters of one field
 
 def subject(night: Night, changes: Changes) -> str:
     """`klp-e2e: 2 new failures, 1 fixed: debian:6.1 + livepatch-reload on s390x`"""
-    line = _ascii(f"klp-e2e: {digest.headline(night, changes)}")
+    line = _ascii(f"klp-e2e: {digest.digest(night, changes).headline}")
     places = {each.where for each in digest.news(night, changes, IN_FULL)}
     whole = _ascii(f"{line}: {', '.join(sorted(places))}") if places else line
     room = WIDTH - len("Subject: ")
@@ -61,7 +61,7 @@ def mail(night: Night, changes: Changes) -> str:
 
 def _opening(night: Night, changes: Changes) -> list[str]:
     against = f"compared with {changes.before}" if changes.before else "the first night"
-    headline = digest.headline(night, changes)
+    headline = digest.digest(night, changes).headline
     told = _wrapped(f"{headline[:1].upper()}{headline[1:]}. Night {night.name}, {against}.")
     if night.trouble:
         told += _wrapped(f"It stopped early: {night.trouble}")

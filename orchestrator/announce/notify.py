@@ -5,11 +5,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.announce import digest
 from orchestrator.announce.files import MAIL
 from orchestrator.announce.mail import mail, subject
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, OutOfTime
+from orchestrator.history import digest
 from orchestrator.history.nights import Change, Changes, Night
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
@@ -29,7 +29,7 @@ def send(
     new = sum(each.change is Change.NEW_FAILURE for each in changes.changed)
     env = {
         "KLP_E2E_NIGHT": str(place.absolute()),
-        "KLP_E2E_VERDICT": str(digest.verdict(night, changes)),
+        "KLP_E2E_VERDICT": str(digest.digest(night, changes).verdict),
         "KLP_E2E_SUBJECT": subject(night, changes),
         "KLP_E2E_NEW_FAILURES": str(new),
     }

@@ -6,25 +6,23 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-from orchestrator.announce import digest
-from orchestrator.announce.digest import News
+from orchestrator.history import digest
+from orchestrator.history.digest import News
 from orchestrator.history.nights import Change, Changes, Night, Row
 from orchestrator.report.ktap import plain
-from orchestrator.verdicts import Status
 
 SHOWN = 50  # rows of a table; the page has them all
 REPRODUCED = (Change.NEW_FAILURE, Change.NEW_TROUBLE, Change.FLAKY, Change.STILL_FAILING)
 TEXT_LIMIT = 200  # characters of a cell
 _MARKUP = re.compile(r"[\\`*_\[\]~$]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
-_GOOD = (Status.PASS, Status.SKIP, Status.KNOWN)
 
 
 def summary(night: Night, changes: Changes) -> str:
     """The whole text."""
     against = f", compared with {_text(changes.before)}" if changes.before else ""
     blocks = [
-        f"## klp-e2e: {_text(digest.headline(night, changes))}",
+        f"## klp-e2e: {_text(digest.digest(night, changes).headline)}",
         f"Night {_text(night.name)}{against}. {_text(digest.totals(night))}.",
     ]
     if night.trouble:

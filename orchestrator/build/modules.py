@@ -26,7 +26,16 @@ from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model.movers import FILLER
-from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+from orchestrator.nouns import (
+    VMLINUX,
+    Arch,
+    BuiltModule,
+    BuiltSet,
+    Kernel,
+    KlpSymbol,
+    ModuleSet,
+    ModuleSpec,
+)
 
 AUTO = "auto"
 # What an earlier build left beside the sources; kbuild would take it for its own.
@@ -346,7 +355,7 @@ def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
         of_object = sections.setdefault(found.object, {})
         of_object.setdefault(found.section, set()).add(owner)
     named = {
-        name: tuple(tuple(sorted(owners - {prebuilt.VMLINUX})) for owners in each.values())
+        name: tuple(tuple(sorted(owners - {VMLINUX})) for owners in each.values())
         for name, each in sections.items()
     }
     symbols = {**deferred, **spec.klp_symbols}

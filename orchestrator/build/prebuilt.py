@@ -16,9 +16,8 @@ from orchestrator.elf.records import SHN_UNDEF, Elf
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.model.movers import FILLER
-from orchestrator.nouns import Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+from orchestrator.nouns import VMLINUX, Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
 
-VMLINUX = "vmlinux"
 EXPORT = "__ksymtab_"
 
 

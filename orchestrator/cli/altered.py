@@ -21,6 +21,7 @@ from orchestrator.cli.program import (
     app,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import bisection, experiment, options
 from orchestrator.commands.outsiders import Given
@@ -131,12 +132,12 @@ def tried(
 
 def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Exit:
     try:
-        with Reporter(Terminal(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             experiment.conduct(asked, writer, reporter)
     finally:
         if writer.head.trials:
             show(tried_text.report(writer.head))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return tried_text.exit_code(writer.head)
 
 

@@ -25,26 +25,17 @@ from orchestrator.cli.program import (
     complain,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import eachpatch, options, session
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files
 from orchestrator.model import model, orders
-from orchestrator.nightly import conduct, shown
+from orchestrator.nightly import conduct
+from orchestrator.nightly import shown as night_text
 from orchestrator.nouns import Case, Channel, Order
-from orchestrator.port import card as cards
-from orchestrator.report import (
-    card,
-    directory,
-    explored,
-    explored_text,
-    json,
-    text,
-    tried,
-    tried_text,
-    verdict,
-)
+from orchestrator.report import documents, json, text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 from orchestrator.verdicts import Expectation
@@ -100,7 +91,7 @@ def run(
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)
 
 
@@ -144,7 +135,7 @@ def list_orders(
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
             for event, step in steps
         )
-        tell(f"{case.module_set}/{case.name}: {', '.join(answers)}")
+        tell(f"{case.label}: {', '.join(answers)}")
         for event, step in steps if why else ():
             tell(f"    {event}: {step.why}")
     return Exit.GOOD
@@ -192,24 +183,20 @@ def report(
         return Exit.GOOD
     if place is None:
         raise UsageError("report of what?", hint="give a results directory, or --schema")
-    if (place / files.NIGHT).exists():
-        night = conduct.again(place)
-        for trouble in night.troubles:
-            complain(trouble)
-        show(shown.night(night))
-        return conduct.exit_code(night.night)
-    if (place / explored.DOCUMENT).exists():
-        document = explored.load(place)
-        show(explored_text.report(document))
-        return explored_text.exit_code(document)
-    if (place / tried.DOCUMENT).exists():
-        trials = tried.load(place)
-        show(tried_text.report(trials))
-        return tried_text.exit_code(trials)
-    if (place / card.DOCUMENT).exists():
-        found = card.load(place)
-        show(card.report(found))
-        return cards.exit_code(found)
-    run, results = directory.read(place)
-    show(text.report(run, results))
-    return verdict.exit_code(run, results)
+    found = documents.kind_in(place, (NIGHT, *documents.KINDS))
+    shown, code = found.shown(place)
+    show(shown)
+    return code
+
+
+def night_again(place: Path) -> conduct.Ended:
+    """A night, its report written anew; what that lacks is told."""
+    night = conduct.again(place)
+    for trouble in night.troubles:
+        complain(trouble)
+    return night
+
+
+NIGHT = documents.kind(
+    files.NIGHT, night_again, night_text.night, lambda night: night.digest.exit_code
+)

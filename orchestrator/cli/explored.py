@@ -21,6 +21,7 @@ from orchestrator.cli.program import (
     app,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import exploration, options, session
 from orchestrator.commands.outsiders import Given
@@ -125,12 +126,12 @@ def explore(
         )
         writer = exploration.begin(asked, tuple(sys.argv))
     try:
-        with Reporter(Terminal(stderr=True)) as reporter:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
             exploration.explore(asked, writer, reporter)
     finally:
         if writer.head.grounds:
             show(explored_text.report(writer.head))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return explored_text.exit_code(writer.head)
 
 

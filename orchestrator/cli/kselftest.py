@@ -19,13 +19,14 @@ from orchestrator.cli.program import (
     app,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import kselftest as own_tests
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
-from orchestrator.report.terminal import Terminal, tell
+from orchestrator.report.terminal import Terminal
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e kselftest --arch s390x --test test-callbacks.sh")
@@ -54,5 +55,5 @@ def kselftest(
     finally:
         if writer.results:
             show(text.report(writer.run, writer.results))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)

@@ -19,6 +19,7 @@ from orchestrator.cli.program import (
     app,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import malformed as broken
 from orchestrator.commands import options
@@ -59,5 +60,5 @@ def malformed(
         if writer.results:
             show(text.report(writer.run, writer.results))
             tell("\n".join(broken.speeds(writer.results)))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)

@@ -54,4 +54,4 @@ def nightly(
     for trouble in ended.troubles:
         complain(trouble)
     show(shown.night(ended))
-    return conduct.exit_code(ended.night)
+    return ended.digest.exit_code

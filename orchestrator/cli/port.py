@@ -18,6 +18,7 @@ from orchestrator.cli.program import (
     app,
     guarded,
     show,
+    tell_place,
 )
 from orchestrator.commands import options, portparts
 from orchestrator.commands import port as porting
@@ -25,7 +26,7 @@ from orchestrator.errors import Exit
 from orchestrator.port.card import Verdict, exit_code
 from orchestrator.report import card
 from orchestrator.report.progress import Reporter
-from orchestrator.report.terminal import Terminal, tell
+from orchestrator.report.terminal import Terminal
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
@@ -54,5 +55,5 @@ def port(
     finally:
         if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
             show(card.report(writer.card))
-        tell(f"results: {writer.path}")
+        tell_place(writer)
     return exit_code(writer.card)

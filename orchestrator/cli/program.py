@@ -24,6 +24,7 @@ from orchestrator.commands import options
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.nouns import Channel
 from orchestrator.report import text
+from orchestrator.report.store import Store
 from orchestrator.report.terminal import Terminal, flush, open_streams, silence, tell
 
 P = ParamSpec("P")
@@ -227,6 +228,12 @@ ChannelOption = Annotated[
     Channel,
     typer.Option("--channel", help="How to talk to guests while events run."),
 ]
+
+
+def tell_place(writer: Store) -> None:
+    """Where the results are, if there are any."""
+    if writer.kept:
+        tell(f"results: {writer.path}")
 
 
 def show(shown: RenderableType) -> None:

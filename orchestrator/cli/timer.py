@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
-import jinja2
 import typer
 
 from orchestrator import catalog
@@ -21,8 +20,9 @@ from orchestrator.history.files import NIGHTS
 from orchestrator.host import files, process
 from orchestrator.host.process import CommandFailed
 from orchestrator.plain import one_line
-from orchestrator.report import directory
+from orchestrator.report import store
 from orchestrator.report.terminal import open_streams, tell
+from orchestrator.templating import text_templates
 
 NAME = "klp-e2e-nightly"
 TIMER = f"{NAME}.timer"
@@ -50,14 +50,7 @@ def word(text: str) -> str:
     return setting(text).replace("$", "$$")
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,  # units
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = text_templates()
 _TEMPLATES.filters.update(percent=percent, setting=setting, word=word)
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -114,12 +107,12 @@ def _write(made: Mapping[str, str]) -> list[str]:
     """The files' paths. Raises UsageError, before anything is written, where one is not ours."""
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     place = settings / "systemd" / "user"
-    with directory.told(place):
+    with store.told(place):
         place.mkdir(parents=True, exist_ok=True)
         before = {name: _ours(place / name) for name in made}
     for name, text in made.items():
         if before[name] != text:
-            directory.write(place / name, text)
+            store.write(place / name, text)
         tell(f"{place / name}: {'as it was' if before[name] == text else 'written'}")
     return [str(place / name) for name in made]
 

@@ -26,13 +26,13 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.errors import BuildError, HarnessError, UsageError
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Arch, Case
-from orchestrator.report import directory
+from orchestrator.report import store
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
 from orchestrator.source import series
 from orchestrator.source.sources import fetch
-from orchestrator.verdicts import CaseResult, Status
+from orchestrator.verdicts import CaseResult, RunKind, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def over_commits(
             return looking.at(commit[:12], name, here, source=f"git:{repository}#{commit}")
 
         found = gitbisect.search(tree, good, bad, look)
-    directory.write(asked.directory / "git-bisect.log", found.log)
+    store.write(asked.directory / "git-bisect.log", found.log)
     return Found(found.culprits, found.before, found.after)
 
 
@@ -109,12 +109,12 @@ _FOUND = TypeAdapter(Found)
 
 def keep(place: Path, found: Found) -> None:
     """What was found, for programs."""
-    directory.write(place / FOUND, _FOUND.dump_json(found, indent=2).decode() + "\n")
+    store.write(place / FOUND, _FOUND.dump_json(found, indent=2).decode() + "\n")
 
 
 def kept(place: Path) -> Found:
     """What a bisect found whose directory this is. Raises UsageError."""
-    return directory.load(place / FOUND, _FOUND, "klp-e2e bisect")
+    return store.load(place / FOUND, _FOUND, "klp-e2e bisect")
 
 
 class _Looking:
@@ -125,7 +125,7 @@ class _Looking:
         self._command = command
         self._reporter = reporter
         self._claim = contextlib.ExitStack()  # until nobody looks any more
-        self._claim.enter_context(directory.claimed(asked.directory))
+        self._claim.enter_context(store.claimed(asked.directory))
         self._lines = [f"# {shlex.join(command)}"]
 
     def at(self, place: str, name: str, wanted: BuildOptions, source: str = "") -> Seen:
@@ -134,7 +134,7 @@ class _Looking:
         line = f"{seen.name}: {seen.word}"
         self._reporter.say(line)
         self._lines.append(line)
-        directory.write(self._asked.directory / "bisect.log", "\n".join(self._lines) + "\n")
+        store.write(self._asked.directory / "bisect.log", "\n".join(self._lines) + "\n")
         return seen
 
     def _judged(self, place: str, name: str, wanted: BuildOptions, source: str) -> Seen:
@@ -145,7 +145,7 @@ class _Looking:
             return Seen(name, None, str(trouble))
         bench = replace(bench, kernel=replace(bench.kernel, source=source))  # none of our clone
         run = replace(
-            session.begun(wanted, self._command, strict=True),
+            session.begun(wanted, self._command, strict=True, kind=RunKind.BISECT),
             source=source,
             planned=self._asked.times,
             kernels=(bench.kernel,),

@@ -11,7 +11,7 @@ from pathlib import Path
 from orchestrator.commands import options, session
 from orchestrator.commands.options import RunOptions
 from orchestrator.errors import BuildError, Exit, UsageError
-from orchestrator.report import directory, verdict
+from orchestrator.report import store, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.source import series
 from orchestrator.source.sources import fetch
@@ -57,7 +57,7 @@ def run(wanted: RunOptions, command: Sequence[str], reporter: Reporter) -> Itera
     patches = series.resolve(last, tree.kernel).patches
     if not patches:
         raise UsageError(f"--each-patch: series {last} has no patch for {wanted.build.source}")
-    with directory.claimed(wanted.directory):
+    with store.claimed(wanted.directory):
         for number in range(len(patches) + 1):
             patch = patches[number - 1].name if number else ""
             # the whole series goes by its own name: it may be built already

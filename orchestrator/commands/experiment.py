@@ -21,20 +21,19 @@ from orchestrator.commands.outsiders import NOTHING, Given
 from orchestrator.elf import reader, relocation, writer
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.inspection import inspect
-from orchestrator.elf.klpformat import VMLINUX
 from orchestrator.elf.rules import RULES
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Arch, Case
+from orchestrator.nouns import VMLINUX, Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import DOCUMENT as TRIALS
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
-from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged, label
-from orchestrator.verdicts import CaseResult, Status
+from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged
+from orchestrator.verdicts import CaseResult, RunKind, Status
 
 DOCUMENT = "6-documentation"
 
@@ -53,7 +52,8 @@ class ExperimentOptions:
 
 def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, strict=True)
+    kind = RunKind.ABLATE if asked.kind is Kind.ABLATION else RunKind.MUTATE
+    run = session.begun(asked.build, command, strict=True, kind=kind)
     chosen = {"arches": " ".join(arch.name for arch in asked.build.arches), "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
     names = tuple(each.name for each in asked.alterations)
@@ -90,16 +90,16 @@ def resumed(
 
 
 def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter) -> None:
-    """Try every alteration on every architecture; each trial is on disk before the next begins.
+    """Try every alteration on every architecture; within the writer's block: each trial is on
+    disk before the next begins.
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
-    with writer.preparing():
-        session.need_emulators(asked.build)
-        cases = options.suite_cases(asked.suite)
-        module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
-        cases += _of_broken_modules(asked)
-        controls = session.benches(asked.build, module_sets, reporter)
+    session.need_emulators(asked.build)
+    cases = options.suite_cases(asked.suite)
+    module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
+    cases += _of_broken_modules(asked)
+    controls = session.benches(asked.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
     kernels = tuple(bench.kernel for bench in controls)
     run = writer.head.run
@@ -113,8 +113,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
         for lane in made:
             lane.end()
 
-    with writer:
-        lanes.side_by_side([lane.work for lane in made], stop, end)
+    lanes.side_by_side([lane.work for lane in made], stop, end)
 
 
 def patches(asked: ExperimentOptions) -> Mapping[str, str]:
@@ -127,7 +126,7 @@ def patches(asked: ExperimentOptions) -> Mapping[str, str]:
 def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:
     """Those cases of `klp-e2e malformed` that an alteration's header asks for."""
     first = {name for each in asked.alterations for name in each.first}
-    return tuple(case for case in malformed.cases(()) if label(case) in first)
+    return tuple(case for case in malformed.cases(()) if case.label in first)
 
 
 class _Lane:
@@ -171,7 +170,7 @@ class _Lane:
                 before = self._orders(name, bench, control, self._cases, whole=True)
                 self._tell(name, replace(before, alteration=CONTROL))
             wrong = set(before.caught_by)
-            self._cases = tuple(c for c in self._cases if label(c) not in wrong)
+            self._cases = tuple(c for c in self._cases if c.label not in wrong)
         for alteration in self._asked.alterations:
             if self._stop.is_set():
                 return

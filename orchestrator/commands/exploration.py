@@ -9,7 +9,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
 
 from orchestrator.build import prepare
 from orchestrator.commands import options, outsiders, session
@@ -23,7 +22,7 @@ from orchestrator.host import ours
 from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Channel, Order
-from orchestrator.report import directory
+from orchestrator.report import directory, store
 from orchestrator.report.explored import (
     DOCUMENT,
     FINDINGS,
@@ -34,7 +33,7 @@ from orchestrator.report.explored import (
 )
 from orchestrator.report.progress import Reporter
 from orchestrator.run.rig import Options, Rig
-from orchestrator.verdicts import CaseResult, GuestRecord, Step
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Step
 
 SAVE_SECONDS = 5.0  # between two writings of the totals; the journal is written at once
 
@@ -51,7 +50,7 @@ class ExploreOptions:
 
 def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, asked.strict)
+    run = session.begun(asked.build, command, asked.strict, RunKind.EXPLORE)
     run = replace(run, options={"arches": " ".join(arch.name for arch in asked.build.arches)})
     head = Document(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
     return ExploreDirectory(asked.directory, head)
@@ -133,13 +132,13 @@ def minimise(
 def _findings(results: Path) -> Path:
     """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
     home = results if results.is_dir() else results.parent
-    with directory.told(home / FINDINGS):
+    with store.told(home / FINDINGS):
         return ours.folder(home / FINDINGS, within=home)
 
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
     """`ARCH/SET/NAME` among a run's results."""
-    names = {f"{r.arch}/{r.case.module_set}/{r.case.name}": r for r in found}
+    names = {f"{r.arch}/{r.case.label}": r for r in found}
     if name not in names:
         bad = [n for n, r in names.items() if r.first_failure() is not None]
         raise UsageError(
@@ -149,10 +148,10 @@ def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
 
 
 def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
-    """Walk it, or what is left of it: every verified order and every finding is on disk at once."""
-    with writer.preparing():
-        session.need_emulators(asked.build)
-        benches = session.benches(asked.build, asked.module_sets, reporter)
+    """Walk it, or what is left of it, within the writer's block: every verified order and every
+    finding is on disk at once."""
+    session.need_emulators(asked.build)
+    benches = session.benches(asked.build, asked.module_sets, reporter)
     run = writer.head.run
     writer.update(
         replace(
@@ -182,16 +181,8 @@ class _Scribe:
     def __enter__(self) -> _Scribe:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        trouble: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        run = self._writer.head.run
-        self._writer.update(directory.ended_by(run, trouble))
+    def __exit__(self, *_: object) -> None:
         self._writer.save(self._grounds)
-        self._writer.close()
 
     def listener(self) -> Listener:
         return Listener(

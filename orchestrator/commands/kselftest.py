@@ -16,12 +16,12 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import UsageError
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Case, Order
+from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig, scriptrun, selftests
 from orchestrator.run.rig import Rig
-from orchestrator.verdicts import CaseResult, GuestRecord
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
 
 ADDITION = "kselftest"  # images/guest/NAME.toml
 
@@ -38,7 +38,7 @@ class KselftestOptions:
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = replace(
-        session.begun(wanted.build, command, strict=False),
+        session.begun(wanted.build, command, strict=False, kind=RunKind.KSELFTEST),
         options={"test": " ".join(sorted(wanted.tests)) or "all"},
         inputs=session.inputs(wanted.build),
     )
@@ -99,7 +99,9 @@ def cases(tree: Tree, wanted: Sequence[str] = ()) -> tuple[Case, ...]:
                 f"this kernel has no test {name}", hint=f"it has: {', '.join(tree.tests)}"
             )
     chosen = (name for name in tree.tests if not wanted or name in wanted)
-    return tuple(Case(name, selftests.MODULE_SET, Order(())) for name in chosen)
+    return tuple(
+        Case(name, selftests.MODULE_SET, Order(()), kind=CaseKind.SELFTEST) for name in chosen
+    )
 
 
 def with_tests(bench: Bench, tree: Tree, scratch: Path) -> Bench:

@@ -29,14 +29,14 @@ from orchestrator.model.malformations import (
     PREFIX,
     Malformation,
     Refused,
-    is_malformed,
+    broken_how,
 )
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation, Load
+from orchestrator.nouns import BuiltModule, BuiltSet, Case, CaseKind, Defect, KlpRelocation, Load
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
 from orchestrator.run.rig import Rig
-from orchestrator.verdicts import CaseResult, GuestRecord, Health, Status
+from orchestrator.verdicts import CaseResult, GuestRecord, Health, RunKind, Status
 
 MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
 # Afterwards it must be possible to get rid of the livepatch, if there is one.
@@ -59,7 +59,9 @@ class MalformedOptions:
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
     """Those that a pattern fits, NAME or NAME/TIME; all when none is given. Raises UsageError."""
     made = {
-        f"{name}/{time}": Case(time, PREFIX + name, orders.parse(order), _why(malformation))
+        f"{name}/{time}": Case(
+            time, PREFIX + name, orders.parse(order), _why(malformation), CaseKind.MALFORMED
+        )
         for name, malformation in MALFORMATIONS.items()
         for time, order in ORDERS.items()
     }
@@ -83,7 +85,7 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(wanted.build, command, strict=False)
+    run = session.begun(wanted.build, command, strict=False, kind=RunKind.MALFORMED)
     planned = len(wanted.cases) * len(wanted.build.arches)
     run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
@@ -96,7 +98,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     """
     session.need_emulators(wanted.build)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
-    names = dict.fromkeys(case.module_set.removeprefix(PREFIX) for case in wanted.cases)
+    names = dict.fromkeys(broken_how(case.module_set) for case in wanted.cases)
     kernels = tuple(bench.kernel for bench in made)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
     known = {**writer.run.inputs, **session.built(made)}
@@ -129,7 +131,7 @@ def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
     """FAIL becomes KNOWN where the kernel does not look for what is wrong with the module, and so
     does a guest that hangs there: memory was written over. What went wrong before the module was
     there is no work of its."""
-    malformation = MALFORMATIONS[result.case.module_set.removeprefix(PREFIX)]
+    malformation = MALFORMATIONS[broken_how(result.case.module_set)]
     unchecked = not malformation.checked(capabilities)
     details = (check.detail for step in result.steps for check in step.checks)
     hangs = any(isinstance(detail, Health) and detail.silent for detail in details)
@@ -162,7 +164,7 @@ def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
 
 def with_those_of(bench: Bench, cases: Iterable[Case], place: Path) -> Bench:
     """The bench with what the cases need of broken modules besides its own sets."""
-    names = {c.module_set.removeprefix(PREFIX) for c in cases if is_malformed(c)}
+    names = {broken_how(c.module_set) for c in cases if c.kind is CaseKind.MALFORMED}
     broken = with_broken(bench, sorted(names), place).sets if names else {}
     return replace(bench, sets={**bench.sets, **broken})
 

@@ -29,7 +29,7 @@ from orchestrator.nouns import (
     merged,
     series_prefix,
 )
-from orchestrator.report.directory import fresh
+from orchestrator.report.store import fresh
 from orchestrator.source.alterations import Alteration, Kind
 from orchestrator.source.alterations import parse as parse_alteration
 

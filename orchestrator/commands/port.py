@@ -27,8 +27,8 @@ from orchestrator.port.card import LIVEPATCH, Card, Line, Part, Verdict, one_lin
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.kconfigs import Config
 from orchestrator.report.card import CardDirectory
-from orchestrator.report.directory import write
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import write
 from orchestrator.verdicts import CaseResult
 
 CONFIG = "config"  # beside the card

@@ -20,10 +20,11 @@ from orchestrator.model import orders
 from orchestrator.nouns import BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
 from orchestrator.report.card import CardDirectory
-from orchestrator.report.directory import ResultsDirectory, write
+from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import write
 from orchestrator.run.rig import Options, Rig
-from orchestrator.verdicts import GuestRecord
+from orchestrator.verdicts import GuestRecord, RunKind
 from orchestrator.vm.console import complaints
 
 MODULE_SET = "basic"
@@ -50,7 +51,7 @@ def boot(
         skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
         writer.update(skipped.put(troubled(Part.BOOT, trouble)))
         return ()
-    run = session.begun(built, writer.card.command, strict=False)
+    run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT)
     run = replace(run, kernels=(kernel,), planned=len(ORDERS))
     results = ResultsDirectory(writer.path / PLACE, run)
     with results, Rig(bench, Options(), threading.Event(), _recorder(results)) as rig:

@@ -123,7 +123,7 @@ class Parts:
             self.path / "explore",
         )
         writer = exploration.begin(asked, self.command)
-        with self._told((Part.EXPLORE,), lambda: iter([self._explored(writer.head)])):
+        with self._told((Part.EXPLORE,), lambda: iter([self._explored(writer.head)])), writer:
             exploration.explore(asked, writer, self.reporter)
 
     def _explored(self, document: explored.Document) -> Line:

@@ -32,8 +32,7 @@ from orchestrator.nouns import Arch, Case, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, lanes, rig
-from orchestrator.source.alterations import label
-from orchestrator.verdicts import CaseResult, GuestRecord, Run
+from orchestrator.verdicts import CaseResult, GuestRecord, Run, RunKind
 
 DIGITS = 16  # of a digest: enough to tell builds apart
 
@@ -71,7 +70,7 @@ def benches(
     )
 
 
-def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
+def begun(wanted: BuildOptions, command: Sequence[str], strict: bool, kind: RunKind) -> Run:
     """A run as far as it is known before anything is built."""
     program = Path(command[0]).absolute()
     if program.name == "__main__.py":  # python -m: the command lies beside python
@@ -84,6 +83,7 @@ def begun(wanted: BuildOptions, command: Sequence[str], strict: bool) -> Run:
         planned=0,
         host=host_line(),
         strict=strict,
+        kind=kind,
         arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
     )
 
@@ -94,7 +94,7 @@ def inputs(wanted: BuildOptions, cases: Iterable[Case] = ()) -> Mapping[str, str
         f"description of {arch.name}": _digest(repr(replace(arch, file=None)))
         for arch in wanted.arches
     }
-    named = [f"{label(case)} {orders.format(case.order)}" for case in cases]
+    named = [f"{case.label} {orders.format(case.order)}" for case in cases]
     arches = [arch.name for arch in wanted.arches]
     return {**told, "choice of cases": _digest("\n".join([*arches, *named]))}
 
@@ -129,7 +129,7 @@ def arches_of(run: Run, place: Path) -> tuple[str, ...]:
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = replace(
-        begun(wanted.build, command, wanted.strict),
+        begun(wanted.build, command, wanted.strict, RunKind.ORDERS),
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
             "jobs": str(wanted.build.jobs),

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from orchestrator.elf.klpformat import (
-    VMLINUX,
     is_klp_section,
     parse_section_name,
     section_name,
@@ -33,7 +32,7 @@ from orchestrator.elf.records import (
     Symbol,
 )
 from orchestrator.errors import UsageError
-from orchestrator.nouns import KlpSymbol
+from orchestrator.nouns import VMLINUX, KlpSymbol
 
 Breakage = Callable[[Elf], Elf]
 

@@ -10,7 +10,6 @@ from orchestrator.elf import relocation
 from orchestrator.elf.klpformat import (
     SECTION_PREFIX,
     SYMBOL_PREFIX,
-    VMLINUX,
     dependencies,
     is_klp_section,
     is_livepatch,
@@ -36,7 +35,7 @@ from orchestrator.elf.records import (
 )
 from orchestrator.elf.relocation import Table
 from orchestrator.elf.rules import RULES
-from orchestrator.nouns import KlpSymbol
+from orchestrator.nouns import VMLINUX, KlpSymbol
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,6 @@ from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
     SIGNATURE,
     SYMBOL_PREFIX,
-    VMLINUX,
     checked,
     is_klp_section,
     is_livepatch,
@@ -54,7 +53,7 @@ from orchestrator.elf.records import (
 )
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
-from orchestrator.nouns import KlpRelocation, KlpSymbol, RelocationType
+from orchestrator.nouns import VMLINUX, KlpRelocation, KlpSymbol, RelocationType
 
 __all__ = [
     "Inspection",

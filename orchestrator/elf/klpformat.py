@@ -16,7 +16,6 @@ from orchestrator.nouns import KlpSymbol
 
 SECTION_PREFIX = ".klp.rela."
 SYMBOL_PREFIX = ".klp.sym."
-VMLINUX = "vmlinux"
 OBJECT_MAX = 55  # bytes; "%55[^.]" in both formats, from MODULE_NAME_LEN
 NAME_MAX = 511  # bytes; "%511[^,]", from KSYM_NAME_LEN
 SYMPOS_MAX = (1 << 64) - 1  # "%lu"

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from orchestrator.elf.klpformat import VMLINUX
 from orchestrator.elf.records import SHN_LORESERVE, SHN_UNDEF, SHT_RELA, Elf, Rela
 from orchestrator.errors import UsageError
+from orchestrator.nouns import VMLINUX
 
 SECTION = ".klp_e2e_layout"  # of images/layout
 _THIS_MODULE = "__this_module"

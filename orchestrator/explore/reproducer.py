@@ -13,8 +13,6 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import jinja2
-
 from orchestrator import errnos, plain
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
@@ -36,6 +34,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.run import observe, signs
 from orchestrator.run.lab import BOOT_SECONDS
+from orchestrator.templating import text_templates
 from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Reading, Step
 from orchestrator.vm import agent
 
@@ -43,14 +42,7 @@ HOST_ALIAS = "klp-e2e-guest"  # the guest's name in known_hosts, whatever its po
 CONSOLE_LINES = 12  # shown in the README
 MOST_SHOWN = 500  # characters of a line of them
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=False,  # shell and Markdown
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = text_templates()
 # What others have named or said goes through one of these: see `plain`.
 _TEMPLATES.filters |= {
     "q": plain.shell,

@@ -26,7 +26,6 @@ from orchestrator.history.nights import (
     Row,
     State,
 )
-from orchestrator.report.verdict import counts_as_failure
 from orchestrator.verdicts import Status
 
 FLAKY_NIGHTS = 10  # in which failures and passes are looked for
@@ -164,7 +163,7 @@ def _is_verdict(status: Status) -> bool:
 
 
 def _failed(past: Past) -> bool:
-    return counts_as_failure(past.status, strict=False)
+    return past.status.wrong
 
 
 def _alike(one: Past, other: Past) -> bool:

@@ -21,7 +21,8 @@ from typing import Any, Self
 from orchestrator.errors import UsageError
 from orchestrator.history import files, store
 from orchestrator.history.changes import whole
-from orchestrator.history.nights import CaseHistory, Job, Night, NightTotals, Past
+from orchestrator.history.digest import digest
+from orchestrator.history.nights import CaseHistory, Changes, Job, Night, NightTotals, Past, Verdict
 from orchestrator.verdicts import Status
 
 NAME = "history.sqlite"  # beside the nights
@@ -114,7 +115,7 @@ class History:
     def totals(self, limit: int = YEAR) -> tuple[NightTotals, ...]:
         """The last nights, newest first."""
         nights = self._do(
-            "SELECT id, name, started, finished, relocations FROM nights"
+            "SELECT id, name, started, finished, relocations, verdict FROM nights"
             " ORDER BY sequence DESC LIMIT ?",
             limit,
         )
@@ -128,8 +129,9 @@ class History:
                 None if finished is None else max(0.0, finished - started),
                 counts.get(night, {}),
                 relocations,
+                None if verdict is None else Verdict(verdict),
             )
-            for night, name, started, finished, relocations in nights
+            for night, name, started, finished, relocations, verdict in nights
         )
 
     def past(self, before: str, limit: int = MONTH) -> Mapping[tuple[str, str], tuple[Past, ...]]:
@@ -207,11 +209,13 @@ class History:
         relocations = sum(row.relocations for row in night.rows)
         known = self._do("SELECT id FROM nights WHERE name = ?", night.name)
         self._do(
-            "INSERT INTO nights (name, sequence, started, finished, tool, host, relocations)"
-            " VALUES (?1, (SELECT ifnull(max(sequence), 0) + 1 FROM nights), ?2, ?3, ?4, ?5, ?6)"
+            "INSERT INTO nights"
+            " (name, sequence, started, finished, tool, host, relocations, verdict) VALUES"
+            " (?1, (SELECT ifnull(max(sequence), 0) + 1 FROM nights), ?2, ?3, ?4, ?5, ?6, ?7)"
             " ON CONFLICT (name) DO UPDATE SET"
-            " (started, finished, tool, host, relocations) = (?2, ?3, ?4, ?5, ?6)",
+            " (started, finished, tool, host, relocations, verdict) = (?2, ?3, ?4, ?5, ?6, ?7)",
             *(night.name, night.started, night.finished, night.tool, night.host, relocations),
+            str(digest(night, Changes("")).verdict),  # what of it is new is for its own page
         )
         [(number,)] = self._do("SELECT id FROM nights WHERE name = ?", night.name)
         for table in ("counts", "kernels", "durations", "results") if known else ():

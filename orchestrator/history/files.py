@@ -6,6 +6,7 @@ Each file is replaced whole, so that a killed night leaves what it knew.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,19 +25,23 @@ from orchestrator.history.nights import (
     KernelInput,
     Night,
     Row,
+    Skip,
     State,
 )
 from orchestrator.history.results import RESULTS, Told, told, trouble
 from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
-from orchestrator.report import directory
+from orchestrator.report import store
+from orchestrator.report.store import INTERRUPTED
 
 SCHEMA: Literal[1] = 1
 NIGHT = "night.json"
 CHANGES = "changes.json"
 NIGHTS = Path("nights")  # where nights lie when nothing else is said
 COMMAND = "klp-e2e nightly"
+_OLD_COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # of a source's version: "6.1.0 (0123456789ab)"
+_OLD_TIME = "the night's time is up"  # began the reason of what there was no time for
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -64,13 +69,13 @@ _CHANGES = TypeAdapter(ChangesDocument)
 def write(place: Path, night: Night) -> None:
     """night.json into the night's directory. Raises HarnessError."""
     text = _NIGHT.dump_json(NightDocument(SCHEMA, night), indent=1).decode()
-    directory.write(place / NIGHT, f"{text}\n", sync=True)
+    store.write(place / NIGHT, f"{text}\n", sync=True)
 
 
 def write_changes(place: Path, changes: Changes) -> None:
     """changes.json into the night's directory. Raises HarnessError."""
     text = _CHANGES.dump_json(ChangesDocument(SCHEMA, changes), indent=1).decode()
-    directory.write(place / CHANGES, f"{text}\n")
+    store.write(place / CHANGES, f"{text}\n")
 
 
 def document(place: Path) -> Night:
@@ -79,10 +84,28 @@ def document(place: Path) -> Night:
     file = place / NIGHT
     if not file.is_file():
         raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
-    night = directory.load(file, _NIGHT, COMMAND).night
+    night = _upgraded(store.load(file, _NIGHT, COMMAND).night)
     if why := checked.wrong(night):
         raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
     return night
+
+
+def _upgraded(night: Night) -> Night:
+    """What an older klp-e2e said in words only, as it is said now."""
+    jobs = (
+        replace(record, skip=Skip.TIME if record.reason.startswith(_OLD_TIME) else Skip.SOURCE)
+        if record.state is State.SKIPPED and record.skip is None
+        else record
+        for record in night.jobs
+    )
+    kernels = (
+        replace(kernel, commit=found[1])
+        if not kernel.commit and (found := _OLD_COMMIT.search(kernel.source_version))
+        else kernel
+        for kernel in night.kernels
+    )
+    interrupted = night.interrupted or night.trouble == INTERRUPTED
+    return replace(night, jobs=tuple(jobs), kernels=tuple(kernels), interrupted=interrupted)
 
 
 def read(place: Path) -> Night:
@@ -97,7 +120,7 @@ def read_changes(place: Path) -> Changes | None:
     """Of a night's directory; None: it was not compared. Raises UsageError."""
     if not (place / CHANGES).exists():
         return None
-    return directory.load(place / CHANGES, _CHANGES, COMMAND).changes
+    return store.load(place / CHANGES, _CHANGES, COMMAND).changes
 
 
 def nights(place: Path) -> Iterator[Path]:

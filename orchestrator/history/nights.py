@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from orchestrator.nouns import CaseKind
 from orchestrator.verdicts import Status
 
 # --- what a night does ---------------------------------------------------------------------------
@@ -26,6 +27,14 @@ class Kind(StrEnum):
     ABLATE = "ablate"
 
 
+# Which job runs a case of which kind.
+OF_CASES: Mapping[CaseKind, Kind] = {
+    CaseKind.ORDER: Kind.SUITE,
+    CaseKind.MALFORMED: Kind.MALFORMED,
+    CaseKind.SELFTEST: Kind.KSELFTEST,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One command of klp-e2e, for one kernel on one architecture."""
@@ -40,6 +49,8 @@ class Job:
     command: tuple[str, ...]  # the words after klp-e2e, but for -o
     estimate: float  # seconds it is expected to take
     why: str  # why it has its place in the plan: "failed last night"
+    arch_spec: str = ""  # as --arch takes it: its name, or its file
+    module_sets: tuple[str, ...] = ()  # those that it is told to take; empty: its command's own
 
 
 class State(StrEnum):
@@ -47,6 +58,15 @@ class State(StrEnum):
     RUNNING = "running"
     ENDED = "ended"
     SKIPPED = "skipped"  # with a reason: the night's time was up
+
+
+class Skip(StrEnum):
+    """Why a job is not begun."""
+
+    TIME = "time"  # the night's time is up: planned so
+    SOURCE = "source"  # the kernel's source, or its series, cannot be had
+    KERNEL = "kernel"  # its kernel was not built
+    DISK = "disk"  # there is no room
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +77,7 @@ class JobRecord:
     exit_code: int | None = None
     started: float | None = None
     finished: float | None = None
+    skip: Skip | None = None  # of one that is SKIPPED
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +100,9 @@ class Row:
     within: str = ""  # of a finding: the case that walked into it; where that one ran and this one
     # is not there, it was not found again
     timed: bool = True  # its seconds compare with other nights': no boot in them, no budget
+    kind: CaseKind | None = None  # None: it is no case that can be run alone, by the next two
+    module_set: str = ""
+    name: str = ""  # of the case in its set
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +117,7 @@ class KernelInput:
     config: str  # the final .config, a copy in the night's directory; empty: not kept
     compiler: str
     qemu: str
+    commit: str = ""  # its first 12 digits; "" where it does not come from git
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +147,16 @@ class Night:
     rows: tuple[Row, ...] = ()
     blames: tuple[Blame, ...] = ()
     trouble: str = ""  # why it ended before everything had run
+    interrupted: bool = False  # somebody ended it
+
+
+class Verdict(StrEnum):
+    """A night in one word, worst first; what the kernel does wrong comes before our own trouble."""
+
+    NEW_FAILURES = "new failures"
+    FAILING = "failing"
+    TROUBLE = "trouble"  # something did not get its verdict
+    GOOD = "good"
 
 
 # --- what changed --------------------------------------------------------------------------------
@@ -194,6 +229,7 @@ class NightTotals:
     seconds: float | None  # None: it did not end
     counts: Mapping[Status, int] = field(default_factory=dict)
     relocations: int = 0  # read back in it
+    verdict: Verdict | None = None  # None: an older klp-e2e did not write it down
 
 
 @dataclass(frozen=True, slots=True)

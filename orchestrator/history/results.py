@@ -13,25 +13,29 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.history.changes import symptom
-from orchestrator.history.nights import Kind, Row
+from orchestrator.history.nights import OF_CASES, Kind, Row
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding
 from orchestrator.report import directory, explored, reproduce, tried
 from orchestrator.report.explored import GroundRecord
-from orchestrator.report.json import CaseRecord
+from orchestrator.report.json import CaseRecord, Document, kind_of
 from orchestrator.report.tried import Tried
 from orchestrator.source.alterations import CONTROL, Outcome, Trial
-from orchestrator.verdicts import Run, Status
+from orchestrator.verdicts import Run, RunKind, Status
 
 KERNEL = "kernel"  # names of rows that are no cases
 RESULTS = "results"
 WALK = "walk"
+_OF_RUNS: Mapping[RunKind, Kind] = {
+    RunKind.KSELFTEST: Kind.KSELFTEST,
+    RunKind.MALFORMED: Kind.MALFORMED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,24 +49,45 @@ class Told:
 
 def told(place: Path, prefix: str = "") -> Told:
     """prefix: what the rows' directories begin with. Raises UsageError, naming what is wrong."""
-    if (place / explored.DOCUMENT).exists():
-        walked = explored.load(place)
-        found = [pair for ground in walked.grounds for pair in _ground(walked, ground, prefix)]
-        return _told(Kind.EXPLORE, walked.run, found)
-    if (place / tried.DOCUMENT).exists():
-        trials = tried.load(place)
-        found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
-        return _told(Kind.ABLATE, trials.run, found)
-    if (place / directory.RESULTS).exists():
-        ran = directory.document(place)
-        found = [(case.arch, _case(case, prefix)) for case in ran.cases]
-        own = (Kind.KSELFTEST, Kind.MALFORMED)
-        kind = next((kind for kind in own if kind in ran.run.command[1:2]), Kind.SUITE)
-        return _told(kind, ran.run, found)
+    for file, read in _READERS.items():
+        if (place / file).exists():
+            return read(place, prefix)
     raise UsageError(
         f"{place} holds no results",
         hint="give a night's directory, or one that `klp-e2e run -o`, `explore -o`, ... wrote",
     )
+
+
+def _kind(ran: Document) -> Kind:
+    """What the job is. Until a run's kind was written down, its cases tell."""
+    if ran.run.kind is not None:
+        return _OF_RUNS.get(ran.run.kind, Kind.SUITE)
+    return next((OF_CASES[kind_of(case)] for case in ran.cases), Kind.SUITE)
+
+
+def _explored(place: Path, prefix: str) -> Told:
+    walked = explored.load(place)
+    found = [pair for ground in walked.grounds for pair in _ground(walked, ground, prefix)]
+    return _told(Kind.EXPLORE, walked.run, found)
+
+
+def _tried(place: Path, prefix: str) -> Told:
+    trials = tried.load(place)
+    found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
+    return _told(Kind.ABLATE, trials.run, found)
+
+
+def _ran(place: Path, prefix: str) -> Told:
+    ran = directory.document(place)
+    return _told(_kind(ran), ran.run, [(case.arch, _case(case, prefix)) for case in ran.cases])
+
+
+# Document -> what reads it.
+_READERS: Mapping[str, Callable[[Path, str], Told]] = {
+    explored.DOCUMENT: _explored,
+    tried.DOCUMENT: _tried,
+    directory.RESULTS: _ran,
+}
 
 
 def trouble(case: str, reason: str) -> Row:
@@ -94,7 +119,7 @@ def _under(prefix: str, place: str) -> str:
 def _case(case: CaseRecord, prefix: str) -> Row:
     return Row(
         job="",
-        case=f"{case.module_set}/{case.name}",
+        case=case.label,
         status=case.status,
         reason=case.reason,
         symptom=_symptom(case.status, case.reason),
@@ -106,6 +131,9 @@ def _case(case: CaseRecord, prefix: str) -> Row:
         failed=int(case.status is Status.FAIL),
         relocations=sum(step.relocations_read for step in case.steps),
         timed=not case.cold,
+        kind=kind_of(case),
+        module_set=case.module_set,
+        name=case.name,
     )
 
 

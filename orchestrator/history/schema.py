@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from orchestrator.history.nights import Verdict
 from orchestrator.verdicts import Status
 
 OURS = 0x6B6C7065  # "klpe", PRAGMA application_id since version 3: by it a file is told to be ours
@@ -69,6 +70,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE results ADD COLUMN timed INTEGER NOT NULL DEFAULT 1",
     ),
     (f"PRAGMA application_id = {OURS}",),
+    ("ALTER TABLE nights ADD COLUMN verdict TEXT",),
 )
 VERSION = len(MIGRATIONS)
 
@@ -93,5 +95,7 @@ ODD = (
     f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",
     "SELECT 1 FROM counts WHERE typeof(number) <> 'integer'"
     f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",
+    "SELECT 1 FROM nights WHERE verdict NOT IN"
+    f" ({', '.join(repr(str(verdict)) for verdict in Verdict)})",
     "SELECT 1 FROM durations WHERE typeof(ms) <> 'integer'",
 )

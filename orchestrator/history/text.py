@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
@@ -23,21 +22,12 @@ from orchestrator.history.nights import (
     InputChange,
     Night,
     NightTotals,
+    Verdict,
 )
 from orchestrator.report.text import STYLES
-from orchestrator.report.verdict import WORST_FIRST, counts_as_failure, duration
-from orchestrator.verdicts import Status
+from orchestrator.report.verdict import duration
+from orchestrator.verdicts import Status, by_status
 
-# One character a night, so that a season fits on a line.
-MARKS: Mapping[Status, str] = {
-    Status.PASS: ".",
-    Status.FAIL: "F",
-    Status.FLAKY: "~",
-    Status.KNOWN: "k",
-    Status.FIXED: "!",
-    Status.ERROR: "E",
-    Status.SKIP: "-",
-}
 ABSENT = " "
 CHANGE_STYLES: Mapping[Change, str] = {
     Change.NEW_FAILURE: "bold red",
@@ -51,7 +41,8 @@ CHANGE_STYLES: Mapping[Change, str] = {
 
 def compared(before: Night, now: Night, changes: Changes) -> RenderableType:
     """How both ended; what changed, worst first; then what went in and is not what it was."""
-    heads = (f"{night.name}: {_counts(_by_status(night))}" for night in (before, now))
+    both = ((night.name, by_status(row.status for row in night.rows)) for night in (before, now))
+    heads = (f"{name}: {_counts(found)}" for name, found in both)
     parts: list[RenderableType] = [Text("\n".join(heads))]
     for change, of_kind in groupby(changes.changed, lambda c: c.change):
         parts += _kind(change, [*of_kind])
@@ -80,7 +71,7 @@ def _lines(changed: Changed) -> Iterator[str]:
         yield f"since {changed.since}, {changed.nights} nights"
     if changed.note:
         yield changed.note
-    if row.reproduce and counts_as_failure(row.status, strict=False):
+    if row.reproduce and row.status.wrong:
         yield f"reproduce  {row.reproduce}"
 
 
@@ -110,37 +101,34 @@ def nights(totals: Sequence[NightTotals]) -> Table:
 
 
 def _counts(counts: Mapping[Status, int]) -> str:
-    return ", ".join(f"{counts[s]} {s}" for s in WORST_FIRST if counts.get(s)) or "nothing ran"
-
-
-def _by_status(night: Night) -> Mapping[Status, int]:
-    return Counter(row.status for row in night.rows)
+    ranked = sorted(counts, key=lambda status: status.rank)
+    return ", ".join(f"{counts[each]} {each}" for each in ranked) or "nothing ran"
 
 
 def verdict(night: NightTotals) -> str:
-    """`good`, `2 failures`, `trouble`, or `nothing ran`: the first of these that is true, worst
-    first."""
-    failures = sum(n for s, n in night.counts.items() if counts_as_failure(s, strict=False))
+    """`good`, `2 failures`, `trouble`, or `nothing ran`: as its digest has it."""
+    failures = sum(number for status, number in night.counts.items() if status.wrong)
     if failures:
         return f"{failures} {'failure' if failures == 1 else 'failures'}"
-    if night.counts.get(Status.ERROR):
-        return "trouble"
-    ran = any(night.counts.get(status) for status in (Status.PASS, Status.KNOWN))
-    return "good" if ran else "nothing ran"
+    if not any(status is not Status.SKIP for status in night.counts):
+        return "nothing ran"
+    if night.verdict is not None:
+        return str(night.verdict)
+    return str(Verdict.TROUBLE if night.counts.get(Status.ERROR) else Verdict.GOOD)
 
 
-def cases(found: Sequence[CaseHistory], names: Sequence[str]) -> RenderableType:
-    """Each case with a mark for each night of `names` (newest first), the newest on the right, and
-    where it stands."""
+def cases(histories: Sequence[CaseHistory], names: Sequence[str]) -> RenderableType:
+    """Each case with a letter for each night of `names` (newest first), the newest on the right,
+    and where it stands."""
     shown = [*reversed(names)]
-    key = ", ".join(f"{mark} {status}" for status, mark in MARKS.items())
+    key = ", ".join(f"{status.letter} {status}" for status in Status)
     ends = f"{shown[0]} to {shown[-1]}; " if shown else ""
     parts: list[RenderableType] = []
-    for each in found:
-        marks = {past.night: past.status for past in each.past}
+    for each in histories:
+        found = {past.night: past.status for past in each.past}
         strip = Text.assemble(
             *(
-                (MARKS[marks[name]], STYLES[marks[name]]) if name in marks else ABSENT
+                (found[name].letter, STYLES[found[name]]) if name in found else ABSENT
                 for name in shown
             )
         )

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from orchestrator.errors import HarnessError
 from orchestrator.model import memory, words
-from orchestrator.nouns import BuiltSet, KlpRelocation
+from orchestrator.nouns import VMLINUX, BuiltSet, KlpRelocation
 from orchestrator.verdicts import (
     Answers,
     Check,
@@ -29,8 +29,6 @@ from orchestrator.verdicts import (
     Sign,
     Unread,
 )
-
-VMLINUX = "vmlinux"
 
 # Documentation/admin-guide/tainted-kernels.rst, bit -> letter
 _TAINTS = "PFSRMBUDAWCIOELKXTN"

@@ -230,7 +230,7 @@ def _must_fail(
     result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: KnownIssue
 ) -> bool:
     case = result.case
-    name = f"{case.module_set}/{case.name}"
+    name = case.label
     if any(_lists(fails, case) for fails in issue.fails):
         return True
     if any(isinstance(event, Race) for event in case.order.events):

@@ -36,7 +36,6 @@ from orchestrator.elf.klpformat import (
     section_name,
 )
 from orchestrator.elf.records import SHF_ALLOC, SHN_ABS, Elf
-from orchestrator.nouns import Case
 
 PREFIX = "malformed/"  # of what stands in a case for the module set
 # capabilities
@@ -85,14 +84,9 @@ class Malformation:
         return data if self.spoil is None else self.spoil(data, klp_section(good))
 
 
-def is_malformed(case: Case) -> bool:
-    """Whether the module set of a case is one of these."""
-    return case.module_set.startswith(PREFIX)
-
-
-def label(case: Case) -> str:
-    """What `klp-e2e malformed --only` calls it: NAME/TIME."""
-    return f"{case.module_set.removeprefix(PREFIX)}/{case.name}"
+def broken_how(module_set: str) -> str:
+    """The malformation that stands in a case for a module set: X of `malformed/X`."""
+    return module_set.removeprefix(PREFIX)
 
 
 _CORE, _MAIN = "kernel/livepatch/core.c", "kernel/module/main.c"

@@ -11,9 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from orchestrator.errors import UsageError
 from orchestrator.model.movers import FILLER
 from orchestrator.model.state import COMES, GOES, sysfs_name
-from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
+from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec, Probe
 
-VMLINUX = "vmlinux"
 CALLS = (*COMES, *GOES)
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")  # MODULE_NAME_LEN is 56
 _MODULES = 64  # of a set: its usual orders are as many as the third power of that

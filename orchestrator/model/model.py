@@ -14,11 +14,11 @@ from collections.abc import Set as AbstractSet
 from orchestrator.errors import UsageError
 from orchestrator.model import races
 from orchestrator.model.semantics import happen
-from orchestrator.model.state import VMLINUX, Pair, Past, State, World, sysfs_name
-from orchestrator.nouns import Burst, Event, ModuleSet, Order, Plain, Probe, Race
+from orchestrator.model.state import Pair, Past, State, World, sysfs_name
+from orchestrator.nouns import VMLINUX, Burst, Event, ModuleSet, Order, Plain, Probe, Race
 from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
-__all__ = ["VMLINUX", "Pair", "State", "expectations", "outcomes", "step"]
+__all__ = ["Pair", "State", "expectations", "outcomes", "step"]
 
 Result = tuple[State, Expectation]
 

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from orchestrator.model.state import VMLINUX, owners
-from orchestrator.nouns import ModuleSet, ModuleSpec
+from orchestrator.model.state import owners
+from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec
 
 FILLER = "klp_e2e_filler"  # images/filler: of the harness's own, for sets that have nothing to move
 # their targets with

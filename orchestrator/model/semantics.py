@@ -23,7 +23,6 @@ from orchestrator import errnos
 from orchestrator.model.state import (
     COMES,
     GOES,
-    VMLINUX,
     Called,
     Outcome,
     Pair,
@@ -32,7 +31,7 @@ from orchestrator.model.state import (
     owners,
     present_objects,
 )
-from orchestrator.nouns import Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
+from orchestrator.nouns import VMLINUX, Load, ModuleSpec, Plain, SetEnabled, SetParameter, Unload
 from orchestrator.verdicts import RelocationState
 
 

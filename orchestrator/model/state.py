@@ -11,10 +11,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from orchestrator.errors import UsageError
-from orchestrator.nouns import ModuleSet, ModuleSpec, Probe
+from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec, Probe
 from orchestrator.verdicts import RelocationState
 
-VMLINUX = "vmlinux"
 CLEARS_ON_UNLOAD = "clears-on-unload"
 CLEARS_ON_REFUSAL = "clears-on-refusal"
 

@@ -22,8 +22,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
 from orchestrator.model import model
-from orchestrator.model.model import VMLINUX, Pair, State
+from orchestrator.model.model import Pair, State
 from orchestrator.nouns import (
+    VMLINUX,
     Burst,
     Event,
     Load,

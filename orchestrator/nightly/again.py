@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,28 +12,22 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.history.nights import Job, Kind, Past, Row
+from orchestrator.history.nights import OF_CASES, Job, Past, Row
 from orchestrator.host import ours
-from orchestrator.report import directory
+from orchestrator.nouns import CaseKind
+from orchestrator.report import directory, reproduce, store
 from orchestrator.verdicts import Status
 
 AGAIN = Path("again")
 OF_A_KIND = 3  # of the cases of a job that fail alike, so many are tried again
 OF_A_JOB = 8  # and so many of all: where more fail at once, chance is not the reason
-# What names a case of each. What an exploration finds it has confirmed itself.
-NAMED: Mapping[Kind, tuple[str, ...]] = {
-    Kind.SUITE: ("--modules", "--order"),
-    Kind.KSELFTEST: ("--test",),
-    Kind.MALFORMED: ("--only",),
-}
-BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
 def is_new(row: Row, past: Sequence[Past]) -> bool:
     """Whether it failed otherwise, or not at all, when it ran last. `past`: newest first."""
     last = next((each for each in past if each.status is not Status.SKIP), None)
-    return last is None or last.status not in BAD or last.symptom != row.symptom
+    return last is None or not last.status.wrong or last.symptom != row.symptom
 
 
 def to_try(
@@ -44,8 +37,8 @@ def to_try(
     seen: Counter[str | tuple[str, str]] = Counter()
     chosen = []
     for row in rows:
-        if row.status is not Status.FAIL or not {*_line(row)[:1]} & {*NAMED}:
-            continue
+        if row.status is not Status.FAIL or row.kind is None:
+            continue  # what an exploration finds it has confirmed itself
         if not is_new(row, past.get((row.job, row.case), ())):
             continue
         alike = (row.job, row.symptom)
@@ -58,42 +51,23 @@ def to_try(
 
 
 def words(job: Job, row: Row) -> tuple[str, ...]:
-    """What runs this case alone, after klp-e2e: the job's kernel, and of the row's own line only
-    what names the case. Empty where that line is none that klp-e2e writes for the job."""
-    found = _line(row)
-    if found[:1] != [str(job.kind)] or job.kind not in NAMED:
+    """What runs this case alone, after klp-e2e: the job's kernel, and of the row only what names
+    the case. Empty where it is no case of such a job."""
+    if row.kind is None or OF_CASES[row.kind] is not job.kind:
         return ()
-    chosen = [word for name in NAMED[job.kind] for word in option(found, name)]
-    if not chosen or not all(_is_known(each, job) for each in option(chosen, "--modules")[1:]):
+    if row.kind is CaseKind.ORDER and not _is_known(row.module_set, job):
         return ()
-    where = [word for name in ("--arch", "--kernel") for word in option(job.command, name)]
+    command, *chosen = reproduce.case_words(row.kind, row.module_set, row.name, row.order)
     series = [word for name in job.series or ("none",) for word in ("--series", name)]
-    return (str(job.kind), *where, *series, *chosen)
+    return (command, "--arch", job.arch_spec, "--kernel", job.source, *series, *chosen)
 
 
 def _is_known(module_set: str, job: Job) -> bool:
     """Is it one of ours, or one that the job itself is given? Another would be built and loaded."""
     if not catalog.is_place(module_set):
         return module_set in catalog.module_sets()
-    given = {Path(word).resolve() for word in job.command if catalog.is_place(word)}
+    given = {Path(place).resolve() for place in job.module_sets if catalog.is_place(place)}
     return Path(module_set).resolve() in given
-
-
-def _line(row: Row) -> list[str]:
-    """The words of the row's line after klp-e2e; none where it is no such line."""
-    try:
-        program, *found = shlex.split(row.reproduce) or [""]
-    except ValueError:
-        return []
-    return found if program == "klp-e2e" else []
-
-
-def option(line: Sequence[str], name: str) -> Sequence[str]:
-    """The option with its value; nothing where it is not there."""
-    if name not in line[:-1]:
-        return ()
-    place = line.index(name)
-    return line[place : place + 2]
 
 
 def tries(
@@ -109,7 +83,7 @@ def tries(
     cold = ["--cold"] * (line[:1] == ("run",))
     for number in range(row.runs, times + 1) if line else ():
         place = night / AGAIN / job.name / directory_name(row.case) / str(number)
-        with directory.told(place):
+        with store.told(place):
             ours.remove(ours.below(place, night), within=night)  # a killed night's
         command = [*line, *cold, "-o", str(place)]
         if not carry_out(command, place.with_name(f"{number}.log")):

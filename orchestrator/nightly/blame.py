@@ -9,7 +9,6 @@ commits   the commits since the last good night, where the kernel comes from git
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
@@ -18,11 +17,10 @@ from pathlib import Path
 from orchestrator.commands.bisection import Found
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
 from orchestrator.nightly import again
-from orchestrator.nouns import MERGED, merged
+from orchestrator.nouns import MERGED, CaseKind, merged
 
 BISECTS = Path("bisects")  # in a night: NN-WAY/, NN-WAY.log
 OF_A_KERNEL = 3  # ways of failing that are bisected; the others are likely to have the same cause
-_COMMIT = re.compile(r"\(([0-9a-f]{12})\)$")  # source.sources: "6.1.0 (0123456789ab)"
 
 
 class Way(StrEnum):
@@ -40,30 +38,24 @@ def ways(now: KernelInput, good: KernelInput | None) -> tuple[Way, ...]:
         found.append(Way.OURS)
     if any(now.patches.get(name) != digest for name, digest in good.patches.items()):
         found.append(Way.THEIRS)
-    if commit(now) and commit(good) and commit(now) != commit(good):
+    if now.commit and good.commit and now.commit != good.commit:
         found.append(Way.COMMITS)
     return tuple(found)
-
-
-def commit(kernel: KernelInput) -> str:
-    """The commit that a kernel was made of, abbreviated; "" where it does not come from git."""
-    found = _COMMIT.search(kernel.source_version)
-    return found[1] if found else ""
 
 
 def command(
     way: Way, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, ...]:
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
-    words = ["bisect", *again.option(job.command, "--arch"), "--kernel", job.source]
-    words += [*again.option(again.words(job, row), "--modules"), "--order", row.order]
+    words = ["bisect", "--arch", job.arch_spec, "--kernel", job.source]
+    words += ["--modules", row.module_set, "--order", row.order]
     series = list(job.series or ("none",))
     if way is Way.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
     words += [word for name in series for word in ("--series", name)]
     if way is Way.COMMITS:
         assert good is not None
-        words += ["--good", commit(good), "--bad", commit(now)]
+        words += ["--good", good.commit, "--bad", now.commit]
     return tuple(words)
 
 
@@ -93,7 +85,7 @@ def worth(
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         job = jobs[row.job]
-        bisectable = row.order and again.words(job, row)[:1] == ("run",)
+        bisectable = row.kind is CaseKind.ORDER and again.words(job, row)
         if not bisectable or (job.kernel, job.arch) not in kernels:
             continue
         key = (job.kernel, job.arch, row.symptom)

@@ -23,10 +23,11 @@ from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
 from orchestrator.commands import options, session
 from orchestrator.deadline import Deadline
-from orchestrator.errors import Exit, HarnessError, KlpError, NoHistory, UsageError
+from orchestrator.errors import HarnessError, KlpError, NoHistory, UsageError
 from orchestrator.history import changes, files
 from orchestrator.history.checked import is_night
 from orchestrator.history.database import NAME, History
+from orchestrator.history.digest import NightDigest, digest
 from orchestrator.history.nights import (
     Changes,
     Job,
@@ -34,6 +35,7 @@ from orchestrator.history.nights import (
     Kind,
     Night,
     Past,
+    Skip,
     State,
 )
 from orchestrator.host import ours
@@ -43,13 +45,10 @@ from orchestrator.nightly.inputs import Facts
 from orchestrator.nightly.night import Before, Limits, Shift
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
-from orchestrator.report.directory import told
 from orchestrator.report.progress import Reporter
-from orchestrator.report.verdict import counts_as_failure
-from orchestrator.verdicts import Status
+from orchestrator.report.store import told
 
 OURS = "nightly.toml"  # in kernel-config/
-INTERRUPTED = "interrupted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +72,7 @@ class Ended:
 
     night: Night
     changes: Changes
+    digest: NightDigest
     page: Path
     troubles: tuple[str, ...]  # of ours, which leave the verdict as it is: no history, no mail
 
@@ -154,10 +154,10 @@ def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
         shift = _shift(wanted, troubles, reporter)
         try:
             shift.run(wanted.guests)
-            shift.end("")
+            shift.end(None)
         except (KeyboardInterrupt, KlpError) as trouble:
             with contextlib.suppress(KlpError):  # a full disk has been told
-                shift.end(str(trouble) or INTERRUPTED)
+                shift.end(trouble)
                 report(wanted.nights, shift.night, troubles)
             raise
         ended = report(wanted.nights, shift.night, troubles)
@@ -212,7 +212,8 @@ def resumed(planned: Night, held: Night) -> Night:
             hint="without --resume a night begins",
         )
     records = tuple(replace(states[r.job.name], job=r.job) for r in planned.jobs)
-    return replace(held, config=planned.config, jobs=records, finished=None, trouble="")
+    goes_on = replace(held, finished=None, trouble="", interrupted=False)
+    return replace(goes_on, config=planned.config, jobs=records)
 
 
 def _begun(
@@ -247,7 +248,7 @@ def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobR
     why = missing.get(night.key(record.job))
     if why is None or record.state in (State.ENDED, State.SKIPPED):
         return record
-    return replace(record, state=State.SKIPPED, reason=why)
+    return replace(record, state=State.SKIPPED, skip=Skip.SOURCE, reason=why)
 
 
 def _name(nights: Path) -> str:
@@ -348,24 +349,4 @@ def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = Tr
             troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
         except ours.NotOurs as trouble:
             troubles.append(str(trouble))
-    return Ended(found, news, page, tuple(troubles))
-
-
-def exit_code(found: Night) -> Exit:
-    """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when something did
-    not get its verdict, or nothing ran; what there was no time for is planned so."""
-    if found.trouble == INTERRUPTED:
-        return Exit.INTERRUPTED
-    builds = {r.job.name for r in found.jobs if r.job.kind is Kind.BUILD}
-    wrong = [row for row in found.rows if counts_as_failure(row.status, strict=False)]
-    if any(row.job not in builds for row in wrong):
-        return Exit.KERNEL_WRONG
-    if wrong:
-        return Exit.BUILD
-    good = (Status.PASS, Status.KNOWN)  # as `run` has it
-    proven = [row for row in found.rows if row.job not in builds and row.status in good]
-    skipped = (record.reason for record in found.jobs if record.state is State.SKIPPED)
-    spoilt = any(row.status is Status.ERROR for row in found.rows) or any(
-        not reason.startswith(night.TIME_IS_UP) for reason in skipped
-    )
-    return Exit.HARNESS if spoilt or found.trouble or not proven else Exit.GOOD
+    return Ended(found, news, digest(found, news), page, tuple(troubles))

@@ -27,11 +27,11 @@ from orchestrator.nightly.again import AGAIN, directory_name
 from orchestrator.nightly.blame import BISECTS, Way
 from orchestrator.nightly.jobs import JOBS
 from orchestrator.pages import site
-from orchestrator.report import directory, explored, tried
+from orchestrator.report import directory, explored, store, tried
 from orchestrator.source.alterations import CONTROL
 
 _TOP = (ours.MARK, files.NIGHT, files.CHANGES, site.INDEX, *announcements.NAMES)
-_HEAD = (ours.MARK, directory.LOCK)  # of a directory in which a command has begun
+_HEAD = (ours.MARK, store.LOCK)  # of a directory in which a command has begun
 _DOCUMENTS = (directory.RESULTS, "junit.xml", "results.ktap")
 _CASE = (
     *(directory.RESULT, "console.log", "dmesg"),

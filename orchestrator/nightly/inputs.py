@@ -15,12 +15,11 @@ from pathlib import Path
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
 from orchestrator.host import files, ours
-from orchestrator.report import directory, explored, tried
-from orchestrator.report.directory import told
+from orchestrator.report import documents, store
+from orchestrator.report.store import told
 from orchestrator.source import series
 from orchestrator.source.patches import Patch
 from orchestrator.source.sources import fetch
-from orchestrator.verdicts import Run
 
 INPUTS = Path("inputs")
 SERIES = INPUTS / "series"
@@ -34,6 +33,7 @@ class Facts:
     source: str  # which is the same in all of the night, though its branch may move
     source_version: str
     patches: tuple[Patch, ...]
+    commit: str = ""  # in full; "" where the source is none of git's
 
     @property
     def digests(self) -> Mapping[str, str]:
@@ -48,7 +48,7 @@ def look(job: Job, say: Callable[[str], None]) -> Facts:
     """Raises UsageError and HarnessError: no such source or series, or it cannot be had."""
     tree = fetch(job.source, say=say)
     patches = [patch for name in job.series for patch in series.resolve(name, tree.kernel).patches]
-    return Facts(tree.exact, tree.version, tuple(patches))
+    return Facts(tree.exact, tree.version, tuple(patches), tree.revision)
 
 
 def names(patches: tuple[Patch, ...]) -> tuple[str, ...]:
@@ -80,7 +80,7 @@ def keep_series(place: Path, job: Job, facts: Facts) -> None:
         for name, patch in zip(names(facts.patches), facts.patches, strict=True):
             with ours.replacing(ours.below(kept / name, place)) as file:
                 file.write_bytes(patch.raw)
-    directory.write(kept / LIST, "".join(f"{name}\n" for name in facts.digests))
+    store.write(kept / LIST, "".join(f"{name}\n" for name in facts.digests))
 
 
 def is_kept(place: Path, file: Path) -> bool:
@@ -100,7 +100,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
     """What the job's kernel was made from, with its configuration kept in the night's directory;
     None where the job got no kernel."""
     try:
-        run = begun(place / "jobs" / job.name)
+        run = documents.run_in(place / "jobs" / job.name)
     except UsageError:  # its rows tell
         return None
     kernel = next((kernel for kernel in run.kernels if kernel.arch == job.arch), None)
@@ -120,16 +120,8 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         config=str(config) if (place / config).exists() else "",
         compiler=kernel.compiler,
         qemu=run.qemu.get(job.arch, ""),
+        commit=facts.commit[:12],
     )
-
-
-def begun(place: Path) -> Run:
-    """The run whose results directory this is, of whatever command. Raises UsageError."""
-    if (place / explored.DOCUMENT).exists():
-        return explored.load(place).run
-    if (place / tried.DOCUMENT).exists():
-        return tried.load(place).run
-    return directory.read(place)[0]
 
 
 def differences(facts: Facts, before: KernelInput) -> str:

@@ -24,8 +24,7 @@ from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
 from orchestrator.history.nights import Job, JobRecord, Kind, Row
 from orchestrator.host import ours, process
-from orchestrator.nightly import inputs
-from orchestrator.report import directory, explored, tried
+from orchestrator.report import documents, explored, store, tried
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -67,10 +66,10 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     job, place = record.job, directory_of(night, record)
     if job.kind is Kind.BUILD:
         return job.command
-    with directory.told(place):
+    with store.told(place):
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
-        with directory.told(place):
+        with store.told(place):
             ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
@@ -91,19 +90,17 @@ def _is_of(job: Job, place: Path) -> bool:
     """Can what lies there be gone on with? --resume takes everything from the directory: kernel,
     architecture and modules must be the job's own, or anything at all would be built and run."""
     try:
-        run = inputs.begun(place)
+        run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
         sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
     except UsageError:
         return False
-    words = job.command
-    given = [words[at + 1] for at, word in enumerate(words[:-1]) if word == "--modules"]
     return (
         (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
         and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
-        == [words[words.index("--arch") + 1]]
-        and set(sets) <= {*options.module_sets(given)}
+        == [job.arch_spec]
+        and set(sets) <= {*options.module_sets(job.module_sets)}
         and "patches" not in run.options
     )
 
@@ -113,7 +110,7 @@ def carry_out(
 ) -> Ended:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with directory.told(log), ours.below(log, night).open("a") as file:
+    with store.told(log), ours.below(log, night).open("a") as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
@@ -153,14 +150,14 @@ def _line(record: JobRecord) -> str:
 def _trouble(place: Path) -> str:
     """Why what lies there ended early."""
     try:
-        return inputs.begun(place).trouble if place.exists() else ""
+        return documents.run_in(place).trouble if place.exists() else ""
     except UsageError as trouble:
         return str(trouble)
 
 
 def _last_words(log: Path) -> str:
     """The message a command of ours ends with: the last line that is not indented, and its hint."""
-    with directory.told(log), log.open("rb") as file:
+    with store.told(log), log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     told = [line for line in lines if line.startswith("klp-e2e: ")]

@@ -28,6 +28,7 @@ from orchestrator.history.nights import (
     Night,
     Past,
     Row,
+    Skip,
     State,
 )
 from orchestrator.nightly import again, blame, inputs, jobs, plan, room
@@ -35,10 +36,9 @@ from orchestrator.nightly.config import Config
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.inputs import Facts
 from orchestrator.report.progress import Reporter
+from orchestrator.report.store import why_ended
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
-
-TIME_IS_UP = "the night's time is up"  # so begins the reason of what there is no time for
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +93,16 @@ class Shift:
         self._crew.run()
         self._blame()
 
-    def end(self, trouble: str) -> None:
+    def end(self, trouble: BaseException | None) -> None:
         """Say so; a night that was interrupted, or killed by a full disk, can be gone on with."""
-        finished = None if trouble else time.time()
-        self._update(lambda night: replace(night, finished=finished, trouble=trouble))
+        self._update(
+            lambda night: replace(
+                night,
+                finished=None if trouble else time.time(),
+                trouble=why_ended(trouble),
+                interrupted=isinstance(trouble, KeyboardInterrupt),
+            )
+        )
 
     # --- what is known ---------------------------------------------------------------------------
 
@@ -133,9 +139,11 @@ class Shift:
     # --- one job ---------------------------------------------------------------------------------
 
     def _job(self, job: Job) -> None:
-        why = self._hindered(job)
-        if why:
-            self._set(replace(self._record(job), state=State.SKIPPED, reason=why))
+        hindered = self._hindered(job)
+        if hindered is not None:
+            skip, why = hindered
+            record = replace(self._record(job), state=State.SKIPPED, skip=skip, reason=why)
+            self._set(record)
             self._say(f"SKIP  {job.name}: {why}")
             return
         record = self._record(job)
@@ -184,17 +192,20 @@ class Shift:
                 hint="make room; then --resume goes on",
             )
 
-    def _hindered(self, job: Job) -> str:
-        """Why it is not begun, "" where nothing is in the way."""
+    def _hindered(self, job: Job) -> tuple[Skip, str] | None:
+        """Why it is not begun, in words too; None where nothing is in the way."""
         build = self._build_of(job)
         if job.kind is not Kind.BUILD and build is not None and build.exit_code != 0:
-            return f"its kernel was not built: {build.reason or 'see the build'}"
+            # a kernel that there was no time for is as planned, and so is what needs it
+            skip = Skip.TIME if build.skip is Skip.TIME else Skip.KERNEL
+            return skip, f"its kernel was not built: {build.reason or 'see the build'}"
         left = self._limits.deadline.left()
         if job.estimate > left and not self._record(job).started:
             takes = f"it takes about {duration(job.estimate)}"
-            return f"{TIME_IS_UP}: {takes}, and {duration(left)} are left"
+            return Skip.TIME, f"the night's time is up: {takes}, and {duration(left)} are left"
         with self._making_room:
-            return room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+            full = room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+        return (Skip.DISK, full) if full else None
 
     def _say(self, line: str) -> None:
         done = sum(r.state in (State.ENDED, State.SKIPPED) for r in self.night.jobs)

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 
 from orchestrator.history.nights import Job, Kind, Night, State
 from orchestrator.nightly.config import Config, Matrix
-from orchestrator.verdicts import Status
 
 # Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
 GUESSES: Mapping[Kind, float] = {
@@ -23,7 +22,6 @@ GUESSES: Mapping[Kind, float] = {
 }
 # Within one class of value: what says most in least time first.
 RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
-WRONG = (Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -80,7 +78,13 @@ def _jobs(
     words = [word for name in stack or ("none",) for word in ("--series", name)]
     where = ("--arch", target.spec, "--kernel", tree, *words)
 
-    def job(kind: Kind, what: str, *extra: str, estimate: float | None = None) -> Job:
+    def job(
+        kind: Kind,
+        what: str,
+        *extra: str,
+        estimate: float | None = None,
+        module_sets: tuple[str, ...] = (),
+    ) -> Job:
         return Job(
             name=f"{place}/{_path(what)}",
             kind=kind,
@@ -92,6 +96,8 @@ def _jobs(
             command=(str(kind), *where, *extra),
             estimate=GUESSES[kind] if estimate is None else estimate,
             why="",
+            arch_spec=target.spec,
+            module_sets=module_sets,
         )
 
     yield job(Kind.BUILD, "build")
@@ -100,7 +106,8 @@ def _jobs(
             yield job(Kind.SUITE, suite, "--suite", suite)
         for module_set in matrix.modules:
             what = f"{suite} {module_set}"
-            yield job(Kind.SUITE, what, "--suite", suite, "--modules", module_set)
+            words = ["--suite", suite, "--modules", module_set]
+            yield job(Kind.SUITE, what, *words, module_sets=(module_set,))
     if matrix.kselftest:
         yield job(Kind.KSELFTEST, "kselftest")
     if matrix.malformed:
@@ -111,7 +118,13 @@ def _jobs(
         words += ["--budget", told.budget, "--strategy", told.strategy, "--guests", "1"]
         words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
         what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
-        yield job(Kind.EXPLORE, what, *words, estimate=read.seconds(told.budget))
+        yield job(
+            Kind.EXPLORE,
+            what,
+            *words,
+            estimate=read.seconds(told.budget),
+            module_sets=tuple(told.modules),
+        )
     if matrix.ablate:
         yield job(Kind.ABLATE, "ablate")
 
@@ -157,7 +170,7 @@ def ordered(
     `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
     job took in earlier nights, in seconds, newest first.
     """
-    wrong = {row.job for row in last.rows if row.status in WRONG} if last else set()
+    wrong = {row.job for row in last.rows if row.status.bad} if last else set()
     ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
     classed: list[tuple[int, int, int, Job]] = []
     for number, job in enumerate(jobs):

@@ -16,12 +16,13 @@ from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.explore import record
 from orchestrator.history.nights import Row
-from orchestrator.model import malformations, orders
+from orchestrator.model import orders
+from orchestrator.nouns import CaseKind
 from orchestrator.pages import lanes, logs
 from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.logs import Log
-from orchestrator.report import directory
-from orchestrator.report.json import CaseRecord
+from orchestrator.report import directory, store
+from orchestrator.report.json import CaseRecord, kind_by_set, kind_of
 from orchestrator.verdicts import Run, Status, Step
 
 RESULT = "result.json"
@@ -62,6 +63,7 @@ class Evidence:
 class _Told:
     """What a case's own document says."""
 
+    kind: CaseKind
     module_set: str
     order: str
     steps: tuple[Step, ...]
@@ -118,10 +120,10 @@ class Archive:
 
     def _told(self, place: Path, files: tuple[str, ...]) -> _Told | None:
         if record.RECORD in files:
-            return _of_bundle(directory.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
+            return _of_bundle(store.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
         if RESULT not in files:
             return None
-        case = directory.load(place / RESULT, _CASE, "klp-e2e run")
+        case = store.load(place / RESULT, _CASE, "klp-e2e run")
         # it names its directory as it is seen from results.json
         named = Path(case.directory).parts
         if not named or place.parts[-len(named) :] != named:
@@ -132,6 +134,7 @@ class Archive:
         run = self._run(results)
         capabilities = {kernel.arch: kernel.capabilities for kernel in run.kernels}
         return _Told(
+            kind=kind_of(case),
             module_set=case.module_set,
             order=case.order,
             steps=case.steps,
@@ -141,12 +144,12 @@ class Archive:
         )
 
     def _read_run(self, file: Path) -> Run:
-        return directory.load(file, _HEAD, "klp-e2e run").run
+        return store.load(file, _HEAD, "klp-e2e run").run
 
     def _lanes(self, told: _Told) -> TimeLine:
         name = told.module_set
         module_set = self._ours().get(name)
-        if module_set is None and name.startswith(malformations.PREFIX):
+        if told.kind is CaseKind.MALFORMED:
             raise UsageError("its modules are broken on purpose, and the model is of good ones")
         if module_set is None:
             module_set = catalog.module_set(name)
@@ -162,6 +165,7 @@ def _of_bundle(told: record.Record) -> _Told:
     good = [Step(event, (), 0.0, 0.0, 0) for event in events[: told.failed_event]]
     wrong = Step(events[told.failed_event], told.failed, 0.0, 0.0, 0)
     return _Told(
+        kind=kind_by_set(told.module_set),
         module_set=told.module_set,
         order=told.order,
         steps=(*good, wrong),

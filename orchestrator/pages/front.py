@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orchestrator.errors import Exit
-from orchestrator.history import alike
+from orchestrator.history import alike, digest
 from orchestrator.history.alike import Key
 from orchestrator.history.nights import (
     Blame,
@@ -24,7 +24,7 @@ from orchestrator.history.nights import (
 )
 from orchestrator.pages.plain import anchor, page_name
 from orchestrator.pages.svg import Trend
-from orchestrator.report.verdict import WORST_FIRST, duration
+from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
 STRIP = 12  # nights of a case's past that a first page shows
@@ -49,16 +49,6 @@ GROUPS: Mapping[Change, str] = {
 BROKE = (Change.NEW_FAILURE, Change.NEW_TROUBLE)
 # Those that get a card: what broke, since when, how to see it.
 CARDS = (*BROKE, Change.FLAKY)
-# What a headline says of one, and of several.
-_SAID: Mapping[Change, tuple[str, str]] = {
-    Change.NEW_FAILURE: ("new failure", "new failures"),
-    Change.NEW_TROUBLE: ("new in trouble", "new in trouble"),
-    Change.FLAKY: ("flaky", "flaky"),
-    Change.STILL_FAILING: ("still failing", "still failing"),
-    Change.STILL_TROUBLE: ("still in trouble", "still in trouble"),
-    Change.FIXED: ("fixed", "fixed"),
-}
-_BAD = (Status.FAIL, Status.FLAKY, Status.FIXED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,47 +92,6 @@ class Matrix:
     rows: tuple[tuple[str, str, tuple[tuple[JobView, ...], ...]], ...]  # kernel, arch, cells
 
 
-def counts(rows: Iterable[Row]) -> dict[Status, int]:
-    """Worst first; statuses that do not occur are left out."""
-    found = dict.fromkeys(WORST_FIRST, 0)
-    for row in rows:
-        found[row.status] += 1
-    return {status: number for status, number in found.items() if number}
-
-
-def headline(night: Night, changes: Changes) -> tuple[str, str]:
-    """(status that colours it, one line that is the verdict)."""
-    found = counts(night.rows)
-    parts = [
-        f"{number} {words[number != 1]}"
-        for change, words in _SAID.items()
-        if (number := sum(each.change is change for each in changes.changed))
-    ]
-    bad = sum(found.get(status, 0) for status in _BAD)
-    wrong = [record for record in night.jobs if went_wrong(record)]
-    tone = str(worst(found))
-    if bad:
-        tone = str(Status.FAIL)
-        parts = parts or [f"{bad} failure{'s' * (bad != 1)}"]
-    elif wrong or night.trouble or found.get(Status.ERROR):
-        tone = str(Status.ERROR)
-    if wrong:
-        parts.append(f"{len(wrong)} job{'s' * (len(wrong) != 1)} went wrong")
-    if not parts:
-        parts = ["nothing ran" if not (found.keys() - {Status.SKIP}) else _good(found)]
-    line = ", ".join(parts)
-    if night.trouble:
-        line = f"stopped early: {line}"
-    elif night.finished is None:
-        line = f"under way: {line}"
-    return tone, line[:1].upper() + line[1:]
-
-
-def _good(found: Mapping[Status, int]) -> str:
-    known = found.get(Status.KNOWN, 0)
-    return f"nothing wrong but {known} known" if known else "all is good"
-
-
 def went_wrong(record: JobRecord) -> bool:
     """It ended without saying what it was to say."""
     said = (None, Exit.GOOD, Exit.KERNEL_WRONG)
@@ -150,7 +99,7 @@ def went_wrong(record: JobRecord) -> bool:
 
 
 def worst(found: Mapping[Status, int]) -> Status:
-    return next((status for status in WORST_FIRST if found.get(status)), Status.SKIP)
+    return min(found, key=lambda status: status.rank, default=Status.SKIP)
 
 
 # --- what changed ------------------------------------------------------------------------------
@@ -215,8 +164,8 @@ def jobs(night: Night) -> tuple[JobView, ...]:
 
 
 def _job(record: JobRecord, rows: list[Row]) -> JobView:
-    found = counts(rows)
-    ranked = sorted(rows, key=lambda row: WORST_FIRST.index(row.status))
+    found = digest.counts(rows)
+    ranked = sorted(rows, key=lambda row: row.status.rank)
     took = ""
     if record.started is not None and record.finished is not None:
         took = duration(record.finished - record.started)
@@ -242,7 +191,7 @@ def _cell(record: JobRecord, found: Mapping[Status, int], number: int) -> tuple[
     if record.state is State.RUNNING:
         return str(record.state), told
     if went_wrong(record):
-        bad = worst(found) if any(found.get(status) for status in _BAD) else Status.ERROR
+        bad = worst(found) if any(status.wrong for status in found) else Status.ERROR
         built = "not built" if record.exit_code == Exit.BUILD else told or "went wrong"
         return str(bad), built
     if not number:

@@ -18,10 +18,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
-from orchestrator.history import alike
+from orchestrator.history import alike, digest
 from orchestrator.history.alike import Key
 from orchestrator.history.checked import is_night
 from orchestrator.history.nights import Changes, Night, NightTotals, Past
@@ -32,9 +31,10 @@ from orchestrator.pages.front import JobView
 from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.svg import Trend
 from orchestrator.plain import clean
-from orchestrator.report.directory import told
-from orchestrator.report.directory import write as write_file
-from orchestrator.report.verdict import WORST_FIRST, duration
+from orchestrator.report.store import told
+from orchestrator.report.store import write as write_file
+from orchestrator.report.verdict import duration
+from orchestrator.templating import page_templates
 from orchestrator.verdicts import CheckKind, Status
 
 INDEX = "index.html"
@@ -49,18 +49,6 @@ _OLDER = re.compile(
 MOST_FAILED = 40  # failed checks that a case's page shows
 
 
-# Of a case in one night, where there is room for one: no two are told apart by colour alone.
-LETTERS: Mapping[Status, str] = {
-    Status.PASS: "P",
-    Status.FAIL: "F",
-    Status.FLAKY: "~",
-    Status.KNOWN: "K",
-    Status.FIXED: "+",
-    Status.ERROR: "E",
-    Status.SKIP: "S",
-}
-
-
 def _fit(value: object) -> object:
     """Any text of a template, before it is escaped."""
     return clean(value) if type(value) is str else value
@@ -70,15 +58,8 @@ def _picture(shown: TimeLine | Trend, about: str = "") -> Markup:
     return svg.trend(shown, about) if isinstance(shown, Trend) else svg.lanes(shown)
 
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    finalize=_fit,
-)
-_TEMPLATES.filters |= {"picture": _picture, "took": duration, "letter": LETTERS.__getitem__}
+_TEMPLATES = page_templates(finalize=_fit)
+_TEMPLATES.filters |= {"picture": _picture, "took": duration}
 
 
 def write(
@@ -139,16 +120,16 @@ def _night(
     pages: Mapping[Key, str],
     views: Mapping[str, JobView],
 ) -> str:
-    tone, line = front.headline(night, changes)
+    told = digest.digest(night, changes)
     before = f"../{changes.before}/{INDEX}"
     listed = tuple(views.values())
     return _TEMPLATES.get_template("night.html.j2").render(
         night=night,
         changes=changes,
-        tone=tone,
-        line=line,
+        tone=str(told.tone),
+        line=told.headline[:1].upper() + told.headline[1:],
         facts=_facts(night),
-        totals=front.counts(night.rows),
+        totals=digest.counts(night.rows),
         before_link=before if changes.before and (directory / before).is_file() else "",
         groups=front.groups(night, changes, past),
         broke=front.BROKE,
@@ -247,7 +228,7 @@ def _nights(place: Path, totals: Sequence[NightTotals]) -> str:
 
 def _line(place: Path, totals: NightTotals) -> _Line:
     link = f"{totals.name}/{INDEX}"
-    counts = {s: totals.counts[s] for s in WORST_FIRST if totals.counts.get(s)}
+    counts = {s: totals.counts[s] for s in sorted(totals.counts, key=lambda s: s.rank)}
     ran = sum(counts.values()) - counts.get(Status.SKIP, 0)
     passed = f"{counts.get(Status.PASS, 0)} of {ran}" if ran else ""
     there = is_night(totals.name) and (place / link).is_file()

@@ -14,8 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from orchestrator import catalog
 from orchestrator.elf import reader
 from orchestrator.errors import UsageError
@@ -23,16 +21,11 @@ from orchestrator.host import ours
 from orchestrator.host.workdir import disk_errors
 from orchestrator.port.archfile import fields
 from orchestrator.port.archhost import Host
+from orchestrator.templating import text_templates
 
 TABLES = ("relocations", "stub")  # written below the other keys, as TOML wants it
 
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    keep_trailing_newline=True,
-)
+_TEMPLATES = text_templates()
 
 
 def write(

@@ -197,7 +197,7 @@ def _obstacles(bad: Sequence[CaseResult]) -> list[str]:
         kinds.setdefault(result.known_issue or result.reason, []).append(result)
     lines = []
     for name, (first, *others) in kinds.items():
-        text = f"{first.status} {first.case.module_set}/{first.case.name}: {first.reason}"
+        text = f"{first.status} {first.case.label}: {first.reason}"
         text += f" ({name})" if first.known_issue else ""
         text += f", and {len(others)} more of the kind" if others else ""
         lines.append(text)

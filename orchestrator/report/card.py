@@ -7,15 +7,12 @@ DIR/core/  explore/  ...                results directories of their own
 
 from __future__ import annotations
 
-import contextlib
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
-import jinja2
 from pydantic import ConfigDict, TypeAdapter, with_config
 from rich import box
 from rich.console import Group, RenderableType
@@ -25,10 +22,11 @@ from rich.text import Text
 from orchestrator.errors import Exit
 from orchestrator.port.card import Card, Verdict, exit_code, summary
 from orchestrator.port.coverage import Coverage
-from orchestrator.report import directory, json
-from orchestrator.report.directory import claimed, write
+from orchestrator.report import json, store
+from orchestrator.report.store import Store, write
 from orchestrator.report.text import plain
 from orchestrator.report.verdict import duration
+from orchestrator.templating import page_templates
 
 SCHEMA: Literal[1] = 1
 DOCUMENT = "card.json"
@@ -44,13 +42,7 @@ STYLES: Mapping[Verdict, str] = {
     Verdict.ERROR: "bold cyan",
     Verdict.SKIP: "dim",
 }
-_TEMPLATES = jinja2.Environment(
-    loader=jinja2.PackageLoader("orchestrator"),
-    undefined=jinja2.StrictUndefined,
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-)
+_TEMPLATES = page_templates()
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -66,30 +58,25 @@ class Document:
 _DOCUMENT = TypeAdapter(Document)
 
 
-class CardDirectory:
+class CardDirectory(Store):
     """A context manager made with the card as it begins; at its end `finished` is written, and in
-    `trouble` what ended it early. Raises UsageError when the directory has something in it."""
+    `trouble` what ended it early."""
+
+    DOCUMENTS = (DOCUMENT, PAGE, TEXT)
 
     def __init__(self, path: Path, card: Card) -> None:
-        self.path = path.absolute()
         self.card = card
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(self.path))
-            self._claim = claim.pop_all()
+        super().__init__(path)
 
-    def __enter__(self) -> Self:
+    def _open(self) -> None:
         self.update(self.card)
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        trouble: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        why = "" if kind is None else "interrupted" if kind is KeyboardInterrupt else str(trouble)
-        with self._claim:
-            self.update(self.card.ended(time.time(), why))
+    def _end(self, trouble: BaseException | None) -> None:
+        self.update(self.card.ended(time.time(), store.why_ended(trouble)))
+
+    @property
+    def _idle(self) -> bool:
+        return not self.card.kernel
 
     def update(self, card: Card) -> None:
         """More is known."""
@@ -102,7 +89,7 @@ class CardDirectory:
 def load(path: Path) -> Card:
     """card.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = directory.load(file, _DOCUMENT, "klp-e2e port").card
+    read = store.load(file, _DOCUMENT, "klp-e2e port").card
     json.refuse_times((read.started, read.finished), str(file))
     return read
 

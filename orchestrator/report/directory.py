@@ -15,45 +15,33 @@ Every file appears whole or not at all, so that a killed run leaves what it knew
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import os
 import re
 import shlex
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import Self
 
-from pydantic import TypeAdapter, ValidationError
-
-from orchestrator.errors import HarnessError, UsageError, exit_of
-from orchestrator.host import files, locks, ours
+from orchestrator.errors import UsageError
+from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
-from orchestrator.report import json, reproduce
+from orchestrator.report import json, reproduce, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
-from orchestrator.source.alterations import label
+from orchestrator.report.store import Store, load, told, write
 from orchestrator.verdicts import CaseResult, Run
-
-T = TypeVar("T")
 
 RESULTS = "results.json"
 RESULT = "result.json"
-LOCK = ".lock"
-_OWN = (ours.MARK, LOCK, RESULTS, "junit.xml", "results.ktap")
-_CHOOSE = "choose another with -o DIR"
+_OWN = (ours.MARK, store.LOCK, RESULTS, "junit.xml", "results.ktap")
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
-# What a kill leaves: of a case without its result; of the documents.
+# What a kill leaves of a case without its result.
 _LEFT = re.compile(rf"{_FILES}|\.(?:{_FILES}|result\.json)(?:\.\w+)?\.partial")
-_HALF = re.compile(r"\.(?:(?:results|explore|trials)\.json|junit\.xml|results\.ktap)\.\w+\.partial")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
-class ResultsDirectory:
+class ResultsDirectory(Store):
     """A context manager made with the run as it begins: `add` each result, `update` the run when
     more of it is known. At the end `finished` is written, and in `trouble` what ended it early.
     Nobody else writes to the directory meanwhile.
@@ -64,26 +52,27 @@ class ResultsDirectory:
     cannot be made; HarnessError when a file cannot be written (a full disk).
     """
 
+    DOCUMENTS = (RESULTS, "junit.xml", "results.ktap")
+
     def __init__(self, path: Path, run: Run, *, go_on: bool = False) -> None:
-        self.path = path.absolute()
         self.run = run
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
         self._before: Run | None = None  # what was there
         self._refused = False  # for what was there
-        if go_on and (self.path / RESULTS).exists():
-            document(self.path)  # before anything is written
-        with contextlib.ExitStack() as claim:
-            begun = claim.enter_context(claimed(self.path, RESULTS if go_on else ""))
-            if begun:
-                self._go_on()
-            self._claim = claim.pop_all()
+        if go_on and (path / RESULTS).exists():
+            document(path)  # before anything is written
+        super().__init__(path, go_on=go_on)
+
+    def _open(self) -> None:
+        if self._begun:
+            self._go_on()
 
     @property
     def done(self) -> frozenset[tuple[str, str, str]]:
         """(architecture, SET/NAME, order) of every case that has its result."""
-        return frozenset((r.arch, label(r.case), notation(r.case.order)) for r in self.results)
+        return frozenset((r.arch, r.case.label, notation(r.case.order)) for r in self.results)
 
     def __enter__(self) -> Self:
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
@@ -94,18 +83,16 @@ class ResultsDirectory:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        trouble: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._claim:
-            if not self._refused:
-                self.run = ended_by(self.run, trouble)
-            self._write_documents()
+    def _end(self, trouble: BaseException | None) -> None:
+        if not self._refused:
+            self.run = store.ended_by(self.run, trouble)
+        self._write_documents()
         if self._refused:
             self.results = ()  # none of what was asked for now
+
+    @property
+    def _idle(self) -> bool:
+        return not (self.results or self.run.kernels)
 
     def add(self, result: CaseResult) -> CaseResult:
         """Write one case and the documents; returns the result with its `reproduce` line."""
@@ -208,25 +195,6 @@ def _text(path: Path) -> str:
         return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 
-def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> None:
-    """Replace a file atomically; characters that UTF-8 cannot carry are escaped.
-
-    sync: it is on the disk before the old one goes, for what cannot be had again after power loss.
-    Raises HarnessError, NotOurs where a link or a directory is.
-    """
-    with told(path), ours.replacing(path, mode, sync=sync) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
-
-
-def ended_by(run: Run, trouble: BaseException | None) -> Run:
-    """The run as it ends now; None: at its end."""
-    if trouble is None:
-        return replace(run, finished=time.time(), trouble="", trouble_exit=0)
-    interrupted = isinstance(trouble, KeyboardInterrupt)
-    why = "interrupted" if interrupted else str(trouble) or type(trouble).__name__
-    return replace(run, finished=time.time(), trouble=why, trouble_exit=int(exit_of(trouble)))
-
-
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
     """A results directory, or a results.json, as values; consoles and kernel logs are not read."""
     found = document(path)
@@ -246,86 +214,6 @@ def document(path: Path) -> json.Document:
     return json.document(text, str(file))
 
 
-def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
-    """A document that `command` wrote into its directory. Raises UsageError."""
-    try:
-        text = files.read(file, files.TEXT)
-        read = shape.validate_json(text, strict=True)
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"
-        ) from trouble
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
-            hint="was it written by another version of klp-e2e?",
-        ) from trouble
-    json.parsed(text, str(file))
-    return read
-
-
-@contextlib.contextmanager
-def claimed(path: Path, document: str = "") -> Iterator[bool]:
-    """A directory for results: ours, and nobody else writes to it until the block ends.
-
-    document: it may hold what was begun before, if this file is among it; the block is told whether
-    that is so. Else it is empty. Raises UsageError.
-    """
-    begun = bool(document) and os.path.lexists(path / document)
-    if not begun:
-        prepare(path)
-    with contextlib.ExitStack() as stack:
-        with _told_of(path):
-            try:
-                stack.enter_context(locks.held(path / LOCK))
-            except locks.Busy as busy:
-                raise UsageError(
-                    f"another klp-e2e is at work in {path}",
-                    hint="wait until it has ended, or choose another with -o DIR",
-                ) from busy
-        if not begun:
-            prepare(path)  # nobody was here between the two
-        real = path.resolve()
-        for partial in [*filter(_is_half_written, real.iterdir())] * ours.marked(real):
-            ours.remove(partial, within=real)
-        yield begun
-
-
-def prepare(path: Path) -> None:
-    """Make an empty directory for results, which says that it is ours. Documents that a kill left
-    half written do not count. Raises UsageError."""
-    with _told_of(path):
-        path.mkdir(parents=True, exist_ok=True)
-        ours.make(path, ours.Kind.RESULTS, hint=_CHOOSE)
-        occupied = any(
-            each.name not in (ours.MARK, LOCK) and not _is_half_written(each)
-            for each in path.iterdir()
-        )
-        writable = os.access(path, os.W_OK | os.X_OK)
-    if occupied:
-        raise UsageError(
-            f"the results directory {path} is not empty", hint=f"{_CHOOSE}, or remove it"
-        )
-    if not writable:
-        raise UsageError(f"no permission to write to {path}", hint=_CHOOSE)
-
-
-def fresh(within: Path) -> Path:
-    """A new directory named after the time, and after those that were made in the same second.
-    Raises UsageError."""
-    first = within / time.strftime("%Y-%m-%d-%H%M%S")
-    with _told_of(within):
-        within.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            place = first if number == 1 else first.with_name(f"{first.name}.{number}")
-            with contextlib.suppress(FileExistsError):
-                place.mkdir()
-                return place
-    raise AssertionError("numbers do not end")
-
-
 def strangers(place: Path) -> list[Path]:
     """What lies in a results directory of ours, DIR/ARCH/CASE/FILE, and is none of the files that
     we write there. Raises OSError."""
@@ -334,7 +222,7 @@ def strangers(place: Path) -> list[Path]:
         depth = len(path.relative_to(place).parts)
         name, here = path.name, path.is_dir() and not path.is_symlink()
         if depth == 1:
-            known = here or name in _OWN or _is_half_written(path)
+            known = here or name in _OWN or store.is_half_written(path)
         else:
             known = here if depth == 2 else name == RESULT or _is_left(name)
         if not known or path.is_symlink() or not (here or path.is_file()):
@@ -344,30 +232,3 @@ def strangers(place: Path) -> list[Path]:
 
 def _is_left(name: str) -> bool:
     return _LEFT.fullmatch(name) is not None
-
-
-def _is_half_written(path: Path) -> bool:
-    return _HALF.fullmatch(path.name) is not None and path.is_file() and not path.is_symlink()
-
-
-@contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
-    """A directory that cannot be used is UsageError."""
-    try:
-        yield
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot write results to {path}: {trouble.strerror}", hint=_CHOOSE
-        ) from trouble
-
-
-@contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
-    """A file that cannot be written is HarnessError."""
-    try:
-        yield
-    except OSError as trouble:
-        raise HarnessError(
-            f"cannot write {path}: {trouble.strerror}",
-            hint="is the disk full? what was written before is still valid",
-        ) from trouble

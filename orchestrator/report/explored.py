@@ -8,7 +8,6 @@ DIR/findings/NAME/    one bundle for each way of a finding
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import time
@@ -26,10 +25,10 @@ from orchestrator.host import ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Signature, Way
 from orchestrator.nouns import ArchName, Channel
-from orchestrator.report import directory
-from orchestrator.report.directory import claimed, ended_by, told, write
+from orchestrator.report import store
 from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
+from orchestrator.report.store import Store, told, write
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1
@@ -95,32 +94,43 @@ _DOCUMENT = TypeAdapter(Document)
 _WALKED = TypeAdapter(Walked)
 
 
-class ExploreDirectory:
-    """Made for a new exploration, or by `resumed` for one that was interrupted."""
+class ExploreDirectory(Store):
+    """A context manager, made for a new exploration, or by `resumed` for one that was
+    interrupted."""
 
-    def __init__(self, path: Path, head: Document) -> None:
-        self.path = path.absolute()
-        self.head = head
+    DOCUMENTS = (DOCUMENT,)
+
+    def __init__(self, path: Path, head: Document | None) -> None:
+        """head: what is asked for; None: what was begun there is gone on with."""
+        self._asked = head
         self._journal: TextIO | None = None
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(self.path))
-            self.save(())
-            self._claim = claim.pop_all()
+        super().__init__(path, go_on=head is None)
 
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
-        made = cls.__new__(cls)
-        made.path = path.absolute()
-        made._journal = None
         load(path)  # before anything is written
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(made.path, DOCUMENT))
-            with told(made.path / FINDINGS):
-                ours.sweep(made.path / FINDINGS, ours.Kind.BUNDLE)
-            made.head = load(path)
-            made._claim = claim.pop_all()
-        return made
+        return cls(path, None)
+
+    def _open(self) -> None:
+        self.head = self._asked or load(self.path)
+        if self._begun:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
+            with told(self.path / FINDINGS):
+                ours.sweep(self.path / FINDINGS, ours.Kind.BUNDLE)
+        if not self._begun:
+            self.save(())
+
+    def _end(self, trouble: BaseException | None) -> None:
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
+        self.update(store.ended_by(self.head.run, trouble))
+        self.save(())
+
+    @property
+    def _idle(self) -> bool:
+        return not self.head.run.kernels
 
     def save(self, grounds: Sequence[Ground]) -> None:
         """Replace explore.json. Grounds that are not given stay as they were."""
@@ -135,32 +145,12 @@ class ExploreDirectory:
         refuse_other(self.path, self.head.run, run)
         self.head = replace(self.head, run=run)
 
-    @contextlib.contextmanager
-    def preparing(self) -> Iterator[None]:
-        """What ends this block has ended the exploration, where nothing was walked before; else it
-        is gone on with."""
-        if self.head.grounds:
-            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
-        try:
-            yield
-        except BaseException as trouble:
-            if not self.head.grounds:
-                self.head = replace(self.head, run=ended_by(self.head.run, trouble))
-                self.save(())
-            raise
-
     def walked(self, line: Walked) -> None:
         """Append to the journal."""
         with told(self.path / JOURNAL):
             if self._journal is None:
                 self._journal = ours.appending(self.path / JOURNAL)
             self._journal.write(json.dumps(asdict(line)) + "\n")
-
-    def close(self) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        self._claim.close()
 
     def bundle(self, name: str) -> Path:
         """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
@@ -212,7 +202,7 @@ def journal(path: Path) -> Iterator[Walked]:
 def load(path: Path) -> Document:
     """explore.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = directory.load(file, _DOCUMENT, "klp-e2e explore")
+    read = store.load(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (ground.arch for ground in read.grounds), str(file))
     return read
 

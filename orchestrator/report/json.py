@@ -20,9 +20,10 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.model import orders
-from orchestrator.nouns import Case, Order
+from orchestrator.model import malformations, orders
+from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import verdict
+from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status, Step
 
 SCHEMA: Literal[2] = 2
@@ -49,6 +50,12 @@ class CaseRecord:
     seconds: float
     cold: bool  # booted for this case, not restored from a snapshot
     directory: str  # the case's files, relative to results.json; empty: none were written
+    kind: CaseKind | None = None  # None: an older klp-e2e did not write it down
+
+    @property
+    def label(self) -> str:
+        """As Case.label."""
+        return f"{self.module_set}/{self.name}"
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -85,6 +92,7 @@ def record(result: CaseResult, directory: str = "") -> CaseRecord:
         seconds=result.seconds,
         cold=result.cold,
         directory=directory,
+        kind=result.case.kind,
     )
 
 
@@ -175,11 +183,23 @@ def _malformed(name: str, what: str) -> UsageError:
     return UsageError(f"{name} is malformed: {what}", hint="did klp-e2e write it?")
 
 
+def kind_of(case: CaseRecord) -> CaseKind:
+    """What a case is."""
+    return kind_by_set(case.module_set) if case.kind is None else case.kind
+
+
+def kind_by_set(module_set: str) -> CaseKind:
+    """What a case is of which the kind is not written down: by what stands for the module set."""
+    if module_set.startswith(malformations.PREFIX):
+        return CaseKind.MALFORMED
+    return CaseKind.SELFTEST if module_set == selftests.MODULE_SET else CaseKind.ORDER
+
+
 def as_result(case: CaseRecord) -> CaseResult:
     """The inverse of `record`; consoles and kernel logs are not in it."""
     order = orders.parse(case.order, None) if case.order else Order(())  # a script has none
     return CaseResult(
-        case=Case(case.name, case.module_set, order, case.why),
+        case=Case(case.name, case.module_set, order, case.why, kind_of(case)),
         arch=case.arch,
         status=case.status,
         reason=case.reason,

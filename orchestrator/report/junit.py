@@ -106,13 +106,13 @@ def outcome(status: Status, reason: str, details: str, strict: bool = False) -> 
 
 
 def _details(result: CaseResult) -> str:
-    script = selftests.is_script(result.case)
-    lines = [] if script else [f"order: {orders.format(result.case.order)}"]
+    order = orders.format(result.case.order)
+    lines = [f"order: {order}"] if order else []
     failure = result.first_failure()
     if failure is not None:
         index, step, check = failure
         lines += [
-            f"{'test' if script else 'event'} {index + 1}: {step.event}",
+            f"{selftests.step_word(result.case)} {index + 1}: {step.event}",
             f"{check.kind} {check.subject}",
             f"expected: {check.expected}",
             f"seen: {check.seen}",

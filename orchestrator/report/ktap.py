@@ -97,7 +97,7 @@ def _told(run: Run, result: CaseResult) -> str:
 
 def _tests(result: CaseResult) -> Iterator[str]:
     ran = selftests.tests(result)
-    if not (selftests.is_script(result.case) and ran):
+    if not ran:
         return
     yield "  KTAP version 1"
     yield f"  # Subtest: {name(result.case.name)}"
@@ -111,13 +111,12 @@ def _tests(result: CaseResult) -> Iterator[str]:
 def _diagnostics(result: CaseResult) -> Iterator[str]:
     if result.status in (Status.PASS, Status.SKIP):
         return
-    script = selftests.is_script(result.case)
-    if not script:
-        yield f"# order: {plain(orders.format(result.case.order))}"
+    if order := orders.format(result.case.order):
+        yield f"# order: {plain(order)}"
     failure = result.first_failure()
     if failure is not None:
         index, step, check = failure
-        yield f"# {'test' if script else 'event'} {index + 1}: {plain(step.event)}"
+        yield f"# {selftests.step_word(result.case)} {index + 1}: {plain(step.event)}"
         yield f"# {check.kind} {plain(check.subject)}"
         yield f"# expected: {plain(check.expected)}"
         yield from (f"# seen: {plain(line)}" for line in check.seen.splitlines())
@@ -125,7 +124,7 @@ def _diagnostics(result: CaseResult) -> Iterator[str]:
 
 
 def _ok(status: Status, strict: bool) -> bool:
-    return not verdict.counts_as_failure(status, strict) and status is not Status.ERROR
+    return not (status.bad or (strict and status is Status.KNOWN))
 
 
 def _directive(status: Status, reason: str, strict: bool) -> str:

@@ -6,22 +6,30 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.model import malformations, orders
+from orchestrator.nouns import CaseKind
 from orchestrator.plain import one_line
-from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
 
 
 def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     """The arguments after `klp-e2e` that run this case alone, on the same kernel."""
-    where = kernel_words(run, result.arch)
-    if selftests.is_script(result.case):
-        return ("kselftest", *where, "--test", result.case.name)
-    if malformations.is_malformed(result.case):
-        return ("malformed", *where, "--only", malformations.label(result.case))
+    case = result.case
     strict = run.strict or result.status is Status.KNOWN  # 1 when it is seen again
+    command, *chosen = case_words(case.kind, case.module_set, case.name, orders.format(case.order))
     extra = ["--cold"] * result.cold + ["--strict"] * strict
-    order = orders.format(result.case.order)
-    return ("run", *where, "--modules", result.case.module_set, "--order", order, *extra)
+    ours = extra if case.kind is CaseKind.ORDER else []
+    return (command, *kernel_words(run, result.arch), *chosen, *ours)
+
+
+def case_words(kind: CaseKind, module_set: str, name: str, order: str) -> tuple[str, ...]:
+    """The command that runs a case, and its options that choose this one."""
+    match kind:
+        case CaseKind.SELFTEST:
+            return ("kselftest", "--test", name)
+        case CaseKind.MALFORMED:
+            return ("malformed", "--only", f"{malformations.broken_how(module_set)}/{name}")
+        case CaseKind.ORDER:
+            return ("run", "--modules", module_set, "--order", order)
 
 
 def kernel_words(run: Run, arch: str) -> tuple[str, ...]:

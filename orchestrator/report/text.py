@@ -58,11 +58,9 @@ def table(results: Sequence[CaseResult]) -> Table:
         made.add_column(arch, no_wrap=True)
     for case, by_arch in rows.items():
         cells = [_cell(by_arch.get(arch)) for arch in arches]
-        name = Text(f"{case.module_set}/{case.name}")
-        what = orders.format(case.order)
-        if selftests.is_script(case):
-            ran = max(len(selftests.tests(result)) for result in by_arch.values())
-            what = f"{ran} test{'s' * (ran != 1)}"
+        name = Text(case.label)
+        ran = max(len(selftests.tests(result)) for result in by_arch.values())
+        what = orders.format(case.order) or f"{ran} test{'s' * (ran != 1)}"
         made.add_row(name, Text(what), *cells)
     return made
 
@@ -78,27 +76,26 @@ def _cell(result: CaseResult | None) -> Text:
 def worst_first(results: Sequence[CaseResult]) -> list[CaseResult]:
     """Everything that is neither PASS nor SKIP, worst first, else as it was run."""
     bad = [r for r in results if r.status not in (Status.PASS, Status.SKIP)]
-    return sorted(bad, key=lambda r: verdict.WORST_FIRST.index(r.status))
+    return sorted(bad, key=lambda r: r.status.rank)
 
 
 def failure(result: CaseResult) -> RenderableType:
     """One failure in full. The failing event stands between `>>` and `<<`."""
     head = Text.assemble(
         (str(result.status), STYLES[result.status]),
-        (f" {result.arch} {result.case.module_set}/{result.case.name}", "bold"),
+        (f" {result.arch} {result.case.label}", "bold"),
         f": {result.reason}",
     )
-    script = selftests.is_script(result.case)
-    lines = [] if script else [("order", marked_order(result))]
+    events = len(result.case.order.events)
+    lines = [("order", marked_order(result))] if events else []
     found = result.first_failure()
     if found is not None:
         index, step, check = found
         total = sum(not c.good for s in result.steps for c in s.checks)
         more = f" (the first of {total} failed checks)" if total > 1 else ""
-        events = len(result.case.order.events)
-        event = step.event if script else f"{step.event}, event {index + 1} of {events}"
+        event = f"{step.event}, event {index + 1} of {events}" if events else step.event
         lines += [
-            ("test" if script else "event", Text(event)),
+            (selftests.step_word(result.case), Text(event)),
             ("check", Text(f"{check.kind}: {check.subject}{more}")),
             ("expected", Text(check.expected)),
             ("seen", Text(check.seen)),

@@ -7,21 +7,18 @@ DIR/NAME/ARCH/           the results directory of one trial, see report/director
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from orchestrator.host import ours
-from orchestrator.report import directory, json
-from orchestrator.report.directory import claimed, ended_by, told, write
+from orchestrator.report import directory, json, store
 from orchestrator.report.same import refuse_other
+from orchestrator.report.store import Store, told, write
 from orchestrator.source.alterations import Kind, Trial
 from orchestrator.verdicts import Run
 
@@ -60,54 +57,35 @@ class Document:
 _DOCUMENT = TypeAdapter(Document)
 
 
-class TriedDirectory:
+class TriedDirectory(Store):
     """A context manager, made for a new experiment, or by `resumed` for an interrupted one."""
 
-    def __init__(self, path: Path, head: Document) -> None:
-        self.path = path.absolute()
-        self.head = head
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(self.path))
-            self._save()
-            self._claim = claim.pop_all()
+    DOCUMENTS = (DOCUMENT,)
+
+    def __init__(self, path: Path, head: Document | None) -> None:
+        """head: what is asked for; None: what was begun there is gone on with."""
+        self._asked = head
+        super().__init__(path, go_on=head is None)
 
     @classmethod
     def resumed(cls, path: Path) -> TriedDirectory:
         """Raises UsageError when nothing was begun there."""
-        made = cls.__new__(cls)
-        made.path = path.absolute()
         load(path)  # before anything is written
-        with contextlib.ExitStack() as claim:
-            claim.enter_context(claimed(made.path, DOCUMENT))
-            made.head = load(path)
-            made._claim = claim.pop_all()
-        return made
+        return cls(path, None)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        trouble: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._claim:
-            self.update(ended_by(self.head.run, trouble))
-
-    @contextlib.contextmanager
-    def preparing(self) -> Iterator[None]:
-        """What ends this block has ended the experiment, where nothing was found out before; else
-        it is gone on with."""
-        if self.head.trials:
+    def _open(self) -> None:
+        self.head = self._asked or load(self.path)
+        if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
-        try:
-            yield
-        except BaseException as trouble:
-            if not self.head.trials:
-                self.head = replace(self.head, run=ended_by(self.head.run, trouble))
-                self._save()
-            raise
+        if not self._begun:
+            self._save()
+
+    def _end(self, trouble: BaseException | None) -> None:
+        self.update(store.ended_by(self.head.run, trouble))
+
+    @property
+    def _idle(self) -> bool:
+        return not (self.head.trials or self.head.run.kernels)
 
     def update(self, run: Run) -> None:
         """More is known of the run. Raises UsageError when it is not the one that was begun."""
@@ -152,6 +130,6 @@ class TriedDirectory:
 def load(path: Path) -> Document:
     """trials.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = directory.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
+    read = store.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
     json.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
     return read

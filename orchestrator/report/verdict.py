@@ -6,26 +6,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import Exit
+from orchestrator.nouns import CaseKind
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run, Status
-
-# Worst first: the order in which statuses are listed and in which failures are shown.
-WORST_FIRST = (
-    *(Status.FAIL, Status.FLAKY, Status.FIXED, Status.ERROR),
-    *(Status.KNOWN, Status.SKIP, Status.PASS),
-)
+from orchestrator.verdicts import CaseResult, Run, Status, by_status
 
 
 def counts(results: Sequence[CaseResult]) -> Mapping[Status, int]:
     """Status -> number of results; statuses that do not occur are left out; worst first."""
-    found = {status: sum(r.status is status for r in results) for status in WORST_FIRST}
-    return {status: number for status, number in found.items() if number}
+    return by_status(result.status for result in results)
 
 
 def counts_as_failure(status: Status, strict: bool) -> bool:
     """Does this status say that the kernel, or the list of known issues, is wrong?"""
-    wrong = (Status.FAIL, Status.FLAKY, Status.FIXED)
-    return status in wrong or (strict and status is Status.KNOWN)
+    return status.wrong or (strict and status is Status.KNOWN)
 
 
 def ended(run: Run) -> Exit:
@@ -103,7 +96,7 @@ def test_lines(results: Sequence[CaseResult]) -> list[str]:
 
     A script ends at its first test that fails: those behind it did not run and do not count.
     """
-    scripts = [result for result in results if selftests.is_script(result.case)]
+    scripts = [result for result in results if result.case.kind is CaseKind.SELFTEST]
     lines = []
     for arch in sorted({result.arch for result in scripts}):
         mine = [result for result in scripts if result.arch == arch]

@@ -13,8 +13,8 @@ from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.host import workdir
-from orchestrator.nouns import Arch, Channel
-from orchestrator.run.observe import VMLINUX, Sight, module_path
+from orchestrator.nouns import VMLINUX, Arch, Channel
+from orchestrator.run.observe import Sight, module_path
 from orchestrator.verdicts import GuestRecord
 from orchestrator.vm import machine
 from orchestrator.vm.guest import Guest

@@ -13,7 +13,6 @@ from orchestrator.host import process
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Case
 from orchestrator.run.rig import Options, Rig
-from orchestrator.source.alterations import label
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 OnResult = Callable[[CaseResult], None]
@@ -59,7 +58,7 @@ def run_cases(
     for bench in benches:
         # one for all guests of this bench
         name = bench.arch.name
-        left = iter([c for c in cases if (name, label(c), notation(c.order)) not in done])
+        left = iter([c for c in cases if (name, c.label, notation(c.order)) not in done])
         waiting |= {Rig(bench, options, stop, guest): left for _ in range(options.guests)}
     with_rigs(list(waiting), lane, stop)
 

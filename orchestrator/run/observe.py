@@ -22,6 +22,7 @@ from orchestrator.errors import HarnessError, OutOfTime
 from orchestrator.model import memory
 from orchestrator.model.judge import ALLOWED_TAINT
 from orchestrator.nouns import (
+    VMLINUX,
     Arch,
     BuiltModule,
     BuiltSet,
@@ -42,7 +43,6 @@ from orchestrator.verdicts import Growth, Observation, RelocationReading
 from orchestrator.vm import console
 from orchestrator.vm.guest import Guest, Look
 
-VMLINUX = "vmlinux"
 SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
 REPORT_SECONDS = 1.0
 EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from orchestrator.errors import HarnessError
 from orchestrator.model.judge import ALLOWED_TAINT
-from orchestrator.nouns import Case
+from orchestrator.nouns import Case, CaseKind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status, Step
 
 MODULE_SET = "kselftest"  # what stands in a case for the module set
@@ -164,13 +164,15 @@ def verdict(told: Told, made: Sequence[Step]) -> tuple[Status, str]:
     return Status.PASS, ""
 
 
-def is_script(case: Case) -> bool:
-    """Whether a case is one of the kernel's scripts: it has a name and no order."""
-    return case.module_set == MODULE_SET
+def step_word(case: Case) -> str:
+    """What one step of a case is called."""
+    return "test" if case.kind is CaseKind.SELFTEST else "event"
 
 
 def tests(result: CaseResult) -> tuple[Step, ...]:
-    """The tests that a script of the kernel's ran."""
+    """The tests that a script of the kernel's ran; none of any other case."""
+    if result.case.kind is not CaseKind.SELFTEST:
+        return ()
     return tuple(step for step in result.steps if step.event != END)
 
 

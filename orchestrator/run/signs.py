@@ -13,7 +13,15 @@ from orchestrator.elf import relocation
 from orchestrator.model.findings import is_death
 from orchestrator.model.judge import LIVEPATCH_TAINT
 from orchestrator.model.words import SHOWN_ANSWERS
-from orchestrator.nouns import Arch, BuiltSet, KlpRelocation, ModuleSet, Probe, RelocationType
+from orchestrator.nouns import (
+    VMLINUX,
+    Arch,
+    BuiltSet,
+    KlpRelocation,
+    ModuleSet,
+    Probe,
+    RelocationType,
+)
 from orchestrator.run import observe
 from orchestrator.verdicts import (
     Answers,
@@ -174,7 +182,7 @@ def probes(module_set: ModuleSet, step: Step) -> list[dict[str, str]]:
 
 def _probe(probe: Probe) -> str:
     """Shell for the guest that shows what `observe` would, in the words of `judge`."""
-    there = "/sys/module" if probe.object == observe.VMLINUX else f"/sys/module/{probe.object}"
+    there = "/sys/module" if probe.object == VMLINUX else f"/sys/module/{probe.object}"
     where, doing = probe.file, f"cat {shlex.quote(probe.file)} || echo error"
     if probe.command:
         where, doing = there, observe.asked(probe)

@@ -51,7 +51,7 @@ class Alteration:
     def in_turn(self, cases: Sequence[Case]) -> tuple[Case, ...]:
         """The cases, `first` before the others."""
         rank = {name: number for number, name in enumerate(self.first)}
-        return tuple(sorted(cases, key=lambda case: rank.get(label(case), len(rank))))
+        return tuple(sorted(cases, key=lambda case: rank.get(case.label, len(rank))))
 
 
 def parse(name: str, text: str, series: str) -> Alteration:
@@ -77,11 +77,6 @@ def parse(name: str, text: str, series: str) -> Alteration:
         first=tuple(found.get("first", "").split()),
         unseen=((where, why),) if where else (),
     )
-
-
-def label(case: Case) -> str:
-    """`basic/reload-moved`"""
-    return f"{case.module_set}/{case.name}"
 
 
 # --- what became of it -------------------------------------------------------------------------
@@ -135,7 +130,7 @@ def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
         return replace(
             trial,
             outcome=Outcome.CAUGHT,
-            caught_by=tuple(label(result.case) for result in failed),
+            caught_by=tuple(result.case.label for result in failed),
             order=orders.format(first.case.order),
             symptom=first.reason,
             reproduce=first.reproduce,

@@ -39,7 +39,8 @@ class SourceTree:
 
     version: as recorded, 6.1.192-2 for a package. kernel: (6, 1). digest: names the content.
     lineage: trees of one lineage follow one another, and share incremental builds.
-    commit: of a git repository, in full; "" of what is none.
+    commit: of a git repository, in full; "" of what is none. revision: the commit whose content
+    the tree is, that of an unchanged checkout too; "" where there is none.
     """
 
     spec: str
@@ -49,6 +50,7 @@ class SourceTree:
     kernel: tuple[int, int]
     lineage: str
     commit: str = ""
+    revision: str = ""
 
     @property
     def exact(self) -> str:
@@ -248,7 +250,7 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         )
     tree = SourceTree(spec, version, path, "", kernel, _lineage(path))
     if commit := git.checked_out(path):  # the same kernel as git:PATH#COMMIT
-        return replace(tree, version=_version(version, commit), digest=commit)
+        return replace(tree, version=_version(version, commit), digest=commit, revision=commit)
     digest = hashlib.sha256()
     for name in sorted(listing(tree)):
         info = (path / name).lstat()
@@ -291,7 +293,7 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         return {"version": _version(version, commit), "digest": commit}
 
     tree = _cached(_entry(f"git-{commit[:24]}"), spec, where, fill, say)
-    return replace(tree, commit=commit)
+    return replace(tree, commit=commit, revision=commit)
 
 
 def _version(version: str, commit: str) -> str:

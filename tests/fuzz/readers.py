@@ -30,7 +30,7 @@ from mutate import BYTES, ELF, JSON, LINES, TOML
 from pydantic import TypeAdapter
 
 from orchestrator import catalog
-from orchestrator.announce import digest, files, mail, summary
+from orchestrator.announce import files, mail, summary
 from orchestrator.build import image, kconfig, outside, prebuilt
 from orchestrator.commands import bisection, modfiles, options
 from orchestrator.commands.bisect import Seen
@@ -40,7 +40,7 @@ from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, Elf, Rela, Section
 from orchestrator.elf.writer import write
 from orchestrator.explore import record as bundle_record
 from orchestrator.explore.record import KernelRecord, Record
-from orchestrator.history import changes
+from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
 from orchestrator.model import known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
@@ -348,7 +348,7 @@ def compared(place: Path) -> None:
 def told_night(place: Path) -> None:
     """And all that is announced of it."""
     night = history_files.read(place)
-    digest.verdict(night, SOME_CHANGES), digest.headline(night, SOME_CHANGES)
+    digest.digest(night, SOME_CHANGES)
     mail.mail(night, SOME_CHANGES), summary.summary(night, SOME_CHANGES)
     (place / "out").mkdir(exist_ok=True)
     files.write(place / "out", night, SOME_CHANGES)

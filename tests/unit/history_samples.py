@@ -26,7 +26,7 @@ from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explored import ExploreDirectory, FindingRecord, GroundRecord, WayRecord
 from orchestrator.source.alterations import Kind as Alteration
 from orchestrator.source.alterations import Outcome, Trial
-from orchestrator.verdicts import CaseResult, Run, Status, Step
+from orchestrator.verdicts import CaseResult, Run, RunKind, Status, Step
 
 JOB = "debian-6.1/one/core"
 RELOAD = "+klp_patch +klp_target -klp_target +klp_target"
@@ -110,6 +110,7 @@ def a_run(*arches: str, planned: int = 1, command: str = "run") -> Run:
         ),
         host="a host",
         qemu=dict.fromkeys(arches, "QEMU 7.2"),
+        kind=RunKind(command),
     )  # fmt: skip
 
 

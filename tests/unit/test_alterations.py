@@ -18,7 +18,6 @@ from orchestrator.source.alterations import (
     Outcome,
     Trial,
     judged,
-    label,
     parse,
     score,
 )
@@ -60,7 +59,7 @@ def test_a_patch_says_what_it_breaks() -> None:
         unseen=(("x86_64", "it does not compile this file"),),
     )
     assert found.unseen_on("x86_64") and not found.unseen_on("s390x")
-    assert [label(case) for case in found.in_turn(CASES)] == ["two-targets/b", "basic/a", "basic/x"]
+    assert [case.label for case in found.in_turn(CASES)] == ["two-targets/b", "basic/a", "basic/x"]
 
 
 def test_unseen_anywhere() -> None:
@@ -84,7 +83,7 @@ def test_a_header_that_is_not_right(header: str, complaint: str) -> None:
 
 def test_ours_are_right_and_name_orders_that_there_are() -> None:
     cases = (*options.suite_cases(options.SUITE), *malformed.cases(()))
-    known = {label(case) for case in cases}
+    known = {case.label for case in cases}
     for kind in Kind:
         found = options.alterations(kind, ())
         assert found

@@ -23,11 +23,12 @@ from announce_samples import (
     a_row,
 )
 
-from orchestrator.announce import digest, files
-from orchestrator.announce.digest import Verdict
+from orchestrator.announce import files
 from orchestrator.announce.mail import SHOWN, WIDTH, mail, subject
 from orchestrator.announce.summary import summary
-from orchestrator.history.nights import Blame, Change, Changed, Changes, Night
+from orchestrator.errors import Exit
+from orchestrator.history import digest
+from orchestrator.history.nights import Blame, Change, Changed, Changes, Night, Verdict
 from orchestrator.verdicts import Status
 
 EVERY = pytest.mark.parametrize(("night", "changes"), NIGHTS.values(), ids=NIGHTS)
@@ -63,8 +64,9 @@ def a_night(*statuses: Status) -> Night:
 def test_verdict_and_headline(
     night: Night, changes: Changes, verdict: Verdict, headline: str
 ) -> None:
-    assert digest.verdict(night, changes) is verdict
-    assert digest.headline(night, changes) == headline
+    found = digest.digest(night, changes)
+    assert (found.verdict, found.headline) == (verdict, headline)
+    assert (found.exit_code is Exit.GOOD) is (verdict is Verdict.GOOD)
 
 
 def test_news_of_one_symptom_are_one() -> None:

@@ -21,7 +21,7 @@ from orchestrator.commands import experiment, options
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
 from orchestrator.port.card import Card
-from orchestrator.report import card, directory, tried, tried_text
+from orchestrator.report import card, directory, store, tried, tried_text
 from orchestrator.report.card import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explored import ExploreDirectory
@@ -135,7 +135,7 @@ def test_a_name_that_no_architecture_has_is_refused_where_it_is_read(
 
 def test_an_older_directory_without_mark_is_gone_on_with(begun: Path) -> None:
     (begun / ours.MARK).unlink()
-    (begun / directory.LOCK).unlink()
+    (begun / store.LOCK).unlink()
     half = begun / "s390x" / "basic.second"
     half.mkdir()
     left = ("console.log", ".dmesg.partial", ".reproduce.sh.ab_c.partial")
@@ -181,8 +181,8 @@ def test_a_directory_that_is_not_ours_is_left_as_it_is(tmp_path: Path) -> None:
     for make in (
         lambda: ResultsDirectory(tmp_path, RUN),
         lambda: gone_on(tmp_path),
-        lambda: directory.prepare(tmp_path),
-        lambda: directory.claimed(tmp_path).__enter__(),
+        lambda: store.prepare(tmp_path),
+        lambda: store.claimed(tmp_path).__enter__(),
         lambda: ExploreDirectory.resumed(tmp_path),
         lambda: TriedDirectory.resumed(tmp_path),
     ):
@@ -294,8 +294,8 @@ def test_two_in_one_directory_are_told_apart(begun: Path, tmp_path: Path) -> Non
         pass
     for make in (ResultsDirectory, _tried):
         place = tmp_path / make.__name__
-        directory.prepare(place)
-        with locks.held(place / directory.LOCK), pytest.raises(UsageError, match="at work"):
+        store.prepare(place)
+        with locks.held(place / store.LOCK), pytest.raises(UsageError, match="at work"):
             make(place, RUN)
 
 

@@ -17,13 +17,14 @@ from history_samples import JOB, a_job, a_kernel, a_night, a_row
 from orchestrator.errors import Exit, NoHistory
 from orchestrator.history import files, store
 from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Night, NightTotals, Past, State
+from orchestrator.history.nights import Night, NightTotals, Past, State, Verdict
 from orchestrator.history.schema import MIGRATIONS, OURS, VERSION
 from orchestrator.history.store import SIDES
 from orchestrator.host import ours
 from orchestrator.verdicts import Status
 
 KEY = (JOB, "basic/reload")
+BAD = Verdict.FAILING
 BRIEF = 0.05  # seconds of patience, so that a test of a lock takes no longer
 
 
@@ -76,9 +77,10 @@ def test_what_is_put_in_comes_out(tmp_path: Path) -> None:
             Past("2026-01-01-020000", Status.PASS, 0.125),
         )
         assert set(history.past("2026-01-03-020000")) == {KEY, ("other/job", "basic/reload")}
+        both = {Status.FAIL: 1, Status.PASS: 1}
         assert history.totals(2) == (
-            NightTotals("2026-01-03-020000", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 30),
-            NightTotals("2026-01-02-020000", 1000.0, 1000.0, {Status.FAIL: 1, Status.PASS: 1}, 20),
+            NightTotals("2026-01-03-020000", 1000.0, 1000.0, both, 30, BAD),
+            NightTotals("2026-01-02-020000", 1000.0, 1000.0, both, 20, BAD),
         )
 
 
@@ -159,7 +161,7 @@ def test_a_night_that_goes_on_replaces_itself(tmp_path: Path) -> None:
             "2026-01-02-020000"
         ]
         assert history.totals()[1] == NightTotals(
-            "2026-01-01-020000", 1000.0, None, {Status.PASS: 1}, 0
+            "2026-01-01-020000", 1000.0, None, {Status.PASS: 1}, 0, Verdict.TROUBLE
         )
 
 

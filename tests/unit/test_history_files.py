@@ -25,7 +25,7 @@ from history_samples import (
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.changes import changes
-from orchestrator.history.nights import Blame, Change, Kind, Night, Row, State
+from orchestrator.history.nights import Blame, Change, Kind, Night, Row, Skip, State
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.source.alterations import CONTROL, Outcome
 from orchestrator.verdicts import Status
@@ -349,3 +349,23 @@ def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:
     assert files.configs(tmp_path / "new", night, tmp_path / "old", night) == {
         ("both", "one"): ({"HZ": "100", "X": "n"}, {"HZ": "250", "X": "n"})
     }
+
+
+def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
+    words = {"the night's time is up: 3 s are left": Skip.TIME, "no such branch": Skip.SOURCE}
+    (first, *_) = NIGHT.jobs
+    records = tuple(
+        replace(
+            first,
+            job=replace(first.job, name=f"k/x/{number}"),
+            state=State.SKIPPED,
+            reason=reason,
+        )
+        for number, reason in enumerate(words)
+    )
+    kernel = a_kernel("6.1.0 (0123456789ab)")
+    night = replace(NIGHT, jobs=records, rows=(), blames=(), kernels=(kernel,))
+    files.write(tmp_path, night)
+    read = files.document(tmp_path)
+    assert [record.skip for record in read.jobs] == [*words.values()]
+    assert [kernel.commit for kernel in read.kernels] == ["0123456789ab"]

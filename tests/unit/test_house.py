@@ -21,7 +21,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = (
     "errors errnos nouns verdicts deadline plain",
     "host model elf",
-    "catalog doctor",
+    "catalog doctor templating",
     "source",
     "build port",
     "vm",
@@ -47,6 +47,7 @@ OWNERS = {
     "platformdirs": "host.workdir",
     "typer": "cli",
     "sqlite3": "history.store",
+    "jinja2": "templating",
 }
 # no I/O: folders and modules
 PURE = (
@@ -54,9 +55,16 @@ PURE = (
     *("model", "elf", "source.patches", "source.mails", "source.alterations"),
     *("build.kconfig", "vm.qemu", "vm.agent", "vm.console", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
-    *("history.nights", "history.alike", "history.changes", "history.inputs", "history.checked"),
+    *(
+        "history.nights",
+        "history.alike",
+        "history.changes",
+        "history.inputs",
+        "history.checked",
+        "history.digest",
+    ),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
-    *("announce.digest", "announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
+    *("announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
     "announce.summary",
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}
@@ -180,7 +188,7 @@ def test_a_module_says_what_it_is_and_stays_readable(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# SPDX-License-Identifier: GPL-2.0-only\n")
     assert path.stem == "__init__" or ast.get_docstring(ast.parse(text)), "what is it for?"
-    assert text.count("\n") <= 400, "long modules are split"
+    assert text.count("\n") <= 600, "long modules are split"
 
 
 # What takes a file away, or writes over it. `replace` with one argument: str.replace takes two.

@@ -35,7 +35,7 @@ from orchestrator.model.malformations import (
     REFUSES_APPLIED,
     REFUSES_NONE,
     Refused,
-    label,
+    broken_how,
 )
 from orchestrator.model.words import SILENT, dead
 from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
@@ -148,7 +148,10 @@ def test_the_line_that_reproduces_one_chooses_it_alone() -> None:
     (case,) = cases(["symbol-missing/target-first"])
     run = Run(("klp-e2e",), 0.0, "debian:6.1", (), 1)
     line = words(run, CaseResult(case, "sparc"))
-    assert line[0] == "malformed" and line[-2:] == ("--only", label(case))
+    assert line[0] == "malformed" and line[-2:] == (
+        "--only",
+        f"{broken_how(case.module_set)}/{case.name}",
+    )
     assert cases([line[-1]]) == (case,)
 
 

@@ -17,8 +17,10 @@ from orchestrator.commands.bisect import Seen
 from orchestrator.commands.bisection import Found
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.history import files
+from orchestrator.history.digest import digest
 from orchestrator.history.nights import (
     Blame,
+    Changes,
     Job,
     JobRecord,
     KernelInput,
@@ -26,6 +28,7 @@ from orchestrator.history.nights import (
     Night,
     Past,
     Row,
+    Skip,
     State,
 )
 from orchestrator.host import ours
@@ -35,6 +38,7 @@ from orchestrator.nightly.config import Config, Exploring, Matrix
 from orchestrator.nightly.crew import Crew, Lane, Task
 from orchestrator.nightly.jobs import Ended
 from orchestrator.nightly.plan import Reading, Target
+from orchestrator.nouns import CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -169,10 +173,15 @@ def test_what_a_task_raises_ends_the_others() -> None:
 
 JOB = Job(
     *("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core"),
-    *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, ""),
+    *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, "", "x"),
 )
-LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order '+m'"
-FAILED = Row("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong", order="+m", reproduce=LINE)
+FAILED = Row(
+    *("k+a/x/core", "basic/one", Status.FAIL, "wrong", "wrong"),
+    order="+m",
+    kind=CaseKind.ORDER,
+    module_set="basic",
+    name="one",
+)
 
 
 def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> None:
@@ -190,8 +199,7 @@ def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> Non
     assert again.to_try([replace(other, runs=3)], {}, 2) == ()
     for spared in (
         replace(other, status=Status.ERROR),
-        replace(other, reproduce="klp-e2e explore --arch x"),
-        replace(other, reproduce=""),
+        replace(other, kind=None),
     ):
         assert again.to_try([spared], {}, 2) == ()
 
@@ -250,8 +258,8 @@ def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[Way, .
 def test_where_to_look_without_a_good_night_and_over_commits() -> None:
     assert blame.ways(NOW, None) == (Way.OURS,)
     assert blame.ways(replace(NOW, patches={}), None) == ()
-    good = replace(NOW, source_version="6.1.0 (0123456789ab)")
-    bad = replace(NOW, source_version="6.1.0 (ba9876543210)")
+    good = replace(NOW, commit="0123456789ab")
+    bad = replace(NOW, commit="ba9876543210")
     assert blame.ways(bad, good) == (Way.COMMITS,)
     job = plan.expand(Config((Matrix(("git:url#main",), ("a",), ("x",)),)), READ)[1]
     words = " ".join(blame.command(Way.COMMITS, job, FAILED, "", bad, good))
@@ -307,7 +315,7 @@ def test_one_bisect_for_all_that_fail_alike() -> None:
     job = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1]
     by_name, kernels = {job.name: job}, {(job.kernel, job.arch): NOW}
     long = replace(FAILED, case="basic/long", order="+m +m")
-    script = replace(FAILED, case="test.sh", order="", reproduce="klp-e2e kselftest --test t")
+    script = replace(FAILED, case="test.sh", order="", kind=CaseKind.SELFTEST)
     rows = (long, FAILED, script)
     assert blame.worth(rows, kernels, by_name) == (FAILED,)
     assert blame.worth(rows, {}, by_name) == ()
@@ -370,24 +378,29 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
 )
 def test_exit_code(statuses: str, trouble: str, code: Exit) -> None:
     rows = [Row("k/x/core", str(n), Status(s)) for n, s in enumerate(statuses.split())]
-    assert conduct.exit_code(a_night(rows, trouble=trouble)) == code
+    assert digest(a_night(rows, trouble=trouble), Changes("")).exit_code == code
 
 
 @pytest.mark.parametrize(
-    ("reason", "code"),
-    [("the night's time is up: it takes 2 min", Exit.GOOD), ("the disk is full", Exit.HARNESS)],
+    ("skip", "code"),
+    [
+        (Skip.TIME, Exit.GOOD),
+        (Skip.DISK, Exit.HARNESS),
+        (Skip.SOURCE, Exit.HARNESS),
+        (Skip.KERNEL, Exit.HARNESS),
+    ],
 )
-def test_what_was_skipped_for_want_of_time_is_as_planned(reason: str, code: Exit) -> None:
+def test_what_was_skipped_for_want_of_time_is_as_planned(skip: Skip, code: Exit) -> None:
     (_, job) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
     night = a_night([Row("k/x/other", "basic/one", Status.PASS)])
-    night = replace(night, jobs=(JobRecord(job, State.SKIPPED, reason),))
-    assert conduct.exit_code(night) == code
+    night = replace(night, jobs=(JobRecord(job, State.SKIPPED, "in words", skip=skip),))
+    assert digest(night, Changes("")).exit_code == code
 
 
 def test_exit_code_of_a_night_without_a_kernel() -> None:
     (build, _) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)
     night = a_night([Row(build.name, "build", Status.FAIL)], [build])
-    assert conduct.exit_code(night) == Exit.BUILD
+    assert digest(night, Changes("")).exit_code == Exit.BUILD
 
 
 def test_a_new_night_comes_after_every_other_whatever_the_clock_says(

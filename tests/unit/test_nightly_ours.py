@@ -26,26 +26,43 @@ from orchestrator.explore import bundle
 from orchestrator.explore.survey import Wanted
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, State
+from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, Skip, State
 from orchestrator.host import ours, workdir
-from orchestrator.nightly import again, blame, conduct, content, inputs, jobs, place, plan, room
+from orchestrator.nightly import (
+    again,
+    blame,
+    conduct,
+    content,
+    inputs,
+    jobs,
+    place,
+    plan,
+    room,
+    shown,
+)
 from orchestrator.nightly.conduct import NightOptions
 from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
-from orchestrator.nouns import Channel
+from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
-from orchestrator.report import directory, explored
+from orchestrator.report import explored, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.report.text import plain
 from orchestrator.source.alterations import CONTROL, Outcome
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Status
 
 NIGHTS = [f"2026-01-0{day}-020000" for day in range(1, 6)]
 WORDS = ("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core")
-JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "")
-LINE = "klp-e2e run --arch x --kernel k --series a --modules basic --order +klp_patch"
-ROW = Row(JOB.name, "basic/one", Status.FAIL, "bad", "bad", order="+klp_patch", reproduce=LINE)
+JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "", "x")
+ROW = Row(
+    *(JOB.name, "basic/one", Status.FAIL, "bad", "bad"),
+    order="+klp_patch",
+    kind=CaseKind.ORDER,
+    module_set="basic",
+    name="one",
+)
 HOME = "<html><title>my home page</title></html>"
 
 
@@ -327,10 +344,10 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     a_suite(tries / "1", a_run("x"), a_result("x"))
     bisect = made / blame.BISECTS / "01-ours"
     ours.below(bisect.with_name("01-ours.log"), made).write_text("")
-    with directory.claimed(bisect):
+    with store.claimed(bisect):
         a_suite(bisect / "00", a_run("x"), a_result("x"))
         a_suite(bisect / "0123456789ab", a_run("x"), a_result("x"))
-        directory.write(bisect / "bisect.log", "")
+        store.write(bisect / "bisect.log", "")
     conduct.again(made)
     (made / ".junit.xml.x1y2.partial").write_text("<")
     with ours.appearing(tmp_path / "a", ours.Kind.BUNDLE) as half:
@@ -802,6 +819,8 @@ def test_an_exploration_is_gone_on_with_only_as_the_job_is(
         source="debian:6.1",
         series=("livepatch-reload",),
         command=(*words, "--modules", "all", "--budget", "20m"),
+        arch_spec="one",
+        module_sets=("all",),
     )
     place_ = jobs.directory_of(made, JobRecord(job))
     run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
@@ -827,6 +846,8 @@ def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
         source="dir:/linux",
         series=("/fixes",),
         command=("explore", "--arch", "one", *outside, "--depth", "4"),
+        arch_spec="one",
+        module_sets=("basic",),
     )
     place_ = jobs.directory_of(made, JobRecord(job))
     run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
@@ -853,34 +874,45 @@ def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("row", "words"),
     [
-        (LINE, "run --arch x --kernel k --series a --modules basic --order +klp_patch"),
+        (ROW, "run --arch x --kernel k --series a --modules basic --order +klp_patch"),
         (
-            "klp-e2e run --arch-file /evil.toml --kernel dir:/evil --series /evil"
-            " --modules basic --order +klp_patch --jobs 99 -o /victim",
+            replace(ROW, reproduce="evil --arch-file /evil.toml --kernel dir:/evil -o /victim"),
             "run --arch x --kernel k --series a --modules basic --order +klp_patch",
         ),
-        ("klp-e2e run --modules /evil/ --order +m", ""),
-        ("klp-e2e run --modules nobody-s --order +m", ""),
-        ("klp-e2e kselftest --test x", ""),
-        ("klp-e2e replay /evil", ""),
-        ("evil run --modules basic --order +m", ""),
-        ("klp-e2e run --modules basic --order '", ""),
-        ("klp-e2e", ""),
-        ("", ""),
+        (replace(ROW, module_set="/evil/"), ""),
+        (replace(ROW, module_set="nobody-s"), ""),
+        (replace(ROW, kind=CaseKind.SELFTEST), ""),
+        (replace(ROW, kind=CaseKind.MALFORMED), ""),
+        (replace(ROW, kind=None), ""),
     ],
 )
-def test_of_a_row_s_line_only_what_names_the_case_is_begun(line: str, words: str) -> None:
-    assert " ".join(again.words(JOB, replace(ROW, reproduce=line))) == words
+def test_of_a_row_only_what_names_the_case_is_begun(row: Row, words: str) -> None:
+    assert " ".join(again.words(JOB, row)) == words
+
+
+@pytest.mark.parametrize(
+    ("kind", "of", "words"),
+    [
+        (CaseKind.SELFTEST, Kind.KSELFTEST, ("kselftest", ("--test", "one"))),
+        (CaseKind.MALFORMED, Kind.MALFORMED, ("malformed", ("--only", "symbol-missing/one"))),
+    ],
+)
+def test_each_kind_of_case_has_its_own_command(
+    kind: CaseKind, of: Kind, words: tuple[str, tuple[str, str]]
+) -> None:
+    row = replace(ROW, kind=kind, module_set="malformed/symbol-missing", order="")
+    found = again.words(replace(JOB, kind=of), row)
+    assert (found[0], found[-2:]) == words
 
 
 def test_a_module_set_of_the_matrix_itself_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    own = replace(JOB, command=(*WORDS, "--modules", "in/own"))
-    row = replace(ROW, reproduce=f"klp-e2e run --modules {tmp_path}/in/own --order +m")
+    own = replace(JOB, module_sets=("in/own",))
+    row = replace(ROW, module_set=f"{tmp_path}/in/own", order="+m")
     assert again.words(own, row)[-4:] == ("--modules", f"{tmp_path}/in/own", "--order", "+m")
     assert again.words(JOB, row) == ()
 
@@ -921,7 +953,7 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     class Case:
         directory = named
 
-    monkeypatch.setattr(directory, "load", lambda *_: Case())
+    monkeypatch.setattr(store, "load", lambda *_: Case())
     monkeypatch.setattr(files, "document", lambda place: a_night(NIGHTS[0]))
     monkeypatch.setattr(
         files, "read", lambda place: a_night(NIGHTS[0], [replace(ROW, directory=case)])
@@ -929,3 +961,41 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     conduct.again(made)
     [page] = (made / "cases").iterdir()
     assert "another directory" in page.read_text()
+
+
+SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", skip=Skip.SOURCE)
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"rows": (replace(ROW, status=Status.PASS),)}, Exit.GOOD),
+        ({}, Exit.KERNEL_WRONG),
+        ({"rows": (replace(ROW, status=Status.ERROR),)}, Exit.HARNESS),
+        ({"rows": ()}, Exit.KERNEL_WRONG),  # its job ended so
+        ({"rows": (replace(ROW, status=Status.PASS),), "trouble": "interrupted"}, Exit.INTERRUPTED),
+        (
+            {
+                "jobs": (JobRecord(JOB, State.ENDED, "", 0), SKIPPED),
+                "rows": (replace(ROW, status=Status.PASS),),
+            },
+            Exit.HARNESS,
+        ),
+    ],
+)
+def test_page_mail_terminal_and_exit_code_agree(
+    changed: dict[str, object], code: Exit, tmp_path: Path
+) -> None:
+    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.KERNEL_WRONG else {}
+    night = a_night(NIGHTS[0])
+    night = replace(night, **{**ok, **changed})  # type: ignore[arg-type]  # fields by name
+    made = keep(tmp_path, NIGHTS[0], night)
+    ended = conduct.again(made)
+    told = ended.digest
+    assert told.exit_code is code
+    assert (told.headline == "all good") is (code is Exit.GOOD)
+    assert (made / "mail.txt").read_text().startswith(f"Subject: klp-e2e: {told.headline}")
+    line = f"{told.headline[:1].upper()}{told.headline[1:]}"
+    assert f"<h1>{line}</h1>" in (made / "index.html").read_text()
+    assert f"Subject: klp-e2e: {told.headline}" in plain(shown.night(ended))
+    assert (made / "summary.md").read_text().startswith(f"## klp-e2e: {told.headline}")

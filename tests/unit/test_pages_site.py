@@ -50,7 +50,7 @@ def failed_page(place: Place) -> Page:
 
 
 def test_no_status_is_told_by_colour_alone() -> None:
-    letters = [site.LETTERS[status] for status in Status]
+    letters = [status.letter for status in Status]
     assert len(set(letters)) == len(Status)
 
 
@@ -109,7 +109,7 @@ def test_a_night_in_which_nothing_ran(tmp_path: Path) -> None:
     (tmp_path / "n").mkdir()
     text = Page(site.write(tmp_path, night, Changes(""), {})).text
     site.write_list(tmp_path, ())
-    assert "Under way: nothing ran" in text
+    assert "Not finished" in text
     assert "There is none yet" in Page(tmp_path / "index.html").text
 
 

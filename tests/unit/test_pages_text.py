@@ -9,6 +9,9 @@ import pytest
 from pages_samples import NIGHT, STEPS, job
 from samples import a_reading
 
+from orchestrator.announce.mail import subject
+from orchestrator.errors import Exit
+from orchestrator.history.digest import digest
 from orchestrator.history.nights import (
     Change,
     Changed,
@@ -17,6 +20,7 @@ from orchestrator.history.nights import (
     Night,
     NightTotals,
     Row,
+    Skip,
     State,
 )
 from orchestrator.pages import compare, front, logs
@@ -102,35 +106,75 @@ FAILED, PASSED, KNOWN = Status.FAIL, Status.PASS, Status.KNOWN
 
 
 @pytest.mark.parametrize(
-    ("found", "changes", "tone", "line"),
+    ("found", "changes", "tone", "line", "code"),
     [
-        (night(PASSED), changed(), PASSED, "All is good"),
-        (night(PASSED, KNOWN), changed(), KNOWN, "Nothing wrong but 1 known"),
-        (night(FAILED, FAILED), changed(), FAILED, "2 failures"),
+        (night(PASSED), changed(), PASSED, "all good", Exit.GOOD),
+        (night(PASSED, KNOWN), changed(), KNOWN, "all good", Exit.GOOD),
+        (night(FAILED, FAILED), changed(), FAILED, "nothing new: 2 FAIL", Exit.KERNEL_WRONG),
         (
             night(FAILED, PASSED),
             changed(Change.NEW_FAILURE, Change.FIXED, Change.FIXED),
             FAILED,
             "1 new failure, 2 fixed",
+            Exit.KERNEL_WRONG,
         ),
-        (night(Status.SKIP), changed(), Status.SKIP, "Nothing ran"),
-        (replace(night(PASSED), finished=None), changed(), PASSED, "Under way: all is good"),
+        (night(Status.SKIP), changed(), Status.ERROR, "nothing ran", Exit.HARNESS),
+        (
+            replace(night(PASSED), finished=None),
+            changed(),
+            Status.ERROR,
+            "not finished",
+            Exit.HARNESS,
+        ),
         (
             replace(night(PASSED), trouble="disk full"),
             changed(),
             Status.ERROR,
-            "Stopped early: all is good",
+            "stopped early",
+            Exit.HARNESS,
+        ),
+        (
+            replace(night(PASSED), trouble="interrupted", interrupted=True),
+            changed(),
+            Status.ERROR,
+            "stopped early",
+            Exit.INTERRUPTED,
         ),
         (
             night(PASSED, jobs=(replace(job("j", "k", "a", "core"), exit_code=3),)),
             changed(),
+            FAILED,
+            "nothing new: 1 FAIL",
+            Exit.BUILD,
+        ),
+        (
+            night(PASSED, jobs=(replace(job("j", "k", "a", "core"), exit_code=4),)),
+            changed(),
             Status.ERROR,
-            "1 job went wrong",
+            "nothing new: 1 ERROR",
+            Exit.HARNESS,
+        ),
+        (
+            night(
+                PASSED,
+                jobs=(
+                    replace(job("j", "k", "a", "core"), exit_code=0),
+                    replace(job("l", "k", "a", "more"), state=State.SKIPPED, skip=Skip.SOURCE),
+                ),
+            ),
+            changed(),
+            Status.ERROR,
+            "nothing new: 1 job not run",
+            Exit.HARNESS,
         ),
     ],
 )
-def test_the_verdict_in_one_line(found: Night, changes: Changes, tone: str, line: str) -> None:
-    assert front.headline(found, changes) == (tone, line)
+def test_the_verdict_in_one_line(
+    found: Night, changes: Changes, tone: Status, line: str, code: Exit
+) -> None:
+    told = digest(found, changes)
+    assert (told.tone, told.headline, told.exit_code) == (tone, line, code)
+    assert subject(found, changes).startswith(f"klp-e2e: {line}")
 
 
 def test_what_fails_alike_is_one_card() -> None:

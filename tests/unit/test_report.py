@@ -19,8 +19,8 @@ from ktap_grammar import parse_ktap
 
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
-from orchestrator.nouns import Case, Kernel
-from orchestrator.report import directory, json, reproduce, text, verdict
+from orchestrator.nouns import Case, CaseKind, Kernel
+from orchestrator.report import directory, json, reproduce, store, text, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
@@ -374,7 +374,7 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
 
 
 def test_killed_before_there_was_anything(tmp_path: Path) -> None:
-    directory.prepare(tmp_path)
+    store.prepare(tmp_path)
     for go_on in (True, False):
         (tmp_path / ".results.json.a_b1cd2e.partial").touch()
         writer = ResultsDirectory(tmp_path, a_run(1), go_on=go_on)
@@ -426,3 +426,19 @@ def test_a_full_disk_leaves_the_last_valid_file(
     assert "disk full" in told.value.hint
     assert (tmp_path / "r" / "results.json").read_text() == before
     assert not list((tmp_path / "r").glob("*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("module_set", "kind"),
+    [
+        ("basic", CaseKind.ORDER),
+        ("malformed/symbol-missing", CaseKind.MALFORMED),
+        ("kselftest", CaseKind.SELFTEST),
+    ],
+)
+def test_what_a_case_is_was_not_always_written_down(module_set: str, kind: CaseKind) -> None:
+    case = replace(a_result(Status.PASS).case, module_set=module_set, kind=kind)
+    result = replace(a_result(Status.PASS), case=case)
+    record = json.record(result)
+    assert record.kind is kind
+    assert json.as_result(replace(record, kind=None)).case == case

@@ -13,7 +13,7 @@ from orchestrator.build.image import Entry
 from orchestrator.build.testtree import Tree
 from orchestrator.commands.kselftest import cases
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.nouns import Case, Order
+from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import json, reproduce, text
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
@@ -189,7 +189,7 @@ def test_the_test_that_was_running_is_read_from_the_kernels_log() -> None:
 
 def a_result(output: str, arch: str = "s390x") -> CaseResult:
     status, reason, steps = judged(output)
-    case = Case(SCRIPT, selftests.MODULE_SET, Order(()))
+    case = Case(SCRIPT, selftests.MODULE_SET, Order(()), kind=CaseKind.SELFTEST)
     result = CaseResult(case, arch, status, reason, steps, seconds=5.0)
     return CaseResult(
         case, arch, status, reason, steps, reproduce=reproduce.line(RUN, result), seconds=5.0

@@ -143,7 +143,8 @@ def test_what_was_walked_is_known_again(tmp_path: Path) -> None:
         writer.walked(Walked(arch, "basic", order, False, beyond=ground.tally.beyond))
     found(ground)
     writer.save([ground])
-    writer.close()
+    with writer:
+        pass
     with (writer.path / "walk.jsonl").open("a") as file:
         file.write('{"arch": "cut sho')
 
@@ -207,7 +208,8 @@ def test_a_journal_counts_for_what_its_set_can_do(tmp_path: Path) -> None:
     for order in ("+klp_patch", "+no_such_module", "nonsense!", "+klp_patch[x=\x00]", ""):
         writer.walked(Walked(arch, "basic", order, True, 7))
     writer.walked(Walked(arch, "basic", "+klp_patch +klp_target", False, beyond=-5))
-    writer.close()
+    with writer:
+        pass
     with (writer.path / "walk.jsonl").open("ab") as file:
         file.write(b"\xff\xfe\n" + b"[" * 100_000 + b"\n")
     writer.restore([ground])

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A night in a few words: its verdict, its headline, its rows by job, its news by symptom."""
+"""A night in a few words: its verdict, its headline, its rows by job, its news by symptom.
+
+Page, mail, summary, the user's own command, the terminal and the exit code take what they say of a
+night from one `NightDigest`.
+"""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
 from orchestrator.errors import Exit
 from orchestrator.history import alike
@@ -17,25 +20,16 @@ from orchestrator.history.nights import (
     Job,
     JobRecord,
     KernelInput,
+    Kind,
     Night,
     Row,
+    Skip,
     State,
+    Verdict,
 )
-from orchestrator.report.verdict import WORST_FIRST, counts_as_failure, duration
-from orchestrator.verdicts import Status
+from orchestrator.report.verdict import duration
+from orchestrator.verdicts import Status, by_status
 
-
-class Verdict(StrEnum):
-    """A night in one word, worst first; what the kernel does wrong comes before our own trouble."""
-
-    NEW_FAILURES = "new failures"
-    FAILING = "failing"
-    TROUBLE = "trouble"  # something did not get its verdict
-    GOOD = "good"
-
-
-# What is wrong, with the kernel or with us.
-BAD = tuple(s for s in Status if counts_as_failure(s, strict=False) or s is Status.ERROR)
 # What was so last night, too.
 OLD = (Change.STILL_FAILING, Change.STILL_TROUBLE)
 # What nobody has to look at.
@@ -49,7 +43,7 @@ def by_job(night: Night) -> tuple[tuple[JobRecord, tuple[Row, ...]], ...]:
     """Every job with its rows; last among them one for the job itself where they do not tell."""
     rows: dict[str, list[Row]] = {record.job.name: [] for record in night.jobs}
     for row in night.rows:
-        rows[row.job].append(row)
+        rows.setdefault(row.job, []).append(row)
     return tuple(
         (record, (*rows[record.job.name], *_of_itself(night, record, rows[record.job.name])))
         for record in night.jobs
@@ -58,23 +52,25 @@ def by_job(night: Night) -> tuple[tuple[JobRecord, tuple[Row, ...]], ...]:
 
 def undone(night: Night) -> tuple[Row, ...]:
     """Of the jobs themselves, those that did not run, or not to a good end."""
+    return tuple(row for row in _of_jobs(night) if row.status is not Status.PASS)
+
+
+def _of_jobs(night: Night) -> Iterator[Row]:
+    """The rows that stand for jobs themselves."""
     cases = {(row.job, row.case) for row in night.rows}
-    return tuple(
-        row
-        for row in _every_row(night)
-        if (row.job, row.case) not in cases and row.status is not Status.PASS
-    )
+    for _, rows in by_job(night):
+        yield from (row for row in rows if (row.job, row.case) not in cases)
 
 
 def _every_row(night: Night) -> tuple[Row, ...]:
-    return tuple(row for _, rows in by_job(night) for row in rows)
+    return (*night.rows, *_of_jobs(night))
 
 
 def _of_itself(night: Night, record: JobRecord, rows: Collection[Row]) -> Iterable[Row]:
     """A job without rows, or one that ended worse than they say, is a row itself."""
     status, reason = _end(night, record)
-    told = bool(rows) and status not in BAD
-    if record.state is State.ENDED and any(row.status in BAD for row in rows):
+    told = bool(rows) and not status.bad
+    if record.state is State.ENDED and any(row.status.bad for row in rows):
         told = True
     if not told:
         yield Row(
@@ -85,7 +81,7 @@ def _of_itself(night: Night, record: JobRecord, rows: Collection[Row]) -> Iterab
             symptom=reason,
             seconds=max(0.0, (record.finished or 0.0) - (record.started or record.finished or 0.0)),
             reproduce=shlex.join(("klp-e2e", *record.job.command)),
-            failed=int(status in BAD),
+            failed=int(status.bad),
         )
 
 
@@ -110,8 +106,7 @@ def _end(night: Night, record: JobRecord) -> tuple[Status, str]:
 
 def counts(rows: Iterable[Row]) -> Mapping[Status, int]:
     """Status -> number of rows; statuses that do not occur are left out; worst first."""
-    statuses = [row.status for row in rows]
-    return {each: statuses.count(each) for each in WORST_FIRST if each in statuses}
+    return by_status(row.status for row in rows)
 
 
 def totals(night: Night) -> str:
@@ -130,21 +125,77 @@ def totals(night: Night) -> str:
 # --- the night -----------------------------------------------------------------------------------
 
 
-def verdict(night: Night, changes: Changes) -> Verdict:
-    """The night in one word. One in which nothing ran proved nothing: it is not good."""
+@dataclass(frozen=True, slots=True)
+class NightDigest:
+    """What everybody is told of a night."""
+
+    verdict: Verdict
+    headline: str
+    exit_code: Exit
+    tone: Status  # whose colour the headline has
+
+
+def digest(night: Night, changes: Changes) -> NightDigest:
+    """The night as a whole."""
+    found = _verdict(night, changes)
+    return NightDigest(found, _headline(night, changes), _exit(night, found), _tone(night, found))
+
+
+def _verdict(night: Night, changes: Changes) -> Verdict:
+    """One in which nothing ran proved nothing: it is not good."""
     rows = _every_row(night)
-    if any(each.change is Change.NEW_FAILURE for each in changes.changed):
-        return Verdict.NEW_FAILURES
-    if any(counts_as_failure(row.status, strict=False) for row in rows):
-        return Verdict.FAILING
-    nothing_ran = all(row.status is Status.SKIP for row in rows)
-    unfinished = bool(night.trouble) or night.finished is None
-    if nothing_ran or unfinished or any(row.status is Status.ERROR for row in rows):
-        return Verdict.TROUBLE
-    return Verdict.GOOD
+    if any(row.status.wrong for row in rows):
+        new = any(each.change is Change.NEW_FAILURE for each in changes.changed)
+        return Verdict.NEW_FAILURES if new else Verdict.FAILING
+    ended = night.finished is not None and not night.trouble
+    told = not any(row.status is Status.ERROR for row in rows) and not _prevented(night)
+    return Verdict.GOOD if ended and told and _proven(night) else Verdict.TROUBLE
 
 
-def headline(night: Night, changes: Changes) -> str:
+def _builds(night: Night) -> set[str]:
+    return {record.job.name for record in night.jobs if record.job.kind is Kind.BUILD}
+
+
+def _proven(night: Night) -> bool:
+    """Did any case pass, or fail as it is known to? That a kernel was built is not enough."""
+    builds = _builds(night)
+    ran = (row.status for row in night.rows if row.job not in builds)
+    return any(status in (Status.PASS, Status.KNOWN) for status in ran)
+
+
+def _prevented(night: Night) -> list[JobRecord]:
+    """Jobs that could not run; that there is no time for one is planned so."""
+    skipped = (record for record in night.jobs if record.state is State.SKIPPED)
+    return [record for record in skipped if record.skip is not Skip.TIME]
+
+
+def _exit(night: Night, verdict: Verdict) -> Exit:
+    """1 when the kernel is wrong anywhere, else 3 when one was not built, else 4 when something did
+    not get its verdict, or nothing ran."""
+    if night.interrupted:
+        return Exit.INTERRUPTED
+    match verdict:
+        case Verdict.GOOD:
+            return Exit.GOOD
+        case Verdict.TROUBLE:
+            return Exit.HARNESS
+    unbuilt = {record.job.name for record in night.jobs if record.exit_code == Exit.BUILD}
+    wrong = {(row.job, row.case) for row in night.rows if row.status.wrong}
+    own = {(row.job, row.case) for row in undone(night) if row.status.wrong} - wrong
+    of_kernels = {job for job, _ in wrong} - _builds(night) | {job for job, _ in own} - unbuilt
+    return Exit.KERNEL_WRONG if of_kernels else Exit.BUILD
+
+
+def _tone(night: Night, verdict: Verdict) -> Status:
+    match verdict:
+        case Verdict.GOOD:
+            return next(iter(counts(night.rows)))
+        case Verdict.TROUBLE:
+            return Status.ERROR
+    return Status.FAIL
+
+
+def _headline(night: Night, changes: Changes) -> str:
     """`2 new failures, 1 fixed`; of a night without news what is not good in it."""
     kinds = [each.change for each in changes.changed]
     news = [c for c in Change if c in kinds and c not in QUIET]
@@ -155,11 +206,12 @@ def headline(night: Night, changes: Changes) -> str:
         parts.append("not finished")
     if parts:
         return ", ".join(parts) + _blamed(night, changes)
-    found = counts(_every_row(night))
-    bad = [f"{number} {status}" for status, number in found.items() if status in BAD]
-    if bad:
-        return f"nothing new: {', '.join(bad)}"
-    return "all good" if verdict(night, changes) is Verdict.GOOD else "nothing ran"
+    bad = [f"{n} {status}" for status, n in counts(_every_row(night)).items() if status.bad]
+    if prevented := len(_prevented(night)):
+        bad.append(f"{amount(prevented, 'job')} not run")
+    if not _proven(night) and not bad:
+        return "nothing ran"
+    return f"nothing new: {', '.join(bad)}" if bad else "all good"
 
 
 def _blamed(night: Night, changes: Changes) -> str:

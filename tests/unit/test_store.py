@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What every results directory does alike: how it says why it ended, what a refusal leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from test_report import a_result, a_run
+from test_survey import head
+
+from orchestrator.errors import BuildError, HarnessError, MissingTool, UsageError
+from orchestrator.explore.survey import Wanted
+from orchestrator.port.card import Card
+from orchestrator.report import card, directory, explored, store, tried
+from orchestrator.report.card import CardDirectory
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.explored import ExploreDirectory
+from orchestrator.report.store import Store
+from orchestrator.report.tried import TriedDirectory
+from orchestrator.source.alterations import Kind
+from orchestrator.verdicts import Status
+
+RUN = replace(a_run(2, finished=None), kernels=())
+Made = tuple[Callable[[Path], Store], Callable[[Path], str]]
+MADE: dict[str, Made] = {
+    "run": (
+        lambda place: ResultsDirectory(place, RUN),
+        lambda place: directory.read(place)[0].trouble,
+    ),
+    "explore": (
+        lambda place: ExploreDirectory(place, replace(head(Wanted(depth=3)), run=RUN)),
+        lambda place: explored.load(place).run.trouble,
+    ),
+    "ablate": (
+        lambda place: TriedDirectory(
+            place, tried.Document(1, RUN, Kind.ABLATION, ("a",), True, controls=1)
+        ),
+        lambda place: tried.load(place).run.trouble,
+    ),
+    "port": (
+        lambda place: CardDirectory(place, Card("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")),
+        lambda place: card.load(place).trouble,
+    ),
+}
+
+
+@pytest.fixture(params=MADE)
+def made(request: pytest.FixtureRequest) -> Made:
+    return MADE[request.param]
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (HarnessError("no space left"), "no space left"),
+        (BuildError("it does not compile"), "it does not compile"),
+        (KeyboardInterrupt(), "interrupted"),
+        (ZeroDivisionError(), "ZeroDivisionError"),
+    ],
+)
+def test_why_it_ended_is_the_message(
+    made: Made, trouble: BaseException, told: str, tmp_path: Path
+) -> None:
+    make, why = made
+    with pytest.raises(type(trouble)), make(tmp_path / "r"):
+        raise trouble
+    assert why(tmp_path / "r") == told
+
+
+@pytest.mark.parametrize("trouble", [UsageError("no such kernel"), MissingTool("no QEMU")])
+@pytest.mark.parametrize("there", [False, True])
+def test_what_is_refused_leaves_the_place_free(
+    made: Made, trouble: Exception, there: bool, tmp_path: Path
+) -> None:
+    make, _ = made
+    place = tmp_path / "r"
+    if there:
+        place.mkdir()
+    with pytest.raises(type(trouble)), make(place) as writer:
+        raise trouble
+    assert not writer.kept and place.exists() is there
+    with make(place) as writer:
+        pass
+    assert writer.kept and (place / writer.DOCUMENTS[0]).exists()
+
+
+def test_what_somebody_put_there_meanwhile_stays(made: Made, tmp_path: Path) -> None:
+    make, _ = made
+    with pytest.raises(UsageError), make(tmp_path / "r"):
+        (tmp_path / "r" / "thesis").write_text("mine")
+        raise UsageError("no such kernel")
+    assert (tmp_path / "r" / "thesis").read_text() == "mine"
+
+
+def test_a_refusal_takes_no_result_away(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with pytest.raises(UsageError), ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.PASS))
+        raise UsageError("too late")
+    run, results = directory.read(place)
+    assert run.trouble == "too late" and len(results) == 1
+
+
+def test_what_was_begun_before_stays_when_it_cannot_go_on(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with pytest.raises(KeyboardInterrupt), ResultsDirectory(place, RUN):
+        raise KeyboardInterrupt
+    with pytest.raises(UsageError), ResultsDirectory(place, RUN, go_on=True):
+        raise UsageError("no such kernel")
+    assert directory.read(place)[0].trouble == "no such kernel"
+
+
+def test_of_no_trouble_there_is_nothing_to_say() -> None:
+    assert store.why_ended(None) == ""
