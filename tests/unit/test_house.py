@@ -98,7 +98,7 @@ def test_a_module_imports_only_from_floors_below(path: Path) -> None:
     own = dotted(path).split(".")[0]
     if own in ("", "__main__"):
         return
-    assert own in FLOOR, f"{own} has no floor: give it one here and in README's table"
+    assert own in FLOOR, f"{own} has no floor: give it one here and in docs/explanation/house.md"
     above = {name for name in ours(path) if FLOOR[name.split(".")[0]] > FLOOR[own]}
     assert not above, f"{own} (floor {FLOOR[own]}) imports from above: {sorted(above)}"
 
