@@ -103,6 +103,18 @@ def test_a_module_imports_only_from_floors_below(path: Path) -> None:
     assert not above, f"{own} (floor {FLOOR[own]}) imports from above: {sorted(above)}"
 
 
+def test_the_documented_table_has_every_floor_in_its_order() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "house.md").read_text()
+    rows = [
+        re.findall(r"`([a-z]+)/?`", row.split("|")[2 if row.startswith("| beside") else 1])
+        for row in page.splitlines()
+        if row.startswith(("| `", "| beside"))
+    ]
+    named = [name for row in rows for name in row]
+    assert sorted(named) == sorted(FLOOR)
+    assert [FLOOR[name] for name in named] == sorted(FLOOR[name] for name in named)
+
+
 @pytest.mark.parametrize("size", ["modules", "folders"])
 def test_imports_make_no_circle(size: str) -> None:
     graph: dict[str, set[str]] = {}
