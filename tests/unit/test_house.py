@@ -115,6 +115,35 @@ def test_the_documented_table_has_every_floor_in_its_order() -> None:
     assert [FLOOR[name] for name in named] == sorted(FLOOR[name] for name in named)
 
 
+def picture() -> str:
+    """Which folder imports from which, as Mermaid has it; without what follows from other lines."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        if (own := dotted(path).split(".")[0]) in FLOOR:
+            graph.setdefault(own, set()).update({name.split(".")[0] for name in ours(path)} - {own})
+    below: dict[str, set[str]] = {}
+    for name in FLOOR:  # the lowest first; within a floor whichever the other imports from
+        _reach(name, graph, below)
+    lines = [
+        f"    {name} --> {goal}"
+        for name in reversed(FLOOR)
+        for goal in sorted(graph[name])
+        if not any(goal in below[other] for other in graph[name])
+    ]
+    return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
+
+
+def _reach(name: str, graph: dict[str, set[str]], below: dict[str, set[str]]) -> set[str]:
+    if name not in below:
+        below[name] = set(graph[name]).union(*(_reach(n, graph, below) for n in graph[name]))
+    return below[name]
+
+
+def test_the_documented_picture_is_the_code_s() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "house.md").read_text()
+    assert picture() in page, "print it anew: .venv/bin/python tests/unit/test_house.py"
+
+
 @pytest.mark.parametrize("size", ["modules", "folders"])
 def test_imports_make_no_circle(size: str) -> None:
     graph: dict[str, set[str]] = {}
@@ -216,3 +245,7 @@ def test_nothing_is_removed_but_by_who_looks_whose_it_is(path: Path) -> None:
         )
     ]
     assert not taken, f"see orchestrator/host/ours.py: {taken}"
+
+
+if __name__ == "__main__":
+    print(picture())
