@@ -25,7 +25,7 @@ from pathlib import Path
 
 
 class Exit(IntEnum):
-    """Process exit codes, documented in README.md."""
+    """Process exit codes, documented in README.md and docs/reference/exit-codes.md."""
 
     GOOD = 0
     KERNEL_WRONG = 1

@@ -106,9 +106,50 @@ def test_a_module_imports_only_from_floors_below(path: Path) -> None:
     own = dotted(path).split(".")[0]
     if own in ("", "__main__"):
         return
-    assert own in FLOOR, f"{own} has no floor: give it one here and in README's table"
+    assert own in FLOOR, f"{own} has no floor: give it one here and in docs/explanation/house.md"
     above = {name for name in ours(path) if FLOOR[name.split(".")[0]] > FLOOR[own]}
     assert not above, f"{own} (floor {FLOOR[own]}) imports from above: {sorted(above)}"
+
+
+def test_the_documented_table_has_every_floor_in_its_order() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "house.md").read_text()
+    rows = [
+        re.findall(r"`([a-z]+)/?`", row.split("|")[2 if row.startswith("| beside") else 1])
+        for row in page.splitlines()
+        if row.startswith(("| `", "| beside"))
+    ]
+    named = [name for row in rows for name in row]
+    assert sorted(named) == sorted(FLOOR)
+    assert [FLOOR[name] for name in named] == sorted(FLOOR[name] for name in named)
+
+
+def picture() -> str:
+    """Which folder imports from which, as Mermaid has it; without what follows from other lines."""
+    graph: dict[str, set[str]] = {}
+    for path in MODULES:
+        if (own := dotted(path).split(".")[0]) in FLOOR:
+            graph.setdefault(own, set()).update({name.split(".")[0] for name in ours(path)} - {own})
+    below: dict[str, set[str]] = {}
+    for name in FLOOR:  # the lowest first; within a floor whichever the other imports from
+        _reach(name, graph, below)
+    lines = [
+        f"    {name} --> {goal}"
+        for name in reversed(FLOOR)
+        for goal in sorted(graph[name])
+        if not any(goal in below[other] for other in graph[name])
+    ]
+    return "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
+
+
+def _reach(name: str, graph: dict[str, set[str]], below: dict[str, set[str]]) -> set[str]:
+    if name not in below:
+        below[name] = set(graph[name]).union(*(_reach(n, graph, below) for n in graph[name]))
+    return below[name]
+
+
+def test_the_documented_picture_is_the_code_s() -> None:
+    page = (PACKAGE.parent / "docs" / "explanation" / "house.md").read_text()
+    assert picture() in page, "print it anew: .venv/bin/python tests/unit/test_house.py"
 
 
 @pytest.mark.parametrize("size", ["modules", "folders"])
@@ -212,3 +253,7 @@ def test_nothing_is_removed_but_by_who_looks_whose_it_is(path: Path) -> None:
         )
     ]
     assert not taken, f"see orchestrator/host/ours.py: {taken}"
+
+
+if __name__ == "__main__":
+    print(picture())
