@@ -20,7 +20,7 @@ import typer
 from rich.console import RenderableType
 from typer.core import TyperCommand, TyperGroup
 
-from orchestrator.commands import options
+from orchestrator.commands import options, version
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.nouns import Channel
 from orchestrator.report import text
@@ -71,6 +71,29 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+
+
+def say_version(wanted: bool) -> None:
+    """For `--version`. Raises typer.Exit."""
+    if wanted:
+        raise typer.Exit(int(outcome(_version)))
+
+
+def _version() -> Exit:
+    tell(f"klp-e2e {version.version()}")
+    return Exit.GOOD
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=say_version, is_eager=True, help="Say which klp-e2e this is."
+        ),
+    ] = False,
+) -> None:
+    """What is given before a command."""
 
 
 def main() -> NoReturn:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -24,7 +23,6 @@ from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.explore.bundle import Bundle
-from orchestrator.host import process
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
@@ -211,17 +209,6 @@ def replay(recorded: Bundle, times: int, say: Callable[[str], None]) -> list[Cas
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results
-
-
-def version() -> str:
-    """Ours, with the commit where this is a checkout: `0.1.0 (4ab813a+)`, + for local changes."""
-    number = metadata.version("klp-e2e")
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return number
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    told = process.run(command, check=False)  # git refuses a checkout that is somebody else's
-    return number if told.code else f"{number} ({told.output.strip()})"
 
 
 def host_line() -> str:

@@ -22,6 +22,7 @@ from orchestrator import catalog
 from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
 from orchestrator.commands import options, session
+from orchestrator.commands.version import version
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, HarnessError, KlpError, NoHistory, UsageError
 from orchestrator.history import changes, files
@@ -234,7 +235,7 @@ def _begun(
         name=name,
         started=time.time(),
         finished=None,
-        tool=session.version(),
+        tool=version(),
         host=session.host_line(),
         config=str(wanted.file),
         budget=options.seconds(wanted.config.budget),

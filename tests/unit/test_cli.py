@@ -71,6 +71,12 @@ def test_help_has_an_example(command: str) -> None:
     assert f"  klp-e2e {command}" in told.out.partition("Example:")[2]
 
 
+def test_version_is_the_number_and_the_commit() -> None:
+    told = klp("--version")
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"klp-e2e \d+\.\d+\.\d+( \([0-9a-f]{12}\+?\))?\n", told.out)
+
+
 @pytest.mark.parametrize(
     ("argv", "message", "hint"),
     [
