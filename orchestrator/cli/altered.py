@@ -12,6 +12,7 @@ import typer
 
 from orchestrator.cli.program import (
     EXAMPLE,
+    AccelOption,
     ArchOption,
     JobsOption,
     KernelOption,
@@ -24,6 +25,7 @@ from orchestrator.cli.program import (
 )
 from orchestrator.commands import bisection, experiment, options
 from orchestrator.errors import Exit, UsageError
+from orchestrator.nouns import Accel
 from orchestrator.report import tried_text
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -58,6 +60,7 @@ def ablate(
     only: OnlyOption = None,
     patches: PatchesOption = None,
     controls: ControlsOption = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -66,7 +69,7 @@ def ablate(
     if resume is not None:
         return conducted(*experiment.resumed(resume, jobs))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, output)
+    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, accel, output)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
@@ -82,6 +85,7 @@ def mutate(
         bool, typer.Option("--whole", help="Run every order, also after one has failed.")
     ] = False,
     controls: ControlsOption = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -90,7 +94,7 @@ def mutate(
     if resume is not None:
         return conducted(*experiment.resumed(resume, jobs))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, output)
+    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output)
 
 
 def tried(
@@ -101,6 +105,7 @@ def tried(
     suite: str | None,
     whole: bool,
     controls: int,
+    accel: Accel,
     output: Path | None,
 ) -> Exit:
     """A new experiment, from its beginning."""
@@ -113,6 +118,7 @@ def tried(
         whole=whole,
         controls=controls,
         directory=options.results(output),
+        accel=accel,
     )
     return conducted(asked, experiment.begin(asked, tuple(sys.argv)))
 
@@ -154,6 +160,7 @@ def bisect(
     times: Annotated[
         int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
     ] = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -161,7 +168,7 @@ def bisect(
     built = options.build((arch,), kernel, series or (), jobs)
     (case,) = options.cases(modules, (order,), None)
     place = options.results(output)
-    asked = bisection.BisectOptions(built, case, times, place)
+    asked = bisection.BisectOptions(built, case, times, place, accel)
     command = tuple(sys.argv)
     with Reporter(Terminal(stderr=True)) as reporter:
         if good is not None and bad is not None:

@@ -12,6 +12,7 @@ import typer
 from orchestrator import catalog
 from orchestrator.cli.program import (
     EXAMPLE,
+    AccelOption,
     ArchOption,
     ChannelOption,
     ContinueOption,
@@ -32,7 +33,7 @@ from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files
 from orchestrator.model import model, orders
 from orchestrator.nightly import conduct, shown
-from orchestrator.nouns import Case, Channel, Order
+from orchestrator.nouns import Accel, Case, Channel, Order
 from orchestrator.port import card as cards
 from orchestrator.report import (
     card,
@@ -81,6 +82,7 @@ def run(
         bool, typer.Option("--each-patch", help="Run every prefix of the last series.")
     ] = False,
     channel: ChannelOption = Channel.AGENT,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -88,7 +90,7 @@ def run(
     """Run orders on guests. Builds what is not built, boots, prints one line an order."""
     cases = options.cases(modules, order or (), suite)
     built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = options.run(built, cases, output, strict, cold, channel, go_on)
+    wanted = options.run(built, cases, output, strict, cold, channel, go_on, accel)
     if each_patch:
         if go_on:
             raise UsageError("--each-patch begins anew", hint="leave out --continue")
@@ -169,12 +171,13 @@ def shell(
     order: Annotated[
         str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     jobs: JobsOption = None,
 ) -> Exit:
     """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
     events = Order(()) if order is None else options.order(modules, order)
     wanted = options.build((arch,), kernel, series or (), jobs)
-    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)))
+    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
     return Exit.GOOD
 
 

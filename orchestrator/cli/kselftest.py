@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.program import (
     EXAMPLE,
+    AccelOption,
     ArchOption,
     ContinueOption,
     JobsOption,
@@ -23,6 +24,7 @@ from orchestrator.cli.program import (
 from orchestrator.commands import kselftest as own_tests
 from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -38,6 +40,7 @@ def kselftest(
         list[str] | None,
         typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -45,7 +48,7 @@ def kselftest(
     """Run the kernel's own livepatch tests. Those of its tree, with the series."""
     built = options.build(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
-        built, tuple(test or ()), options.results(output, go_on), go_on=go_on
+        built, tuple(test or ()), options.results(output, go_on), go_on=go_on, accel=accel
     )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:

@@ -10,6 +10,7 @@ import typer
 
 from orchestrator.cli.program import (
     EXAMPLE,
+    AccelOption,
     ArchOption,
     ContinueOption,
     JobsOption,
@@ -23,6 +24,7 @@ from orchestrator.cli.program import (
 from orchestrator.commands import malformed as broken
 from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -42,6 +44,7 @@ def malformed(
             help="Only these; a pattern such as 'symbol-*' or '*/target-later' will do.",
         ),
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -50,7 +53,7 @@ def malformed(
     chosen = broken.cases(only or ())
     built = options.build(arch or (), kernel, series or (), jobs)
     place = options.results(output, go_on)
-    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on)
+    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:

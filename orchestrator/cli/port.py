@@ -11,6 +11,7 @@ import typer
 from orchestrator import catalog
 from orchestrator.cli.program import (
     EXAMPLE,
+    AccelOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -22,6 +23,7 @@ from orchestrator.cli.program import (
 from orchestrator.commands import options, portparts
 from orchestrator.commands import port as porting
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.port.card import Verdict, exit_code
 from orchestrator.report import card
 from orchestrator.report.progress import Reporter
@@ -34,6 +36,7 @@ def port(
     arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -46,6 +49,7 @@ def port(
         jobs=options.compilers(jobs),
         scope=portparts.whole(),
         directory=options.results(output),
+        accel=accel,
     )
     writer = porting.begin(wanted, tuple(sys.argv))
     try:

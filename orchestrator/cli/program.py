@@ -22,7 +22,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from orchestrator.commands import options, version
 from orchestrator.errors import Exit, HarnessError, KlpError
-from orchestrator.nouns import Channel
+from orchestrator.nouns import Accel, Channel
 from orchestrator.report import text
 from orchestrator.report.terminal import Terminal, flush, open_streams, silence, tell
 
@@ -246,6 +246,10 @@ ContinueOption = Annotated[
     typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
+AccelOption = Annotated[
+    Accel,
+    typer.Option("--accel", help="What guests run under; auto: KVM where it works, else TCG."),
+]
 ChannelOption = Annotated[
     Channel,
     typer.Option("--channel", help="How to talk to guests while events run."),

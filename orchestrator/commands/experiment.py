@@ -25,7 +25,7 @@ from orchestrator.elf.rules import RULES
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Arch, Case
+from orchestrator.nouns import Accel, Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
@@ -47,12 +47,14 @@ class ExperimentOptions:
     whole: bool  # every order, also after one has failed
     controls: int  # how often the unaltered kernel is run
     directory: Path
+    accel: Accel = Accel.AUTO
 
 
 def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, strict=True)
-    chosen = {"arches": " ".join(arch.name for arch in asked.build.arches), "suite": asked.suite}
+    run = session.begun(asked.build, command, True, asked.accel)
+    arches = " ".join(arch.name for arch in asked.build.arches)
+    chosen = {**run.options, "arches": arches, "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
     names = tuple(each.name for each in asked.alterations)
     head = Document(
@@ -77,6 +79,7 @@ def resumed(place: Path, jobs: int | None) -> tuple[ExperimentOptions, TriedDire
         whole=head.whole,
         controls=head.controls,
         directory=writer.path,
+        accel=session.accel_of(run, writer.path),
     )
     return asked, writer
 
@@ -86,7 +89,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
-    session.need_emulators(asked.build)
+    session.need_emulators(asked.build, asked.accel)
     cases = options.suite_cases(asked.suite)
     module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
     cases += _of_broken_modules(asked)
@@ -225,10 +228,11 @@ class _Lane:
         )
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
+        used = Options(accel=self._asked.accel)
         with (
             run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
-            Rig(malformed.with_those_of(bench, cases, scratch), Options(), self._stop) as self._rig,
+            Rig(malformed.with_those_of(bench, cases, scratch), used, self._stop) as self._rig,
         ):
             for case in cases:
                 result = self._rig.run(case)

@@ -31,7 +31,7 @@ from orchestrator.model.malformations import (
     Refused,
     is_malformed,
 )
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Defect, KlpRelocation, Load
+from orchestrator.nouns import Accel, BuiltModule, BuiltSet, Case, Defect, KlpRelocation, Load
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
@@ -54,6 +54,7 @@ class MalformedOptions:
     directory: Path
     guests: int = 1  # of each architecture
     go_on: bool = False  # `directory` may hold what the same command left there
+    accel: Accel = Accel.AUTO
 
 
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
@@ -83,7 +84,7 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(wanted.build, command, strict=False)
+    run = session.begun(wanted.build, command, False, wanted.accel)
     planned = len(wanted.cases) * len(wanted.build.arches)
     run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
@@ -94,7 +95,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
 
     Raises HarnessError, and BuildError when no kernel builds.
     """
-    session.need_emulators(wanted.build)
+    session.need_emulators(wanted.build, wanted.accel)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
     names = dict.fromkeys(case.module_set.removeprefix(PREFIX) for case in wanted.cases)
     kernels = tuple(bench.kernel for bench in made)
@@ -114,7 +115,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    used = rig.Options(guests=wanted.guests)
+    used = rig.Options(guests=wanted.guests, accel=wanted.accel)
     made = tuple(benches.values())
     lanes.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
 

@@ -20,6 +20,7 @@ from orchestrator.model import orders
 from orchestrator.model import suite as suites
 from orchestrator.nouns import (
     MERGED,
+    Accel,
     Arch,
     Case,
     Channel,
@@ -58,6 +59,7 @@ class RunOptions:
     channel: Channel
     guests: int = 1  # of each architecture
     go_on: bool = False  # `directory` may hold what the same command left there
+    accel: Accel = Accel.AUTO
 
 
 def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
@@ -197,10 +199,11 @@ def run(
     cold: bool,
     channel: Channel = Channel.AGENT,
     go_on: bool = False,
+    accel: Accel = Accel.AUTO,
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
     place = results(directory, go_on)
-    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on)
+    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
 
 
 def results(directory: Path | None, go_on: bool = False) -> Path:

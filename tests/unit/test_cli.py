@@ -28,12 +28,23 @@ from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, Channel, Kernel, ModuleSet, ModuleSpec
+from orchestrator.nouns import (
+    Accel,
+    BuiltModule,
+    BuiltSet,
+    Case,
+    Channel,
+    Kernel,
+    ModuleSet,
+    ModuleSpec,
+)
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import lanes
+from orchestrator.run.rig import Options
 from orchestrator.source.alterations import Kind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
+from orchestrator.vm import machine
 
 ORDER = "+klp_patch +klp_target"
 COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report", "replay"]
@@ -266,18 +277,21 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     monkeypatch.chdir(tmp_path)
     built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
     explored = exploration.ExploreOptions(
-        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored"
+        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
     exploration.begin(explored, ("klp-e2e",))
     patches = options.alterations(Kind.ABLATION, ())
     tried = experiment.ExperimentOptions(
-        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried"
+        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried", Accel.TCG
     )
     experiment.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert exploration.resumed(tmp_path / "explored", 1)[0] == explored
     assert experiment.resumed(tmp_path / "tried", 1)[0] == tried
+    with pytest.raises(UsageError, match="'hax' is no accelerator"):
+        run = session.begun(built, ("klp-e2e",), False, Accel.TCG)
+        session.accel_of(replace(run, options={"accel": "hax"}), tmp_path)
 
 
 def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -425,6 +439,40 @@ def test_run_prints_a_line_an_order_and_writes_results(
     assert (again.code, f"{again.out}results: {place}\n") == (code, told.out)
 
 
+def test_guests_run_under_what_is_asked_for_and_so_does_who_reproduces(
+    guests: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    used: list[Accel] = []
+    there: Callable[..., None] = lanes.run_cases
+
+    def run_cases(
+        benches: object, cases: object, how: Options, *rest: object, **more: object
+    ) -> None:
+        used.append(how.accel)
+        there(benches, cases, how, *rest, **more)
+
+    monkeypatch.setattr(lanes, "run_cases", run_cases)
+    for accel in ("auto", "tcg"):
+        words = ("run", "-o", str(tmp_path / accel), "--order", ORDER, "--accel", accel)
+        assert klp(*words).code == Exit.GOOD
+        run, results = directory.read(tmp_path / accel)
+        assert run.options["accel"] == accel
+        named = {"--accel tcg" in result.reproduce for result in results}
+        assert named == {accel == "tcg"}
+    assert used == [Accel.AUTO, Accel.TCG]
+
+
+def test_an_accelerator_that_is_not_there_is_told_before_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "KVM_DEVICE", tmp_path / "none")
+    told = klp("run", "-o", str(tmp_path / "r"), "--accel", "kvm")
+    assert told.code == Exit.HARNESS
+    assert "no KVM for" in told.err and "use --accel auto or --accel tcg" in told.err
+    assert klp("run", "--accel", "hax").code == Exit.USAGE
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -433,6 +481,7 @@ def test_run_prints_a_line_an_order_and_writes_results(
         (("--order", ORDER, "--strict"), "without --strict"),
         (("--order", ORDER, "--cold"), "cold False"),
         (("--order", ORDER, "--channel", "ssh"), "channel agent"),
+        (("--order", ORDER, "--accel", "tcg"), "accel auto, and not tcg"),
         (("--order", ORDER, "--arch", "mine.toml"), "another choice of cases"),
     ],
 )
