@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
     JobsOption,
@@ -19,8 +19,6 @@ from orchestrator.cli.program import (
     OutputOption,
     SeriesOption,
     SuiteOption,
-    app,
-    guarded,
     show,
 )
 from orchestrator.commands import bisection, experiment, options

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, complain, guarded
+from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
     ChannelOption,
@@ -22,9 +22,6 @@ from orchestrator.cli.program import (
     SeriesOption,
     StrictOption,
     SuiteOption,
-    app,
-    complain,
-    guarded,
     show,
 )
 from orchestrator.commands import eachpatch, options, session

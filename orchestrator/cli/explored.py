@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
     ChannelOption,
@@ -19,8 +19,6 @@ from orchestrator.cli.program import (
     OutputOption,
     SeriesOption,
     StrictOption,
-    app,
-    guarded,
     show,
 )
 from orchestrator.commands import exploration, options, session

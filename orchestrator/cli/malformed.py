@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
     ContinueOption,
@@ -17,8 +17,6 @@ from orchestrator.cli.program import (
     KernelOption,
     OutputOption,
     SeriesOption,
-    app,
-    guarded,
     show,
 )
 from orchestrator.commands import malformed as broken

@@ -9,15 +9,13 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
     AccelOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
-    app,
-    guarded,
     show,
 )
 from orchestrator.commands import options, portparts
