@@ -21,7 +21,7 @@ from typing import Annotated, Any, NoReturn, ParamSpec
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from orchestrator.cli.table import COMMANDS
+from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.commands import version
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.report.terminal import flush, open_streams, silence, tell
@@ -73,8 +73,12 @@ class Commands(TyperGroup):
         self.commands = Called(self.commands)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.line) for name, entry in COMMANDS.items()])
+        widest = max(map(len, COMMANDS))  # so that all groups' lines begin in one column
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:{widest}}", each.line) for name, each in group.items()]
+                )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         refuse_empty(args)

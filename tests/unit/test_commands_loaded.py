@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
 from orchestrator.cli import program
-from orchestrator.cli.table import COMMANDS
+from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.errors import Exit
 
 HEAVY = "cryptography elftools jinja2 paramiko pydantic qemu tuxmake"
@@ -52,6 +53,17 @@ def test_a_command_is_where_the_table_has_it_and_says_the_same(name: str) -> Non
     command = whole.get_command(None, name)
     assert command.name == name
     assert command.get_short_help_str(limit=100) == COMMANDS[name].line
+
+
+def test_help_shows_the_groups_and_run_first() -> None:
+    told = CliRunner().invoke(program.app, ["--help"]).stdout
+    for title, group in GROUPS.items():
+        lines = told.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
+        assert [tuple(line.split(maxsplit=1)) for line in lines] == [
+            (name, entry.line) for name, entry in group.items()
+        ]
+    assert next(iter(COMMANDS)) == "run"
+    assert sum(map(len, GROUPS.values())) == len(COMMANDS)
 
 
 def test_every_command_is_in_the_table() -> None:
