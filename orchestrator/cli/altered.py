@@ -112,7 +112,7 @@ def tried(
         kind=kind,
         alterations=options.alterations(kind, only, patches),
         patches=patches,
-        suite=options.SUITE if suite is None else suite,
+        suite=options.suite(options.SUITE if suite is None else suite),
         whole=whole,
         controls=controls,
         directory=options.results(output),

@@ -51,7 +51,11 @@ JobsOption = Annotated[
 ]
 SuiteOption = Annotated[
     str | None,
-    typer.Option("--suite", metavar="NAME", help=f"Default: {options.SUITE}."),
+    typer.Option(
+        "--suite",
+        metavar="NAME|FILE",
+        help=f"One of ours, or a file with a / or .toml. [default: {options.SUITE}]",
+    ),
 ]
 OutputOption = Annotated[
     Path | None,

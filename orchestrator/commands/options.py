@@ -164,7 +164,7 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
     if modules is None:
         return found
     module_set = catalog.module_set(modules)
-    mine = tuple(case for case in found if case.module_set == modules)
+    mine = tuple(case for case in found if case.module_set == _anywhere(modules))
     if not mine and suite is None:
         mine = suites.usual(_anywhere(modules), module_set)
     if not mine:
@@ -175,15 +175,42 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
     return mine
 
 
-def suite_cases(name: str) -> tuple[Case, ...]:
-    """A suite's cases, from suites/NAME.toml."""
+def suite_cases(spec: str) -> tuple[Case, ...]:
+    """A suite's cases, from suites/NAME.toml, or from a file in which the place of a module set is
+    relative to the file."""
+    path = Path(suite(spec)) if _is_file(spec) else our_suite(spec)
+
+    def where(name: str) -> str:
+        return str((path.parent / name).resolve()) if catalog.is_place(name) else name
+
+    file = suites.placed(catalog.load_toml(path, suites.SuiteFile), where)
+    others = filter(catalog.is_place, suites.module_sets(file))
+    sets = {**catalog.module_sets(), **{name: catalog.module_set(name) for name in others}}
+    found = suites.expand(file, sets)
+    if not found:
+        raise UsageError(f"suite {spec} has no order", hint="[[case]] or [[interleave]] gives one")
+    return found
+
+
+def suite(spec: str) -> str:
+    """A suite as it serves in any directory: its name, or its file, which has a "/" or ends in
+    ".toml", made absolute."""
+    return str(Path(spec).absolute()) if _is_file(spec) else spec
+
+
+def our_suite(name: str) -> Path:
+    """The file of a suite of ours."""
     files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
     if name not in files:
-        raise UsageError(
-            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(files)) or 'none'}"
-        )
-    file = catalog.load_toml(files[name], suites.SuiteFile)
-    return suites.expand(file, catalog.module_sets())
+        hint = f"a file is given as {name}.toml\n" if Path(f"{name}.toml").is_file() else ""
+        known = f"known: {', '.join(sorted(files)) or 'none'}"
+        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{known}")
+    return files[name]
+
+
+def _is_file(spec: str) -> bool:
+    """Is it a suite's file, and not the name of one of ours?"""
+    return "/" in spec or spec.endswith(".toml")
 
 
 def order(modules: str, text: str) -> Order:

@@ -90,7 +90,7 @@ def asked(
         arches = {a.name: a for m in config.matrix for a in options.arches(m.arches)}
         for matrix in config.matrix:
             for suite in matrix.suites:
-                options.suite_cases(suite)
+                options.our_suite(suite)
             options.module_sets(matrix.modules)
             if matrix.explore is not None:
                 options.module_sets(matrix.explore.modules)

@@ -101,6 +101,8 @@ def test_version_is_the_number_and_the_commit() -> None:
         (["build", "--kernel", "6.1"], "'6.1' is no kernel source", "debian:6.1, tar:PATH"),
         (["run", "--modules", "nosuch"], "unknown module set: nosuch", "basic"),
         (["run", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
+        (["run", "--suite", "nosuch.toml"], "nosuch.toml: No such file", ""),
+        (["run", "--suite", "./"], "Is a directory", ""),
         (["orders", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
         (["run", "--order", "+nosuch"], "has no module 'nosuch'", "known modules: klp_target"),
         (["run", "--order", "~klp_patch"], "column 1: expected an event", "+M, +M["),
@@ -334,6 +336,108 @@ patches.t = ["f"]
     assert (told.code, len(told.out.splitlines())) == (Exit.GOOD, 20)
     told = klp("orders", "--modules", ".", "--suite", "core")
     assert (told.code, "suite core has no order of module set ." in told.err) == (Exit.USAGE, True)
+
+
+SUITE = """
+description = "mine"
+[[case]]
+name = "ours"
+modules = "basic"
+order = "+klp_patch +klp_target"
+why = "a set of klp-e2e"
+[[interleave]]
+name = "mine"
+modules = "../sets/own"
+sequences = ["+p", "+t"]
+letters = { p = "P", t = "T" }
+why = "a set beside the file"
+"""
+OWN = """
+[[modules]]
+name = "t"
+kind = "target"
+[[modules]]
+name = "p"
+kind = "livepatch"
+patches.t = ["f"]
+"""
+
+
+@pytest.fixture
+def own_suite(tmp_path: Path) -> Path:
+    """A suite's file, of which one module set lies elsewhere."""
+    for name, text in (("suites/mine.toml", SUITE), ("sets/own/set.toml", OWN)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path / "suites/mine.toml"
+
+
+def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = str(own_suite.parents[1] / "sets/own")
+    (own_suite.parent / "link").symlink_to(own_suite.parents[1])
+    monkeypatch.chdir(own_suite.parent)
+    names = ["ours", "mine+P+T", "mine+T+P"]
+    for spec in ("mine.toml", "./mine.toml", str(own_suite)):
+        found = options.cases(None, (), spec)
+        assert [(case.module_set, case.name) for case in found] == list(
+            zip(("basic", own, own), names, strict=True)
+        )
+        assert options.suite(spec) == str(own_suite)
+    assert options.suite("core") == "core"
+    for modules in ("../sets/own", "link/sets/own", own):
+        assert len(options.cases(modules, (), "mine.toml")) == 2
+    assert len(options.cases("basic", (), "mine.toml")) == 1
+    with pytest.raises(UsageError, match="unknown suite: mine") as trouble:
+        options.cases(None, (), "mine")
+    assert "a file is given as mine.toml" in trouble.value.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("../sets/own", "../sets", "is not a module set: it holds no set.toml"),
+        ("../sets/own", "own", "wants module set 'own', which does not exist"),
+        ("+klp_patch", "+nosuch", "no module 'nosuch'"),
+        ("description", "descriptoin", "mine.toml"),
+        (SUITE, 'description = "empty"', "has no order"),
+        (SUITE, "[", "mine.toml"),
+    ],
+)
+def test_a_suite_that_makes_no_sense_is_one_message_and_2(
+    own_suite: Path, before: str, after: str, told: str
+) -> None:
+    own_suite.write_text(SUITE.replace(before, after))
+    refused = klp("orders", "--suite", str(own_suite))
+    assert (refused.code, refused.out) == (Exit.USAGE, "")
+    assert told in refused.err, refused.err
+
+
+def test_an_order_of_a_suites_file_is_reproduced_from_anywhere(
+    guests: Callable[[object], None], own_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    monkeypatch.chdir(own_suite.parent)
+    assert klp("run", "--suite", "mine.toml", "-o", "r").code == Exit.GOOD
+    _, results = directory.read(Path("r"))
+    own = own_suite.parents[1] / "sets/own"
+    lines = {each.reproduce for each in results if each.case.name == "mine+T+P"}
+    assert lines and all(f"--modules {own} --order '+t +p'" in line for line in lines)
+
+
+def test_an_experiment_finds_its_suites_file_again(
+    own_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_suite.parent)
+    seen: list[str] = []
+
+    def conduct(asked: experiment.ExperimentOptions, *_: object) -> None:
+        seen.append(asked.suite)
+        raise HarnessError("enough")
+
+    monkeypatch.setattr(experiment, "conduct", conduct)
+    assert klp("mutate", "--suite", "mine.toml", "-o", "r").code == Exit.HARNESS
+    assert klp("mutate", "--resume", "r").code == Exit.HARNESS
+    assert seen == [str(own_suite)] * 2
 
 
 # --- run, wired to guests that are not there ------------------------------------------------------
