@@ -395,6 +395,14 @@ class Case:
         return f"{self.module_set}/{self.name}"
 
 
+class Accel(StrEnum):
+    """What runs a guest's instructions."""
+
+    AUTO = "auto"  # KVM where this host has one that works for the architecture, else TCG
+    KVM = "kvm"
+    TCG = "tcg"  # QEMU's own translator
+
+
 class Channel(StrEnum):
     """How to talk to a guest while events run."""
 

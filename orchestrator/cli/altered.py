@@ -10,22 +10,22 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     ArchOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
     SuiteOption,
-    app,
-    guarded,
     show,
     tell_place,
 )
 from orchestrator.commands import bisection, experiment, options
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit, UsageError
+from orchestrator.nouns import Accel
 from orchestrator.report import tried_text
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -65,6 +65,7 @@ def ablate(
     only: OnlyOption = None,
     patches: PatchesOption = None,
     controls: ControlsOption = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -76,7 +77,7 @@ def ablate(
         )
         return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, output)
+    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, accel, output)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
@@ -92,6 +93,7 @@ def mutate(
         bool, typer.Option("--whole", help="Run every order, also after one has failed.")
     ] = False,
     controls: ControlsOption = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -103,7 +105,7 @@ def mutate(
         )
         return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, output)
+    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output)
 
 
 def tried(
@@ -114,6 +116,7 @@ def tried(
     suite: str | None,
     whole: bool,
     controls: int,
+    accel: Accel,
     output: Path | None,
 ) -> Exit:
     """A new experiment, from its beginning."""
@@ -122,10 +125,11 @@ def tried(
         kind=kind,
         alterations=options.alterations(kind, only, patches),
         patches=None if patches is None else patches.absolute(),
-        suite=options.SUITE if suite is None else suite,
+        suite=options.suite(options.SUITE if suite is None else suite),
         whole=whole,
         controls=controls,
         directory=options.results(output),
+        accel=accel,
     )
     return conducted(asked, experiment.begin(asked, tuple(sys.argv)))
 
@@ -167,6 +171,7 @@ def bisect(
     times: Annotated[
         int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
     ] = 1,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -174,7 +179,7 @@ def bisect(
     built = options.build((arch,), kernel, series or (), jobs)
     (case,) = options.cases(modules, (order,), None)
     place = options.results(output)
-    asked = bisection.BisectOptions(built, case, times, place)
+    asked = bisection.BisectOptions(built, case, times, place, accel)
     command = tuple(sys.argv)
     with Reporter(Terminal(stderr=True)) as reporter:
         if good is not None and bad is not None:

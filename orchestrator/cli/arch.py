@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import EXAMPLE, KernelOption, app, guarded
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import KernelOption
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.port import archcheck, archnew

@@ -9,14 +9,12 @@ from typing import Annotated
 import typer
 
 from orchestrator import doctor as hosts
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
     ArchOption,
     JobsOption,
     KernelOption,
     SeriesOption,
-    app,
-    guarded,
 )
 from orchestrator.commands import options, session
 from orchestrator.errors import Exit

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, complain, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     ArchOption,
     ChannelOption,
     ContinueOption,
@@ -21,9 +22,6 @@ from orchestrator.cli.program import (
     SeriesOption,
     StrictOption,
     SuiteOption,
-    app,
-    complain,
-    guarded,
     show,
     tell_place,
 )
@@ -34,7 +32,7 @@ from orchestrator.history import files
 from orchestrator.model import model, orders
 from orchestrator.nightly import conduct
 from orchestrator.nightly import shown as night_text
-from orchestrator.nouns import Case, Channel, Order
+from orchestrator.nouns import Accel, Case, Channel, Order
 from orchestrator.report import documents, json, text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -72,6 +70,7 @@ def run(
         bool, typer.Option("--each-patch", help="Run every prefix of the last series.")
     ] = False,
     channel: ChannelOption = Channel.AGENT,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -79,7 +78,7 @@ def run(
     """Run orders on guests. Builds what is not built, boots, prints one line an order."""
     cases = options.cases(modules, order or (), suite)
     built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = options.run(built, cases, output, strict, cold, channel, go_on)
+    wanted = options.run(built, cases, output, strict, cold, channel, go_on, accel)
     if each_patch:
         if go_on:
             raise UsageError("--each-patch begins anew", hint="leave out --continue")
@@ -160,12 +159,13 @@ def shell(
     order: Annotated[
         str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     jobs: JobsOption = None,
 ) -> Exit:
     """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
     events = Order(()) if order is None else options.order(modules, order)
     wanted = options.build((arch,), kernel, series or (), jobs)
-    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)))
+    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
     return Exit.GOOD
 
 

@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     ArchOption,
     ChannelOption,
     JobsOption,
@@ -18,8 +19,6 @@ from orchestrator.cli.program import (
     OutputOption,
     SeriesOption,
     StrictOption,
-    app,
-    guarded,
     show,
     tell_place,
 )
@@ -29,7 +28,7 @@ from orchestrator.errors import Exit
 from orchestrator.explore import bundle
 from orchestrator.explore.survey import Strategy, Wanted
 from orchestrator.model.walk import Choice
-from orchestrator.nouns import Channel
+from orchestrator.nouns import Accel, Channel
 from orchestrator.report import explored_text
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -91,6 +90,7 @@ def explore(
         typer.Option(min=1, metavar="N", help="Of each architecture; default: by the cores."),
     ] = None,
     channel: ChannelOption = Channel.AGENT,
+    accel: AccelOption = Accel.AUTO,
     strict: StrictOption = False,
     output: OutputOption = None,
     resume: Annotated[
@@ -122,7 +122,7 @@ def explore(
         )
         sets = options.module_sets(modules or ())
         asked = exploration.ExploreOptions(
-            built, sets, wanted, channel, strict, options.results(output)
+            built, sets, wanted, channel, strict, options.results(output), accel
         )
         writer = exploration.begin(asked, tuple(sys.argv))
     try:
@@ -156,6 +156,9 @@ def minimise(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: ModulesOption = None,
+    accel: Annotated[
+        Accel | None, typer.Option("--accel", help="What guests run under. [default: as then]")
+    ] = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Shorten a failing order. To one of which nothing can be left out; with a bundle of it.
@@ -165,7 +168,7 @@ def minimise(
     """
     given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
     with Reporter(Terminal(stderr=True)) as reporter:
-        way = exploration.minimise(results, case, confirm, output, jobs, reporter, given)
+        way = exploration.minimise(results, case, confirm, output, jobs, reporter, given, accel)
     tell("\n".join(explored_text.way_lines(way)))
     return Exit.KERNEL_WRONG
 
@@ -177,6 +180,7 @@ def replay(
     times: Annotated[
         int, typer.Option("-n", min=1, metavar="N", help="So many times, each from a cold boot.")
     ] = 1,
+    accel: AccelOption = Accel.AUTO,
 ) -> Exit:
     """See a bundle's order fail again. Exit code 1 when it fails, 0 when it does not.
 
@@ -184,5 +188,5 @@ def replay(
     started, with arguments of ours. The bundle's own reproduce.sh is a script of whoever made it:
     read it first.
     """
-    results = session.replay(bundle.read(place), times, tell)
+    results = session.replay(bundle.read(place), times, tell, accel)
     return bundle.exit_code(results)

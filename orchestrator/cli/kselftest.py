@@ -8,22 +8,22 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     ArchOption,
     ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
-    app,
-    guarded,
     show,
     tell_place,
 )
 from orchestrator.commands import kselftest as own_tests
 from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -39,6 +39,7 @@ def kselftest(
         list[str] | None,
         typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -46,7 +47,7 @@ def kselftest(
     """Run the kernel's own livepatch tests. Those of its tree, with the series."""
     built = options.build(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
-        built, tuple(test or ()), options.results(output, go_on), go_on=go_on
+        built, tuple(test or ()), options.results(output, go_on), go_on=go_on, accel=accel
     )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:

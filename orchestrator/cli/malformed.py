@@ -8,22 +8,22 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     ArchOption,
     ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
-    app,
-    guarded,
     show,
     tell_place,
 )
 from orchestrator.commands import malformed as broken
 from orchestrator.commands import options
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.report import text, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
@@ -43,6 +43,7 @@ def malformed(
             help="Only these; a pattern such as 'symbol-*' or '*/target-later' will do.",
         ),
     ] = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
@@ -51,7 +52,7 @@ def malformed(
     chosen = broken.cases(only or ())
     built = options.build(arch or (), kernel, series or (), jobs)
     place = options.results(output, go_on)
-    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on)
+    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.program import EXAMPLE, app, complain, guarded, show
+from orchestrator.cli.program import EXAMPLE, app, complain, guarded
+from orchestrator.cli.shared import show
 from orchestrator.errors import Exit
 from orchestrator.nightly import conduct, shown
 from orchestrator.report.progress import Reporter

@@ -9,20 +9,20 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli.program import (
-    EXAMPLE,
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.shared import (
+    AccelOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
-    app,
-    guarded,
     show,
     tell_place,
 )
 from orchestrator.commands import options, portparts
 from orchestrator.commands import port as porting
 from orchestrator.errors import Exit
+from orchestrator.nouns import Accel
 from orchestrator.port.card import Verdict, exit_code
 from orchestrator.report import card
 from orchestrator.report.progress import Reporter
@@ -35,6 +35,7 @@ def port(
     arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
@@ -47,6 +48,7 @@ def port(
         jobs=options.compilers(jobs),
         scope=portparts.whole(),
         directory=options.results(output),
+        accel=accel,
     )
     writer = porting.begin(wanted, tuple(sys.argv))
     try:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The program itself: options that commands share, what becomes of exceptions, how results are
-shown."""
+"""The program itself: which commands there are, what becomes of exceptions. It imports little, so
+that `--help` is there at once; a command's module comes when it is called (see `table`)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,21 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections import UserDict
+from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
-from rich.console import RenderableType
 from typer.core import TyperCommand, TyperGroup
 
-from orchestrator.commands import options
+from orchestrator.cli.table import COMMANDS, GROUPS
+from orchestrator.commands import version
 from orchestrator.errors import Exit, HarnessError, KlpError
-from orchestrator.nouns import Channel
-from orchestrator.report import text
-from orchestrator.report.store import Store
-from orchestrator.report.terminal import Terminal, flush, open_streams, silence, tell
+from orchestrator.report.terminal import flush, open_streams, silence, tell
 
 P = ParamSpec("P")
 DEBUG = "KLP_E2E_DEBUG"
@@ -44,8 +43,42 @@ def refuse_empty(words: Sequence[str]) -> None:
             raise typer.Exit(Exit.USAGE)
 
 
+class Called(UserDict[str, Any]):
+    """Name -> command. One that is asked for is imported, which may take a second."""
+
+    def __missing__(self, name: str) -> Any:
+        try:
+            import_module(f"{__package__}.{COMMANDS[name].module}")
+        except KeyboardInterrupt:  # nobody's own code, where typer may make 1 of it
+            raise typer.Exit(Exit.INTERRUPTED) from None
+        whole: Any = typer.main.get_command(app)
+        self[name] = whole.commands[name]
+        return self[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in COMMANDS
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(COMMANDS)
+
+    def __len__(self) -> int:
+        return len(COMMANDS)
+
+
 class Commands(TyperGroup):
     """All commands."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands = Called(self.commands)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        widest = max(map(len, COMMANDS))  # so that all groups' lines begin in one column
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(f"{name:{widest}}", each.line) for name, each in group.items()]
+                )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         refuse_empty(args)
@@ -74,6 +107,29 @@ app = typer.Typer(
 )
 
 
+def say_version(wanted: bool) -> None:
+    """For `--version`. Raises typer.Exit."""
+    if wanted:
+        raise typer.Exit(int(outcome(_version)))
+
+
+def _version() -> Exit:
+    tell(f"klp-e2e {version.version()}")
+    return Exit.GOOD
+
+
+@app.callback()
+def top(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=say_version, is_eager=True, help="Say which klp-e2e this is."
+        ),
+    ] = False,
+) -> None:
+    """What is given before a command."""
+
+
 def main() -> NoReturn:
     """Entry point of the `klp-e2e` program."""
     open_streams()
@@ -98,6 +154,8 @@ def carried_out(program: Callable[[], object]) -> int:
         silence(sys.stdout)
         complain(f"cannot write what there is to say: {trouble.strerror}")
         return Exit.HARNESS
+    except ImportError:  # of a command's module: see orchestrator/__main__.py
+        raise
     except Exception as trouble:
         return mistaken(trouble)
     return Exit.GOOD
@@ -176,74 +234,3 @@ def complain(message: str, hint: str = "", log: str = "") -> None:
     # EIO: the terminal was closed, which may be why we end. The exit code tells.
     with contextlib.suppress(HarnessError, BrokenPipeError):
         tell("\n".join([f"klp-e2e: {message}", *(f"    {line}" for line in lines)]), sys.stderr)
-
-
-# One option with two spellings: an architecture is given by name or by file, as a module set is.
-ArchOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--arch",
-        "--arch-file",
-        metavar="A|FILE",
-        help="Architecture, or its file A.toml with A.config beside it; may be given again. "
-        "[default: all of ours]",
-    ),
-]
-KernelOption = Annotated[
-    str,
-    typer.Option(
-        "--kernel",
-        metavar="SOURCE",
-        help="debian:6.1, debian:6.12, tar:PATH, dir:PATH or git:PATH_OR_URL#REF.",
-    ),
-]
-SeriesOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--series",
-        metavar="S",
-        help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
-        "S@N: its first N patches; S@merged: the source has it already; several stack in the "
-        "order given; 'none': the bare kernel. "
-        f"[default: {options.SERIES}]",
-    ),
-]
-JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Default: one a core.")
-]
-SuiteOption = Annotated[
-    str | None,
-    typer.Option("--suite", metavar="NAME", help=f"Default: {options.SUITE}."),
-]
-OutputOption = Annotated[
-    Path | None,
-    typer.Option("-o", metavar="DIR", help="Results directory; default: a new one, results/…"),
-]
-ContinueOption = Annotated[
-    bool,
-    typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
-]
-StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
-ChannelOption = Annotated[
-    Channel,
-    typer.Option("--channel", help="How to talk to guests while events run."),
-]
-
-
-def tell_place(writer: Store) -> None:
-    """Where the results are, if there are any."""
-    if writer.kept:
-        tell(f"results: {writer.path}")
-
-
-def show(shown: RenderableType) -> None:
-    """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
-    console = Terminal()
-    if not console.is_terminal:
-        tell(text.plain(shown).removesuffix("\n"))
-        return
-    try:
-        console.print(shown, crop=False)
-    except OSError as trouble:  # the terminal was closed
-        silence(sys.stdout)
-        raise HarnessError(f"cannot write what there is to say: {trouble.strerror}") from trouble

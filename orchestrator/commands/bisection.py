@@ -25,7 +25,7 @@ from orchestrator.commands.bisect import Seen
 from orchestrator.commands.options import BuildOptions
 from orchestrator.errors import BuildError, HarnessError, UsageError
 from orchestrator.model.orders import format as notation
-from orchestrator.nouns import Arch, Case
+from orchestrator.nouns import Accel, Arch, Case
 from orchestrator.report import store
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
@@ -41,6 +41,7 @@ class BisectOptions:
     case: Case
     times: int  # cold boots of each kernel; one failure is enough
     directory: Path
+    accel: Accel = Accel.AUTO
 
     @property
     def arch(self) -> Arch:
@@ -58,7 +59,7 @@ class Found:
 
 def over_series(asked: BisectOptions, command: Sequence[str], reporter: Reporter) -> Found:
     """Which patch of the last series: prefixes of it are built on top of the others."""
-    session.need_emulators(asked.build)
+    session.need_emulators(asked.build, asked.accel)
     *below, last = asked.build.series or (options.BARE,)
     tree = fetch(asked.build.source, say=reporter.say)
     patches = series.resolve(last, tree.kernel).patches
@@ -83,7 +84,7 @@ def over_commits(
     asked: BisectOptions, good: str, bad: str, command: Sequence[str], reporter: Reporter
 ) -> Found:
     """Which commit between two of --kernel git:REPO, or of dir:CHECKOUT."""
-    session.need_emulators(asked.build)
+    session.need_emulators(asked.build, asked.accel)
     kind, _, place = asked.build.source.partition(":")
     repository = place.partition("#")[0]
     if kind != "git" and not (Path(repository) / ".git").exists():  # dir: may be a checkout
@@ -145,7 +146,13 @@ class _Looking:
             return Seen(name, None, str(trouble))
         bench = replace(bench, kernel=replace(bench.kernel, source=source))  # none of our clone
         run = replace(
-            session.begun(wanted, self._command, strict=True, kind=RunKind.BISECT),
+            session.begun(
+                wanted,
+                self._command,
+                strict=True,
+                kind=RunKind.BISECT,
+                accel=self._asked.accel,
+            ),
             source=source,
             planned=self._asked.times,
             kernels=(bench.kernel,),
@@ -153,9 +160,10 @@ class _Looking:
             started=time.time(),
         )
         results: list[CaseResult] = []
+        used = Options(cold=self._asked.times > 1, accel=self._asked.accel)
         with (
             ResultsDirectory(self._asked.directory / place, run) as written,
-            Rig(bench, Options(cold=self._asked.times > 1), threading.Event()) as rig,
+            Rig(bench, used, threading.Event()) as rig,
         ):
             for _ in range(self._asked.times):
                 results.append(written.add(rig.run(case)))

@@ -25,7 +25,7 @@ from orchestrator.elf.rules import RULES
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import VMLINUX, Arch, Case
+from orchestrator.nouns import VMLINUX, Accel, Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.tried import DOCUMENT as TRIALS
@@ -48,13 +48,15 @@ class ExperimentOptions:
     whole: bool  # every order, also after one has failed
     controls: int  # how often the unaltered kernel is run
     directory: Path
+    accel: Accel = Accel.AUTO
 
 
 def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     """The directory with what is known before anything is built."""
     kind = RunKind.ABLATE if asked.kind is Kind.ABLATION else RunKind.MUTATE
-    run = session.begun(asked.build, command, strict=True, kind=kind)
-    chosen = {"arches": " ".join(arch.name for arch in asked.build.arches), "suite": asked.suite}
+    run = session.begun(asked.build, command, strict=True, kind=kind, accel=asked.accel)
+    arches = " ".join(arch.name for arch in asked.build.arches)
+    chosen = {**run.options, "arches": arches, "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
     names = tuple(each.name for each in asked.alterations)
     head = Document(
@@ -85,6 +87,7 @@ def resumed(
         whole=head.whole,
         controls=head.controls,
         directory=writer.path,
+        accel=session.accel_of(run, writer.path),
     )
     return asked, writer
 
@@ -95,7 +98,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
-    session.need_emulators(asked.build)
+    session.need_emulators(asked.build, asked.accel)
     cases = options.suite_cases(asked.suite)
     module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
     cases += _of_broken_modules(asked)
@@ -233,10 +236,11 @@ class _Lane:
         )
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
+        used = Options(accel=self._asked.accel)
         with (
             run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
-            Rig(malformed.with_those_of(bench, cases, scratch), Options(), self._stop) as self._rig,
+            Rig(malformed.with_those_of(bench, cases, scratch), used, self._stop) as self._rig,
         ):
             for case in cases:
                 result = self._rig.run(case)

@@ -21,7 +21,7 @@ from orchestrator.explore.survey import Ground, Listener, Wanted
 from orchestrator.host import ours
 from orchestrator.model.findings import Way, signature
 from orchestrator.model.orders import format as notation
-from orchestrator.nouns import Channel, Order
+from orchestrator.nouns import Accel, Channel, Order
 from orchestrator.report import directory, store
 from orchestrator.report.explored import (
     DOCUMENT,
@@ -46,12 +46,16 @@ class ExploreOptions:
     channel: Channel
     strict: bool
     directory: Path
+    accel: Accel = Accel.AUTO
 
 
 def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(asked.build, command, asked.strict, RunKind.EXPLORE)
-    run = replace(run, options={"arches": " ".join(arch.name for arch in asked.build.arches)})
+    run = session.begun(
+        asked.build, command, strict=asked.strict, kind=RunKind.EXPLORE, accel=asked.accel
+    )
+    arches = " ".join(arch.name for arch in asked.build.arches)
+    run = replace(run, options={**run.options, "arches": arches})
     head = Document(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
     return ExploreDirectory(asked.directory, head)
 
@@ -71,7 +75,13 @@ def resumed(
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
     built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
     asked = ExploreOptions(
-        built, head.module_sets, head.wanted, head.channel, head.run.strict, writer.path
+        built,
+        head.module_sets,
+        head.wanted,
+        head.channel,
+        head.run.strict,
+        writer.path,
+        session.accel_of(head.run, writer.path),
     )
     return asked, writer
 
@@ -89,11 +99,12 @@ def minimise(
     jobs: int | None,
     reporter: Reporter,
     given: Given = NOTHING,
+    accel: Accel | None = None,
 ) -> Way:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
     place: where the bundle goes; None: among the results' findings, beside whatever is there.
-    given: see `outsiders.refuse`.
+    given: see `outsiders.refuse`. accel: None for the run's own.
     Raises UsageError when there is no such case, it did not fail, or `place` is somebody else's;
     HarnessError when it does not fail any more.
     """
@@ -110,9 +121,12 @@ def minimise(
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
     built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
+    accel = session.accel_of(run, results) if accel is None else accel
+    session.need_emulators(built, accel)
     (bench,) = session.benches(built, (case.module_set,), reporter)
     stop = threading.Event()
-    with Rig(bench, Options(), stop) as warm, Rig(bench, Options(cold=True), stop) as cold:
+    used = Options(accel=accel)
+    with Rig(bench, used, stop) as warm, Rig(bench, replace(used, cold=True), stop) as cold:
         reporter.say(f"minimising {notation(case.order)}")
         short = triage.shortest(case, like, warm.run)
         if short is None:
@@ -150,7 +164,7 @@ def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
 def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
     """Walk it, or what is left of it, within the writer's block: every verified order and every
     finding is on disk at once."""
-    session.need_emulators(asked.build)
+    session.need_emulators(asked.build, asked.accel)
     benches = session.benches(asked.build, asked.module_sets, reporter)
     run = writer.head.run
     writer.update(
@@ -164,7 +178,8 @@ def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter)
     grounds = [Ground(b, name, asked.wanted) for b in benches for name in asked.module_sets]
     writer.restore(grounds)
     with _Scribe(writer, grounds, reporter) as scribe:
-        survey.explore(grounds, asked.wanted, Options(channel=asked.channel), scribe.listener())
+        used = Options(channel=asked.channel, accel=asked.accel)
+        survey.explore(grounds, asked.wanted, used, scribe.listener())
 
 
 class _Scribe:

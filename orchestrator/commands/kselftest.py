@@ -16,7 +16,7 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import UsageError
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Case, CaseKind, Order
+from orchestrator.nouns import Accel, Case, CaseKind, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig, scriptrun, selftests
@@ -33,13 +33,17 @@ class KselftestOptions:
     directory: Path
     guests: int = 1  # of each architecture
     go_on: bool = False  # `directory` may hold what the same command left there
+    accel: Accel = Accel.AUTO
 
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
+    run = session.begun(
+        wanted.build, command, strict=False, kind=RunKind.KSELFTEST, accel=wanted.accel
+    )
     run = replace(
-        session.begun(wanted.build, command, strict=False, kind=RunKind.KSELFTEST),
-        options={"test": " ".join(sorted(wanted.tests)) or "all"},
+        run,
+        options={**run.options, "test": " ".join(sorted(wanted.tests)) or "all"},
         inputs=session.inputs(wanted.build),
     )
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
@@ -51,7 +55,7 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
     Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
     builds, or one's tests do not.
     """
-    session.need_emulators(wanted.build)
+    session.need_emulators(wanted.build, wanted.accel)
     made, unbuilt = session.buildable(wanted.build, (), reporter)
     trees = [_tree(bench, wanted, reporter) for bench in made]
     chosen = cases(trees[0], wanted.tests)  # of one source and series all have the same
@@ -76,7 +80,7 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
         benches = [
             with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
         ]
-        used = rig.Options(guests=wanted.guests)
+        used = rig.Options(guests=wanted.guests, accel=wanted.accel)
         reporter.begin("cases", len(writer.results), writer.run.planned)
         lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script, writer.done)
 

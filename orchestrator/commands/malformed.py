@@ -31,7 +31,16 @@ from orchestrator.model.malformations import (
     Refused,
     broken_how,
 )
-from orchestrator.nouns import BuiltModule, BuiltSet, Case, CaseKind, Defect, KlpRelocation, Load
+from orchestrator.nouns import (
+    Accel,
+    BuiltModule,
+    BuiltSet,
+    Case,
+    CaseKind,
+    Defect,
+    KlpRelocation,
+    Load,
+)
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import lanes, rig
@@ -54,6 +63,7 @@ class MalformedOptions:
     directory: Path
     guests: int = 1  # of each architecture
     go_on: bool = False  # `directory` may hold what the same command left there
+    accel: Accel = Accel.AUTO
 
 
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
@@ -85,7 +95,9 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(wanted.build, command, strict=False, kind=RunKind.MALFORMED)
+    run = session.begun(
+        wanted.build, command, strict=False, kind=RunKind.MALFORMED, accel=wanted.accel
+    )
     planned = len(wanted.cases) * len(wanted.build.arches)
     run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
@@ -96,7 +108,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
 
     Raises HarnessError, and BuildError when no kernel builds.
     """
-    session.need_emulators(wanted.build)
+    session.need_emulators(wanted.build, wanted.accel)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
     names = dict.fromkeys(broken_how(case.module_set) for case in wanted.cases)
     kernels = tuple(bench.kernel for bench in made)
@@ -116,7 +128,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    used = rig.Options(guests=wanted.guests)
+    used = rig.Options(guests=wanted.guests, accel=wanted.accel)
     made = tuple(benches.values())
     reporter.begin("cases", len(writer.results), writer.run.planned)
     lanes.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)

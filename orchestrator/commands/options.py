@@ -21,6 +21,7 @@ from orchestrator.model import orders
 from orchestrator.model import suite as suites
 from orchestrator.nouns import (
     MERGED,
+    Accel,
     Arch,
     Case,
     Channel,
@@ -59,6 +60,7 @@ class RunOptions:
     channel: Channel
     guests: int = 1  # of each architecture
     go_on: bool = False  # `directory` may hold what the same command left there
+    accel: Accel = Accel.AUTO
 
 
 def arches(specs: Sequence[str]) -> tuple[Arch, ...]:
@@ -163,7 +165,7 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
     if modules is None:
         return found
     module_set = catalog.module_set(modules)
-    mine = tuple(case for case in found if case.module_set == modules)
+    mine = tuple(case for case in found if case.module_set == _anywhere(modules))
     if not mine and suite is None:
         mine = suites.usual(_anywhere(modules), module_set)
     if not mine:
@@ -174,15 +176,42 @@ def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple
     return mine
 
 
-def suite_cases(name: str) -> tuple[Case, ...]:
-    """A suite's cases, from suites/NAME.toml."""
-    known = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
-    if name not in known:
-        raise UsageError(
-            f"unknown suite: {name}", hint=f"known: {', '.join(sorted(known)) or 'none'}"
-        )
-    file = catalog.load_toml(known[name], suites.SuiteFile)
-    return suites.expand(file, catalog.module_sets())
+def suite_cases(spec: str) -> tuple[Case, ...]:
+    """A suite's cases, from suites/NAME.toml, or from a file in which the place of a module set is
+    relative to the file."""
+    path = Path(suite(spec)) if _is_file(spec) else our_suite(spec)
+
+    def where(name: str) -> str:
+        return str((path.parent / name).resolve()) if catalog.is_place(name) else name
+
+    file = suites.placed(catalog.load_toml(path, suites.SuiteFile), where)
+    others = filter(catalog.is_place, suites.module_sets(file))
+    sets = {**catalog.module_sets(), **{name: catalog.module_set(name) for name in others}}
+    found = suites.expand(file, sets)
+    if not found:
+        raise UsageError(f"suite {spec} has no order", hint="[[case]] or [[interleave]] gives one")
+    return found
+
+
+def suite(spec: str) -> str:
+    """A suite as it serves in any directory: its name, or its file, which has a "/" or ends in
+    ".toml", made absolute."""
+    return str(Path(spec).absolute()) if _is_file(spec) else spec
+
+
+def our_suite(name: str) -> Path:
+    """The file of a suite of ours."""
+    files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
+    if name not in files:
+        hint = f"a file is given as {name}.toml\n" if Path(f"{name}.toml").is_file() else ""
+        known = f"known: {', '.join(sorted(files)) or 'none'}"
+        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{known}")
+    return files[name]
+
+
+def _is_file(spec: str) -> bool:
+    """Is it a suite's file, and not the name of one of ours?"""
+    return "/" in spec or spec.endswith(".toml")
 
 
 def order(modules: str, text: str) -> Order:
@@ -198,10 +227,11 @@ def run(
     cold: bool,
     channel: Channel = Channel.AGENT,
     go_on: bool = False,
+    accel: Accel = Accel.AUTO,
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
     place = results(directory, go_on)
-    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on)
+    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
 
 
 def results(directory: Path | None, go_on: bool = False) -> Path:

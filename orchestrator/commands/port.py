@@ -21,7 +21,7 @@ from orchestrator.commands.portparts import Scope
 from orchestrator.commands.portsource import PortSource
 from orchestrator.elf import reader
 from orchestrator.errors import KlpError, UsageError
-from orchestrator.nouns import Arch, BuiltModule
+from orchestrator.nouns import Accel, Arch, BuiltModule
 from orchestrator.port import archcheck, archfile, card, coverage, kconfigs
 from orchestrator.port.card import LIVEPATCH, Card, Line, Part, Verdict, one_line, troubled
 from orchestrator.port.coverage import Coverage
@@ -48,6 +48,7 @@ class PortOptions:
     jobs: int
     scope: Scope
     directory: Path
+    accel: Accel = Accel.AUTO
 
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
@@ -100,7 +101,7 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         return
     about = f"Linux {kernel.release} ({kernel.source_version})"
     writer.update(replace(writer.card, kernel=about))
-    covered.modules = portboot.boot(built, kernel, writer, reporter)
+    covered.modules = portboot.boot(built, kernel, wanted.accel, writer, reporter)
     covered.tell()
     if not outcome.livepatch:
         skip(
@@ -110,7 +111,7 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
     elif writer.card.bad(Part.BOOT):
         skip(NEEDS_LIVEPATCH, "the kernel does not boot")
     else:
-        _livepatch(built, wanted.scope, covered, writer, reporter)
+        _livepatch(built, wanted, covered, writer, reporter)
 
 
 # --- this host ---------------------------------------------------------------------------------
@@ -202,7 +203,7 @@ class _Covered:
 
 def _livepatch(
     built: BuildOptions,
-    scope: Scope,
+    wanted: PortOptions,
     covered: _Covered,
     writer: CardDirectory,
     reporter: Reporter,
@@ -222,6 +223,7 @@ def _livepatch(
         found = tuple(lines)  # making them may tell of coverage
         writer.update(writer.card.put(*found))
 
+    command, tell = writer.card.command, covered.tell
     portparts.Parts(
-        built, scope, writer.path, writer.card.command, reporter, put, covered.tell
+        built, wanted.scope, writer.path, command, reporter, put, tell, wanted.accel
     ).run()

@@ -17,7 +17,7 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError
 from orchestrator.model import orders
-from orchestrator.nouns import BuiltModule, Case, Kernel, ModuleSet
+from orchestrator.nouns import Accel, BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
 from orchestrator.report.card import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
@@ -37,24 +37,25 @@ LAST_LINES = 5
 
 
 def boot(
-    built: BuildOptions, kernel: Kernel, writer: CardDirectory, reporter: Reporter
+    built: BuildOptions, kernel: Kernel, accel: Accel, writer: CardDirectory, reporter: Reporter
 ) -> tuple[BuiltModule, ...]:
     """Write down whether it does; the modules that were loaded, none when it does not boot."""
     (arch,) = built.arches
     plain = ordinary(catalog.module_set(MODULE_SET))
     until = Deadline.after(SET_SECONDS)
     try:
-        session.need_emulators(built)
+        session.need_emulators(built, accel)
         made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
         bench = Bench(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
     except KlpError as trouble:
         skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
         writer.update(skipped.put(troubled(Part.BOOT, trouble)))
         return ()
-    run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT)
+    run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT, accel=accel)
     run = replace(run, kernels=(kernel,), planned=len(ORDERS))
     results = ResultsDirectory(writer.path / PLACE, run)
-    with results, Rig(bench, Options(), threading.Event(), _recorder(results)) as rig:
+    used = Options(accel=accel)
+    with results, Rig(bench, used, threading.Event(), _recorder(results)) as rig:
         writer.update(writer.card.put(*_booted(rig, writer)))
         if writer.card.bad(Part.BOOT):
             return ()

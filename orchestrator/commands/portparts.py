@@ -21,7 +21,7 @@ from orchestrator.errors import Exit, KlpError
 from orchestrator.explore.survey import Wanted
 from orchestrator.model import walk
 from orchestrator.model.walk import Choice
-from orchestrator.nouns import Burst, Case, Channel, Load, Race
+from orchestrator.nouns import Accel, Burst, Case, Channel, Load, Race
 from orchestrator.port import card
 from orchestrator.port.card import Line, Part, Verdict
 from orchestrator.port.coverage import Coverage
@@ -76,6 +76,7 @@ class Parts:
     reporter: Reporter
     put: Callable[[Iterable[Line]], None]  # on the card
     covered: Callable[[Sequence[CaseResult]], Sequence[Coverage]]  # coverage with these results
+    accel: Accel = Accel.AUTO
 
     def run(self) -> None:
         """One after the other; a line on the card as soon as it is known, also when interrupted."""
@@ -94,7 +95,14 @@ class Parts:
         if not self._wanted(parts, bool(cases)):
             return
         asked = RunOptions(
-            self.built, cases, self.path / "core", False, False, Channel.AGENT, self._guests
+            self.built,
+            cases,
+            self.path / "core",
+            strict=False,
+            cold=False,
+            channel=Channel.AGENT,
+            guests=self._guests,
+            accel=self.accel,
         )
         writer = session.results_directory(asked, self.command)
 
@@ -121,6 +129,7 @@ class Parts:
             Channel.AGENT,
             False,
             self.path / "explore",
+            self.accel,
         )
         writer = exploration.begin(asked, self.command)
         with self._told((Part.EXPLORE,), lambda: iter([self._explored(writer.head)])), writer:
@@ -163,7 +172,8 @@ class Parts:
     def _kselftest(self) -> None:
         if not self._wanted((Part.KSELFTEST,), self.scope.kselftest):
             return
-        asked = KselftestOptions(self.built, (), self.path / "kselftest", self._guests)
+        place = self.path / "kselftest"
+        asked = KselftestOptions(self.built, (), place, self._guests, accel=self.accel)
         writer = kselftest.begin(asked, self.command)
 
         def lines() -> Iterator[Line]:
@@ -181,7 +191,8 @@ class Parts:
         cases = self.scope.malformed
         if not self._wanted((Part.MALFORMED,), bool(cases)):
             return
-        asked = MalformedOptions(self.built, cases, self.path / "malformed", self._guests)
+        place = self.path / "malformed"
+        asked = MalformedOptions(self.built, cases, place, self._guests, accel=self.accel)
         writer = malformed.begin(asked, self.command)
 
         def lines() -> Iterator[Line]:

@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 
 import psutil
@@ -24,15 +23,15 @@ from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.explore.bundle import Bundle
-from orchestrator.host import process
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
-from orchestrator.nouns import Arch, Case, Kernel, Order
+from orchestrator.nouns import Accel, Arch, Case, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Run, RunKind
+from orchestrator.vm import machine
 
 DIGITS = 16  # of a digest: enough to tell builds apart
 
@@ -70,7 +69,9 @@ def benches(
     )
 
 
-def begun(wanted: BuildOptions, command: Sequence[str], strict: bool, kind: RunKind) -> Run:
+def begun(
+    wanted: BuildOptions, command: Sequence[str], *, strict: bool, kind: RunKind, accel: Accel
+) -> Run:
     """A run as far as it is known before anything is built."""
     program = Path(command[0]).absolute()
     if program.name == "__main__.py":  # python -m: the command lies beside python
@@ -82,6 +83,7 @@ def begun(wanted: BuildOptions, command: Sequence[str], strict: bool, kind: RunK
         series=wanted.series,
         planned=0,
         host=host_line(),
+        options={"accel": accel},
         strict=strict,
         kind=kind,
         arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
@@ -128,10 +130,14 @@ def arches_of(run: Run, place: Path) -> tuple[str, ...]:
 
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
+    run = begun(
+        wanted.build, command, strict=wanted.strict, kind=RunKind.ORDERS, accel=wanted.accel
+    )
     run = replace(
-        begun(wanted.build, command, wanted.strict, RunKind.ORDERS),
+        run,
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
+            **run.options,
             "jobs": str(wanted.build.jobs),
             "cold": str(wanted.cold),
             "channel": wanted.channel,
@@ -141,13 +147,23 @@ def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDire
     return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
 
 
-def need_emulators(wanted: BuildOptions) -> None:
-    """Before a build of ten minutes, not after it. Raises MissingTool."""
+def accel_of(run: Run, place: Path) -> Accel:
+    """That of a run that is gone on with; an older klp-e2e had but one. Raises UsageError."""
+    name = run.options.get("accel", Accel.AUTO)
+    if name not in {*Accel}:
+        raise UsageError(f"{place}: '{name}' is no accelerator", hint="begin a new one")
+    return Accel(name)
+
+
+def need_emulators(wanted: BuildOptions, accel: Accel) -> None:
+    """Before a build of ten minutes, not after it. Raises MissingTool, and HarnessError where the
+    accelerator that is asked for cannot be had."""
     for arch in wanted.arches:
-        _need_emulator(arch)
+        _need_emulator(arch, accel)
 
 
-def _need_emulator(arch: Arch) -> None:
+def _need_emulator(arch: Arch, accel: Accel) -> None:
+    machine.may_use_kvm(arch, accel)
     need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
 
 
@@ -157,7 +173,7 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     An architecture that does not build does not keep the others from running: a patch may break
     one only. Raises BuildError when none builds.
     """
-    need_emulators(wanted.build)
+    need_emulators(wanted.build, wanted.accel)
     module_sets = [case.module_set for case in wanted.cases]
     made, unbuilt = buildable(wanted.build, module_sets, reporter)
     qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
@@ -176,7 +192,7 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    chosen = rig.Options(cold=wanted.cold, channel=wanted.channel, guests=wanted.guests)
+    chosen = rig.Options(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
     reporter.begin("cases", len(writer.results), writer.run.planned)
     lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
 
@@ -197,36 +213,31 @@ def buildable(
     return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
 
 
-def shell(wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter) -> None:
+def shell(
+    wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter, accel: Accel
+) -> None:
     """Boot one guest, replay the order, hand the terminal over until Ctrl-D."""
     with reporter:  # its bars must be gone when the terminal is handed over
         (bench,) = benches(wanted, (module_set,), reporter)
-    shells.interactive(bench, module_set, order, say=reporter.say)
+    shells.interactive(bench, module_set, order, accel, say=reporter.say)
 
 
-def replay(recorded: Bundle, times: int, say: Callable[[str], None]) -> list[CaseResult]:
-    """A bundle's order so many times, each on a guest booted for it. Raises MissingTool."""
-    _need_emulator(recorded.bench.arch)
+def replay(
+    recorded: Bundle, times: int, say: Callable[[str], None], accel: Accel = Accel.AUTO
+) -> list[CaseResult]:
+    """A bundle's order so many times, each on a guest booted for it. Raises MissingTool, and
+    HarnessError where the accelerator that is asked for cannot be had."""
+    _need_emulator(recorded.bench.arch, accel)
     cpus = orders.largest_race(recorded.case.order)
     results: list[CaseResult] = []
     say(recorded.heading)
-    with rig.Rig(recorded.bench, rig.Options(cold=True), threading.Event(), cpus=cpus) as guests:
+    used = rig.Options(cold=True, accel=accel)
+    with rig.Rig(recorded.bench, used, threading.Event(), cpus=cpus) as guests:
         for number in range(1, times + 1):
             results.append(guests.run(recorded.case))
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results
-
-
-def version() -> str:
-    """Ours, with the commit where this is a checkout: `0.1.0 (4ab813a+)`, + for local changes."""
-    number = metadata.version("klp-e2e")
-    root = Path(__file__).parents[2]
-    if not (root / ".git").exists():
-        return number
-    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    told = process.run(command, check=False)  # git refuses a checkout that is somebody else's
-    return number if told.code else f"{number} ({told.output.strip()})"
 
 
 def host_line() -> str:

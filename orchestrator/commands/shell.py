@@ -10,18 +10,21 @@ from orchestrator.build.prepare import Bench
 from orchestrator.errnos import describe_all
 from orchestrator.host import process
 from orchestrator.model.orders import format_event, largest_race, plain_events
-from orchestrator.nouns import Order
+from orchestrator.nouns import Accel, Order
 from orchestrator.run import lab
 from orchestrator.run.observe import EVENT_SECONDS, perform
 from orchestrator.vm.machine import Machine
 
 
-def interactive(bench: Bench, set_name: str, order: Order, say: Callable[[str], None]) -> None:
+def interactive(
+    bench: Bench, set_name: str, order: Order, accel: Accel, say: Callable[[str], None]
+) -> None:
     """Replay `order`, say what each event came to and how to attach, then run ssh until it ends.
 
     Raises GuestLost when the guest dies on the way; its modules lie in /modules.
     """
-    with lab.booted(bench, want_ssh=True, debug=True, cpus=largest_race(order)) as guest:
+    cpus = largest_race(order)
+    with lab.booted(bench, accel=accel, want_ssh=True, debug=True, cpus=cpus) as guest:
         sight = lab.sights(bench, guest)[set_name]
         for event in order.events:
             until = lab.deadline(bench.arch, EVENT_SECONDS * plain_events(event))

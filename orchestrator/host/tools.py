@@ -53,6 +53,7 @@ BUILD = (
     *("PATH", "TMPDIR", "LC_ALL"),
     *("LD_LIBRARY_PATH", "LD_PRELOAD"),  # how its programs are loaded
     "PKG_CONFIG_PATH",  # where the libraries of its own tools are
+    "KLP_E2E_TEST",  # by which a test knows what it has started
 )
 
 

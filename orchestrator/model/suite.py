@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Suites of cases: orchestrator/suites/NAME.toml -> cases.
+"""Suites of cases: orchestrator/suites/NAME.toml, or a file of somebody's own -> cases.
 
 `SuiteFile` is the file's content, for `catalog.load_toml`. An order is either written out
 ([[case]]) or made: [[interleave]] gives every order in which its sequences can run into one
@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from orchestrator.errors import UsageError
 from orchestrator.model import orders
@@ -65,6 +65,21 @@ class SuiteFile:
     description: str
     case: tuple[CaseEntry, ...] = ()
     interleave: tuple[Interleave, ...] = ()
+
+
+def placed(suite: SuiteFile, where: Callable[[str], str]) -> SuiteFile:
+    """The suite with its module sets as `where` calls them."""
+    return replace(
+        suite,
+        case=tuple(replace(each, modules=where(each.modules)) for each in suite.case),
+        interleave=tuple(replace(each, modules=where(each.modules)) for each in suite.interleave),
+    )
+
+
+def module_sets(suite: SuiteFile) -> tuple[str, ...]:
+    """Those that it speaks of, each once."""
+    names = [each.modules for each in suite.case] + [each.modules for each in suite.interleave]
+    return tuple(dict.fromkeys(names))
 
 
 def expand(suite: SuiteFile, sets: Mapping[str, ModuleSet]) -> tuple[Case, ...]:

@@ -22,6 +22,7 @@ from orchestrator import catalog
 from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
 from orchestrator.commands import options, session
+from orchestrator.commands.version import version
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, KlpError, NoHistory, UsageError
 from orchestrator.history import changes, files
@@ -89,7 +90,7 @@ def asked(
         arches = {a.name: a for m in config.matrix for a in options.arches(m.arches)}
         for matrix in config.matrix:
             for suite in matrix.suites:
-                options.suite_cases(suite)
+                options.our_suite(suite)
             options.module_sets(matrix.modules)
             if matrix.explore is not None:
                 options.module_sets(matrix.explore.modules)
@@ -235,7 +236,7 @@ def _begun(
         name=name,
         started=time.time(),
         finished=None,
-        tool=session.version(),
+        tool=version(),
         host=session.host_line(),
         config=str(wanted.file),
         budget=options.seconds(wanted.config.budget),

@@ -122,11 +122,14 @@ class ExploreDirectory(Store):
             self.save(())
 
     def _end(self, trouble: BaseException | None) -> None:
-        if self._journal is not None:
-            self._journal.close()
-            self._journal = None
-        self.update(store.ended_by(self.head.run, trouble))
-        self.save(())
+        journal, self._journal = self._journal, None
+        try:
+            self.update(store.ended_by(self.head.run, trouble))
+            self.save(())
+        finally:
+            with told(self.path / JOURNAL):
+                if journal is not None:
+                    journal.close()
 
     @property
     def _idle(self) -> bool:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import shlex
 
 from orchestrator.model import malformations, orders
-from orchestrator.nouns import CaseKind
+from orchestrator.nouns import Accel, CaseKind
 from orchestrator.plain import one_line
 from orchestrator.verdicts import CaseResult, Run, Status
 
@@ -33,10 +33,13 @@ def case_words(kind: CaseKind, module_set: str, name: str, order: str) -> tuple[
 
 
 def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
-    """The options that name the kernel of an architecture."""
+    """The options that name the kernel of an architecture, and what it runs under where one was
+    asked for."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
     option = "--arch-file" if arch in run.arch_files else "--arch"
-    return (option, run.arch_spec(arch), "--kernel", run.exact_source, *series)
+    accel = run.options.get("accel", Accel.AUTO)
+    under = ("--accel", accel) if accel != Accel.AUTO else ()
+    return (option, run.arch_spec(arch), "--kernel", run.exact_source, *series, *under)
 
 
 def line(run: Run, result: CaseResult) -> str:

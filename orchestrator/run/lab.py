@@ -13,7 +13,7 @@ from orchestrator.build.prepare import Bench
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.host import workdir
-from orchestrator.nouns import VMLINUX, Arch, Channel
+from orchestrator.nouns import VMLINUX, Accel, Arch, Channel
 from orchestrator.run.observe import Sight, module_path
 from orchestrator.verdicts import GuestRecord
 from orchestrator.vm import machine
@@ -33,6 +33,7 @@ def booted(
     bench: Bench,
     *,
     channel: Channel = Channel.AGENT,
+    accel: Accel = Accel.AUTO,
     want_ssh: bool = False,
     debug: bool = False,
     cpus: int = 1,
@@ -62,6 +63,7 @@ def booted(
                 bench.userland,
                 files,
                 until,
+                accel=accel,
                 want_ssh=want_ssh or channel is Channel.SSH,
                 debug=debug,
             )

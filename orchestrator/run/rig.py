@@ -17,7 +17,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError, foreseen
 from orchestrator.model import known
 from orchestrator.model.orders import largest_race
-from orchestrator.nouns import Case, Channel
+from orchestrator.nouns import Accel, Case, Channel
 from orchestrator.run import lab
 from orchestrator.run.observe import Sight
 from orchestrator.run.runner import CaseRun
@@ -36,6 +36,7 @@ class Options:
     cold: bool = False  # boot for every case instead of restoring a snapshot
     channel: Channel = Channel.AGENT
     guests: int = 1  # of each bench, side by side; each takes the next case
+    accel: Accel = Accel.AUTO
 
 
 class Rig:
@@ -173,7 +174,13 @@ class Rig:
 
     def _boot(self, cpus: int) -> Guest:
         guest = self._life.enter_context(
-            lab.booted(self.bench, channel=self._options.channel, cpus=cpus, on_end=self._on_guest)
+            lab.booted(
+                self.bench,
+                channel=self._options.channel,
+                accel=self._options.accel,
+                cpus=cpus,
+                on_end=self._on_guest,
+            )
         )
         self._guest = guest
         if self.stopped:

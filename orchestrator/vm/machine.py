@@ -22,12 +22,10 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
-from orchestrator.nouns import Arch
+from orchestrator.nouns import Accel, Arch
 from orchestrator.vm import pulse, qmp, serial, ssh
 from orchestrator.vm.console import crash_title, death_title
 from orchestrator.vm.qemu import Places, qemu_argv
-
-Accel = Literal["auto", "kvm", "tcg"]
 
 KVM_DEVICE = Path("/dev/kvm")
 # A kernel under a KVM that works prints its first line in a fraction of this. Some nested KVMs
@@ -154,7 +152,7 @@ def boot(
     files: Mapping[str, bytes],
     deadline: Deadline,
     *,
-    accel: Accel = "auto",
+    accel: Accel = Accel.AUTO,
     want_ssh: bool = False,
     debug: bool = False,
     cmdline: str = "",
@@ -167,7 +165,7 @@ def boot(
     """
     with contextlib.ExitStack() as stack:
         machine = None
-        if _may_use_kvm(arch, accel):
+        if may_use_kvm(arch, accel):
             attempt = _boot(arch, kernel, base, files, deadline, "kvm", debug, cmdline, accel)
             try:
                 machine = stack.enter_context(attempt)
@@ -223,12 +221,12 @@ def _boot(
             monitor = stack.enter_context(qmp.connect(at.qmp, deadline, alive))
             agent = stack.enter_context(lines.connect(at.agent, deadline, alive))
             agent.send("hello boot", deadline)  # waits in QEMU until the guest listens
-            if accel == "kvm" and asked == "auto":
+            if accel == "kvm" and asked is Accel.AUTO:
                 _await_sign_of_life(console, deadline)
             port = _forwarded_port(monitor, deadline)
             agent.receive(deadline)
         except HarnessError as error:
-            if accel == "kvm" and asked == "auto" and not console.mark():
+            if accel == "kvm" and asked is Accel.AUTO and not console.mark():
                 raise _KvmUseless from error
             raise _boot_failure(arch, argv, running, at, felt, console, error) from error
         machine = Machine(
@@ -303,20 +301,20 @@ def _boot_failure(
 # --- KVM ---------------------------------------------------------------------------------------
 
 
-def _may_use_kvm(arch: Arch, asked: Accel) -> bool:
+def may_use_kvm(arch: Arch, asked: Accel) -> bool:
     """Whether to try KVM. Raises HarnessError when it is asked for and cannot be had."""
-    if asked == "tcg":
+    if asked is Accel.TCG:
         return False
     fits = arch.kvm_host == platform.machine()
     opens = os.access(KVM_DEVICE, os.R_OK | os.W_OK)
-    if asked == "kvm" and not (fits and opens):
+    if asked is Accel.KVM and not (fits and opens):
         raise HarnessError(
             f"no KVM for {arch.name} here: {KVM_DEVICE} cannot be opened"
             if fits
             else f"no KVM for {arch.name} here: the host is {platform.machine()}",
             hint="use --accel auto or --accel tcg",
         )
-    return asked == "kvm" or (fits and opens and not _kvm_known_useless(arch))
+    return asked is Accel.KVM or (fits and opens and not _kvm_known_useless(arch))
 
 
 def _note(arch: Arch) -> Path:

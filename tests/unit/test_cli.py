@@ -31,6 +31,7 @@ from orchestrator.explore.survey import Wanted
 from orchestrator.model import orders
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import (
+    Accel,
     BuiltModule,
     BuiltSet,
     Case,
@@ -43,8 +44,10 @@ from orchestrator.nouns import (
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import lanes
+from orchestrator.run.rig import Options
 from orchestrator.source.alterations import Kind
-from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Status, Step
+from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, RunKind, Status, Step
+from orchestrator.vm import machine
 
 ORDER = "+klp_patch +klp_target"
 COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report", "replay"]
@@ -82,6 +85,12 @@ def test_help_has_an_example(command: str) -> None:
     assert f"  klp-e2e {command}" in told.out.partition("Example:")[2]
 
 
+def test_version_is_the_number_and_the_commit() -> None:
+    told = klp("--version")
+    assert (told.code, told.err) == (0, "")
+    assert re.fullmatch(r"klp-e2e \d+\.\d+\.\d+( \([0-9a-f]{12}\+?\))?\n", told.out)
+
+
 @pytest.mark.parametrize(
     ("argv", "message", "hint"),
     [
@@ -95,6 +104,8 @@ def test_help_has_an_example(command: str) -> None:
         (["build", "--kernel", "6.1"], "'6.1' is no kernel source", "debian:6.1, tar:PATH"),
         (["run", "--modules", "nosuch"], "unknown module set: nosuch", "basic"),
         (["run", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
+        (["run", "--suite", "nosuch.toml"], "nosuch.toml: No such file", ""),
+        (["run", "--suite", "./"], "Is a directory", ""),
         (["orders", "--suite", "nosuch"], "unknown suite: nosuch", "core"),
         (["run", "--order", "+nosuch"], "has no module 'nosuch'", "known modules: klp_target"),
         (["run", "--order", "~klp_patch"], "column 1: expected an event", "+M, +M["),
@@ -271,12 +282,12 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     monkeypatch.chdir(tmp_path)
     built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
     explored = exploration.ExploreOptions(
-        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored"
+        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
     exploration.begin(explored, ("klp-e2e",))
     patches = options.alterations(Kind.ABLATION, ())
     tried = experiment.ExperimentOptions(
-        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried"
+        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried", Accel.TCG
     )
     experiment.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
@@ -284,6 +295,9 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     again = Given.of(arch=["../mine.toml"])
     assert exploration.resumed(tmp_path / "explored", 1, again)[0] == explored
     assert experiment.resumed(tmp_path / "tried", 1, again)[0] == tried
+    with pytest.raises(UsageError, match="'hax' is no accelerator"):
+        run = session.begun(built, ("klp-e2e",), strict=False, kind=RunKind.ORDERS, accel=Accel.TCG)
+        session.accel_of(replace(run, options={"accel": "hax"}), tmp_path)
 
 
 def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -328,6 +342,109 @@ patches.t = ["f"]
     assert "-t ok, +klp_e2e_filler ok, +t ok" in told.out
     told = klp("orders", "--modules", ".", "--suite", "core")
     assert (told.code, "suite core has no order of module set ." in told.err) == (Exit.USAGE, True)
+
+
+SUITE = """
+description = "mine"
+[[case]]
+name = "ours"
+modules = "basic"
+order = "+klp_patch +klp_target"
+why = "a set of klp-e2e"
+[[interleave]]
+name = "mine"
+modules = "../sets/own"
+sequences = ["+p", "+t"]
+letters = { p = "P", t = "T" }
+why = "a set beside the file"
+"""
+OWN = """
+[[modules]]
+name = "t"
+kind = "target"
+[[modules]]
+name = "p"
+kind = "livepatch"
+patches.t = ["f"]
+"""
+
+
+@pytest.fixture
+def own_suite(tmp_path: Path) -> Path:
+    """A suite's file, of which one module set lies elsewhere."""
+    for name, text in (("suites/mine.toml", SUITE), ("sets/own/set.toml", OWN)):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path / "suites/mine.toml"
+
+
+def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = str(own_suite.parents[1] / "sets/own")
+    (own_suite.parent / "link").symlink_to(own_suite.parents[1])
+    monkeypatch.chdir(own_suite.parent)
+    names = ["ours", "mine+P+T", "mine+T+P"]
+    for spec in ("mine.toml", "./mine.toml", str(own_suite)):
+        found = options.cases(None, (), spec)
+        assert [(case.module_set, case.name) for case in found] == list(
+            zip(("basic", own, own), names, strict=True)
+        )
+        assert options.suite(spec) == str(own_suite)
+    assert options.suite("core") == "core"
+    for modules in ("../sets/own", "link/sets/own", own):
+        assert len(options.cases(modules, (), "mine.toml")) == 2
+    assert len(options.cases("basic", (), "mine.toml")) == 1
+    with pytest.raises(UsageError, match="unknown suite: mine") as trouble:
+        options.cases(None, (), "mine")
+    assert "a file is given as mine.toml" in trouble.value.hint
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("../sets/own", "../sets", "is not a module set: it holds no set.toml"),
+        ("../sets/own", "own", "wants module set 'own', which does not exist"),
+        ("+klp_patch", "+nosuch", "no module 'nosuch'"),
+        ("description", "descriptoin", "mine.toml"),
+        (SUITE, 'description = "empty"', "has no order"),
+        (SUITE, "[", "mine.toml"),
+    ],
+)
+def test_a_suite_that_makes_no_sense_is_one_message_and_2(
+    own_suite: Path, before: str, after: str, told: str
+) -> None:
+    own_suite.write_text(SUITE.replace(before, after))
+    refused = klp("orders", "--suite", str(own_suite))
+    assert (refused.code, refused.out) == (Exit.USAGE, "")
+    assert told in refused.err, refused.err
+
+
+def test_an_order_of_a_suites_file_is_reproduced_from_anywhere(
+    guests: Callable[[object], None], own_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    monkeypatch.chdir(own_suite.parent)
+    assert klp("run", "--suite", "mine.toml", "-o", "r").code == Exit.GOOD
+    _, results = directory.read(Path("r"))
+    own = own_suite.parents[1] / "sets/own"
+    lines = {each.reproduce for each in results if each.case.name == "mine+T+P"}
+    assert lines and all(f"--modules {own} --order '+t +p'" in line for line in lines)
+
+
+def test_an_experiment_finds_its_suites_file_again(
+    own_suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(own_suite.parent)
+    seen: list[str] = []
+
+    def conduct(asked: experiment.ExperimentOptions, *_: object) -> None:
+        seen.append(asked.suite)
+        raise HarnessError("enough")
+
+    monkeypatch.setattr(experiment, "conduct", conduct)
+    assert klp("mutate", "--suite", "mine.toml", "-o", "r").code == Exit.HARNESS
+    assert klp("mutate", "--resume", "r").code == Exit.USAGE  # it may be somebody else's
+    assert klp("mutate", "--resume", "r", "--suite", "mine.toml").code == Exit.HARNESS
+    assert seen == [str(own_suite)] * 2
 
 
 # --- run, wired to guests that are not there ------------------------------------------------------
@@ -434,6 +551,40 @@ def test_run_prints_a_line_an_order_and_writes_results(
     assert (again.code, f"{again.out}results: {place}\n") == (code, told.out)
 
 
+def test_guests_run_under_what_is_asked_for_and_so_does_who_reproduces(
+    guests: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    used: list[Accel] = []
+    there: Callable[..., None] = lanes.run_cases
+
+    def run_cases(
+        benches: object, cases: object, how: Options, *rest: object, **more: object
+    ) -> None:
+        used.append(how.accel)
+        there(benches, cases, how, *rest, **more)
+
+    monkeypatch.setattr(lanes, "run_cases", run_cases)
+    for accel in ("auto", "tcg"):
+        words = ("run", "-o", str(tmp_path / accel), "--order", ORDER, "--accel", accel)
+        assert klp(*words).code == Exit.GOOD
+        run, results = directory.read(tmp_path / accel)
+        assert run.options["accel"] == accel
+        named = {"--accel tcg" in result.reproduce for result in results}
+        assert named == {accel == "tcg"}
+    assert used == [Accel.AUTO, Accel.TCG]
+
+
+def test_an_accelerator_that_is_not_there_is_told_before_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "KVM_DEVICE", tmp_path / "none")
+    told = klp("run", "-o", str(tmp_path / "r"), "--accel", "kvm")
+    assert told.code == Exit.HARNESS
+    assert "no KVM for" in told.err and "use --accel auto or --accel tcg" in told.err
+    assert klp("run", "--accel", "hax").code == Exit.USAGE
+
+
 @pytest.mark.parametrize(
     ("changed", "told"),
     [
@@ -442,6 +593,7 @@ def test_run_prints_a_line_an_order_and_writes_results(
         (("--order", ORDER, "--strict"), "without --strict"),
         (("--order", ORDER, "--cold"), "cold False"),
         (("--order", ORDER, "--channel", "ssh"), "channel agent"),
+        (("--order", ORDER, "--accel", "tcg"), "accel auto, and not tcg"),
         (("--order", ORDER, "--arch", "mine.toml"), "another choice of cases"),
     ],
 )

@@ -433,6 +433,10 @@ def test_ours_is_a_plan(tmp_path: Path) -> None:
         ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = []\nsuits = []', "suits"),
         ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\narches = ["vax"]', "vax"),
         ('[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["x"]', "suite: x"),
+        (
+            '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["./x.toml"]',
+            "unknown suite: ./x",
+        ),
         ('budget = "soon"\n[[matrix]]\nkernels = []\nseries = []', "'soon' is no time"),
         ("[[matrix]]\nkernels = []\nseries = []", "no job"),
         ("guests = -3\nmatrix = []", "guests: .* greater than or equal to 0"),

@@ -292,6 +292,9 @@ def test_reproduce_line_can_be_pasted() -> None:
     for built, source in (((), branch), ((replace(a_kernel("s390x"), source=commit),), commit)):
         told = shlex.split(reproduce.line(a_run(1, source=branch, kernels=built), result))
         assert told[4:6] == ["--kernel", source]
+    under = a_run(1, options={"accel": "tcg"})
+    assert shlex.split(reproduce.line(under, result))[8:10] == ["--accel", "tcg"]
+    assert "--accel" not in reproduce.line(a_run(1, options={"accel": "auto"}), result)
     script = reproduce.script(a_run(1), replace(result, reason="two\nlines"))
     assert script.startswith("#!/bin/sh\n")
     assert "# two\n# lines\n" in script

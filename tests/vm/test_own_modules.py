@@ -192,7 +192,7 @@ def test_without_a_probe_a_bare_kernel_turns_red_all_the_same(own: Path, tmp_pat
         ("gone", "klp_own_other.ko: No such file"),
         ("other", "is module 'klp_own_base', set.toml calls it 'klp_own_other'"),
         ("depends", "klp_own_target.ko uses exported symbols of klp_own_base, set.toml says no"),
-        ("typo", "klp_own_patch.ko: set.toml has it replace klp_own_other:klp_own_odder_show,0"),
+        ("typo", "klp_own_patch.ko replaces klp_own_other_show,1 of klp_own_other, and "),
         ("swapped", "is for EM_S390, big-endian; expected EM_X86_64, little-endian"),
     ],
 )

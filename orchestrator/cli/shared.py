@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What commands share: options, and how results are shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from orchestrator.commands import options
+from orchestrator.errors import HarnessError
+from orchestrator.nouns import Accel, Channel
+from orchestrator.report import text
+from orchestrator.report.store import Store
+from orchestrator.report.terminal import Terminal, silence, tell
+
+# One option with two spellings: an architecture is given by name or by file, as a module set is.
+ArchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch",
+        "--arch-file",
+        metavar="A|FILE",
+        help="Architecture, or its file A.toml with A.config beside it; may be given again. "
+        "[default: all of ours]",
+    ),
+]
+KernelOption = Annotated[
+    str,
+    typer.Option(
+        "--kernel",
+        metavar="SOURCE",
+        help="debian:6.1, debian:6.12, tar:PATH, dir:PATH or git:PATH_OR_URL#REF.",
+    ),
+]
+SeriesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--series",
+        metavar="S",
+        help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
+        "S@N: its first N patches; S@merged: the source has it already; several stack in the "
+        "order given; 'none': the bare kernel. "
+        f"[default: {options.SERIES}]",
+    ),
+]
+JobsOption = Annotated[
+    int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Default: one a core.")
+]
+SuiteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--suite",
+        metavar="NAME|FILE",
+        help=f"One of ours, or a file with a / or .toml. [default: {options.SUITE}]",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option("-o", metavar="DIR", help="Results directory; default: a new one, results/…"),
+]
+ContinueOption = Annotated[
+    bool,
+    typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
+AccelOption = Annotated[
+    Accel,
+    typer.Option("--accel", help="What guests run under; auto: KVM where it works, else TCG."),
+]
+ChannelOption = Annotated[
+    Channel,
+    typer.Option("--channel", help="How to talk to guests while events run."),
+]
+
+
+def tell_place(writer: Store) -> None:
+    """Where the results are, if there are any."""
+    if writer.kept:
+        tell(f"results: {writer.path}")
+
+
+def show(shown: RenderableType) -> None:
+    """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
+    console = Terminal()
+    if not console.is_terminal:
+        tell(text.plain(shown).removesuffix("\n"))
+        return
+    try:
+        console.print(shown, crop=False)
+    except OSError as trouble:  # the terminal was closed
+        silence(sys.stdout)
+        raise HarnessError(f"cannot write what there is to say: {trouble.strerror}") from trouble
