@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
 
@@ -283,6 +284,48 @@ class Step:
     @property
     def good(self) -> bool:
         return bool(self.checks) and all(c.good for c in self.checks)
+
+
+class Proof(NamedTuple):
+    """How much was seen to work, beyond refusals."""
+
+    events: int = 0  # plain events that succeeded
+    patched: int = 0  # times that an object came to be patched by a livepatch
+    relocations: int = 0  # times that a klp relocation was read back applied, and right
+
+    def __str__(self) -> str:
+        return (
+            f"{self.events} events succeeded, {self.patched} objects patched, "
+            f"{self.relocations} relocations read back applied"
+        )
+
+
+NO_PROOF = Proof()
+
+
+def proof(steps: Iterable[Step]) -> Proof:
+    """Of the steps of one case."""
+    events = patched = relocations = 0
+    before: set[tuple[str, str]] = set()
+    for step in steps:
+        now: set[tuple[str, str]] = set()
+        for check in step.checks:
+            match check.detail:
+                case Answers(seen_errnos=errnos):
+                    events += errnos.count(0)
+                case Reading(state=RelocationState.APPLIED) if check.good:
+                    relocations += 1
+                case Patched(livepatch=name, seen_state=PatchState(objects=objects)):
+                    now |= {(name, each) for each, on in objects.items() if on}
+        patched += len(now - before)
+        before = now
+    return Proof(events, patched, relocations)
+
+
+def proofs(results: Iterable[CaseResult]) -> Proof:
+    """Of many cases together."""
+    found = [proof(result.steps) for result in results]
+    return Proof(*map(sum, zip(*found, strict=True))) if found else Proof()
 
 
 @dataclass(frozen=True, slots=True)

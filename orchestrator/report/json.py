@@ -24,7 +24,7 @@ from orchestrator.model import malformations, orders
 from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import verdict
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run, Status, Step
+from orchestrator.verdicts import NO_PROOF, CaseResult, Proof, Run, Status, Step, proofs
 
 SCHEMA: Literal[2] = 2
 READ = (1, SCHEMA)
@@ -68,6 +68,7 @@ class Document:
     counts: Mapping[Status, int]
     run: Run
     cases: tuple[CaseRecord, ...]
+    proof: Proof = NO_PROOF  # how much was seen to work
 
 
 _DOCUMENT = TypeAdapter(Document)
@@ -108,6 +109,7 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     """
     counts = {str(status): number for status, number in verdict.counts(results).items()}
     head = {"schema": SCHEMA, "exit_code": int(verdict.exit_code(run, results)), "counts": counts}
+    head["proof"] = proofs(results)._asdict()
     opened = json.dumps(head, indent=2).removesuffix("\n}")
     body = ",\n".join(fragments)
     return (

@@ -12,7 +12,7 @@ from orchestrator.model import orders
 from orchestrator.plain import clean
 from orchestrator.report import verdict
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run, Status
+from orchestrator.verdicts import CaseResult, Run, Status, proofs
 from orchestrator.vm.console import excerpt
 
 THE_RUN = "run"  # of the case that stands for those that are not there
@@ -60,6 +60,7 @@ def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.Te
         suite.add_property("kernel", xml(kernel.release))
         suite.add_property("source", xml(kernel.source_version))
         suite.add_property("series", xml(" ".join(kernel.series)) or "none")
+    suite.add_property("proof", str(proofs(r for r in results if r.arch == arch)))
     for result in (r for r in results if r.arch == arch):
         suite.add_testcase(_testcase(run, result))
     return suite

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from orchestrator.errors import Exit
 from orchestrator.nouns import CaseKind
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run, Status, by_status
+from orchestrator.verdicts import CaseResult, Run, Status, by_status, proofs
 
 
 def counts(results: Sequence[CaseResult]) -> Mapping[Status, int]:
@@ -84,6 +84,8 @@ def summary(run: Run, results: Sequence[CaseResult]) -> str:
     parts = [f"{number} {status}" for status, number in counts(results).items()]
     line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"
     line += took(run)
+    if any(result.case.kind is not CaseKind.SELFTEST for result in results):
+        line += f"; {proofs(results)}"
     if run.unbuilt:
         line += f"; not built: {', '.join(run.unbuilt)}"
     if run.trouble:

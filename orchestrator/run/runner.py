@@ -14,7 +14,7 @@ from orchestrator.model import words
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
-from orchestrator.nouns import Event, Kernel
+from orchestrator.nouns import CaseKind, Event, Kernel
 from orchestrator.run.lab import deadline
 from orchestrator.run.observe import EVENT_SECONDS, Sight, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
@@ -24,6 +24,7 @@ from orchestrator.verdicts import (
     Observation,
     Status,
     Step,
+    proof,
 )
 from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
@@ -151,8 +152,10 @@ class CaseRun:
         except HarnessError as trouble:
             result = replace(result, status=Status.ERROR, reason=trouble.whole)
         printed = console.excerpt(self._guest.console_since(self._mark))
-        steps = tuple(taken.step for taken in self._taken)
-        return replace(result, steps=steps, console=printed)
+        return replace(result, steps=self._steps(), console=printed)
+
+    def _steps(self) -> tuple[Step, ...]:
+        return tuple(taken.step for taken in self._taken)
 
     def _events(self) -> tuple[Status, str]:
         state, previous = State(), None
@@ -165,6 +168,8 @@ class CaseRun:
                 return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {wrong.seen}"
         if not self._taken:
             return Status.ERROR, "the order has no events: nothing was checked"
+        if self._result.case.kind is CaseKind.ORDER and not proof(self._steps()).events:
+            return Status.ERROR, "every event was refused, as it should be: nothing was proved"
         return Status.PASS, ""
 
     def _silence(self, log: str) -> tuple[Status, str]:
