@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
 
 from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
 
@@ -286,7 +285,8 @@ class Step:
         return bool(self.checks) and all(c.good for c in self.checks)
 
 
-class Proof(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Proof:
     """How much was seen to work, beyond refusals."""
 
     events: int = 0  # plain events that succeeded
@@ -325,7 +325,11 @@ def proof(steps: Iterable[Step]) -> Proof:
 def proofs(results: Iterable[CaseResult]) -> Proof:
     """Of many cases together."""
     found = [proof(result.steps) for result in results]
-    return Proof(*map(sum, zip(*found, strict=True))) if found else Proof()
+    return Proof(
+        events=sum(each.events for each in found),
+        patched=sum(each.patched for each in found),
+        relocations=sum(each.relocations for each in found),
+    )
 
 
 @dataclass(frozen=True, slots=True)

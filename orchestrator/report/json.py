@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError, with_config
@@ -109,7 +109,7 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     """
     counts = {str(status): number for status, number in verdict.counts(results).items()}
     head = {"schema": SCHEMA, "exit_code": int(verdict.exit_code(run, results)), "counts": counts}
-    head["proof"] = proofs(results)._asdict()
+    head["proof"] = asdict(proofs(results))
     opened = json.dumps(head, indent=2).removesuffix("\n}")
     body = ",\n".join(fragments)
     return (

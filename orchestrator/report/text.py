@@ -14,13 +14,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator import catalog
 from orchestrator.model import orders
 from orchestrator.nouns import Case
 from orchestrator.plain import printable
 from orchestrator.report import verdict
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Run, Status
+from orchestrator.verdicts import CaseResult, Health, Run, Status, Step
 from orchestrator.vm.console import crash_title
 
 STYLES: Mapping[Status, str] = {
@@ -33,6 +34,7 @@ STYLES: Mapping[Status, str] = {
     Status.SKIP: "dim",
 }
 
+FRAMES = 6  # of a report, shown
 CONSOLE_LINES = 3  # of a failure without a crash: what the kernel said last
 
 
@@ -104,6 +106,10 @@ def failure(result: CaseResult) -> RenderableType:
     last_words = "\n".join(result.console.splitlines()[-CONSOLE_LINES:])
     if title or last_words:
         lines.append(("console", Text(title or last_words)))
+    if found is not None and (frames := reported_in(found[1])):
+        lines.append(("in", Text(" < ".join(frames))))
+    if result.status is Status.FAIL and catalog.is_place(result.case.module_set):
+        lines.append(("suspects", Text("the kernel; or the modules, or set.toml, of this set")))
     if result.known_issue:
         lines.append(("listed as", Text(result.known_issue)))
     grid = Table.grid(padding=(0, 2))
@@ -115,6 +121,15 @@ def failure(result: CaseResult) -> RenderableType:
     again = Text.assemble(("  reproduce  ", "dim"), f"{result.reproduce}\n")
     again.no_wrap, again.overflow = True, "ignore"
     return Group(head, Padding(grid, (0, 0, 0, 2)), again)
+
+
+def reported_in(step: Step) -> tuple[str, ...]:
+    """Where the kernel's first report of this step says that the CPU was, inmost first: a few, each
+    FUNCTION or FUNCTION [MODULE]."""
+    for check in step.checks:
+        if isinstance(check.detail, Health) and check.detail.frames and not check.good:
+            return tuple(dict.fromkeys(check.detail.frames))[:FRAMES]
+    return ()
 
 
 def marked_order(result: CaseResult) -> Text:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, foreseen
 from orchestrator.model import words
+from orchestrator.model.culprit import not_the_kernels
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
@@ -164,6 +165,8 @@ class CaseRun:
             self._taken.append(taken)
             state, previous = taken.take(state, previous, self._capabilities)
             if not taken.step.good:
+                if why := not_the_kernels(taken.step, self._sight.built.set):
+                    return Status.ERROR, f"{taken.step.event}: {why}"
                 wrong = next(check for check in taken.step.checks if not check.good)
                 return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {wrong.seen}"
         if not self._taken:

@@ -17,6 +17,7 @@ from typing import cast
 from urllib.parse import unquote
 
 import pytest
+from samples import an_answer
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
@@ -26,7 +27,7 @@ from orchestrator.model import orders
 from orchestrator.nouns import Case, Channel, Kernel
 from orchestrator.run.observe import Sight
 from orchestrator.run.runner import CaseRun, EventRun
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Status
+from orchestrator.verdicts import CaseResult, CheckKind, Status
 from orchestrator.vm import console, serial
 from orchestrator.vm import guest as guests
 from orchestrator.vm.guest import Guest
@@ -206,13 +207,16 @@ def test_a_guest_that_is_lost_in_an_event(
     assert run(world, monkeypatch, event).status is status
 
 
-def run(world: World, monkeypatch: pytest.MonkeyPatch, event: Callable[[], None]) -> CaseResult:
-    """A case of one event that is good; `event` is what the kernel does after it was judged."""
+def run(
+    world: World, monkeypatch: pytest.MonkeyPatch, event: Callable[[], None], errno: int = 0
+) -> CaseResult:
+    """A case of one event that is good; `event` is what the kernel does after it was judged. errno:
+    what it is answered with, as it should be."""
     arch = SimpleNamespace(time_scale=1.0)
     case = Case("one", "basic", orders.parse("+klp_target"))
 
     def take(self: EventRun, *_: object) -> tuple[None, None]:
-        good = Check(CheckKind.ANSWER, "answer", "success", "success", True)
+        good = an_answer(errno, errno)
         self.step = replace(self.step, checks=(good,))
         event()
         return None, None
@@ -349,3 +353,10 @@ def test_lines_that_are_no_answer_to_hello_end_with_its_time() -> None:
 def test_out_of_time_is_said(world: World) -> None:
     with pytest.raises(OutOfTime):
         world.guest.machine.agent.receive(Deadline.after(0.01))
+
+
+def test_an_order_of_which_every_event_is_refused_proves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = run(world, monkeypatch, lambda: None, errno=2)
+    assert (result.status, "nothing was proved" in result.reason) == (Status.ERROR, True)

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Whether what failed can be the kernel's at all. Pure.
+
+What a probe asks for and nobody has, and the names that a livepatch gives to what it patches, are
+the work of whoever wrote set.toml and the modules: sysfs lists what the livepatch itself says
+(klp_init_patch(), kernel/livepatch/core.c).
+"""
+
+from __future__ import annotations
+
+from orchestrator.nouns import ModuleSet
+from orchestrator.verdicts import Check, Patched, PatchState, Shown, Step
+
+NOT_FOUND = "exit status 127"  # sh(1): the command was not found
+
+
+def not_the_kernels(step: Step, module_set: ModuleSet) -> str:
+    """Why a failed step says nothing about the kernel; "" where one of its checks may."""
+    reasons = [_reason(check, module_set) for check in step.checks if not check.good]
+    return reasons[0] if reasons and all(reasons) else ""
+
+
+def _reason(check: Check, module_set: ModuleSet) -> str:
+    match check.detail:
+        case Shown(probe=name, expected_text=str(), seen_text=seen):
+            probe = next((p for p in module_set.probes if p.name == name), None)
+            if probe is not None and probe.file and seen is None:
+                return f"probe '{name}' of set.toml: the guest has no file {probe.file}"
+            if probe is not None and probe.command and _last_line(seen) == NOT_FOUND:
+                return f"probe '{name}' of set.toml: the guest has no such command: {probe.command}"
+        case Patched(
+            livepatch=name, expected_state=PatchState() as told, seen_state=PatchState() as its
+        ):
+            if _names(told) != _names(its):
+                own = f"livepatch {name} patches {_words(its)} by its own word in sysfs"
+                return f"{own}, and set.toml says {_words(told)}"
+    return ""
+
+
+def _last_line(text: str | None) -> str:
+    return (text or "").rstrip().rpartition("\n")[2]
+
+
+def _names(state: PatchState) -> dict[str, tuple[str, ...]]:
+    return {name: tuple(sorted(state.functions.get(name, ()))) for name in state.objects}
+
+
+def _words(state: PatchState) -> str:
+    return " and ".join(f"{', '.join(f) or 'nothing'} of {o}" for o, f in _names(state).items())
