@@ -165,8 +165,7 @@ def shell(
     """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
     events = Order(()) if order is None else options.order(modules, order)
     wanted = options.build((arch,), kernel, series or (), jobs)
-    session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
-    return Exit.GOOD
+    return session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e report results/2026-01-31-020000")

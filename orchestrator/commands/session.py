@@ -21,7 +21,7 @@ from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
-from orchestrator.errors import BuildError, UsageError
+from orchestrator.errors import BuildError, Exit, UsageError
 from orchestrator.explore.bundle import Bundle
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
@@ -215,11 +215,11 @@ def buildable(
 
 def shell(
     wanted: BuildOptions, module_set: str, order: Order, reporter: Reporter, accel: Accel
-) -> None:
+) -> Exit:
     """Boot one guest, replay the order, hand the terminal over until Ctrl-D."""
     with reporter:  # its bars must be gone when the terminal is handed over
         (bench,) = benches(wanted, (module_set,), reporter)
-    shells.interactive(bench, module_set, order, accel, say=reporter.say)
+    return shells.interactive(bench, module_set, order, accel, say=reporter.say)
 
 
 def replay(

@@ -3,39 +3,102 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orchestrator.build.prepare import Bench
 from orchestrator.errnos import describe_all
-from orchestrator.host import process
+from orchestrator.errors import Exit, GuestLost
+from orchestrator.host import process, tools, workdir
 from orchestrator.model.orders import format_event, largest_race, plain_events
 from orchestrator.nouns import Accel, Order
 from orchestrator.run import lab
-from orchestrator.run.observe import EVENT_SECONDS, perform
+from orchestrator.run.observe import EVENT_SECONDS, module_path, perform
+from orchestrator.vm.console import crash_title
 from orchestrator.vm.machine import Machine
 
+# kernel/reboot.c; a machine without ACPI stands still then, and QEMU goes on
+_OFF = ("reboot: System halted", "reboot: Power down")
+_LOOK_SECONDS = 0.5
+# so that the addresses of vmlinux are those of the guest
+_CMDLINE = "nokaslr"
 
-def interactive(
-    bench: Bench, set_name: str, order: Order, accel: Accel, say: Callable[[str], None]
-) -> None:
+Say = Callable[[str], None]
+
+
+def interactive(bench: Bench, set_name: str, order: Order, accel: Accel, say: Say) -> Exit:
     """Replay `order`, say what each event came to and how to attach, then run ssh until it ends.
 
-    Raises GuestLost when the guest dies on the way; its modules lie in /modules.
+    1 when the guest's kernel has reported anything by then, else 0; its console is kept then.
+    Raises GuestLost when the guest dies on the way.
     """
     cpus = largest_race(order)
-    with lab.booted(bench, accel=accel, want_ssh=True, debug=True, cpus=cpus) as guest:
-        sight = lab.sights(bench, guest)[set_name]
-        for event in order.events:
-            until = lab.deadline(bench.arch, EVENT_SECONDS * plain_events(event))
-            done = perform(guest, sight, event, until)
-            say(f"{format_event(event)}: {describe_all(done.answers)}")
-        at = guest.machine.places
-        say(f"gdb: gdb-multiarch -ex 'target remote {at.gdb}' {bench.kernel.directory}/vmlinux")
-        say(f"QMP: qmp-shell {at.user_qmp}")
-        say(f"console: {at.console}")
-        say("modules lie in /modules; Ctrl-D ends the guest")
-        process.attach(_ssh_argv(guest.machine))
+    with lab.booted(
+        bench, accel=accel, want_ssh=True, debug=True, cpus=cpus, cmdline=_CMDLINE
+    ) as guest:
+        try:
+            sight = lab.sights(bench, guest)[set_name]
+            for event in order.events:
+                until = lab.deadline(bench.arch, EVENT_SECONDS * plain_events(event))
+                done = perform(guest, sight, event, until)
+                say(f"{format_event(event)}: {describe_all(done.answers)}")
+        except GuestLost as lost:
+            lost.hint = f"its console: {_kept(guest.machine)}"
+            raise
+        for line in _ways_in(bench, guest.machine, sight.built.set.name):
+            say(line)
+        with _ended_when_off(guest.machine):
+            process.attach(_ssh_argv(guest.machine))
+        title = crash_title(guest.machine.console.since(0))
+        if title is None:
+            return Exit.GOOD
+        say(f"the guest's kernel said: {title}; its console: {_kept(guest.machine)}")
+        return Exit.KERNEL_WRONG
+
+
+def _ways_in(bench: Bench, machine: Machine, set_name: str) -> Iterator[str]:
+    at = machine.places
+    gdb = "gdb-multiarch"
+    lacks = "" if tools.which(gdb) else f" ({gdb} is not installed)"
+    yield (
+        f"gdb{lacks}: {gdb} -ex 'target remote {at.gdb}' {bench.kernel.directory}/vmlinux "
+        f"(symbols, no line numbers; booted with {_CMDLINE})"
+    )
+    yield f"QMP: {Path(sys.executable).with_name('qmp-shell')} {at.user_qmp}"
+    yield f"console: {at.console}"
+    yield f"modules lie in {Path(module_path(set_name, 'M')).parent}; Ctrl-D ends the guest"
+
+
+def _kept(machine: Machine) -> Path:
+    """All that the guest has printed, in a file that stays until the next shell's."""
+    log = workdir.whole(workdir.LOGS) / f"shell-{machine.arch.name}.log"
+    workdir.write_atomically(log, machine.console.since(0))
+    return log
+
+
+@contextlib.contextmanager
+def _ended_when_off(machine: Machine) -> Iterator[None]:
+    """End QEMU when the guest has been switched off and QEMU has not noticed: who sits in it would
+    wait for ever."""
+    leave = threading.Event()
+
+    def watch() -> None:
+        while not leave.wait(_LOOK_SECONDS):
+            if any(words in machine.console.since(0) for words in _OFF):
+                leave.wait(_LOOK_SECONDS)  # QEMU may yet end by itself
+                machine.kill()
+                return
+
+    watcher = threading.Thread(target=watch, name="off", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        leave.set()
+        watcher.join()
 
 
 def _ssh_argv(machine: Machine) -> list[str | Path]:

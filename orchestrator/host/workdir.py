@@ -28,7 +28,7 @@ from pathlib import Path
 
 import platformdirs
 
-from orchestrator.errors import HarnessError
+from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import inuse, locks, ours
 
 APP = "klp-e2e"
@@ -73,10 +73,16 @@ def cache_root(*, using: bool = True) -> Path:
     """$KLP_E2E_CACHE, else the user's cache directory; made if need be, mode 0700.
 
     using: from now on this process uses what it touches there. Raises NotOurs for a directory that
-    klp-e2e did not make, HarnessError when it cannot be written to.
+    klp-e2e did not make, UsageError for one in which kbuild does not build, HarnessError when it
+    cannot be written to.
     """
     named = os.environ.get("KLP_E2E_CACHE")
     root = Path(named).absolute() if named else platformdirs.user_cache_path(APP)
+    if re.search(r"[\s:]", str(root)):  # the top Makefile of a kernel's source
+        raise UsageError(
+            f"kbuild builds in no directory with a blank or a colon in its path: {root}",
+            hint="set KLP_E2E_CACHE to another directory",
+        )
     if not named:
         _adopt(root, ours.Kind.CACHE, frozenset({*_KINDS, inuse.PLACE}))
     _claim(root, ours.Kind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")

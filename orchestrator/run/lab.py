@@ -37,12 +37,14 @@ def booted(
     want_ssh: bool = False,
     debug: bool = False,
     cpus: int = 1,
+    cmdline: str = "",
     on_end: Callable[[GuestRecord], None] = lambda record: None,
 ) -> Iterator[Guest]:
     """Boot a guest of the bench; `on_end` gets its record when it has ended.
 
     debug: sockets for gdb and for a second QMP client. cpus: at least so many, for races (see
-    `orders.largest_race`). Raises HarnessError, GuestLost.
+    `orders.largest_race`). cmdline: kernel parameters beyond the architecture's. Raises
+    HarnessError, GuestLost.
     """
     started, began = time.time(), time.monotonic()
     with workdir.disk_errors("the guest's modules cannot be read"):
@@ -66,6 +68,7 @@ def booted(
                 accel=accel,
                 want_ssh=want_ssh or channel is Channel.SSH,
                 debug=debug,
+                cmdline=cmdline,
             )
         )
         guest = Guest(running, channel, until)

@@ -21,7 +21,7 @@ import pytest
 
 from orchestrator.build import kernel
 from orchestrator.catalog import arches
-from orchestrator.errors import BuildError, ConfigError, PatchError
+from orchestrator.errors import BuildError, ConfigError, PatchError, UsageError
 from orchestrator.host import workdir
 from orchestrator.nouns import Arch, Kernel
 
@@ -239,3 +239,14 @@ def test_two_runs_at_once_share_one_build(tree: Path) -> None:
     outputs = [run.communicate()[0] for run in runs]
     assert [run.returncode for run in runs] == [0, 0]
     assert sorted(text.count("kernel/") for text in outputs) == [0, 2]
+
+
+@pytest.mark.parametrize("name", ["a cache", "a:cache", "a\tcache"])
+def test_a_cache_in_which_kbuild_would_not_build_is_refused_at_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / name))
+    with pytest.raises(UsageError, match="a blank or a colon") as caught:
+        kernel.build(next(iter(arches().values())), "debian:6.1")
+    assert "KLP_E2E_CACHE" in caught.value.hint
+    assert not (tmp_path / name).exists()

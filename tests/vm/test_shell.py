@@ -6,14 +6,16 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from vmkit import ARCHES, MARK, PATIENCE, Klp
+from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bench
@@ -108,6 +110,27 @@ def test_a_terminal_that_is_closed_ends_the_guest(bench: Bench, klp: Klp) -> Non
     with on_terminal(klp, "shell", bench.arch.name) as terminal:
         terminal.until(PROMPT)
     assert terminal.program.returncode == 130
+    klp.assert_nothing_left()
+
+
+def test_a_guest_that_is_switched_off_ends_the_session(bench: Bench, klp: Klp) -> None:
+    """Also where the machine has no ACPI, so that QEMU would go on for ever."""
+    with on_terminal(klp, "shell", bench.arch.name) as terminal:
+        assert "modules lie in /modules/basic;" in terminal.until("Ctrl-D ends the guest")
+        terminal.until(PROMPT)
+        terminal.press("poweroff -f\n")
+        assert terminal.end() == 0
+    klp.assert_nothing_left()
+
+
+def test_a_crash_in_the_session_is_kept(bench: Bench, klp: Klp) -> None:
+    argv = ("shell", bench.arch.name, "--modules", TROUBLE, "--order", "+trouble")
+    with on_terminal(klp, *argv) as terminal:
+        terminal.until(PROMPT)
+        terminal.press("echo panic > /sys/module/trouble/parameters/what\n")
+        assert terminal.end() == 1
+    (place,) = re.findall(r"its console: (\S+shell-\S+\.log)", terminal.shown.replace("\n", ""))
+    assert "Kernel panic - not syncing: trouble was asked for" in Path(place).read_text()
     klp.assert_nothing_left()
 
 
