@@ -40,7 +40,7 @@ install() { \
 		{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }
 endef
 
-.PHONY: help run nightly test check fuzz bench venv host test-tools install-timer clean
+.PHONY: help run nightly test check fuzz known-options bench venv host test-tools install-timer clean
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -67,6 +67,9 @@ check: venv ## format, lint, types, and the tests that need no guest
 fuzz: SECONDS := 60
 fuzz: venv ## spoilt files for each reader, other ones each time: SECONDS=600 for each of them
 	@KLP_E2E_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -q tests/fuzz $(SIDE_BY_SIDE) $(ARGS)
+
+known-options: venv ## add the Kconfig options of ARGS="debian:6.1 debian:newest" to the known ones
+	@$(BIN)/python -m orchestrator.build.knownoptions $(ARGS)
 
 bench: venv ## performance, as ratios from one run
 	@$(BIN)/python -m orchestrator.bench $(ARGS)

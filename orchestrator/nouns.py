@@ -326,6 +326,7 @@ class Kernel:
     source_tree: Path
     capabilities: frozenset[str] = frozenset()
     objects: int = 0  # files compiled by a cold build
+    absent: tuple[str, ...] = ()  # requested options that it does not define, without CONFIG_
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ is written before the build starts, atomically, with the line that reproduces it
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.build import kconfig
+from orchestrator.build import kconfig, knownoptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
 from orchestrator.host import ours, process, tools, workdir
@@ -76,6 +77,7 @@ class Done:
     objects: int
     compiled: int
     cpu_seconds: float
+    absent: tuple[str, ...] = ()  # requested options that this kernel does not define
 
 
 def make(
@@ -87,10 +89,12 @@ def make(
     jobs: int,
     progress: Progress,
     deadline: Deadline | None,
+    needed: Collection[str] = (),
 ) -> Done:
     """Configure and compile what `changed` (relative paths) makes necessary.
 
-    series: how messages call it. fragment: the requested options, on top of tinyconfig. Raises
+    series: how messages call it. fragment: the requested options, on top of tinyconfig. needed:
+    those that the kernel cannot do without (`kconfig.required`). Raises
     ConfigError before anything is compiled when the kernel drops one; BuildError naming
     architecture, series, the compiler's first error and the log.
     """
@@ -112,7 +116,7 @@ def make(
     command = _command(arch, site, requested, jobs)
     progress(0, expected, "configuring")
     seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
-    _check_config(arch, site, fragment)
+    absent = _check_config(arch, site, fragment, needed)
 
     compiled = 0
 
@@ -130,7 +134,7 @@ def make(
     ours.scrap(mark)
     objects = sum(1 for _ in _compiled_objects(site.build))
     site.last_count.write_text(str(objects))
-    return Done(objects, compiled, seconds)
+    return Done(objects, compiled, seconds, absent)
 
 
 def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
@@ -203,21 +207,31 @@ def _run(
     )
 
 
-def _check_config(arch: Arch, site: Site, fragment: str) -> None:
+def _check_config(
+    arch: Arch, site: Site, fragment: str, needed: Collection[str]
+) -> tuple[str, ...]:
+    """The requested options that this kernel does not define, and can do without. Raises
+    ConfigError for any other that is not what was requested."""
     final = (site.build / ".config").read_text()
-    lost = kconfig.lost(fragment, final)
-    if lost:
-        ours.scrap(site.build / _UNFINISHED)  # nothing was compiled
-        raise ConfigError(
-            f"the {arch.name} kernel does not take the configuration:\n"
-            + kconfig.explain(lost, lambda: _kconfig_files(site.source), final),
-            hint="request what the option depends on as well, or leave the option out",
-            final=final,
-        )
+    known = knownoptions.known()
+    found = kconfig.become(fragment, final, known, needed, lambda: knownoptions.texts(site.source))
+    if not found.lost and not found.unknown:
+        return found.absent
+    ours.scrap(site.build / _UNFINISHED)  # nothing was compiled
+    wrong = [_unknown(name, known) for name in found.unknown]
+    if found.lost:
+        wrong.append(kconfig.explain(found.lost, lambda: knownoptions.texts(site.source), final))
+    raise ConfigError(
+        f"the {arch.name} kernel does not take the configuration:\n" + "\n".join(wrong),
+        hint="request what the option depends on as well, or leave the option out",
+        final=final,
+    )
 
 
-def _kconfig_files(source: Path) -> list[str]:
-    return [path.read_text(errors="replace") for path in sorted(source.rglob("Kconfig*"))]
+def _unknown(name: str, known: Collection[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    guess = f": did you mean CONFIG_{close[0]}?" if close else ""
+    return f"CONFIG_{name}: no kernel that we know has such an option{guess}"
 
 
 def _compiled_objects(build: Path) -> Iterator[Path]:

@@ -117,6 +117,58 @@ def _depends(name: str, text: str) -> list[str]:
     return expressions
 
 
+_REQUIRED = re.compile(r"^# required: (.+)$", re.MULTILINE)
+
+
+def required(fragments: Iterable[str]) -> frozenset[str]:
+    """The options without which a kernel would not be what it is taken for: `# required: A B` in a
+    fragment."""
+    found = (match.split() for text in fragments for match in _REQUIRED.findall(text))
+    return frozenset(name for names in found for name in names)
+
+
+def defined(texts: Iterable[str]) -> frozenset[str]:
+    """The options that Kconfig files define."""
+    return frozenset(
+        match[1] for text in texts for line in text.splitlines() if (match := _ENTRY.match(line))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Come:
+    """What became of the options that were requested. lost: those that stop the build. absent: this
+    kernel does not define them, others do, and it can do without. unknown: no kernel defines them.
+    """
+
+    lost: tuple[LostOption, ...]
+    absent: tuple[str, ...]
+    unknown: tuple[str, ...]
+
+
+def become(
+    requested: str,
+    final: str,
+    known: Collection[str],
+    needed: Collection[str],
+    kconfig: Callable[[], Sequence[str]],
+) -> Come:
+    """known: options of all kernels that we know. needed: `required`. kconfig: the texts of this
+    tree's Kconfig files, read only where they are to decide."""
+    wrong = lost(requested, final)
+    strange = [name for name in parse(requested) if name not in known]
+    if not wrong and not strange:
+        return Come((), (), ())
+    here = defined(kconfig())
+    unknown = tuple(name for name in strange if name not in here)
+    absent = tuple(
+        each.name
+        for each in wrong
+        if each.name not in here and each.name not in needed and each.name not in unknown
+    )
+    left = tuple(each for each in wrong if each.name not in {*absent, *unknown})
+    return Come(left, absent, unknown)
+
+
 def explain(options: Sequence[LostOption], kconfig: Callable[[], Sequence[str]], final: str) -> str:
     """One line for each lost option, with its unmet dependencies or that it does not exist."""
     texts, have, lines = kconfig(), parse(final), []

@@ -94,6 +94,15 @@ def configuration(arch: Arch, without: Collection[str] = ()) -> str:
 
     without: options of which nothing is requested, for a kernel that cannot have them.
     """
+    try:
+        return kconfig.merge(_fragments(arch), without)
+    except ValueError as error:
+        own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
+        raise ConfigError(f"base.config or {own}: {error}") from error
+
+
+def _fragments(arch: Arch) -> list[str]:
+    """The texts of base.config and of the architecture's fragment. Raises ConfigError."""
     own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
     texts = []
     for path in (catalog.data_dir("kernel-config") / "base.config", own):
@@ -103,10 +112,7 @@ def configuration(arch: Arch, without: Collection[str] = ()) -> str:
             texts.append(files.read(path, files.TEXT).decode())
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}", hint="it is to be a Kconfig fragment") from error
-    try:
-        return kconfig.merge(texts, without)
-    except ValueError as error:
-        raise ConfigError(f"base.config or {own}: {error}") from error
+    return texts
 
 
 def compiler_version(arch: Arch) -> str:
@@ -167,7 +173,13 @@ def _build(
         say(f"preparing the {arch.name} source tree of {tree.version}")
         changed = worktree.sync(tree, patched, site.source)
         jobs = jobs or os.cpu_count() or 1
-        done = kbuild.make(arch, site, _label(stack), fragment, changed, jobs, progress, deadline)
+        needed = kconfig.required(_fragments(arch))
+        done = kbuild.make(
+            arch, site, _label(stack), fragment, changed, jobs, progress, deadline, needed
+        )
+        if done.absent:
+            options = ", ".join(f"CONFIG_{name}" for name in done.absent)
+            say(f"the {arch.name} kernel {tree.version} has no {options}")
         say(f"keeping the {arch.name} kernel")
         with workdir.staging(final) as tmp:
             _collect(arch, site, tmp)
@@ -231,6 +243,7 @@ def load(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) 
         source_tree=directory / MODULE_TREE,
         capabilities=promised(tree.kernel, arch.name, on_it),
         objects=record["objects"],
+        absent=tuple(record.get("absent", ())),
     )
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from orchestrator.build import kconfig
+from orchestrator import catalog
+from orchestrator.build import kconfig, knownoptions
 from orchestrator.build.kconfig import LostOption
 from orchestrator.catalog import arches, data_dir
 
@@ -62,3 +63,54 @@ def test_our_fragments_merge_and_do_not_contradict_one_another(name: str) -> Non
     assert base["LIVEPATCH"] == "y" and own
     # What all have, one may lack, and says so.
     assert all(own[name] == "n" for name in set(base) & set(own))
+
+
+# --- options that come and go ---------------------------------------------------------------------
+
+TREE = (
+    "config OLD\n\tbool\nconfig LIVEPATCH\n\tbool\n\tdepends on OLD\n",
+    "menuconfig NEW\n\tbool\n",
+)
+
+
+@pytest.mark.parametrize(
+    ("requested", "final", "lost", "absent", "unknown"),
+    [
+        ("CONFIG_OLD=y\n", "CONFIG_OLD=y\n", [], [], []),
+        ("CONFIG_OLD=y\n", "", ["OLD"], [], []),  # it is there, and did not become it
+        ("CONFIG_GONE=y\n", "", [], ["GONE"], []),
+        ("# CONFIG_GONE is not set\n", "", [], [], []),
+        ("CONFIG_NEEDED=y\n", "", ["NEEDED"], [], []),  # gone, and not to be done without
+        ("CONFIG_OLDD=y\n", "", [], [], ["OLDD"]),
+        ("# CONFIG_OLDD is not set\n", "", [], [], ["OLDD"]),  # a typo turns nothing off
+        ("CONFIG_NEW=y\n", "CONFIG_NEW=y\n", [], [], []),  # newer than all that we know
+        ("CONFIG_OLD=y\nCONFIG_GONE=m\nCONFIG_X=y\n", "", ["OLD"], ["GONE"], ["X"]),
+    ],
+)
+def test_what_becomes_of_what_is_requested(
+    requested: str, final: str, lost: list[str], absent: list[str], unknown: list[str]
+) -> None:
+    known = {"OLD", "GONE", "NEEDED", "LIVEPATCH"}
+    found = kconfig.become(requested, final, known, {"NEEDED"}, lambda: TREE)
+    assert [each.name for each in found.lost] == lost
+    assert (list(found.absent), list(found.unknown)) == (absent, unknown)
+
+
+def test_a_tree_is_read_only_where_it_decides() -> None:
+    def never() -> tuple[str, ...]:
+        raise AssertionError("a gigabyte is walked through")
+
+    text = "CONFIG_OLD=y\n# CONFIG_GONE is not set\n"
+    assert not kconfig.become(text, "CONFIG_OLD=y\n", {"OLD", "GONE"}, (), never).lost
+
+
+def test_every_option_of_ours_exists_in_some_kernel() -> None:
+    place = catalog.data_dir("kernel-config")
+    known = knownoptions.known()
+    assert len(known) > 20_000
+    for path in sorted(place.glob("*.config")):
+        asked = kconfig.parse(path.read_text())
+        assert asked.keys() <= known, path
+    base = (place / "base.config").read_text()
+    needed = kconfig.required([base])
+    assert "LIVEPATCH" in needed and needed <= kconfig.parse(base).keys()
