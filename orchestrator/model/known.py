@@ -89,7 +89,8 @@ class KnownIssue:
     reference: str  # commit, report, or file and function
     kernels: str  # range
     architectures: tuple[str, ...]
-    kind: CheckKind  # of the first failed check: answer, relocation or health
+    kind: CheckKind  # of the first failed check: answer, relocation, value (of a record of
+    # callbacks, where the target is refused and nothing else can tell) or health
     errno: str = ""  # of an answer: what each wrong one is, of a load
     via: str = ""  # of a relocation: "got" or "plt", which each wrong one leads through
     reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
@@ -310,6 +311,9 @@ def _explained(
         case CheckKind.RELOCATION, Shown():
             probe = next((p for p in module_set.probes if p.name == found.probe), None)
             return probe is not None and found.seen_text is not None and bool(probe.patched)
+        case CheckKind.VALUE, Shown():
+            probe = next((p for p in module_set.probes if p.name == found.probe), None)
+            return probe is not None and probe.at == "callbacks" and found.seen_text is not None
         case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
             return _is_report(found, issue, module_set)
     return False

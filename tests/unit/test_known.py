@@ -309,3 +309,27 @@ def test_every_capability_an_issue_lacks_is_declared() -> None:
     issues = catalog.load_toml(CONFIG / "known-issues.toml", known.KnownIssuesFile).issue
     declared = catalog.load_toml(CONFIG / "capabilities.toml", known.CapabilitiesFile).capability
     assert {issue.lacks for issue in issues} - {""} <= {entry.name for entry in declared}
+
+
+def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> None:
+    """Nothing can be read back then: the record is all there is, and only the record counts."""
+    issue = replace(LACK, kind=CheckKind.VALUE, errno="", lacks="clears-on-refusal")
+    calls = dict.fromkeys(("pre_patch", "post_patch", "pre_unpatch", "post_unpatch"), "read=1")
+    record_of = Probe("calls", "p", "t", "none", calls, file="/c", at="callbacks")
+    module_set = replace(SET, probes=(record_of, *SET.probes))
+    order = "+p[fail=19] +t +filler +t"
+    texts = order.split()
+    record = words.shown(Shown("calls", "read=1", "read=100001"))
+    other = words.shown(Shown("probe", "version=p", "version=x"))
+
+    def judged(*checks: Check) -> Status:
+        steps = tuple(Step(t, (GOOD,), 0.0, 0.0, 0) for t in texts[:3])
+        steps += (Step(texts[3], checks, 0.0, 0.0, 0),)
+        case = Case("any", "basic", orders.parse(order))
+        result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
+        return known.judge_known(result, module_set, kernel(), [issue]).status
+
+    assert judged(an_answer(19, 19), record) is Status.KNOWN
+    assert judged(an_answer(19, 19), other) is Status.FAIL
+    assert judged(an_answer(19, 19), record, other) is Status.FAIL
+    assert judged(an_answer(19, 19), record, words.late(("BUG",))) is Status.FAIL
