@@ -25,13 +25,13 @@ from orchestrator.cli.shared import (
 from orchestrator.commands import exploration, options, session
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit
-from orchestrator.explore import bundle
 from orchestrator.explore.survey import Strategy, Wanted
 from orchestrator.model.walk import Choice
 from orchestrator.nouns import Accel, Channel
 from orchestrator.report import explored_text
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
+from orchestrator.repro import bundle
 
 ModulesOption = Annotated[
     list[str] | None,

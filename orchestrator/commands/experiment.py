@@ -32,7 +32,8 @@ from orchestrator.report.tried import DOCUMENT as TRIALS
 from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
-from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged
+from orchestrator.source.alterations import Alteration, Kind
+from orchestrator.trials import CONTROL, Outcome, Trial, judged
 from orchestrator.verdicts import CaseResult, RunKind, Status
 
 DOCUMENT = "6-documentation"

@@ -15,7 +15,7 @@ from orchestrator.commands import options, outsiders, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.commands.outsiders import NOTHING, Given
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.explore import bundle, survey, triage
+from orchestrator.explore import survey, triage
 from orchestrator.explore.explore import Path as Events
 from orchestrator.explore.survey import Ground, Listener, Wanted
 from orchestrator.host import ours
@@ -32,6 +32,7 @@ from orchestrator.report.explored import (
     Walked,
 )
 from orchestrator.report.progress import Reporter
+from orchestrator.repro import bundle
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Step
 

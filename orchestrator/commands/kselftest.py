@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator import initramfs
 from orchestrator.build import image, prepare, testtree
 from orchestrator.build.prepare import SET_SECONDS, Bench
 from orchestrator.build.testtree import Tree
@@ -112,7 +113,7 @@ def with_tests(bench: Bench, tree: Tree, scratch: Path) -> Bench:
     """The bench with the tests, and the programs that they call, in its userland."""
     userland = scratch / bench.arch.name
     tools = image.addition(bench.arch, ADDITION).read_bytes()
-    userland.write_bytes(image.stack(bench.userland.read_bytes(), tools, tree.archive()))
+    userland.write_bytes(initramfs.stack(bench.userland.read_bytes(), tools, tree.archive()))
     return replace(bench, userland=userland)
 
 

@@ -21,7 +21,6 @@ from orchestrator.commands.options import BuildOptions
 from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
@@ -43,6 +42,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.repro import bundle
 from orchestrator.run import lanes, rig
 from orchestrator.run.rig import Rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Health, RunKind, Status

@@ -16,6 +16,7 @@ from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError
+from orchestrator.kernelreports import complaints
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
@@ -25,7 +26,6 @@ from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import GuestRecord, RunKind
-from orchestrator.vm.console import complaints
 
 MODULE_SET = "basic"
 ORDERS = {

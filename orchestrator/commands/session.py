@@ -22,13 +22,13 @@ from orchestrator.build.prepare import Bench
 from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import BuildError, Exit, UsageError
-from orchestrator.explore.bundle import Bundle
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, Arch, Case, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.repro.bundle import Bundle
 from orchestrator.run import disassembly, lanes, rig
 from orchestrator.verdicts import CaseResult, GuestRecord, Run, RunKind
 from orchestrator.vm import machine

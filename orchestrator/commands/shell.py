@@ -13,11 +13,11 @@ from orchestrator.build.prepare import Bench
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, GuestLost
 from orchestrator.host import process, tools, workdir
+from orchestrator.kernelreports import crash_title
 from orchestrator.model.orders import format_event, largest_race, plain_events
 from orchestrator.nouns import Accel, Order
 from orchestrator.run import lab
 from orchestrator.run.observe import EVENT_SECONDS, module_path, perform
-from orchestrator.vm.console import crash_title
 from orchestrator.vm.machine import Machine
 
 # kernel/reboot.c; a machine without ACPI stands still then, and QEMU goes on

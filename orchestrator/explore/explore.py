@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from orchestrator import errnos
+from orchestrator import errnos, kernelreports
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model import words
@@ -28,7 +28,6 @@ from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perfor
 from orchestrator.run.rig import Rig, ill
 from orchestrator.run.runner import EventRun
 from orchestrator.verdicts import Observation, Step
-from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
 
 RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
@@ -220,7 +219,7 @@ class Walker:
             return Hit(Order((*here.done, event)), taken.step, taken.console())
         if trouble.crash is None or not path:
             return None
-        check = words.dead(trouble.crash, console.frames(trouble.console))
+        check = words.dead(trouble.crash, kernelreports.frames(trouble.console))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, trouble.console)
 

@@ -26,7 +26,7 @@ from orchestrator.report import directory, explored, reproduce, tried
 from orchestrator.report.explored import GroundRecord
 from orchestrator.report.json import CaseRecord, Document, kind_of
 from orchestrator.report.tried import Tried
-from orchestrator.source.alterations import CONTROL, Outcome, Trial
+from orchestrator.trials import CONTROL, Outcome, Trial
 from orchestrator.verdicts import Run, RunKind, Status
 
 KERNEL = "kernel"  # names of rows that are no cases

@@ -17,7 +17,6 @@ from pathlib import Path
 from orchestrator.announce import files as announcements
 from orchestrator.commands import bisection, malformed
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle, record
 from orchestrator.history import files
 from orchestrator.history.nights import Night
 from orchestrator.host import ours, workdir
@@ -28,7 +27,8 @@ from orchestrator.nightly.blame import BISECTS, Way
 from orchestrator.nightly.jobs import JOBS
 from orchestrator.pages import site
 from orchestrator.report import directory, explored, store, tried
-from orchestrator.source.alterations import CONTROL
+from orchestrator.repro import bundle, record
+from orchestrator.trials import CONTROL
 
 _TOP = (ours.MARK, files.NIGHT, files.CHANGES, site.INDEX, *announcements.NAMES)
 _HEAD = (ours.MARK, store.LOCK)  # of a directory in which a command has begun

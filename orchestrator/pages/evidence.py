@@ -14,7 +14,6 @@ from pydantic import TypeAdapter
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.explore import record
 from orchestrator.history.nights import Row
 from orchestrator.model import orders
 from orchestrator.nouns import CaseKind
@@ -23,6 +22,7 @@ from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.logs import Log
 from orchestrator.report import directory, store
 from orchestrator.report.json import CaseRecord, kind_by_set, kind_of
+from orchestrator.repro import record
 from orchestrator.verdicts import Run, Status, Step
 
 RESULT = "result.json"

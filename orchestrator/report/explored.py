@@ -19,7 +19,6 @@ from typing import Annotated, Literal, TextIO
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from orchestrator.errors import UsageError
-from orchestrator.explore.record import Count, RelativePath
 from orchestrator.explore.survey import Ground, Tally, Wanted
 from orchestrator.host import ours
 from orchestrator.model import orders
@@ -29,6 +28,7 @@ from orchestrator.report import store
 from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, told, write
+from orchestrator.repro.record import Count, RelativePath
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1

@@ -19,7 +19,8 @@ from orchestrator.host import ours
 from orchestrator.report import directory, json, store
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, told, write
-from orchestrator.source.alterations import Kind, Trial
+from orchestrator.source.alterations import Kind
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1

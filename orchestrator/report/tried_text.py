@@ -15,7 +15,7 @@ from orchestrator.errors import Exit
 from orchestrator.report import text
 from orchestrator.report.tried import Document
 from orchestrator.report.verdict import ended, took
-from orchestrator.source.alterations import CONTROL, Outcome, Trial, score
+from orchestrator.trials import CONTROL, Outcome, Trial, score
 
 STYLES: Mapping[Outcome, str] = {
     Outcome.CAUGHT: "green",

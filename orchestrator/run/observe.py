@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
 from orchestrator.elf import relocation
 from orchestrator.errors import HarnessError, OutOfTime
@@ -40,7 +41,6 @@ from orchestrator.nouns import (
     Unload,
 )
 from orchestrator.verdicts import Growth, Observation, RelocationReading
-from orchestrator.vm import console
 from orchestrator.vm.guest import Guest, Look
 
 SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
@@ -59,7 +59,7 @@ class Sight:
 
 
 def module_path(set_name: str, module: str) -> str:
-    """Where the guest finds a module (see `image.overlay`)."""
+    """Where the guest finds a module (see `initramfs.overlay`)."""
     return f"/modules/{set_name}/{module}.ko"
 
 
@@ -181,12 +181,12 @@ def observe_rest(
         seen,
         probes=shown,
         taint=look.taint,
-        console=console.excerpt(printed),
+        console=plain.excerpt(printed),
         qmp_events=guest.qmp_events(),
-        complaints=console.complaints(printed),
-        frames=console.frames(printed),
-        refusals=console.refusals(printed),
-        crash=console.crash_title(printed),
+        complaints=kernelreports.complaints(printed),
+        frames=kernelreports.frames(printed),
+        refusals=kernelreports.refusals(printed),
+        crash=kernelreports.crash_title(printed),
     )
 
 
@@ -203,7 +203,7 @@ def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
     """
     until = deadline.sooner(REPORT_SECONDS)
     printed = guest.printed(mark, deadline)
-    while taint & ~ALLOWED_TAINT and not console.complaints(printed) and not until.passed:
+    while taint & ~ALLOWED_TAINT and not kernelreports.complaints(printed) and not until.passed:
         time.sleep(0.01)
         printed = guest.console_since(mark)
     return printed

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, foreseen
 from orchestrator.model import words
@@ -27,7 +28,7 @@ from orchestrator.verdicts import (
     Step,
     proof,
 )
-from orchestrator.vm import console
+from orchestrator.vm import marks
 from orchestrator.vm.guest import Guest
 
 
@@ -85,11 +86,11 @@ class EventRun:
 
     def console(self) -> str:
         """What the console has printed since the event began."""
-        return console.excerpt(self._guest.console_since(self._mark))
+        return plain.excerpt(self._guest.console_since(self._mark))
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        check = words.late(tuple(late), console.frames(self.console()))
+        check = words.late(tuple(late), kernelreports.frames(self.console()))
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
@@ -97,12 +98,12 @@ class EventRun:
         that has ended, an oops or a panic. The step says so, and also when the guest is silent,
         which proves nothing."""
         printed = self._guest.console_since(self._mark)
-        said = console.death_title if lost.ended else console.crash_title
+        said = kernelreports.death_title if lost.ended else kernelreports.crash_title
         title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
         if title is not None or lost.silent:
-            check = words.dead(title, console.frames(printed))
+            check = words.dead(title, kernelreports.frames(printed))
             self.step = replace(self.step, checks=(*self.step.checks, check))
         return title
 
@@ -143,8 +144,8 @@ class CaseRun:
             status, reason = self._events()
             dmesg = self._guest.run("dmesg", self._soon())
             if status is Status.PASS:
-                status, reason = self._silence(console.logged_since(token, dmesg))
-            dmesg = console.without_marks(dmesg)
+                status, reason = self._silence(marks.logged_since(token, dmesg))
+            dmesg = marks.without_marks(dmesg)
             result = replace(result, status=status, reason=reason, dmesg=dmesg)
         except GuestLost as lost:
             title = self._taken[-1].end(lost) if self._taken else None
@@ -152,7 +153,7 @@ class CaseRun:
             result = replace(result, status=status, reason=title or lost.whole)
         except HarnessError as trouble:
             result = replace(result, status=Status.ERROR, reason=trouble.whole)
-        printed = console.excerpt(self._guest.console_since(self._mark))
+        printed = plain.excerpt(self._guest.console_since(self._mark))
         return replace(result, steps=self._steps(), console=printed)
 
     def _steps(self) -> tuple[Step, ...]:
@@ -178,12 +179,12 @@ class CaseRun:
     def _silence(self, log: str) -> tuple[Status, str]:
         """What the kernel has said since its last event was judged belongs to that event. And what
         its log knows the console must have shown, or the console has proved nothing."""
-        said = console.complaints(self._guest.printed(self._mark, self._soon()))
+        said = kernelreports.complaints(self._guest.printed(self._mark, self._soon()))
         if said:
             last = self._taken[-1]
             last.speak(said)
             return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
-        if unseen := console.complaints(log):
+        if unseen := kernelreports.complaints(log):
             raise HarnessError(
                 f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.vm.console import without_marks
+from orchestrator.vm.marks import without_marks
 
 # What a guest may print from its boot, or its last restore, to the next. A case prints some kB.
 LIMIT_BYTES = 16 << 20

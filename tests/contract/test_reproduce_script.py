@@ -17,9 +17,9 @@ from samples import a_reading
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.elf.reader import read
-from orchestrator.explore import bundle
 from orchestrator.model import words
 from orchestrator.nouns import BuiltSet
+from orchestrator.repro import bundle
 from orchestrator.run import observe
 from orchestrator.verdicts import CaseResult, Health, Sign
 

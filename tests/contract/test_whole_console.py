@@ -19,6 +19,7 @@ from urllib.parse import unquote
 import pytest
 from samples import an_answer
 
+from orchestrator import plain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines
@@ -28,8 +29,8 @@ from orchestrator.nouns import Case, Channel, Kernel
 from orchestrator.run.observe import Sight
 from orchestrator.run.runner import CaseRun, EventRun
 from orchestrator.verdicts import CaseResult, CheckKind, Status
-from orchestrator.vm import console, serial
 from orchestrator.vm import guest as guests
+from orchestrator.vm import serial
 from orchestrator.vm.guest import Guest
 from orchestrator.vm.machine import Machine
 
@@ -272,7 +273,7 @@ def test_a_long_console_is_kept_by_its_ends(world: World, monkeypatch: pytest.Mo
 
     result = run(world, monkeypatch, event)
     assert result.status is Status.PASS
-    assert len(result.console) < 2 * console.KEPT_CHARACTERS + 100
+    assert len(result.console) < 2 * plain.KEPT_CHARACTERS + 100
 
 
 # --- lines of the agent's -----------------------------------------------------------------------

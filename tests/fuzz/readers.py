@@ -29,7 +29,7 @@ from history_samples import a_result, a_run, a_suite, an_ablation, an_exploratio
 from mutate import BYTES, ELF, JSON, LINES, TOML
 from pydantic import TypeAdapter
 
-from orchestrator import catalog
+from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import image, kconfig, outside, prebuilt
 from orchestrator.commands import bisection, modfiles, options
@@ -38,8 +38,6 @@ from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, Elf, Rela, Section
 from orchestrator.elf.writer import write
-from orchestrator.explore import record as bundle_record
-from orchestrator.explore.record import KernelRecord, Record
 from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
 from orchestrator.model import known, memory, model, orders, suite
@@ -54,11 +52,13 @@ from orchestrator.report import card as report_card
 from orchestrator.report import directory, explored, explored_text, text, tried, tried_text, verdict
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.repro import record as bundle_record
+from orchestrator.repro.record import KernelRecord, Record
 from orchestrator.run import selftests
 from orchestrator.source import mails, patches
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Check, CheckKind, Status
-from orchestrator.vm import agent, console
+from orchestrator.vm import agent
 
 HERE = Path(__file__).parents[2]
 SETS = catalog.module_sets()
@@ -416,7 +416,7 @@ def options_of(data: bytes, place: Path) -> None:
 
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    console.crash_title(shown), console.complaints(shown), console.refusals(shown)
+    kernelreports.crash_title(shown), kernelreports.complaints(shown), kernelreports.refusals(shown)
     logs.log(shown)
 
 

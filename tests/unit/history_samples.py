@@ -25,7 +25,7 @@ from orchestrator.report import explored, json, tried
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explored import ExploreDirectory, FindingRecord, GroundRecord, WayRecord
 from orchestrator.source.alterations import Kind as Alteration
-from orchestrator.source.alterations import Outcome, Trial
+from orchestrator.trials import Outcome, Trial
 from orchestrator.verdicts import CaseResult, Run, RunKind, Status, Step
 
 JOB = "debian-6.1/one/core"

@@ -11,16 +11,8 @@ import pytest
 from orchestrator.commands import malformed, options
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Load, Order
-from orchestrator.source.alterations import (
-    CONTROL,
-    Alteration,
-    Kind,
-    Outcome,
-    Trial,
-    judged,
-    parse,
-    score,
-)
+from orchestrator.source.alterations import Alteration, Kind, parse
+from orchestrator.trials import CONTROL, Outcome, Trial, judged, score
 from orchestrator.verdicts import CaseResult, Status
 
 PATCH = """Piece: 3

@@ -26,16 +26,16 @@ from bundle_samples import (
 )
 from samples import an_answer
 
-from orchestrator import catalog
-from orchestrator.build import image, prepare
+from orchestrator import catalog, initramfs
+from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import session
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
-from orchestrator.explore import bundle, reproducer
 from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
 from orchestrator.nouns import Arch
+from orchestrator.repro import bundle, texts
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
@@ -60,12 +60,12 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def script(bench: Bench, result: CaseResult) -> str:
-    return reproducer.script(story(bench, result))
+    return texts.script(story(bench, result))
 
 
-def story(bench: Bench, result: CaseResult) -> reproducer.Story:
+def story(bench: Bench, result: CaseResult) -> texts.Story:
     built = bench.sets[result.case.module_set]
-    return reproducer.Story(result, bench.arch, bench.kernel, built, (3, 4), "QEMU 7.2", "it's b")
+    return texts.Story(result, bench.arch, bench.kernel, built, (3, 4), "QEMU 7.2", "it's b")
 
 
 def relocation_check(bench: Bench, state: RelocationState, raw: bytes = b"\1\2\3\4") -> Check:
@@ -222,7 +222,7 @@ def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
 @pytest.mark.parametrize("arch", catalog.arches().values(), ids=lambda arch: arch.name)
 def test_qemu_is_started_as_it_was_but_elsewhere(arch: Arch) -> None:
     argv = qemu_argv(arch, Path(RUN) / "bzImage", Path(RUN), cmdline="a b", debug=True)
-    options = reproducer.portable(argv)
+    options = texts.portable(argv)
     words = [word for option in options for word in option]
     assert not [word for word in words if "/tmp" in word or "z/" in word]
     assert ("-kernel", "kernel") in options and ("-initrd", "initrd") in options
@@ -352,7 +352,7 @@ def test_a_pattern_finds_its_line_with_other_numbers() -> None:
 
 
 def test_the_readme_tells_all(bench: Bench) -> None:
-    text = reproducer.readme(story(bench, a_result(ANSWER, VALUE)))
+    text = texts.readme(story(bench, a_result(ANSWER, VALUE)))
     for told in (
         "# x86_64, Linux 6.1.192: +the_target: ENOEXEC (8)",
         "After `+my_patch +the_target -the_target` the event `+the_target` is answered with",
@@ -377,9 +377,9 @@ def test_events_after_the_failure_are_told_as_not_reached(bench: Bench) -> None:
     result = a_result(ANSWER)
     longer = orders.parse(f"{ORDER} -the_target")
     result = replace(result, case=replace(result.case, order=longer))
-    assert "5. `-the_target`: not reached" in reproducer.readme(story(bench, result))
+    assert "5. `-the_target`: not reached" in texts.readme(story(bench, result))
     assert script(bench, result).count("\nevent ") == 4
 
 
 def test_the_userland_stays_as_it_is_but_for_padding() -> None:
-    assert image.stack(b"12345", b"") == b"12345\0\0\0"
+    assert initramfs.stack(b"12345", b"") == b"12345\0\0\0"

@@ -23,7 +23,6 @@ from orchestrator.build import prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.commands import exploration
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.explore import bundle, record, reproducer
 from orchestrator.host import ours, workdir
 from orchestrator.model import words
 from orchestrator.nouns import Case, Order
@@ -31,6 +30,7 @@ from orchestrator.report import reproduce
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.repro import bundle, record, texts
 from orchestrator.run import lab, signs
 from orchestrator.verdicts import Health, Run, Sign
 from orchestrator.vm import agent
@@ -198,11 +198,11 @@ def test_a_full_disk_leaves_what_was_there(
 def test_what_comes_while_a_bundle_is_written_stays(
     bench: Bench, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def readme(story: reproducer.Story) -> str:
+    def readme(story: texts.Story) -> str:
         notes(place)
         return "text"
 
-    monkeypatch.setattr(reproducer, "readme", readme)
+    monkeypatch.setattr(texts, "readme", readme)
     with pytest.raises(UsageError):
         bundle.write(place, bench, a_result(VALUE), (1, 1))
     assert (place / "notes.txt").exists()
@@ -410,12 +410,12 @@ def test_no_name_becomes_a_line_of_the_script(bench: Bench, which: int) -> None:
     *steps, last = result.steps
     steps.append(replace(last, checks=last.checks[which:]))
     result = replace(result, steps=tuple(steps))
-    story = reproducer.Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
-    text = reproducer.script(story)
+    story = texts.Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
+    text = texts.script(story)
     title = text.splitlines()[2]
     assert title.startswith("# x86_64, Linux x\\x0atouch pwned")
     assert "touch pwned" not in carried_out(text)
-    for line in reproducer.readme(story).splitlines():
+    for line in texts.readme(story).splitlines():
         assert line.isprintable() or not line.replace("\t", ""), line
         assert not line.startswith(("touch", "#\x1b", "```"))
 
@@ -427,11 +427,11 @@ def test_a_relocations_names_stay_between_quotes(bench: Bench) -> None:
         *("subject", "seen", "left", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
         *("0x8", 0, "00000000", True, "symbol", 0, evil, evil, 1, evil, 0),
     )
-    template = reproducer._TEMPLATES.get_template("reproduce.sh.j2")
-    story = reproducer.Story(
+    template = texts._TEMPLATES.get_template("reproduce.sh.j2")
+    story = texts.Story(
         a_result(ANSWER), ARCH, bench.kernel, bench.sets["./tiny"], (1, 1), "QEMU", "b"
     )
-    whole = reproducer.script(story)
+    whole = texts.script(story)
     assert "GUEST" not in whole  # it has no relocation
     text = template.render(
         title="t", program="q", options=[], kvm=False, cpu="c", cpu_kvm="c", kvm_host="h",
@@ -447,8 +447,8 @@ def test_the_guests_taint_is_a_number_before_it_is_reckoned_with(bench: Bench) -
     """`$((taint & 1))` of "a[$(COMMAND)]" runs COMMAND in bash."""
     check = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
     built = bench.sets["./tiny"]
-    story = reproducer.Story(a_result(check), ARCH, bench.kernel, built, (1, 1), "QEMU", "b")
-    text = reproducer.script(story)
+    story = texts.Story(a_result(check), ARCH, bench.kernel, built, (1, 1), "QEMU", "b")
+    text = texts.script(story)
     assert text.index("*[!0-9]*) trouble") < text.index("$((taint &")
 
 

@@ -26,7 +26,8 @@ from orchestrator.report.card import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explored import ExploreDirectory
 from orchestrator.report.tried import TriedDirectory
-from orchestrator.source.alterations import Kind, Trial
+from orchestrator.source.alterations import Kind
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Run, Status
 
 

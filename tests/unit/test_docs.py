@@ -18,13 +18,14 @@ from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
-from orchestrator.explore import record, survey
+from orchestrator.explore import survey
 from orchestrator.history import nights
 from orchestrator.model import known, suite
 from orchestrator.nightly import config
 from orchestrator.port import card, coverage
 from orchestrator.report import explored, json, tried
-from orchestrator.source.alterations import Trial
+from orchestrator.repro import record
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Check, GuestRecord, Run, Status, Step
 
 TOP = Path(__file__).parents[2]

@@ -27,7 +27,7 @@ from orchestrator.history import files
 from orchestrator.history.changes import changes
 from orchestrator.history.nights import Blame, Change, Kind, Night, Row, Skip, State
 from orchestrator.report.directory import ResultsDirectory
-from orchestrator.source.alterations import CONTROL, Outcome
+from orchestrator.trials import CONTROL, Outcome
 from orchestrator.verdicts import Status
 
 NIGHT = replace(

@@ -22,7 +22,6 @@ from orchestrator import cli
 from orchestrator.build import prepare
 from orchestrator.commands.outsiders import OPTIONS
 from orchestrator.errors import Exit, NoHistory, UsageError
-from orchestrator.explore import bundle
 from orchestrator.explore.survey import Wanted
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
@@ -49,8 +48,9 @@ from orchestrator.report import explored, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 from orchestrator.report.text import plain
-from orchestrator.source.alterations import CONTROL, Outcome
+from orchestrator.repro import bundle
 from orchestrator.source.patches import Patch
+from orchestrator.trials import CONTROL, Outcome
 from orchestrator.verdicts import Status
 
 NIGHTS = [f"2026-01-0{day}-020000" for day in range(1, 6)]

@@ -9,10 +9,10 @@ from pathlib import Path
 import junitparser
 import pytest
 
-from orchestrator.build.image import Entry
 from orchestrator.build.testtree import Tree
 from orchestrator.commands.kselftest import cases
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.initramfs import Entry
 from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import json, reproduce, text
 from orchestrator.report.junit import junit
@@ -276,7 +276,7 @@ def test_modprobe_finds_the_modules_and_the_scripts_can_be_run(
     tree: Tree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: dict[str, Entry] = {}
-    monkeypatch.setattr("orchestrator.build.image.cpio", lambda given: packed.update(given) or b"")
+    monkeypatch.setattr("orchestrator.initramfs.cpio", lambda given: packed.update(given) or b"")
     tree.archive()
     run, plain = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     assert {name: entry.mode for name, entry in packed.items()} == {

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.vm import serial
-from orchestrator.vm.console import MARK
+from orchestrator.vm.marks import MARK
 from orchestrator.vm.serial import Console
 
 

@@ -14,7 +14,8 @@ from vmkit import Klp, klp_e2e, wait_for
 from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.source.alterations import CONTROL, Kind, Outcome
+from orchestrator.source.alterations import Kind
+from orchestrator.trials import CONTROL, Outcome
 
 pytestmark = pytest.mark.xdist_group("build trees")
 

@@ -16,7 +16,7 @@ from conftest import MakeBenches
 from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, Told, case, run_cases, wait_for
 
 from orchestrator.build.prepare import Bench
-from orchestrator.explore import bundle, record
+from orchestrator.repro import bundle, record
 from orchestrator.run.rig import Options
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 

@@ -25,12 +25,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog
-from orchestrator.build import image, modules, prepare
+from orchestrator import catalog, initramfs
+from orchestrator.build import modules, prepare
 from orchestrator.build.prepare import Bench
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore import record, reproducer
-from orchestrator.explore.record import (
+from orchestrator.host import ours, workdir
+from orchestrator.model import orders
+from orchestrator.model.findings import signature
+from orchestrator.model.movers import FILLER, with_filler
+from orchestrator.nouns import BuiltSet, Case, Kernel
+from orchestrator.plain import lines, one_line
+from orchestrator.repro import record, texts
+from orchestrator.repro.record import (
     CONFIG,
     FORMAT,
     HINT,
@@ -45,12 +51,6 @@ from orchestrator.explore.record import (
     KernelRecord,
     Record,
 )
-from orchestrator.host import ours, workdir
-from orchestrator.model import orders
-from orchestrator.model.findings import signature
-from orchestrator.model.movers import FILLER, with_filler
-from orchestrator.nouns import BuiltSet, Case, Kernel
-from orchestrator.plain import lines, one_line
 from orchestrator.run.observe import module_path
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import ssh
@@ -169,7 +169,7 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
     place = check(place)
     built = bench.sets[result.case.module_set]
     version = prepare.qemu_version(bench.arch)
-    story = reproducer.Story(result, bench.arch, bench.kernel, built, tries, version, place.name)
+    story = texts.Story(result, bench.arch, bench.kernel, built, tries, version, place.name)
     index, step, first = story.failure
     like = signature(result)
     assert like is not None  # story.failure
@@ -178,14 +178,14 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
         ours.appearing(place, ours.Kind.BUNDLE) as partial,
     ):
         _fill(partial, bench, built)
-        texts = {
-            "README.md": reproducer.readme(story),
-            "reproduce.sh": reproducer.script(story),
+        written = {
+            "README.md": texts.readme(story),
+            "reproduce.sh": texts.script(story),
             "console.log": result.console,
             "dmesg": result.dmesg,
             "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
         }
-        for name, text in texts.items():
+        for name, text in written.items():
             (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         (partial / "reproduce.sh").chmod(0o755)
         told = Record(
@@ -221,7 +221,7 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
     ):
         shutil.copyfile(origin, into / name)
     # padded here, so that the two parts make an initramfs by mere `cat`
-    (into / USERLAND).write_bytes(image.stack(bench.userland.read_bytes(), b""))
+    (into / USERLAND).write_bytes(initramfs.stack(bench.userland.read_bytes(), b""))
     if bench.arch.file:
         shutil.copyfile(bench.arch.file, into / _arch_file(bench.arch.name))
     _copy_set(built.set.directory, into / SET)
@@ -233,9 +233,9 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
         (into / MODULES / f"{name}.ko").write_bytes(data)
         files[module_path(built.set.name, name)] = data
     for name, content in (
-        (OVERLAY, image.overlay(files)),
+        (OVERLAY, initramfs.overlay(files)),
         (KEY, keys.client.encode()),
-        (KNOWN_HOSTS, f"{reproducer.HOST_ALIAS} {keys.host_public}\n".encode()),
+        (KNOWN_HOSTS, f"{texts.HOST_ALIAS} {keys.host_public}\n".encode()),
     ):
         (into / name).touch(mode=PRIVATE)
         (into / name).write_bytes(content)
