@@ -13,7 +13,7 @@ from orchestrator.verdicts import CaseResult, Status
 CONTROL = "unaltered"  # the kernel as it is: what it fails, no alteration can be caught by
 
 
-class Outcome(StrEnum):
+class TrialOutcome(StrEnum):
     """What a suite said of an altered kernel."""
 
     CAUGHT = "CAUGHT"  # at least one order failed
@@ -29,7 +29,7 @@ class Trial:
 
     alteration: str
     arch: str
-    outcome: Outcome = Outcome.ERROR
+    outcome: TrialOutcome = TrialOutcome.ERROR
     unseen: str = ""  # why nobody can see it, as declared
     reason: str = ""  # of UNBUILT and ERROR
     orders: int = 0  # that ran
@@ -44,10 +44,10 @@ class Trial:
     def hole(self) -> bool:
         """Is it a hole in the suite, or a claim of the header that is wrong?"""
         if self.alteration == CONTROL:
-            return self.outcome is not Outcome.SURVIVED
+            return self.outcome is not TrialOutcome.SURVIVED
         if self.unseen:
-            return self.outcome in (Outcome.CAUGHT, Outcome.UNBUILT, Outcome.ERROR)
-        return self.outcome in (Outcome.SURVIVED, Outcome.UNBUILT, Outcome.ERROR)
+            return self.outcome in (TrialOutcome.CAUGHT, TrialOutcome.UNBUILT, TrialOutcome.ERROR)
+        return self.outcome in (TrialOutcome.SURVIVED, TrialOutcome.UNBUILT, TrialOutcome.ERROR)
 
 
 def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
@@ -60,7 +60,7 @@ def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
         first = failed[0]
         return replace(
             trial,
-            outcome=Outcome.CAUGHT,
+            outcome=TrialOutcome.CAUGHT,
             caught_by=tuple(result.case.label for result in failed),
             order=orders.format(first.case.order),
             symptom=first.reason,
@@ -68,8 +68,8 @@ def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
         )
     if errors or not ran:
         reason = errors[0].reason if errors else "no order ran"
-        return replace(trial, outcome=Outcome.ERROR, reason=reason)
-    return replace(trial, outcome=Outcome.SURVIVED)
+        return replace(trial, outcome=TrialOutcome.ERROR, reason=reason)
+    return replace(trial, outcome=TrialOutcome.SURVIVED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,10 @@ def score(trials: Iterable[Trial], arch: str) -> Score:
     unseen = [
         each
         for each in mine
-        if each.outcome is Outcome.SAME or (each.unseen and each.outcome is Outcome.SURVIVED)
+        if each.outcome is TrialOutcome.SAME
+        or (each.unseen and each.outcome is TrialOutcome.SURVIVED)
     ]
-    caught = sum(each.outcome is Outcome.CAUGHT for each in mine)
-    survived = sum(each.outcome is Outcome.SURVIVED for each in mine if not each.unseen)
-    untold = sum(each.outcome in (Outcome.UNBUILT, Outcome.ERROR) for each in mine)
+    caught = sum(each.outcome is TrialOutcome.CAUGHT for each in mine)
+    survived = sum(each.outcome is TrialOutcome.SURVIVED for each in mine if not each.unseen)
+    untold = sum(each.outcome in (TrialOutcome.UNBUILT, TrialOutcome.ERROR) for each in mine)
     return Score(arch, caught, survived, len(unseen), untold)

@@ -46,7 +46,7 @@ _INSTALLED_NAMES = ("settings", "config")  # besides what can be run, scripts an
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class SelftestTree:
     """A finished entry of the cache."""
 
     directory: Path
@@ -81,7 +81,7 @@ def build(
     jobs: int,
     deadline: Deadline,
     say: Callable[[str], None],
-) -> Tree:
+) -> SelftestTree:
     """The tests that belong to `kernel`, from the cache where they have been built before.
 
     Raises UsageError for a kernel that has none, BuildError, HarnessError.
@@ -97,7 +97,7 @@ def build(
                 _install(scratch, tmp)
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    return Tree(final, kernel.release)
+    return SelftestTree(final, kernel.release)
 
 
 def _copy_sources(

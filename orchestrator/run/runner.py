@@ -17,8 +17,8 @@ from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
 from orchestrator.nouns import CaseKind, Event, Kernel
-from orchestrator.run.lab import deadline
-from orchestrator.run.observe import EVENT_SECONDS, Sight, observe_memory, observe_rest, perform
+from orchestrator.run.booting import deadline
+from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
     CaseResult,
     Check,
@@ -36,10 +36,10 @@ class EventRun:
     """An event on its way over a guest. `step` holds what is known so far, also after `take` has
     raised."""
 
-    def __init__(self, guest: Guest, sight: Sight, event: Event) -> None:
+    def __init__(self, guest: Guest, view: GuestView, event: Event) -> None:
         self.step = Step(format_event(event), (), 0.0, 0.0, 0)
         self._guest = guest
-        self._sight = sight
+        self._sight = view
         self._event = event
         self._mark = guest.console_untold()
 
@@ -57,18 +57,18 @@ class EventRun:
     def _taken(
         self, state: State, previous: Observation | None, capabilities: AbstractSet[str]
     ) -> tuple[State, Observation]:
-        guest, sight = self._guest, self._sight
-        until = deadline(sight.arch, EVENT_SECONDS * plain_events(self._event))
+        guest, view = self._guest, self._sight
+        until = deadline(view.arch, EVENT_SECONDS * plain_events(self._event))
         possible = [
             (after, with_cmdline(expected, guest.cmdline))
-            for after, expected in outcomes(sight.built.set, state, self._event, capabilities)
+            for after, expected in outcomes(view.built.set, state, self._event, capabilities)
         ]
         began = time.monotonic()
-        done = perform(guest, sight, self._event, until)
+        done = perform(guest, view, self._event, until)
         took = time.monotonic() - began
-        memory = observe_memory(guest, sight, done, took, until)
+        memory = observe_memory(guest, view, done, took, until)
         _, checks = _fittest(
-            [(a, judge_memory(e, memory, previous, sight.built)) for a, e in possible]
+            [(a, judge_memory(e, memory, previous, view.built)) for a, e in possible]
         )
         self.step = replace(
             self.step,
@@ -77,8 +77,8 @@ class EventRun:
             readback_seconds=memory.readback_seconds,
             relocations_read=len(memory.relocations),
         )
-        seen = observe_rest(guest, sight, memory, self._mark, until, _unsafe(sight, possible))
-        after, checks = _fittest([(a, judge(e, seen, previous, sight.built)) for a, e in possible])
+        seen = observe_rest(guest, view, memory, self._mark, until, _unsafe(view, possible))
+        after, checks = _fittest([(a, judge(e, seen, previous, view.built)) for a, e in possible])
         self.step = replace(self.step, checks=checks)
         if not self.step.good and (why := guest.stood_still()):
             raise HarnessError(why, hint="is this host, or QEMU, being stopped now and then?")
@@ -108,10 +108,10 @@ class EventRun:
         return title
 
 
-def _unsafe(sight: Sight, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
+def _unsafe(view: GuestView, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
     """The probes that may crash the guest: the model does not say what they show."""
     told = {name for _, expected in possible for name in expected.probes}
-    probes = sight.built.set.probes
+    probes = view.built.set.probes
     return frozenset(p.name for p in probes if p.at == "now" and p.name not in told)
 
 
@@ -125,9 +125,9 @@ def _fittest(
 class CaseRun:
     """A case on its way over a guest that stands in its fresh state."""
 
-    def __init__(self, guest: Guest, sight: Sight, kernel: Kernel, result: CaseResult) -> None:
+    def __init__(self, guest: Guest, view: GuestView, kernel: Kernel, result: CaseResult) -> None:
         self._guest = guest
-        self._sight = sight
+        self._sight = view
         self._result = result
         self._capabilities = kernel.capabilities
         self._mark = guest.console_mark()

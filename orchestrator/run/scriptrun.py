@@ -14,7 +14,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.model.judge import crash_of
 from orchestrator.run import selftests
-from orchestrator.run.lab import deadline
+from orchestrator.run.booting import deadline
 from orchestrator.run.observe import EVENT_SECONDS
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import marks

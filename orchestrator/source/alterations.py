@@ -25,7 +25,7 @@ _EVERYWHERE = "all"
 _FIELDS = frozenset({"breaks", "piece", "first", "unseen"})
 
 
-class Kind(StrEnum):
+class AlterationKind(StrEnum):
     ABLATION = "ablation"
     MUTANT = "mutant"
 

@@ -26,7 +26,7 @@ from orchestrator.host import lines
 from orchestrator.host.lines import UnixLines
 from orchestrator.model import orders
 from orchestrator.nouns import Case, Channel, Kernel
-from orchestrator.run.observe import Sight
+from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import CaseRun, EventRun
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 from orchestrator.vm import guest as guests
@@ -223,9 +223,9 @@ def run(
         return None, None
 
     monkeypatch.setattr(EventRun, "take", take)
-    sight = cast(Sight, SimpleNamespace(arch=arch))
+    view = cast(GuestView, SimpleNamespace(arch=arch))
     kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
-    return CaseRun(world.guest, sight, kernel, CaseResult(case, "any")).run()
+    return CaseRun(world.guest, view, kernel, CaseResult(case, "any")).run()
 
 
 def test_a_quiet_case_passes_and_shows_no_mark(

@@ -47,9 +47,17 @@ from orchestrator.nightly import plan
 from orchestrator.nouns import KlpSymbol
 from orchestrator.pages import logs
 from orchestrator.port import archfile, card, kconfigs, relocsource
-from orchestrator.port.card import Card
-from orchestrator.report import card as report_card
-from orchestrator.report import directory, explored, explored_text, text, tried, tried_text, verdict
+from orchestrator.port.card import ReportCard
+from orchestrator.report import cardjson as report_card
+from orchestrator.report import (
+    directory,
+    explorejson,
+    exploretext,
+    resultstext,
+    trialsjson,
+    trialstext,
+    verdict,
+)
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.repro import record as bundle_record
@@ -268,7 +276,7 @@ def a_suite_file(data: bytes, place: Path) -> None:
 def a_night_file(data: bytes, place: Path) -> None:
     (place / "n.toml").write_bytes(data)
     asked = catalog.load_toml(place / "n.toml", nightly_config.Config)
-    read = plan.Reading(
+    read = plan.Reader(
         targets=lambda names: [plan.Target(name, name) for name in names or ("one",)],
         source=str,
         stack=tuple,
@@ -334,7 +342,7 @@ def results(place: Path) -> Path:
 
 def told_results(place: Path) -> None:
     run, found = directory.read(place)
-    text.plain(text.report(run, found))
+    resultstext.plain(resultstext.report(run, found))
     verdict.exit_code(run, found), junit(run, found), ktap(run, found)
     compared(place)
 
@@ -356,29 +364,29 @@ def told_night(place: Path) -> None:
 
 
 def told_exploration(place: Path) -> None:
-    (place / explored.JOURNAL).unlink(missing_ok=True)
-    found = explored.load(place)
-    text.plain(explored_text.report(found))
-    explored_text.exit_code(found)
-    [explored.findings(ground) for ground in found.grounds]
+    (place / explorejson.JOURNAL).unlink(missing_ok=True)
+    found = explorejson.load(place)
+    resultstext.plain(exploretext.report(found))
+    exploretext.exit_code(found)
+    [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 
 
 def told_trials(place: Path) -> None:
-    found = tried.load(place)
-    text.plain(tried_text.report(found))
-    tried_text.exit_code(found)
+    found = trialsjson.load(place)
+    resultstext.plain(trialstext.report(found))
+    trialstext.exit_code(found)
     compared(place)
 
 
 def told_card(place: Path) -> None:
     found = report_card.load(place)
-    text.plain(report_card.report(found))
+    resultstext.plain(report_card.report(found))
     report_card.page(found), report_card.document(found), card.exit_code(found)
 
 
 def told_journal(place: Path) -> None:
-    list(explored.journal(place))
+    list(explorejson.journal(place))
 
 
 def a_bundle() -> Sequence[bytes]:
@@ -581,7 +589,7 @@ def toml_reader(
 
 def some_card(place: Path) -> Path:
     place.mkdir()
-    made = Card("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
+    made = ReportCard("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
     (place / "card.json").write_text(report_card.document(made.ended(1.0, "")))
     return place
 
@@ -627,7 +635,7 @@ READERS = (
     json_reader(
         "explore.json",
         "explore.json",
-        made_by(lambda p: an_exploration(p, found=Status.FAIL, unwalked=2), "explore.json"),
+        made_by(lambda p: an_exploration(p, found=Status.FAIL, not_run=2), "explore.json"),
         told_exploration,
     ),
     Reader(

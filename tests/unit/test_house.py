@@ -64,7 +64,7 @@ PURE = (
         "history.digest",
     ),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
-    *("announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
+    *("announce.nightjunit", "announce.kcidb", "announce.nightktap", "announce.mail"),
     "announce.summary",
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}
