@@ -24,6 +24,7 @@ from typer.core import TyperCommand, TyperGroup
 from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.commands import version
 from orchestrator.errors import Exit, HarnessError, KlpError
+from orchestrator.report import log
 from orchestrator.report.terminal import flush, open_streams, silence, tell
 
 P = ParamSpec("P")
@@ -126,8 +127,20 @@ def top(
             "--version", callback=say_version, is_eager=True, help="Say which klp-e2e this is."
         ),
     ] = False,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            count=True,
+            show_default=False,
+            help="Say on stderr what is being done: programs, build steps, stages of a boot. "
+            "-vv: also all that is said to QEMU and guest, and what they answer.",
+        ),
+    ] = 0,
 ) -> None:
     """What is given before a command."""
+    if verbose:
+        log.show(verbose)
 
 
 def main() -> NoReturn:
