@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -159,12 +160,25 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
 def bisect(
     order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="What to look at.")],
     arch: Annotated[
-        str, typer.Option("--arch", "--arch-file", metavar="A|FILE", help="Architecture.")
+        str,
+        typer.Option(
+            "--arch",
+            "--arch-file",
+            metavar="A|FILE",
+            autocompletion=complete.arches,
+            help="Architecture.",
+        ),
     ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
-        str, typer.Option("--modules", metavar="SET", help="Module set of the order.")
+        str,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Module set of the order.",
+        ),
     ] = options.MODULE_SET,
     good: Annotated[
         str | None, typer.Option("--good", metavar="REF", help="Of --kernel git:REPO: passes.")

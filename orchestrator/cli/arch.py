@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import KernelOption
 from orchestrator.commands import options
@@ -23,7 +24,10 @@ app.add_typer(arch, name="arch", epilog=EXAMPLE + "klp-e2e arch check")
 @arch.command(epilog=EXAMPLE + "klp-e2e arch check s390x ./mine.toml")
 @guarded
 def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME|FILE")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME|FILE", autocompletion=complete.arches),
+    ] = None,
     kernel: KernelOption = options.SOURCE,
 ) -> Exit:
     """Say all that is wrong with them. Exit code 2: the files are; 4: this host lacks something."""
@@ -43,7 +47,12 @@ def new(
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option("--like", metavar="NAME|FILE", help="Take every value of this one."),
+        typer.Option(
+            "--like",
+            metavar="NAME|FILE",
+            autocompletion=complete.arches,
+            help="Take every value of this one.",
+        ),
     ] = None,
     directory: Annotated[
         Path | None,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -53,6 +54,7 @@ def run(
         typer.Option(
             "--modules",
             metavar="SET|DIR",
+            autocompletion=complete.module_sets,
             help=f"Module set of the orders, default {options.MODULE_SET}, or a directory with a "
             "set.toml; without --order: only this set's cases of the suite, or its usual orders.",
         ),
@@ -117,7 +119,12 @@ def list_orders(
     suite: SuiteOption = None,
     modules: Annotated[
         str | None,
-        typer.Option("--modules", metavar="SET|DIR", help="Only this module set's orders."),
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Only this module set's orders.",
+        ),
     ] = None,
     order: Annotated[
         list[str] | None,
@@ -150,11 +157,17 @@ def expected(case: Case) -> list[tuple[str, Expectation]]:
 @app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
 @guarded
 def shell(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
+    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE", autocompletion=complete.arches)],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
-        str, typer.Option("--modules", metavar="SET|DIR", help="Module set of the order.")
+        str,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Module set of the order.",
+        ),
     ] = options.MODULE_SET,
     order: Annotated[
         str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -38,6 +39,7 @@ ModulesOption = Annotated[
     typer.Option(
         "--modules",
         metavar="SET|DIR",
+        autocompletion=complete.every_module_set,
         help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
     ),
 ]

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -32,7 +33,7 @@ from orchestrator.report.terminal import Terminal
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
 @guarded
 def port(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
+    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE", autocompletion=complete.arches)],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     accel: AccelOption = Accel.AUTO,

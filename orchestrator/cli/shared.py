@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from orchestrator.cli import complete
 from orchestrator.commands import options
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Accel, Channel
@@ -24,6 +25,7 @@ ArchOption = Annotated[
         "--arch",
         "--arch-file",
         metavar="A|FILE",
+        autocompletion=complete.arches,
         help="Architecture, or its file A.toml with A.config beside it; may be given again. "
         "[default: all of ours]",
     ),
@@ -41,6 +43,7 @@ SeriesOption = Annotated[
     typer.Option(
         "--series",
         metavar="S",
+        autocompletion=complete.series,
         help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
         "S@N: its first N patches; S@merged: the source has it already; several stack in the "
         "order given; 'none': the bare kernel. "
@@ -55,6 +58,7 @@ SuiteOption = Annotated[
     typer.Option(
         "--suite",
         metavar="NAME|FILE",
+        autocompletion=complete.suites,
         help=f"One of ours, or a file with a / or .toml. [default: {options.SUITE}]",
     ),
 ]

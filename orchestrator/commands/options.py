@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -201,12 +201,17 @@ def suite(spec: str) -> str:
 
 def our_suite(name: str) -> Path:
     """The file of a suite of ours."""
-    files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
-    if name not in files:
+    known = our_suites()
+    if name not in known:
         hint = f"a file is given as {name}.toml\n" if Path(f"{name}.toml").is_file() else ""
-        known = f"known: {', '.join(sorted(files)) or 'none'}"
-        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{known}")
-    return files[name]
+        names = f"known: {', '.join(known) or 'none'}"
+        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{names}")
+    return known[name]
+
+
+def our_suites() -> Mapping[str, Path]:
+    """Name -> file, of the suites of ours."""
+    return {p.stem: p for p in sorted((Path(__file__).parents[1] / "suites").glob("*.toml"))}
 
 
 def _is_file(spec: str) -> bool:

@@ -17,6 +17,7 @@ import errno
 import glob
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ import platformdirs
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import inuse, locks, ours
+
+log = logging.getLogger(__name__)
 
 APP = "klp-e2e"
 DIGESTS = "digests.json"
@@ -204,6 +207,7 @@ def staging(final: Path) -> Iterator[Path]:
             if staged and staged["name"] == final.name and ours.marked(stale):
                 ours.remove(stale, within=stale)
         tmp = Path(tempfile.mkdtemp(prefix=f".tmp-{final.name}.", dir=final.parent))
+        log.info("making %s", final)
         try:
             ours.mark(tmp, ours.MarkKind.ENTRY)
             yield tmp
@@ -236,6 +240,7 @@ def publish(tmp: Path, final: Path) -> None:
         else:
             tmp.rename(final)
         _fsync(final.parent)
+    log.info("made %s", final)
 
 
 def _added(entry: Path) -> bool:
@@ -355,6 +360,7 @@ class Entry:
 def touch(entry: Path) -> None:
     """This process uses the entry, from now on; `prune` removes what was not used for long."""
     os.utime(entry)
+    log.info("using %s", entry)
 
 
 def entries(root: Path) -> tuple[Entry, ...]:

@@ -84,7 +84,7 @@ def side_by_side(
 ) -> None:
     """Each in a thread of its own. On Ctrl-C, and on whatever one raises: `stop` is set, `end` is
     called to end their guests, all our processes are ended, and it comes through."""
-    with ThreadPoolExecutor(max_workers=max(1, len(works))) as pool:
+    with ThreadPoolExecutor(max(1, len(works)), thread_name_prefix="guest") as pool:
         try:
             for future in [pool.submit(work) for work in works]:
                 future.result()

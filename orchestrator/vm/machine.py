@@ -8,6 +8,7 @@ and console sit in one private directory on one ExitStack.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
@@ -26,6 +27,8 @@ from orchestrator.kernelreports import crash_title, death_title
 from orchestrator.nouns import Accel, Arch
 from orchestrator.vm import pulse, qmp, serial, ssh
 from orchestrator.vm.qemu import Places, qemu_argv
+
+log = logging.getLogger(__name__)
 
 KVM_DEVICE = Path("/dev/kvm")
 # A kernel under a KVM that works prints its first line in a fraction of this. Some nested KVMs
@@ -170,6 +173,9 @@ def boot(
             try:
                 machine = stack.enter_context(attempt)
             except _KvmUseless:
+                log.info(
+                    "%s: KVM is there and does not work: TCG, until this host reboots", arch.name
+                )
                 _remember_kvm_useless(arch)
         if machine is None:
             machine = stack.enter_context(
@@ -177,7 +183,7 @@ def boot(
             )
         if want_ssh:
             with machine.open_ssh(deadline):
-                pass
+                log.info("%s: a login over SSH works", arch.name)
         yield machine
 
 
@@ -209,6 +215,7 @@ def _boot(
         console = stack.enter_context(serial.kept(at.console))
         argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
         stack.enter_context(_named(argv))
+        log.info("%s: booting %s under %s; its console: %s", arch.name, kernel, accel, at.console)
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
         stack.enter_context(console.watched(serial.LIMIT_BYTES, running.kill))
         felt = stack.enter_context(pulse.felt(running.pid))
@@ -219,12 +226,15 @@ def _boot(
 
         try:
             monitor = stack.enter_context(qmp.connect(at.qmp, deadline, alive))
+            log.info("%s: QEMU runs and answers", arch.name)
             agent = stack.enter_context(lines.connect(at.agent, deadline, alive))
             agent.send("hello boot", deadline)  # waits in QEMU until the guest listens
             if accel == "kvm" and asked is Accel.AUTO:
                 _await_sign_of_life(console, deadline)
             port = _forwarded_port(monitor, deadline)
+            log.info("%s: waiting for the agent in the guest", arch.name)
             agent.receive(deadline)
+            log.info("%s: the agent answers", arch.name)
         except HarnessError as error:
             if accel == "kvm" and asked is Accel.AUTO and not console.mark():
                 raise _KvmUseless from error
@@ -355,6 +365,7 @@ def _end(machine: Machine, hurry: bool) -> None:
 
     if running.poll() is not None:
         machine.ended_by = "itself"
+        log.info("%s: the guest has ended by itself", machine.arch.name)
         return
     rungs: list[tuple[str, Callable[[], None]]] = [
         ("power-off", power_off),
@@ -368,5 +379,6 @@ def _end(machine: Machine, hurry: bool) -> None:
             rung()
         if ended():
             machine.ended_by = name
+            log.info("%s: the guest was ended by %s", machine.arch.name, name)
             return
     raise HarnessError(f"QEMU (process {machine.pid}) cannot be ended")

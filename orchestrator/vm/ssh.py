@@ -24,6 +24,8 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, OutOfTime
 from orchestrator.host import lines
 
+log = logging.getLogger(__name__)
+
 # What goes wrong comes as an exception; without a handler logging prints it as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -125,7 +127,9 @@ class Ssh:
                 time.sleep(POLL_SECONDS)
             _receive(channel, streams)
             output, errors = (bytes(stream).decode(errors="replace") for stream in streams)
-            return Answer(channel.recv_exit_status(), output, errors)
+            status = channel.recv_exit_status()
+            log.debug("status %d of %s: %s%s", status, command, output, errors)
+            return Answer(status, output, errors)
 
     def put(self, path: str, data: bytes, deadline: Deadline) -> None:
         """Write a file in the guest. Raises GuestLost when it cannot be written."""
@@ -146,6 +150,7 @@ class Ssh:
             raise GuestLost(f"the SSH connection is closed; {command!r} cannot be run")
         with _errors(f"a channel for {command!r}"):
             channel = transport.open_session(timeout=max(0.01, deadline.left()))
+        log.debug("command: %s", command)
         with contextlib.closing(channel):
             with _errors(f"start of {command!r}"):
                 channel.settimeout(max(0.01, deadline.left()))
@@ -165,6 +170,7 @@ class Lines:
         self._buffer = lines.Buffer()
 
     def send(self, line: str, deadline: Deadline) -> None:
+        log.debug("--> %s", line)
         with _errors("a request over SSH"):
             self._channel.settimeout(max(0.01, deadline.left()))
             self._channel.sendall(line.encode() + b"\n")
@@ -178,6 +184,7 @@ class Lines:
             if not data:
                 raise GuestLost("the SSH channel was closed")
             self._buffer.feed(data)
+        log.debug("<-- %s", line)
         return line
 
     def close(self) -> None:

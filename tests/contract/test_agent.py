@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import socket
 import subprocess
@@ -140,6 +141,14 @@ def test_hello_tells_kernel_and_command_line(guest: Guest) -> None:
     assert guest.release
     assert guest.cmdline
     assert not guest.cmdline.endswith("\n")
+
+
+def test_requests_and_answers_are_logged(guest: Guest, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "orchestrator.host.lines")
+    guest.observe([], ["/proc/version"], soon())
+    request, answered = (record.getMessage() for record in caplog.records)
+    assert request == "--> observe - /proc/version"
+    assert answered.startswith("<-- {") and '"taint":' in answered
 
 
 def test_files_and_their_absence_are_observed(guest: Guest) -> None:
