@@ -37,7 +37,7 @@ TEXTS = {
 }
 TRIES = 3  # a Debian mirror may be half-synced for some minutes
 RETRY_SECONDS = 5.0
-DEFAULT_SECONDS = 600.0
+SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,12 @@ class Recipe:
     links: Mapping[str, str] = field(default_factory=dict)  # other links: path -> target
 
 
-def base(arch: Arch, deadline: Deadline | None = None) -> Path:
+def base(arch: Arch) -> Path:
     """The userland for `arch`, from the cache or built now.
 
     Raises BuildError, MissingTool, OutOfTime.
     """
-    deadline = deadline or Deadline.after(DEFAULT_SECONDS)
+    deadline = Deadline.after(SECONDS)
     source = catalog.data_dir("images/guest")
     compiler = f"{arch.cross_compile}gcc"
     key = _key(arch, source, process.run([compiler, "--version"], deadline=deadline).output)
@@ -70,12 +70,12 @@ def base(arch: Arch, deadline: Deadline | None = None) -> Path:
     return _kept(f"{arch.name}-{key[:24]}", entries)
 
 
-def addition(arch: Arch, name: str, deadline: Deadline | None = None) -> Path:
+def addition(arch: Arch, name: str) -> Path:
     """The packages of images/guest/NAME.toml, to be stacked on `base`; cached as it is.
 
     Raises BuildError, MissingTool, OutOfTime.
     """
-    deadline = deadline or Deadline.after(DEFAULT_SECONDS)
+    deadline = Deadline.after(SECONDS)
     source = catalog.data_dir("images/guest") / f"{name}.toml"
     digest = hashlib.sha256(f"{FORMAT} {arch.debian_arch}".encode() + source.read_bytes())
 

@@ -116,13 +116,6 @@ def read(place: Path) -> Night:
     return _night(place, read_run(place))
 
 
-def read_changes(place: Path) -> Changes | None:
-    """Of a night's directory; None: it was not compared. Raises UsageError."""
-    if not (place / CHANGES).exists():
-        return None
-    return store.load(place / CHANGES, _CHANGES, COMMAND).changes
-
-
 def nights(place: Path) -> Iterator[Path]:
     """The directories that are called like nights and hold one, by name; no links to any."""
     found = sorted(path for path in place.glob("*-*-*-*") if checked.is_night(path.name))

@@ -650,12 +650,6 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
-    json_reader(
-        "changes.json",
-        "changes.json",
-        made_by(some_night, "changes.json"),
-        history_files.read_changes,
-    ),
     json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),

@@ -21,6 +21,7 @@ from history_samples import (
     an_ablation,
     an_exploration,
 )
+from samples import read_changes
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
@@ -122,11 +123,10 @@ def test_links_and_strangers_are_no_nights(tmp_path: Path) -> None:
 
 
 def test_changes_are_read_as_they_were_written(tmp_path: Path) -> None:
-    assert files.read_changes(tmp_path) is None
     found = changes(NIGHT, replace(a_night("a"), host="another", rows=()), {})
     assert found.changed and found.inputs
     files.write_changes(tmp_path, found)
-    assert files.read_changes(tmp_path) == found
+    assert read_changes(tmp_path) == found
 
 
 @pytest.mark.parametrize(

@@ -136,9 +136,12 @@ def test_two_guests_of_one_architecture_do_not_meet(bootable: Bootable) -> None:
         for number, guest in enumerate(guests):
             until = booting.deadline(bootable.arch, 20)
             with guest.machine.open_ssh(until) as ssh:
-                ssh.put("/tmp/who", b"%d" % number, until)
+                shell = ssh.lines("read who; echo $who > /tmp/who; echo written", until)
+                shell.send(str(number), until)
+                assert shell.receive(until) == "written"
+                shell.close()
         for number, guest in enumerate(guests):
-            assert guest.run("cat /tmp/who", booting.deadline(bootable.arch, 20)) == str(number)
+            assert guest.run("cat /tmp/who", booting.deadline(bootable.arch, 20)) == f"{number}\n"
 
 
 # --- guests that come to grief --------------------------------------------------------------------

@@ -60,20 +60,20 @@ def memsave(guest: Guest, ranges: Sequence[tuple[int, int]], until: Deadline) ->
             monitor.execute("memsave", where, until)
             out.append(file.read_bytes())
     finally:
-        monitor.cont()
+        monitor.execute("cont")
     return out
 
 
 def stop_in_kernel(guest: Guest, address: int, until: Deadline) -> None:
     """Stop the CPUs while in the kernel's address space, where an idle guest nearly always is."""
     while True:
-        guest.machine.qmp.stop()
+        guest.machine.qmp.execute("stop")
         where = {"val": signed(address), "size": 1, "filename": "/dev/null"}
         try:
             guest.machine.qmp.execute("memsave", where, until)
             return
         except HarnessError:
-            guest.machine.qmp.cont()
+            guest.machine.qmp.execute("cont")
             until.check("a guest that is idle")
             time.sleep(0.05)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from samples import read_changes
 from vmkit import Klp, Told, in_namespace, wait_for
 
 from orchestrator import catalog
@@ -96,8 +97,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     assert [row.case for row in failed] == ["basic/target-first"]
     assert [(row.failed, row.runs) for row in failed] == [(3, 3)]
     assert {blame.patch for blame in found.blames} == {"bad.patch"}
-    news = files.read_changes(nights / found.name)
-    assert news is not None
+    news = read_changes(nights / found.name)
     new = [each.row.case for each in news.changed if each.change is Change.NEW_FAILURE]
     assert new == [row.case for row in failed]
     assert [each.what for each in news.inputs] == ["patch bad.patch"]
@@ -112,8 +112,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
 
     (series / "series").write_text("harmless.patch\n")
     assert night().code == Exit.GOOD
-    news = files.read_changes(nights / last(nights).name)
-    assert news is not None
+    news = read_changes(nights / last(nights).name)
     assert [e.row.case for e in news.changed if e.change is Change.FIXED] == ["basic/target-first"]
     shown = klp.run("history", "target-first", "-o", str(nights), env=own_state(klp))
     assert shown.code == Exit.GOOD and "basic/target-first" in shown.out
