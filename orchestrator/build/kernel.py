@@ -96,9 +96,9 @@ def configuration(arch: Arch, without: Collection[str] = ()) -> str:
     """
     try:
         return kconfig.merge(_fragments(arch), without)
-    except ValueError as error:
+    except ValueError as err:
         own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
-        raise ConfigError(f"base.config or {own}: {error}") from error
+        raise ConfigError(f"base.config or {own}: {err}") from err
 
 
 def _fragments(arch: Arch) -> list[str]:
@@ -110,8 +110,8 @@ def _fragments(arch: Arch) -> list[str]:
             raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
         try:
             texts.append(files.read(path, files.TEXT).decode())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}", hint="it is to be a Kconfig fragment") from error
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigError(f"{path}: {err}", hint="it is to be a Kconfig fragment") from err
     return texts
 
 

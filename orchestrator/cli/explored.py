@@ -174,7 +174,7 @@ def minimise(
             results, case, confirm, output, jobs, reporter, given, accel
         )
     tell("\n".join(exploretext.reproducer_lines(reproducer)))
-    return Exit.KERNEL_WRONG
+    return Exit.TEST_FAILURE
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e replay results/2026-01-31-020000/findings/s390x-basic -n 10")

@@ -142,8 +142,8 @@ class _Looking:
         case = self._asked.case
         try:
             (bootable,) = session.bootables(wanted, (case.module_set,), self._reporter)
-        except (BuildError, HarnessError) as trouble:
-            return Seen(name, None, str(trouble))
+        except (BuildError, HarnessError) as err:
+            return Seen(name, None, str(err))
         bootable = replace(
             bootable, kernel=replace(bootable.kernel, source=source)
         )  # none of our clone

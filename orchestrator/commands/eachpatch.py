@@ -17,7 +17,7 @@ from orchestrator.source import series
 from orchestrator.source.sources import fetch
 from orchestrator.verdicts import CaseResult, Run, Status
 
-WORST_FIRST = (Exit.KERNEL_WRONG, Exit.BUILD, Exit.HARNESS, Exit.GOOD)
+WORST_FIRST = (Exit.TEST_FAILURE, Exit.BUILD, Exit.HARNESS, Exit.GOOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ def _prefix(
     try:
         with writer:
             session.run(wanted, writer, reporter)
-    except BuildError as trouble:  # no architecture builds; the directory says why
-        code = trouble.exit_code
+    except BuildError as err:  # no architecture builds; the directory says why
+        code = err.exit_code
     else:
         code = verdict.exit_code(writer.run, writer.results)
     return Prefix(patch, spec, writer.path, writer.run, writer.results, code)

@@ -202,10 +202,10 @@ class _Worker:
         began = time.monotonic()
         try:
             bootable = self._built(alteration)
-        except BuildError as trouble:
-            return replace(trial, outcome=TrialOutcome.UNBUILT, reason=trouble.whole)
-        except HarnessError as trouble:
-            return replace(trial, reason=trouble.whole)
+        except BuildError as err:
+            return replace(trial, outcome=TrialOutcome.UNBUILT, reason=err.full_message)
+        except HarnessError as err:
+            return replace(trial, reason=err.full_message)
         trial = replace(trial, build_seconds=time.monotonic() - began)
         if _contents(bootable) == _contents(self._control):
             return replace(trial, outcome=TrialOutcome.SAME)

@@ -320,5 +320,5 @@ def alterations(
 def _patch(path: Path) -> str:
     try:
         return files.read(path, files.TEXT).decode(errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+    except OSError as err:
+        raise UsageError(f"{path}: {err.strerror}") from err

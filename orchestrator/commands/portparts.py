@@ -139,7 +139,7 @@ class Parts:
         found = [each for campaign in document.campaigns for each in explorejson.findings(campaign)]
         verdicts = {
             Exit.GOOD: Verdict.KNOWN if found else Verdict.PASS,
-            Exit.KERNEL_WRONG: Verdict.FAIL,
+            Exit.TEST_FAILURE: Verdict.FAIL,
         }
         evidence = [
             f"to depth {DEPTH}: {', '.join(document.module_sets)}",
@@ -223,9 +223,9 @@ class Parts:
         nothing else."""
         try:
             yield
-        except KlpError as trouble:
+        except KlpError as err:
             known = {line.part: line for line in lines() if line.verdict is not Verdict.SKIP}
-            ends = [card.troubled(part, trouble) for part in parts]
+            ends = [card.troubled(part, err) for part in parts]
             self.put(_ended(known[end.part], end) if end.part in known else end for end in ends)
         except BaseException:
             self.put(lines())

@@ -206,11 +206,11 @@ def buildable(
     for arch in wanted.arches:
         try:
             made += bootables(replace(wanted, arches=(arch,)), module_sets, reporter)
-        except BuildError as trouble:
-            unbuilt[arch.name] = trouble
+        except BuildError as err:
+            unbuilt[arch.name] = err
     if not made:
         raise next(iter(unbuilt.values()))
-    return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
+    return tuple(made), {name: err.full_message for name, err in unbuilt.items()}
 
 
 def shell(

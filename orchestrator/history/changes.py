@@ -41,8 +41,8 @@ def symptom(reason: str) -> str:
     """The reason on one line, with N for every address, time and number: the same for the same
     fault. A number that is part of a name stays.
 
-    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f lead to 0x3ff7` becomes
-    `+L: L .text+N R_390_64 m:y,N: bytes N lead to N`
+    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f resolve to 0x3ff7` becomes
+    `+L: L .text+N R_390_64 m:y,N: bytes N resolve to N`
     """
     text = _BYTES.sub("bytes N", reason)
     return " ".join(_HEX.sub("N", _NUMBER.sub("N", text)).split())
@@ -90,7 +90,7 @@ def standing(history: Sequence[PastResult]) -> tuple[str, int, str]:
 
 def whole(record: JobRecord) -> bool:
     """Did the job come to its end? One that ended with trouble may have left something out."""
-    verdict = record.exit_code in (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    verdict = record.exit_code in (None, Exit.GOOD, Exit.TEST_FAILURE)
     return record.state is State.ENDED and not record.reason and verdict
 
 

@@ -99,7 +99,7 @@ def _end(night: Night, record: JobRecord) -> tuple[Status, str]:
         return Status.SKIP, record.reason
     if record.exit_code == Exit.GOOD:
         return Status.PASS, ""
-    wrong = record.exit_code in (Exit.KERNEL_WRONG, Exit.BUILD)
+    wrong = record.exit_code in (Exit.TEST_FAILURE, Exit.BUILD)
     reason = record.reason or f"ended with exit code {record.exit_code}"
     return Status.FAIL if wrong else Status.ERROR, reason
 
@@ -183,7 +183,7 @@ def _exit(night: Night, verdict: Verdict) -> Exit:
     wrong = {(row.job, row.case) for row in night.rows if row.status.wrong}
     own = {(row.job, row.case) for row in undone(night) if row.status.wrong} - wrong
     of_kernels = {job for job, _ in wrong} - _builds(night) | {job for job, _ in own} - unbuilt
-    return Exit.KERNEL_WRONG if of_kernels else Exit.BUILD
+    return Exit.TEST_FAILURE if of_kernels else Exit.BUILD
 
 
 def _tone(night: Night, verdict: Verdict) -> Status:

@@ -156,17 +156,17 @@ def hold(wanted: NightOptions, reporter: Reporter) -> NightEnd:
         try:
             shift.run(wanted.guests)
             shift.end(None)
-        except (KeyboardInterrupt, KlpError) as trouble:
+        except (KeyboardInterrupt, KlpError) as err:
             with contextlib.suppress(KlpError):  # a full disk has been told
-                shift.end(trouble)
+                shift.end(err)
                 report(wanted.nights, shift.night, troubles)
             raise
         ended = report(wanted.nights, shift.night, troubles)
         if wanted.notify:
             try:
                 notify.send(wanted.notify, shift.place, ended.night, ended.changes)
-            except HarnessError as trouble:
-                troubles.append(trouble.whole)
+            except HarnessError as err:
+                troubles.append(err.full_message)
         # Last: whatever is wrong with an old night, this one has been told.
         pruned = room.prune(wanted.nights, wanted.config.keep_nights, shift.night.name)
         troubles += pruned.troubles
@@ -302,8 +302,8 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
             with History(nights / NAME, reading=True) as history:
                 past = history.past(name)
                 took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
-        except NoHistory as trouble:
-            troubles.append(f"{trouble}; the night goes on without")
+        except NoHistory as err:
+            troubles.append(f"{err}; the night goes on without")
     if not past and last is not None:
         past = {
             (r.job, r.case): (PastResult(last.name, r.status, r.seconds, r.symptom),)
@@ -349,8 +349,8 @@ def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = Tr
                 history.add(found)
                 totals = history.totals()
             site.write_list(nights, totals)
-        except NoHistory as trouble:
-            troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
-        except ours.NotOurs as trouble:
-            troubles.append(str(trouble))
+        except NoHistory as err:
+            troubles.append(f"{err}; `klp-e2e history rebuild` adds the night later")
+        except ours.NotOurs as err:
+            troubles.append(str(err))
     return NightEnd(found, news, digest(found, news), page, tuple(troubles))

@@ -62,8 +62,8 @@ def foreign(place: Path) -> str:
             return f"its {files.NIGHT} is that of night {night.name}"
     try:
         first = next(strangers(place, night), None)
-    except OSError as trouble:
-        return f"it cannot be looked through: {trouble}"
+    except OSError as err:
+        return f"it cannot be looked through: {err}"
     return "" if first is None else f"it holds {first}, which klp-e2e did not write"
 
 

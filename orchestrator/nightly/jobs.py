@@ -35,7 +35,7 @@ TAIL = 2000  # bytes of a log that tell why a job ended
 # Ourselves, whatever lies in the working directory: -P keeps that off the path.
 PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
 HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
-QUIET = (Exit.GOOD, Exit.KERNEL_WRONG)  # the results tell; any other exit code tells of trouble
+QUIET = (Exit.GOOD, Exit.TEST_FAILURE)  # the results tell; any other exit code tells of trouble
 RESUMED = {
     JobKind.EXPLORE: explorejson.DOCUMENT,
     JobKind.ABLATE: trialsjson.DOCUMENT,
@@ -154,8 +154,8 @@ def _trouble(place: Path) -> str:
     """Why what lies there ended early."""
     try:
         return documents.run_in(place).trouble if place.exists() else ""
-    except UsageError as trouble:
-        return str(trouble)
+    except UsageError as err:
+        return str(err)
 
 
 def _last_words(log: Path) -> str:

@@ -93,14 +93,14 @@ class NightRun:
         self._crew.run()
         self._blame()
 
-    def end(self, trouble: BaseException | None) -> None:
+    def end(self, err: BaseException | None) -> None:
         """Say so; a night that was interrupted, or killed by a full disk, can be gone on with."""
         self._update(
             lambda night: replace(
                 night,
-                finished=None if trouble else time.time(),
-                trouble=why_ended(trouble),
-                interrupted=isinstance(trouble, KeyboardInterrupt),
+                finished=None if err else time.time(),
+                trouble=why_ended(err),
+                interrupted=isinstance(err, KeyboardInterrupt),
             )
         )
 
@@ -155,7 +155,7 @@ class NightRun:
         ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
         if self._crew.stop.is_set():
             return  # it stays RUNNING: a night that goes on goes on with it
-        if ended.code not in (Exit.GOOD, Exit.KERNEL_WRONG):
+        if ended.code not in (Exit.GOOD, Exit.TEST_FAILURE):
             self._refuse_full_disk(job)
         found = jobs.rows(self.place, record, ended)
         facts = self._facts[key(job)]
@@ -337,8 +337,8 @@ def look(
         if key(job) not in found and key(job) not in troubles:
             try:
                 found[key(job)] = inputs.look(job, reporter.say)
-            except KlpError as trouble:
-                troubles[key(job)] = str(trouble)
+            except KlpError as err:
+                troubles[key(job)] = str(err)
     jobs_of_it = []
     facts: dict[tuple[str, str], Facts] = {}
     for job in planned:

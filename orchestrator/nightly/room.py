@@ -90,8 +90,8 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
             if not why:
                 _remove(path)
                 removed.append(path.name)
-        except (OSError, KlpError) as trouble:
-            why = str(trouble)
+        except (OSError, KlpError) as err:
+            why = str(err)
         if why:
             kept.setdefault(why, []).append(path)
     return Pruned(tuple(removed), tuple(_told(paths, why) for why, paths in kept.items()))
@@ -120,8 +120,8 @@ def make(nights: Path, gib: float, current: str) -> str:
         path, _ = old.pop(0)
         try:
             _remove(path)
-        except (OSError, KlpError) as trouble:
-            return f"{short.told}; {path} cannot be removed: {trouble}"
+        except (OSError, KlpError) as err:
+            return f"{short.told}; {path} cannot be removed: {err}"
     return ""
 
 

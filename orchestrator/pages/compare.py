@@ -82,7 +82,7 @@ def _relocation(read: Reading) -> Iterator[Pair]:
         expected, seen = f"{read.symbol_address:x}", f"{read.resolves_to:x}"
         width = max(len(expected), len(seen))  # digit beside digit
         one, other = (list(f"0x{text.zfill(width)}") for text in (expected, seen))
-        yield Pair("leads to", beside(one, other), beside(other, one))
+        yield Pair("resolves to", beside(one, other), beside(other, one))
 
 
 def beside(shown: Sequence[str], other: Sequence[str], join: str = "") -> Pieces:

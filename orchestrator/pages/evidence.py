@@ -91,15 +91,15 @@ class Archive:
         told = None
         try:
             told = self._told(place, files)
-        except UsageError as trouble:
-            notes.append(str(trouble))
+        except UsageError as err:
+            notes.append(str(err))
         steps = told.steps if told else ()
         line = _events(row.order, steps)
         if told and told.order:
             try:
                 line = self._lanes(told)
-            except UsageError as trouble:
-                notes.append(f"no lifelines: {trouble}")
+            except UsageError as err:
+                notes.append(f"no lifelines: {err}")
         found = Evidence(line=line, steps=steps, files=files, notes=tuple(notes))
         if told:
             found = replace(found, known_issue=told.known_issue, cold=told.cold)

@@ -51,9 +51,9 @@ def check(
     unread: list[Remark] = []
     try:
         checks += KernelTree(sources.fetch(source, say=say).directory).checks
-    except HarnessError as trouble:
-        text = f"not compared with the kernel's source: {trouble}"
-        unread.append(Remark("kernel_arch", text, trouble.hint, FieldKind.LACKING))
+    except HarnessError as err:
+        text = f"not compared with the kernel's source: {err}"
+        unread.append(Remark("kernel_arch", text, err.hint, FieldKind.LACKING))
     return [_report(path, checks, unread) for path in places]
 
 

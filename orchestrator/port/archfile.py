@@ -94,9 +94,9 @@ def read(path: Path) -> Draft:
     """Reads what can be read; a file that is no TOML is a remark like any other."""
     try:
         data = catalog.read_toml(path)
-    except UsageError as error:
+    except UsageError as err:
         hint = "`klp-e2e arch new NAME` writes one to begin with"
-        return Draft(path, {}, (Remark(FILE, str(error).removeprefix(f"{path}: "), hint),))
+        return Draft(path, {}, (Remark(FILE, str(err).removeprefix(f"{path}: "), hint),))
     types = {
         name: type_ for name, type_ in typing.get_type_hints(Arch).items() if name not in GIVEN
     }

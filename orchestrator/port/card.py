@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 # the kernel's fault.
 _EXITS: Mapping[Verdict, Exit] = {
     Verdict.WRONG: Exit.USAGE,
-    Verdict.FAIL: Exit.KERNEL_WRONG,
+    Verdict.FAIL: Exit.TEST_FAILURE,
     Verdict.UNBUILT: Exit.BUILD,
     Verdict.ERROR: Exit.HARNESS,
     Verdict.SKIP: Exit.HARNESS,
@@ -150,11 +150,11 @@ def one_line(*texts: str) -> tuple[str, ...]:
     return tuple(" ".join(text.split()) for text in texts)
 
 
-def troubled(part: Part, trouble: KlpError, *files: str) -> Line:
+def troubled(part: Part, err: KlpError, *files: str) -> Line:
     """What was raised, as that part's line: whose fault it is, is in its exit code."""
-    verdict = _OF_TROUBLE.get(trouble.exit_code, Verdict.ERROR)
-    first, *more = one_line(*str(trouble).splitlines()) or ("",)
-    return Line(part, verdict, (first,), tuple(more), tuple(trouble.hint.splitlines()), files)
+    verdict = _OF_TROUBLE.get(err.exit_code, Verdict.ERROR)
+    first, *more = one_line(*str(err).splitlines()) or ("",)
+    return Line(part, verdict, (first,), tuple(more), tuple(err.hint.splitlines()), files)
 
 
 def judged(

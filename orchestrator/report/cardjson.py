@@ -71,8 +71,8 @@ class CardDirectory(Store):
     def _open(self) -> None:
         self.update(self.card)
 
-    def _end(self, trouble: BaseException | None) -> None:
-        self.update(self.card.ended(time.time(), store.why_ended(trouble)))
+    def _end(self, err: BaseException | None) -> None:
+        self.update(self.card.ended(time.time(), store.why_ended(err)))
 
     @property
     def _idle(self) -> bool:

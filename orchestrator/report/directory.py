@@ -78,14 +78,14 @@ class ResultsDirectory(Store):
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
         try:
             self._write_documents()
-        except BaseException as trouble:
-            self.__exit__(type(trouble), trouble, trouble.__traceback__)
+        except BaseException as err:
+            self.__exit__(type(err), err, err.__traceback__)
             raise
         return self
 
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         if not self._refused:
-            self.run = store.ended_by(self.run, trouble)
+            self.run = store.ended_by(self.run, err)
         self._write_documents()
         if self._refused:
             self.results = ()  # none of what was asked for now
@@ -208,11 +208,11 @@ def document(path: Path) -> resultsjson.ResultsDocument:
     file = path / RESULTS if path.is_dir() else path
     try:
         text = files.read(file, files.TEXT).decode()
-    except (OSError, UnicodeDecodeError) as trouble:
-        why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
+    except (OSError, UnicodeDecodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
         raise UsageError(
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
-        ) from trouble
+        ) from err
     return resultsjson.document(text, str(file))
 
 

@@ -125,10 +125,10 @@ class ExploreDirectory(Store):
         if not self._begun:
             self.save(())
 
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         journal, self._journal = self._journal, None
         try:
-            self.update(store.ended_by(self.head.run, trouble))
+            self.update(store.ended_by(self.head.run, err))
             self.save(())
         finally:
             with told(self.path / JOURNAL):

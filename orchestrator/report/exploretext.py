@@ -47,7 +47,7 @@ def exit_code(document: ExploreDocument) -> Exit:
     leave something to come."""
     found = [each for campaign in document.campaigns for each in findings(campaign)]
     if any(document.run.strict or not each.known for each in found):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
     all_stats = [campaign.stats for campaign in document.campaigns]

@@ -60,7 +60,7 @@ class Store(abc.ABC):
         """The directory is ours: take up what was `_begun`, or begin."""
 
     @abc.abstractmethod
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         """Write that it has ended; trouble: what ended it early."""
 
     @property
@@ -74,15 +74,15 @@ class Store(abc.ABC):
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         with self._claim:
-            refused = isinstance(trouble, UsageError | MissingTool)
+            refused = isinstance(err, UsageError | MissingTool)
             if refused and self._idle and not self._begun:
                 self._withdraw()
             else:
-                self._end(trouble)
+                self._end(err)
 
     def _withdraw(self) -> None:
         """Take the documents away, and the directory if it was made for them; whatever else came to
@@ -95,19 +95,19 @@ class Store(abc.ABC):
                 ours.remove(self.path, within=self.path)
 
 
-def why_ended(trouble: BaseException | None) -> str:
+def why_ended(err: BaseException | None) -> str:
     """What ended a command early, in words; "" where nothing did."""
-    if trouble is None:
+    if err is None:
         return ""
-    if isinstance(trouble, KeyboardInterrupt):
+    if isinstance(err, KeyboardInterrupt):
         return INTERRUPTED
-    return str(trouble) or type(trouble).__name__
+    return str(err) or type(err).__name__
 
 
-def ended_by(run: Run, trouble: BaseException | None) -> Run:
+def ended_by(run: Run, err: BaseException | None) -> Run:
     """The run as it ends now; None: at its end."""
-    code = 0 if trouble is None else int(exit_of(trouble))
-    why = why_ended(trouble)
+    code = 0 if err is None else int(exit_of(err))
+    why = why_ended(err)
     return replace(run, finished=time.time(), trouble=why, trouble_exit=code)
 
 
@@ -126,17 +126,17 @@ def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
     try:
         text = files.read(file, files.TEXT)
         read = shape.validate_json(text, strict=True)
-    except OSError as trouble:
+    except OSError as err:
         raise UsageError(
-            f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"
-        ) from trouble
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
+            f"cannot read {file}: {err.strerror}", hint=f"give a directory of `{command}`"
+        ) from err
+    except ValidationError as err:
+        first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"{file} is malformed at {place or 'its top'}: {first['msg']}",
             hint="was it written by another version of klp-e2e?",
-        ) from trouble
+        ) from err
     resultsjson.parsed(text, str(file))
     return read
 
@@ -210,10 +210,8 @@ def _told_of(path: Path) -> Iterator[None]:
     """A directory that cannot be used is UsageError."""
     try:
         yield
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot write results to {path}: {trouble.strerror}", hint=_CHOOSE
-        ) from trouble
+    except OSError as err:
+        raise UsageError(f"cannot write results to {path}: {err.strerror}", hint=_CHOOSE) from err
 
 
 @contextlib.contextmanager
@@ -221,8 +219,8 @@ def told(path: Path) -> Iterator[None]:
     """A file that cannot be written is HarnessError."""
     try:
         yield
-    except OSError as trouble:
+    except OSError as err:
         raise HarnessError(
-            f"cannot write {path}: {trouble.strerror}",
+            f"cannot write {path}: {err.strerror}",
             hint="is the disk full? what was written before is still valid",
-        ) from trouble
+        ) from err

@@ -81,8 +81,8 @@ class TriedDirectory(Store):
         if not self._begun:
             self._save()
 
-    def _end(self, trouble: BaseException | None) -> None:
-        self.update(store.ended_by(self.head.run, trouble))
+    def _end(self, err: BaseException | None) -> None:
+        self.update(store.ended_by(self.head.run, err))
 
     @property
     def _idle(self) -> bool:

@@ -42,7 +42,7 @@ def exit_code(document: TrialsDocument) -> Exit:
     else 0."""
     trials = [tried.trial for tried in document.trials]
     if any(t.alteration == CONTROL and t.outcome is TrialOutcome.CAUGHT for t in trials):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
     if any(t.outcome is TrialOutcome.UNBUILT for t in trials):

@@ -50,7 +50,7 @@ def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
     A run in which nothing ran (no results, or only skipped ones) proved nothing: it is not good.
     """
     if any(counts_as_failure(r.status, run.strict) for r in results):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(run):
         return early
     if run.unbuilt:

@@ -104,7 +104,7 @@ def exit_code(results: Sequence[CaseResult]) -> Exit:
     """Of replays. One that fails otherwise shows a kernel that is wrong, too."""
     statuses = {result.status for result in results}
     if Status.FAIL in statuses:
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     return Exit.HARNESS if Status.ERROR in statuses else Exit.GOOD
 
 
@@ -132,8 +132,8 @@ def check(place: Path) -> Path:
     becomes, a directory of ours. Raises UsageError when something would be lost."""
     try:
         real = place.resolve()
-    except (OSError, RuntimeError) as trouble:  # links that lead to one another
-        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from trouble
+    except (OSError, RuntimeError) as err:  # links that lead to one another
+        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from err
     for above in real.parents:
         if above.exists() and not above.is_dir():
             raise UsageError(f"{above} is no directory", "choose another place with -o DIR")

@@ -150,9 +150,9 @@ class CaseRun:
         except GuestLost as lost:
             title = self._taken[-1].end(lost) if self._taken else None
             status = Status.ERROR if title is None else Status.FAIL
-            result = replace(result, status=status, reason=title or lost.whole)
-        except HarnessError as trouble:
-            result = replace(result, status=Status.ERROR, reason=trouble.whole)
+            result = replace(result, status=status, reason=title or lost.full_message)
+        except HarnessError as err:
+            result = replace(result, status=Status.ERROR, reason=err.full_message)
         printed = plain.excerpt(self._guest.console_since(self._mark))
         return replace(result, steps=self._steps(), console=printed)
 
@@ -179,12 +179,12 @@ class CaseRun:
     def _silence(self, log: str) -> tuple[Status, str]:
         """What the kernel has said since its last event was judged belongs to that event. And what
         its log knows the console must have shown, or the console has proved nothing."""
-        said = kernelreports.complaints(self._guest.printed(self._mark, self._soon()))
+        said = kernelreports.reports(self._guest.printed(self._mark, self._soon()))
         if said:
             last = self._taken[-1]
             last.speak(said)
             return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
-        if unseen := kernelreports.complaints(log):
+        if unseen := kernelreports.reports(log):
             raise HarnessError(
                 f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",

@@ -34,11 +34,11 @@ def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> C
     mark = guest.console_mark()
     try:
         result = _earned(guest, result, mark, patience)
-    except (GuestLost, OutOfTime) as trouble:
-        ended = isinstance(trouble, GuestLost) and trouble.ended
-        result = _unfinished(guest, replace(result, reason=trouble.whole), mark, ended)
-    except HarnessError as trouble:
-        result = replace(result, reason=trouble.whole)
+    except (GuestLost, OutOfTime) as err:
+        ended = isinstance(err, GuestLost) and err.ended
+        result = _unfinished(guest, replace(result, reason=err.full_message), mark, ended)
+    except HarnessError as err:
+        result = replace(result, reason=err.full_message)
     return replace(result, console=plain.excerpt(guest.console_since(mark)))
 
 
@@ -53,8 +53,8 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     taint = guest.observe((), (), _soon(guest)).taint
     told = selftests.parse(output, script)
     # in the log alone: the console was told to be quiet, or was not whole; the kernel said it
-    printed = kernelreports.complaints(guest.printed(mark, _soon(guest)))
-    logged = kernelreports.complaints(marks.logged_since(token, log))
+    printed = kernelreports.reports(guest.printed(mark, _soon(guest)))
+    logged = kernelreports.reports(marks.logged_since(token, log))
     reports = printed or logged
     steps = selftests.steps(told, log, taint, reports, seconds)
     status, reason = selftests.verdict(told, steps)

@@ -107,12 +107,12 @@ def running(log: str) -> str:
 
 
 def steps(
-    told: ScriptOutput, log: str, taint: int, complaints: Sequence[str], seconds: float
+    told: ScriptOutput, log: str, taint: int, reports: Sequence[str], seconds: float
 ) -> tuple[Step, ...]:
     """A step for each test, and one for the end.
 
     log: the kernel's, which tells how long each test took. taint: of the kernel at the end.
-    complaints: its reports on the console meanwhile (console.complaints). seconds: of it all.
+    reports: the kernel's on the console meanwhile (kernelreports.reports). seconds: of it all.
     """
     took = _durations(log)
     if len(took) != len(told.tests):  # the log's beginning was overwritten
@@ -124,7 +124,7 @@ def steps(
     ended = "ok" if told.ok else "not ok"
     checks = (
         _answer("script", GOOD, f"{ended} # {told.directive}" if told.directive else ended),
-        _health("console", "no complaint", "; ".join(complaints) or "no complaint"),
+        _health("console", "no kernel report", "; ".join(reports) or "no kernel report"),
         Check(
             CheckKind.HEALTH,
             "taint",

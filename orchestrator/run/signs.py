@@ -57,7 +57,7 @@ class Field:
 
     subject: str
     seen: str
-    state: str  # applied, pristine, left
+    state: str  # applied, unrelocated, stale
     livepatch: str
     section: str
     offset: int
@@ -133,7 +133,7 @@ def _of_health(found: Sign, detail: object, printed: str) -> Sign:
             return replace(found, kind="sysfs", command=command)
         case Sort.MEMORY:
             return found
-    said = kernelreports.complaints(printed)
+    said = kernelreports.reports(printed)
     if not said:
         return replace(found, kind="ended")
     return replace(found, kind="console", pattern=pattern(said[0]))
@@ -253,6 +253,6 @@ def _read_by_shell(
 
 def _state(read: Reading) -> str:
     """What was promised, as the script calls it."""
-    if read.state in (RelocationState.APPLIED, RelocationState.PRISTINE):
+    if read.state in (RelocationState.APPLIED, RelocationState.UNRELOCATED):
         return str(read.state)
-    return str(RelocationState.LEFT)
+    return str(RelocationState.STALE)

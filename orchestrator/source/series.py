@@ -129,8 +129,8 @@ def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
 def _bytes(path: Path, label: str) -> bytes:
     try:
         return files.read(path, files.TEXT)
-    except OSError as error:
-        raise UsageError(f"{label}: {error.strerror}") from error
+    except OSError as err:
+        raise UsageError(f"{label}: {err.strerror}") from err
 
 
 def _series_file(directory: Path, version: tuple[int, int]) -> Path:

@@ -208,10 +208,10 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
     try:
         return _cached(entry, spec, package, fill, say)
-    except debian.NoDownload as error:
+    except debian.NoDownload as err:
         if cached is None:
             raise
-        say(f"{error}; using the cached {cached.name}")
+        say(f"{err}; using the cached {cached.name}")
         return _read(cached, spec, package)
 
 

@@ -424,7 +424,7 @@ def options_of(data: bytes, place: Path) -> None:
 
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    kernelreports.crash_title(shown), kernelreports.complaints(shown), kernelreports.refusals(shown)
+    kernelreports.crash_title(shown), kernelreports.reports(shown), kernelreports.refusals(shown)
     logs.log(shown)
 
 

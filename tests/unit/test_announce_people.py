@@ -122,7 +122,7 @@ def test_a_mail_names_what_where_since_when_whom_to_blame_and_how_to_see_it() ->
     assert lines[begin + 1 : begin + 11] == [
         "  where     debian:6.1 + livepatch-reload on s390x",
         "            Linux 6.1.192 (6.1.192-2), gcc 12.2, QEMU 7.2.22",
-        "  what      +klp_target: leads to the old place",
+        "  what      +klp_target: resolves to the old place",
         "  tests     the GOT slot must be filled again",
         f"  since     this night; it last passed in {BEFORE}",
         "  blame     0002-b.patch: without it, all is right",

@@ -301,10 +301,10 @@ def test_no_number_is_cut_where_the_terminal_is_narrow(tmp_path: Path, width: in
     ("status", "strict", "not_run", "expected"),
     [
         (None, False, 0, Exit.GOOD),
-        (Status.FAIL, False, 0, Exit.KERNEL_WRONG),
-        (Status.FAIL, False, 3, Exit.KERNEL_WRONG),
+        (Status.FAIL, False, 0, Exit.TEST_FAILURE),
+        (Status.FAIL, False, 3, Exit.TEST_FAILURE),
         (Status.KNOWN, False, 0, Exit.GOOD),
-        (Status.KNOWN, True, 0, Exit.KERNEL_WRONG),
+        (Status.KNOWN, True, 0, Exit.TEST_FAILURE),
         (None, False, 3, Exit.HARNESS),
     ],
 )

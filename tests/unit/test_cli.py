@@ -192,15 +192,15 @@ def test_a_new_architecture_writes_through_no_link(name: str, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def raising(trouble: BaseException) -> Callable[[], Exit]:
+def raising(err: BaseException) -> Callable[[], Exit]:
     def body() -> NoReturn:
-        raise trouble
+        raise err
 
     return body
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("err", "code"),
     [
         (UsageError("no such thing", "take another"), 2),
         (BuildError("gcc failed", "take another", log="/tmp/build.log"), 3),
@@ -208,12 +208,12 @@ def raising(trouble: BaseException) -> Callable[[], Exit]:
     ],
 )
 def test_our_errors_become_message_hint_and_code(
-    trouble: KlpError, code: int, capsys: pytest.CaptureFixture[str]
+    err: KlpError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.outcome(raising(trouble)) == code
+    assert program.outcome(raising(err)) == code
     said = capsys.readouterr().err
-    assert said.startswith(f"klp-e2e: {trouble}\n    take another\n")
-    assert ("the whole output: /tmp/build.log" in said) == isinstance(trouble, BuildError)
+    assert said.startswith(f"klp-e2e: {err}\n    take another\n")
+    assert ("the whole output: /tmp/build.log" in said) == isinstance(err, BuildError)
 
 
 def test_a_mistake_of_ours_is_short_unless_asked(

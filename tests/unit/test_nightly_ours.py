@@ -648,17 +648,17 @@ def test_beside_a_home_page_only_the_night_is_written(tmp_path: Path) -> None:
     (www / "index.html").write_text(HOME)
     (www / "papers").mkdir()
     code, _ = klp("report", made)
-    assert code == Exit.KERNEL_WRONG
+    assert code == Exit.TEST_FAILURE
     assert (www / "index.html").read_text() == HOME
     assert {path.name for path in www.iterdir()} == {"index.html", "papers", NIGHTS[0]}
     assert site.is_ours(made / "index.html")
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG, "and once more"
+    assert klp("report", made)[0] == Exit.TEST_FAILURE, "and once more"
 
 
 def test_a_night_of_a_place_of_ours_is_listed(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     made = keep(nights, NIGHTS[0])
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert NIGHTS[0] in (nights / "index.html").read_text()
     assert site.is_ours(nights / "index.html")
     with History(nights / NAME, reading=True) as history:
@@ -672,7 +672,7 @@ def test_a_night_of_a_place_of_ours_is_listed(tmp_path: Path) -> None:
 def test_a_night_that_was_renamed_is_reported_where_it_lies(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     made = keep(nights, "before-the-rebase", a_night(NIGHTS[0]))
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert "before-the-rebase" in (made / "index.html").read_text()
     assert {path.name for path in nights.iterdir()} == {ours.MARK, "before-the-rebase"}
 
@@ -700,7 +700,7 @@ def test_a_report_is_not_written_through_links(tmp_path: Path) -> None:
 def test_the_history_of_another_program_stays_beside_a_report(tmp_path: Path) -> None:
     made = keep(tmp_path, NIGHTS[0])
     (tmp_path / NAME).write_text("not ours")
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert (tmp_path / NAME).read_text() == "not ours"
     with pytest.raises(NoHistory), History(tmp_path / NAME):
         pass
@@ -971,9 +971,9 @@ SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", 
     ("changed", "code"),
     [
         ({"rows": (replace(ROW, status=Status.PASS),)}, Exit.GOOD),
-        ({}, Exit.KERNEL_WRONG),
+        ({}, Exit.TEST_FAILURE),
         ({"rows": (replace(ROW, status=Status.ERROR),)}, Exit.HARNESS),
-        ({"rows": ()}, Exit.KERNEL_WRONG),  # its job ended so
+        ({"rows": ()}, Exit.TEST_FAILURE),  # its job ended so
         ({"rows": (replace(ROW, status=Status.PASS),), "trouble": "interrupted"}, Exit.INTERRUPTED),
         (
             {
@@ -987,7 +987,7 @@ SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", 
 def test_page_mail_terminal_and_exit_code_agree(
     changed: dict[str, object], code: Exit, tmp_path: Path
 ) -> None:
-    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.KERNEL_WRONG else {}
+    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.TEST_FAILURE else {}
     night = a_night(NIGHTS[0])
     night = replace(night, **{**ok, **changed})  # type: ignore[arg-type]  # fields by name
     made = keep(tmp_path, NIGHTS[0], night)

@@ -318,7 +318,7 @@ def test_coverage_has_a_row_for_what_kernel_or_gcc_know() -> None:
 
 def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) -> Check:
     owner, _, name = symbol.partition(":")
-    applied = expected.startswith("leads to")
+    applied = expected.startswith("resolves to")
     made = a_reading(
         "00",
         livepatch=livepatch,
@@ -327,7 +327,7 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
         type="R_TOY_64",
         initial="00",
         resolves_to=0x10 if good else 0x18,
-        state=RelocationState.APPLIED if applied else RelocationState.PRISTINE,
+        state=RelocationState.APPLIED if applied else RelocationState.UNRELOCATED,
     )
     assert made.good == good
     return made
@@ -336,14 +336,18 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
 @pytest.mark.parametrize(
     ("event", "check", "times"),
     [
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt[a=1]", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10", good=False), 0),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt[a=1]", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10", good=False), 0),
         ("+tgt", relocation("lp", "tgt:f", "00 as in the .ko"), 0),
-        ("+lp", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),  # the target was first
-        ("+filler", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
-        ("+lp", relocation("lp", "vmlinux:f", "leads to vmlinux:f,0 at 0x10"), 0),
-        ("{+tgt +lp}", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
+        (
+            "+lp",
+            relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"),
+            0,
+        ),  # the target was first
+        ("+filler", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
+        ("+lp", relocation("lp", "vmlinux:f", "resolves to vmlinux:f,0 at 0x10"), 0),
+        ("{+tgt +lp}", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
     ],
 )
 def test_late_is_when_the_target_comes_to_the_livepatch(
@@ -394,10 +398,10 @@ def every(verdict: Verdict) -> list[Line]:
         (every(Verdict.PASS), Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.KNOWN)], Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.SKIP)], Exit.HARNESS),
-        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
         ([*every(Verdict.FAIL)[1:], Line(Part.FILES, Verdict.WRONG)], Exit.USAGE),
         ([*every(Verdict.ERROR)[1:], Line(Part.FILES, Verdict.UNBUILT)], Exit.BUILD),
-        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
     ],
 )
 def test_the_exit_code_is_the_first_cause(lines: list[Line], code: Exit) -> None:
@@ -463,7 +467,7 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
     good = a_result(Status.PASS)
     bad = a_result(
         Status.FAIL,
-        steps=(Step("+tgt", (relocation("lp", "tgt:f", "leads to", good=False),), 0, 0, 1),),
+        steps=(Step("+tgt", (relocation("lp", "tgt:f", "resolves to", good=False),), 0, 0, 1),),
     )
     line = cards.deferred([good], [seen], planned=1)
     assert line.verdict is Verdict.PASS and "R_TOY_64 7 times" in line.evidence[0]
@@ -489,17 +493,17 @@ def test_malformed_modules_are_counted_by_what_became_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "verdict"),
+    ("err", "verdict"),
     [
         (UsageError("a"), Verdict.WRONG),
         (BuildError("a"), Verdict.UNBUILT),
         (HarnessError("a"), Verdict.ERROR),
     ],
 )
-def test_trouble_is_told_apart(trouble: KlpError, verdict: Verdict) -> None:
-    trouble.args = ("one\n  two",)
-    trouble.hint = "do this"
-    line = cards.troubled(Part.BUILD, trouble)
+def test_trouble_is_told_apart(err: KlpError, verdict: Verdict) -> None:
+    err.args = ("one\n  two",)
+    err.hint = "do this"
+    line = cards.troubled(Part.BUILD, err)
     assert (line.verdict, line.evidence, line.obstacles) == (verdict, ("one",), ("two",))
     assert line.advice == ("do this",)
 

@@ -16,6 +16,7 @@ import jsonschema
 import junitparser
 import pytest
 from ktap_grammar import parse_ktap
+from samples import a_reading
 
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
@@ -24,15 +25,24 @@ from orchestrator.report import directory, reproduce, resultsjson, resultstext, 
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    CheckKind,
+    Reading,
+    RelocationState,
+    Run,
+    Status,
+    Step,
+)
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
 BAD = Check(
     CheckKind.RELOCATION,
     "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_target_value,0",
-    "leads to 0x3ff7fc1a010",
-    "leads to 0x3ff7fc0a010, got 0x3ff7fc02018",
+    "resolves to 0x3ff7fc1a010",
+    "resolves to 0x3ff7fc0a010, got 0x3ff7fc02018",
     False,
 )
 CONSOLE = "[    3.1] \x1b[1mBUG: unable to handle page fault\x00\ud800\n]]> & <"
@@ -109,9 +119,9 @@ EVERY = tuple(
     [
         ("PASS", False, Exit.GOOD),
         ("PASS SKIP KNOWN", False, Exit.GOOD),
-        ("PASS KNOWN", True, Exit.KERNEL_WRONG),
-        ("PASS FIXED", False, Exit.KERNEL_WRONG),
-        ("ERROR FAIL PASS", False, Exit.KERNEL_WRONG),
+        ("PASS KNOWN", True, Exit.TEST_FAILURE),
+        ("PASS FIXED", False, Exit.TEST_FAILURE),
+        ("ERROR FAIL PASS", False, Exit.TEST_FAILURE),
         ("ERROR PASS", False, Exit.HARNESS),
         ("SKIP SKIP", False, Exit.HARNESS),
         ("", False, Exit.HARNESS),
@@ -132,7 +142,7 @@ def test_an_architecture_that_was_not_built() -> None:
     """What the others say comes first."""
     run = a_run(2, unbuilt={"s390x": "no compiler"})
     assert verdict.exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
-    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.KERNEL_WRONG
+    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.TEST_FAILURE
     shown = resultstext.plain(resultstext.report(run, [a_result(Status.PASS, "x86_64")]))
     assert "s390x: no kernel: no compiler" in shown and "not built: s390x" in shown
 
@@ -179,8 +189,8 @@ def test_results_json_loads_back() -> None:
     ("broken", "complaint"),
     [
         (lambda text: text[:-20], "is not JSON"),
-        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2"),
-        (lambda text: text.replace('"schema": 2', '"schema": 3'), "has schema 3"),
+        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2 and 3"),
+        (lambda text: text.replace('"schema": 3', '"schema": 4'), "has schema 4"),
         (
             lambda text: text.replace('"status":', '"state":', 1),
             r"malformed at cases\.0\.status",
@@ -197,6 +207,24 @@ def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -
     with pytest.raises(UsageError, match=complaint) as told:
         resultsjson.load(broken(document(a_run(1), EVERY[:1])), "night/results.json")
     assert told.value.hint
+
+
+def test_states_of_relocations_by_the_names_of_schema_2() -> None:
+    """`pristine`, `left`, `written`, as results of an older klp-e2e have them."""
+    checks = tuple(a_reading(state=state) for state in RelocationState)
+    result = replace(a_result(Status.PASS), steps=(Step("+klp_patch", checks, 1.0, 0.1, 4),))
+    text = document(a_run(1), (result,)).replace('"schema": 3', '"schema": 2')
+    for now, before in (
+        ("unrelocated", "pristine"),
+        ("stale", "left"),
+        ("indeterminate", "written"),
+    ):
+        assert f'"state":"{now}"' in text
+        text = text.replace(f'"state":"{now}"', f'"state":"{before}"')
+    (read,) = resultsjson.load(text)[1]
+    assert [c.detail.state for c in read.steps[0].checks if isinstance(c.detail, Reading)] == [
+        *RelocationState
+    ]
 
 
 # --- KTAP and JUnit ------------------------------------------------------------------------------

@@ -56,10 +56,10 @@ LOG = """\
 
 
 def judged(
-    output: str, taint: int = 0x9000, complaints: tuple[str, ...] = ()
+    output: str, taint: int = 0x9000, reports: tuple[str, ...] = ()
 ) -> tuple[Status, str, tuple[Step, ...]]:
     told = selftests.parse(output, SCRIPT)
-    steps = selftests.steps(told, LOG, taint, complaints, 5.0)
+    steps = selftests.steps(told, LOG, taint, reports, 5.0)
     return *selftests.verdict(told, steps), steps
 
 
@@ -144,7 +144,7 @@ def test_a_skip_does_not_outweigh_what_the_kernel_reports(skips: str) -> None:
     head = "TAP version 13\n1..1\n# selftests: livepatch: test-state.sh\n"
     output = f"{head}{skips}{SKIPPED}"
     assert judged(output)[0] is Status.SKIP
-    complaint = judged(output, complaints=("WARNING: CPU: 0",))
+    complaint = judged(output, reports=("WARNING: CPU: 0",))
     assert complaint[0] is Status.FAIL and complaint[1].startswith("console: WARNING: CPU: 0")
     tainted = judged(output, taint=0x9200)
     assert tainted[0] is Status.FAIL and tainted[1].startswith("taint: 0x9200")
@@ -172,7 +172,7 @@ def test_a_runner_that_tells_no_result_is_our_trouble(output: str) -> None:
 
 
 def test_a_kernel_that_complains_fails_though_the_script_is_content() -> None:
-    assert judged(OUTPUT, complaints=("WARNING: bad",))[:2] == (
+    assert judged(OUTPUT, reports=("WARNING: bad",))[:2] == (
         Status.FAIL,
         "console: WARNING: bad",
     )

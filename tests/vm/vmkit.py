@@ -192,7 +192,7 @@ class Klp:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         for started in self._started:
