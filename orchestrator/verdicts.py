@@ -22,9 +22,7 @@ class RelocationState(StrEnum):
 
     UNRELOCATED = "unrelocated"  # as in the .ko file: never applied, or cleared again
     APPLIED = "applied"  # resolves to the symbol at its present address
-    STALE = (
-        "stale"  # object gone, this kernel may leave what it wrote: as last read, or unrelocated
-    )
+    STALE = "stale"  # object gone, what was written may stay: as last read, or unrelocated
     INDETERMINATE = "indeterminate"  # applied and undone within this event, and this kernel leaves
     # it: nobody read those bytes while the object was there, so any are right, and STALE
 

@@ -58,7 +58,7 @@ def build(
     Raises UsageError, PatchError, ConfigError, BuildError, HarnessError.
     """
     tree = sources.fetch(source, deadline, say)
-    asked = [series.resolve(spec, tree.kernel) for spec in series_specs]
+    asked = _resolved(tree, series_specs)
     stack = [one for one in asked if one.patches]
     fragment = configuration(arch, without)
     compiler = compiler_version(arch)
@@ -74,6 +74,18 @@ def build(
         workdir.touch(final)
         on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
         return load(final, arch, tree, on_it)
+
+
+def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
+    """Would `build` find the kernel in the cache? Whether it is damaged there is not looked at.
+    Raises UsageError, PatchError, ConfigError, HarnessError."""
+    stack = [one for one in _resolved(tree, series_specs) if one.patches]
+    key = _key(arch, tree, stack, configuration(arch), compiler_version(arch))
+    return (_place(arch, tree, stack, key) / workdir.DIGESTS).is_file()
+
+
+def _resolved(tree: SourceTree, specs: Sequence[str]) -> list[Series]:
+    return [series.resolve(spec, tree.kernel) for spec in specs]
 
 
 def _place(arch: Arch, tree: SourceTree, stack: Sequence[Series], key: str) -> Path:

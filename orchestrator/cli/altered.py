@@ -35,11 +35,20 @@ from orchestrator.source.alterations import AlterationKind
 
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Only these; a pattern such as '3-*' will do."),
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="Try only these patches; a pattern such as '3-*' will do; may be given again.",
+    ),
 ]
 PatchesOption = Annotated[
     Path | None,
-    typer.Option("--patches", metavar="DIR", help="Of your own, in the form of ours."),
+    typer.Option(
+        "--patches",
+        metavar="DIR",
+        help="Try the patches of this directory. [default: the built-in ones, in "
+        "kernel-config/ablations and kernel-config/mutants]",
+    ),
 ]
 ResumeOption = Annotated[
     Path | None,
@@ -52,7 +61,9 @@ ResumeOption = Annotated[
 ]
 ControlsOption = Annotated[
     int,
-    typer.Option("--controls", min=1, metavar="N", help="Run the unaltered kernel so often."),
+    typer.Option(
+        "--controls", min=1, metavar="N", help="Run the unaltered kernel N times, to compare with."
+    ),
 ]
 
 
@@ -158,7 +169,7 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
 )
 @guarded
 def bisect(
-    order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="What to look at.")],
+    order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="The order to run.")],
     arch: Annotated[
         str,
         typer.Option(
@@ -166,7 +177,7 @@ def bisect(
             "--arch-file",
             metavar="A|FILE",
             autocompletion=complete.arches,
-            help="Architecture.",
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
         ),
     ],
     kernel: KernelOption = options.SOURCE,
@@ -177,23 +188,30 @@ def bisect(
             "--modules",
             metavar="SET|DIR",
             autocompletion=complete.module_sets,
-            help="Module set of the order.",
+            help="Name of a module set, or a directory with a set.toml: the order's modules.",
         ),
     ] = options.MODULE_SET,
     good: Annotated[
-        str | None, typer.Option("--good", metavar="REF", help="Of --kernel git:REPO: passes.")
+        str | None,
+        typer.Option(
+            "--good", metavar="REF", help="Commit of --kernel git:REPO where the order passes."
+        ),
     ] = None,
     bad: Annotated[
-        str | None, typer.Option("--bad", metavar="REF", help="Of --kernel git:REPO: fails.")
+        str | None,
+        typer.Option(
+            "--bad", metavar="REF", help="Commit of --kernel git:REPO where the order fails."
+        ),
     ] = None,
     times: Annotated[
-        int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
+        int, typer.Option("--times", min=1, metavar="N", help="Run it N times on each kernel.")
     ] = 1,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Find the patch, or the commit, that changes what an order does."""
+    """Find the patch, or the commit, that changes what an order does. Among the patches of the last
+    series, or with --good and --bad among the commits of --kernel git:REPO."""
     built = options.build((arch,), kernel, series or (), jobs)
     (case,) = options.cases(modules, (order,), None)
     place = options.results(output)

@@ -55,13 +55,18 @@ def run(
             "--modules",
             metavar="SET|DIR",
             autocompletion=complete.module_sets,
-            help=f"Module set of the orders, default {options.MODULE_SET}, or a directory with a "
-            "set.toml; without --order: only this set's cases of the suite, or its usual orders.",
+            help="Name of a module set, or a directory with a set.toml: the modules of --order "
+            f"({options.MODULE_SET} if not given). Without --order: run only this set's cases of "
+            "the suite, or its usual orders.",
         ),
     ] = None,
     order: Annotated[
         list[str] | None,
-        typer.Option("--order", metavar="'EVENTS'", help="Run this order instead of a suite."),
+        typer.Option(
+            "--order",
+            metavar="'EVENTS'",
+            help="Run this order instead of a suite; may be given again.",
+        ),
     ] = None,
     suite: SuiteOption = None,
     strict: StrictOption = False,
@@ -69,7 +74,10 @@ def run(
         bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
     ] = False,
     each_patch: Annotated[
-        bool, typer.Option("--each-patch", help="Run every prefix of the last series.")
+        bool,
+        typer.Option(
+            "--each-patch", help="Run with the first patch of the last series, with two, ..."
+        ),
     ] = False,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
@@ -77,7 +85,7 @@ def run(
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Run orders on guests. Builds what is not built, boots, prints one line an order."""
+    """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.cases(modules, order or (), suite)
     built = options.build(arch or (), kernel, series or (), jobs)
     wanted = options.run(built, cases, output, strict, cold, channel, go_on, accel)
@@ -123,15 +131,19 @@ def list_orders(
             "--modules",
             metavar="SET|DIR",
             autocompletion=complete.module_sets,
-            help="Only this module set's orders.",
+            help="Name of a module set, or a directory with a set.toml: list only its orders.",
         ),
     ] = None,
     order: Annotated[
         list[str] | None,
-        typer.Option("--order", metavar="'EVENTS'", help="This order instead of a suite's."),
+        typer.Option(
+            "--order",
+            metavar="'EVENTS'",
+            help="Show this order instead of a suite's; may be given again.",
+        ),
     ] = None,
     why: Annotated[
-        bool, typer.Option("--why", "-v", help="Below each order a line for each event: why.")
+        bool, typer.Option("--why", "-v", help="Say of each event why the model expects that.")
     ] = False,
 ) -> Exit:
     """List a suite's orders. Each with what the model expects of every event."""
@@ -157,7 +169,14 @@ def expected(case: Case) -> list[tuple[str, Expectation]]:
 @app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
 @guarded
 def shell(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE", autocompletion=complete.arches)],
+    arch: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
+    ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
@@ -166,16 +185,16 @@ def shell(
             "--modules",
             metavar="SET|DIR",
             autocompletion=complete.module_sets,
-            help="Module set of the order.",
+            help="Name of a module set, or a directory with a set.toml: what the guest gets.",
         ),
     ] = options.MODULE_SET,
     order: Annotated[
-        str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
+        str | None, typer.Option("--order", metavar="'EVENTS'", help="Run these events first.")
     ] = None,
     accel: AccelOption = Accel.AUTO,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
+    """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
     wanted = options.build((arch,), kernel, series or (), jobs)
     return session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
@@ -184,7 +203,10 @@ def shell(
 @app.command(epilog=EXAMPLE + "klp-e2e report results/2026-01-31-020000")
 @guarded
 def report(
-    place: Annotated[Path | None, typer.Argument(metavar="DIR")] = None,
+    place: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="What run, explore, port, nightly, ... have left."),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of results.json.")
     ] = False,
@@ -194,7 +216,7 @@ def report(
         tell(resultsjson.schema_text().removesuffix("\n"))
         return Exit.GOOD
     if place is None:
-        raise UsageError("report of what?", hint="give a results directory, or --schema")
+        raise UsageError("report needs a directory", hint="klp-e2e report DIR, or --schema")
     found = documents.kind_in(place, (NIGHT, *documents.KINDS))
     shown, code = found.shown(place)
     show(shown)

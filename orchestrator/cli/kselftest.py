@@ -37,14 +37,14 @@ def kselftest(
     series: SeriesOption = None,
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
+        typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
     ] = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Run the kernel's own livepatch tests. Those of its tree, with the series."""
+    """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
     built = options.build(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
         built, tuple(test or ()), options.results(output, go_on), go_on=go_on, accel=accel

@@ -40,7 +40,8 @@ def malformed(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="Only these; a pattern such as 'symbol-*' or '*/target-later' will do.",
+            help="Try only these; a pattern such as 'symbol-*' or '*/target-later' will do; may be "
+            "given again.",
         ),
     ] = None,
     accel: AccelOption = Accel.AUTO,

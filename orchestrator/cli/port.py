@@ -33,7 +33,14 @@ from orchestrator.report.terminal import Terminal
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
 @guarded
 def port(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE", autocompletion=complete.arches)],
+    arch: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
+    ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     accel: AccelOption = Accel.AUTO,

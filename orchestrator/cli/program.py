@@ -151,9 +151,7 @@ def _say(text: str) -> Exit:
 def top(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=say_version, is_eager=True, help="Say which klp-e2e this is."
-        ),
+        typer.Option("--version", callback=say_version, is_eager=True, help="Print the version."),
     ] = False,
     completion: Annotated[
         Shell | None,

@@ -26,8 +26,8 @@ ArchOption = Annotated[
         "--arch-file",
         metavar="A|FILE",
         autocompletion=complete.arches,
-        help="Architecture, or its file A.toml with A.config beside it; may be given again. "
-        "[default: all of ours]",
+        help="Name of a built-in architecture, or a file A.toml with A.config beside it; may be "
+        "given again. [default: each built-in one with by_default = true]",
     ),
 ]
 KernelOption = Annotated[
@@ -35,7 +35,8 @@ KernelOption = Annotated[
     typer.Option(
         "--kernel",
         metavar="SOURCE",
-        help="debian:6.1, debian:6.12, tar:PATH, dir:PATH or git:PATH_OR_URL#REF.",
+        help="Where the kernel's source comes from: debian:6.1, debian:newest, tar:PATH, dir:PATH "
+        "or git:PATH_OR_URL#REF.",
     ),
 ]
 SeriesOption = Annotated[
@@ -44,14 +45,17 @@ SeriesOption = Annotated[
         "--series",
         metavar="S",
         autocompletion=complete.series,
-        help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
-        "S@N: its first N patches; S@merged: the source has it already; several stack in the "
-        "order given; 'none': the bare kernel. "
+        help="Patches to apply to the kernel: a name under kernel-config/series, a quilt "
+        "directory, an mbox or git:REPO#A..B. S@N: only its first N patches; S@merged: the source "
+        "has it already; 'none': the bare kernel. May be given again: they stack in that order. "
         f"[default: {options.SERIES}]",
     ),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Default: one a core.")
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, metavar="N", help="Jobs of make side by side. [default: the cores]"
+    ),
 ]
 SuiteOption = Annotated[
     str | None,
@@ -59,25 +63,33 @@ SuiteOption = Annotated[
         "--suite",
         metavar="NAME|FILE",
         autocompletion=complete.suites,
-        help=f"One of ours, or a file with a / or .toml. [default: {options.SUITE}]",
+        help="Name of a built-in suite, or a file, which has a / in it or ends in .toml. "
+        f"[default: {options.SUITE}]",
     ),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", metavar="DIR", help="Results directory; default: a new one, results/…"),
+    typer.Option(
+        "-o", metavar="DIR", help="Results directory, new or empty. [default: results/DATE-TIME]"
+    ),
 ]
 ContinueOption = Annotated[
     bool,
     typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Count a KNOWN failure as FAIL.")]
 AccelOption = Annotated[
     Accel,
-    typer.Option("--accel", help="What guests run under; auto: KVM where it works, else TCG."),
+    typer.Option(
+        "--accel", help="What guests run under; auto: KVM where it works, else TCG (emulation)."
+    ),
 ]
 ChannelOption = Annotated[
     Channel,
-    typer.Option("--channel", help="How to talk to guests while events run."),
+    typer.Option(
+        "--channel",
+        help="How to talk to guests while events run: by the agent's serial port, or SSH.",
+    ),
 ]
 
 

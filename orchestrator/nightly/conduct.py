@@ -21,6 +21,7 @@ from pathlib import Path
 from orchestrator import catalog
 from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
+from orchestrator.build import kernel
 from orchestrator.commands import options, session
 from orchestrator.commands.version import version
 from orchestrator.deadline import Deadline
@@ -48,6 +49,7 @@ from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import told
+from orchestrator.source import sources
 
 OURS = "nightly.toml"  # in kernel-config/
 
@@ -133,12 +135,27 @@ class Planned:
 
 
 def planned(wanted: NightOptions) -> Planned:
-    """For --dry-run. What has changed since the last night is not looked up."""
+    """For --dry-run. Nothing is fetched: what has changed since the last night is not looked up."""
     room.possible(wanted.nights, wanted.config.keep_free)
     before = _before(wanted.nights, "", [])
-    ordered = plan.ordered(jobs(wanted), before.last, {}, before.seconds)
+    found = jobs(wanted)
+    ordered = plan.ordered(found, before.last, {}, before.seconds, built(found))
     out = plan.left_out(ordered, options.seconds(wanted.config.budget), wanted.guests)
     return Planned(ordered, frozenset(job.name for job in out))
+
+
+def built(found: Sequence[Job]) -> frozenset[str]:
+    """Names of the builds that find their kernel in the cache, as far as that can be told without
+    the network."""
+    return frozenset(job.name for job in found if job.kind is JobKind.BUILD and _is_built(job))
+
+
+def _is_built(job: Job) -> bool:
+    with contextlib.suppress(KlpError):  # whatever it is, the job itself will tell
+        (arch,) = options.arches((job.arch_spec,))
+        tree = sources.at_hand(job.source)
+        return tree is not None and kernel.is_built(arch, tree, job.series)
+    return False
 
 
 def hold(wanted: NightOptions, reporter: Reporter) -> NightEnd:
@@ -226,12 +243,12 @@ def _begun(
 ) -> Night:
     """A night with its plan."""
     changed = {}
-    for kernel in before.last.kernels if before.last else ():
+    for then in before.last.kernels if before.last else ():
         for job in found:
-            if (job.kernel, job.arch) == (kernel.kernel, kernel.arch) and night.key(job) in facts:
-                what = inputs.differences(facts[night.key(job)], kernel)
+            if (job.kernel, job.arch) == (then.kernel, then.arch) and night.key(job) in facts:
+                what = inputs.differences(facts[night.key(job)], then)
                 changed[job.kernel, job.arch] = what
-    ordered = plan.ordered(found, before.last, changed, before.seconds)
+    ordered = plan.ordered(found, before.last, changed, before.seconds, built(found))
     return Night(
         name=name,
         started=time.time(),

@@ -200,7 +200,7 @@ class NightRun:
             skip = Skip.TIME if build.skip is Skip.TIME else Skip.KERNEL
             return skip, f"its kernel was not built: {build.reason or 'see the build'}"
         left = self._limits.deadline.left()
-        if job.estimate > left and not self._record(job).started:
+        if job.estimate >= left and not self._record(job).started:
             takes = f"it takes about {duration(job.estimate)}"
             return Skip.TIME, f"the night's time is up: {takes}, and {duration(left)} are left"
         with self._making_room:

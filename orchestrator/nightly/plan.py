@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.history.nights import Job, JobKind, Night, State
@@ -170,12 +170,14 @@ def ordered(
     last: Night | None,
     changed: Mapping[tuple[str, str], str],
     took: Callable[[str], Sequence[float]],
+    built: Container[str] = (),
 ) -> tuple[Job, ...]:
     """What failed last night, then what has changed since, then what did not run, then the rest;
     each with its estimate and why it stands where it stands. A build comes before its first user.
 
     `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
-    job took in earlier nights, in seconds, newest first.
+    job took in earlier nights, in seconds, newest first; `built`: names of the builds that find
+    their kernel in the cache.
     """
     wrong = {row.job for row in last.rows if row.status.bad} if last else set()
     ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
@@ -183,6 +185,8 @@ def ordered(
     for number, job in enumerate(jobs):
         before = took(job.name)
         estimate = statistics.median(before) if before else job.estimate
+        if job.name in built:
+            estimate = 0.0
         value, why = _value(job, wrong, ran, changed.get((job.kernel, job.arch), ""))
         made = replace(job, estimate=estimate, why=why)
         classed.append((value, RANK.index(job.kind), number, made))

@@ -21,7 +21,8 @@ def plan(planned: Planned, wanted: NightOptions) -> RenderableType:
         table.add_column(column, overflow="fold")
     for job in planned.jobs:
         out = job.name in planned.left_out
-        table.add_row(job.name, duration(job.estimate), "no time" if out else job.why)
+        about = duration(job.estimate) if job.estimate else "in the cache"
+        table.add_row(job.name, about, "no time" if out else job.why)
     total = sum(job.estimate for job in planned.jobs)
     budget = duration(options.seconds(wanted.config.budget))
     line = (

@@ -119,7 +119,7 @@ def test_version_is_the_number_and_the_commit() -> None:
         (["convert", "a.ko", "b.ko", "--auto", "t.ko"], "cannot read a.ko: No such file", ".ko"),
         (["inspect", "none.ko"], "cannot read none.ko: No such file", ".ko"),
         (["report", "."], "cannot read results.json: No such file", "-o"),
-        (["report"], "report of what?", "--schema"),
+        (["report"], "report needs a directory", "--schema"),
         (["replay", "."], "is no bundle: bundle.json: No such file", "holds reproduce.sh"),
     ],
 )

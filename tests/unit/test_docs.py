@@ -121,6 +121,15 @@ def test_every_command_has_a_section_with_all_its_options(name: str) -> None:
     assert words <= mine, "no option of it"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_argument_says_what_it_is_for_without_ours_and_yours(name: str) -> None:
+    command = COMMANDS[name]
+    texts = {each.opts[0]: each.help or "" for each in command.params}
+    assert [name for name, text in texts.items() if len(text.split()) < 3] == []
+    told = " ".join((command.help, *texts.values()))
+    assert re.findall(r"(?i)\b(?:ours|yours|theirs|them\.|of our|so often)\b", told) == []
+
+
 def test_every_section_is_a_command_s() -> None:
     titles = re.findall(r"(?m)^### klp-e2e (.*)$", (REFERENCE / "commands.md").read_text())
     assert sorted(titles) == sorted(COMMANDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator import catalog
+from orchestrator.build import kernel
 from orchestrator.commands import options
 from orchestrator.commands.bisect import Seen
 from orchestrator.commands.bisection import Found
@@ -38,10 +39,12 @@ from orchestrator.nightly.config import Config, Exploring, Matrix
 from orchestrator.nightly.crew import Pool, Scheduler, Task
 from orchestrator.nightly.jobs import JobEnd
 from orchestrator.nightly.plan import Reader, Target
-from orchestrator.nouns import CaseKind
+from orchestrator.nouns import Arch, CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.source import sources
+from orchestrator.source.sources import SourceTree
 from orchestrator.verdicts import Status
 
 READ = Reader(
@@ -116,6 +119,39 @@ def test_the_most_valuable_first() -> None:
     for position, job in enumerate(found):
         if job.kind is not JobKind.BUILD:
             assert job.name.rpartition("/")[0] + "/build" in names(found[:position])
+
+
+def test_a_build_that_finds_its_kernel_in_the_cache_takes_no_time() -> None:
+    found = plan.expand(Config((Matrix(("k",), ("a",), ("x", "y"), kselftest=True),)), READ)
+    timed = plan.ordered(found, None, {}, lambda name: [900.0], {"k+a/x/build"})
+    times = {job.name: job.estimate for job in timed}
+    assert {name for name, seconds in times.items() if not seconds} == {"k+a/x/build"}
+    timed = plan.ordered(found, None, {}, lambda name: (), {"k+a/x/build"})
+    lost = names(plan.left_out(timed, 899, 4))
+    assert lost and all(name.startswith("k+a/y/") for name in lost)
+
+
+def test_what_is_in_the_cache_is_asked_for_builds_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = Matrix(("debian:6.1", "tar:gone.tar"), ("none",), ("x", "y"), kselftest=True)
+    found = plan.expand(Config((matrix,)), READ)
+    asked = []
+
+    def at_hand(source: str) -> SourceTree | None:
+        if source.startswith("tar:"):
+            raise UsageError("there is no such file")
+        return SourceTree(source, "6.1-1", Path("linux"), "d", (6, 1), "l")
+
+    def is_built(arch: Arch, tree: SourceTree, series: Sequence[str]) -> bool:
+        asked.append((arch.name, tree.spec, series))
+        return arch.name == "x"
+
+    ours = next(iter(catalog.arches().values()))
+    monkeypatch.setattr(options, "arches", lambda specs: [replace(ours, name=specs[0])])
+    monkeypatch.setattr(sources, "at_hand", at_hand)
+    monkeypatch.setattr(kernel, "is_built", is_built)
+    (there,) = conduct.built(found)
+    assert there.endswith("x/build") and "debian" in there
+    assert len(asked) == 2
 
 
 def test_what_will_not_fit() -> None:
@@ -430,10 +466,13 @@ def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
     assert conduct._name(tmp_path) == "2100-01-01-000000"
 
 
-def test_ours_is_a_plan(tmp_path: Path) -> None:
+def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conduct, "built", lambda found: frozenset(j.name for j in found))
     wanted = conduct.asked(None, tmp_path, False, False, None)
     found = conduct.planned(wanted)
     assert {job.kind for job in found.jobs} == set(JobKind)
+    for job in found.jobs:
+        assert job.estimate == 0
     assert not found.left_out
 
 
