@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmkit import Klp, klp_e2e, wait_for
+from vmkit import BUILDS, Klp, klp_e2e, wait_for
 
 from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.source.alterations import CONTROL, Kind, Outcome
 
-pytestmark = pytest.mark.xdist_group("build trees")
+pytestmark = [pytest.mark.xdist_group("build trees"), pytest.mark.timeout(BUILDS)]
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 
