@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from vmkit import Klp, klp_e2e, wait_for
+from vmkit import BUILDS, Klp, klp_e2e, wait_for
 
 from orchestrator import catalog
 from orchestrator.commands import options
@@ -17,7 +17,7 @@ from orchestrator.errors import Exit
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.trials import CONTROL, TrialOutcome
 
-pytestmark = pytest.mark.xdist_group("build trees")
+pytestmark = [pytest.mark.xdist_group("build trees"), pytest.mark.timeout(BUILDS)]
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 from samples import read_changes
-from vmkit import Klp, Told, in_namespace, wait_for
+from vmkit import BUILDS, Klp, Told, in_namespace, wait_for
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
@@ -27,7 +27,7 @@ from orchestrator.nightly import content
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Status
 
-pytestmark = pytest.mark.xdist_group("nights")
+pytestmark = [pytest.mark.xdist_group("nights"), pytest.mark.timeout(BUILDS)]
 
 KILLS = 20
 BOTH = 'kernels = ["debian:6.1"]\nseries = ["none"]\nsuites = ["smoke"]\n'
