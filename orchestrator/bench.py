@@ -101,7 +101,7 @@ def _exploration(arch: Arch, scratch: Path, cold: Iterable[CaseResult]) -> None:
         options_ = ["--modules", EXPLORED, "--depth", str(DEPTH), "--guests", str(guests)]
         print(f"klp-e2e explore --arch {arch.name} {' '.join(options_)}", flush=True)
         klp_e2e("explore", "--arch", arch.name, *options_, "-o", place)
-        document = explorejson.load(place)
+        document = explorejson.load_exploration(place)
         (stats,) = [campaign.stats for campaign in document.campaigns]
         walking = stats.seconds - stats.spent.get("boot", 0.0)  # of the guests together
         pace[guests] = guests * stats.verified / walking

@@ -18,7 +18,7 @@ _MARKUP = re.compile(r"[\\`*_\[\]~$]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 
 
-def summary(night: Night, changes: Changes) -> str:
+def night_markdown(night: Night, changes: Changes) -> str:
     """The whole text."""
     against = f", compared with {_text(changes.before)}" if changes.before else ""
     blocks = [

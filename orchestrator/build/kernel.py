@@ -73,7 +73,7 @@ def build(
             _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
         workdir.touch(final)
         on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
-        return load(final, arch, tree, on_it)
+        return load_kernel(final, arch, tree, on_it)
 
 
 def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
@@ -234,7 +234,7 @@ def _collect(arch: Arch, site: Site, into: Path) -> None:
     kbuild.module_tree(arch, site, into / MODULE_TREE)
 
 
-def load(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) -> Kernel:
+def load_kernel(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) -> Kernel:
     """A finished kernel from its directory. It may have been built for somebody who called its
     source, and the series on it, by other names."""
     record = json.loads((directory / "kernel.json").read_text())

@@ -115,7 +115,7 @@ def explore(
         given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
         asked, writer = exploration.resumed(resume, jobs, given)
     else:
-        built = options.build(arch or (), kernel, series or (), jobs)
+        built = options.build_options(arch or (), kernel, series or (), jobs)
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,
@@ -137,9 +137,9 @@ def explore(
             exploration.explore(asked, writer, reporter)
     finally:
         if writer.head.campaigns:
-            show(exploretext.report(writer.head))
+            show(exploretext.exploration_report(writer.head))
         tell_place(writer)
-    return exploretext.exit_code(writer.head)
+    return exploretext.exploration_exit_code(writer.head)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
@@ -209,4 +209,4 @@ def replay(
     whoever made it: read it first.
     """
     results = session.replay(bundle.read(place), times, tell, accel)
-    return bundle.exit_code(results)
+    return bundle.replay_exit_code(results)

@@ -78,7 +78,7 @@ def resumed(
     suite = run.options.get("suite", options.SUITE)
     named = run.options.get("arches", "").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
-    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(arches, run.exact_source, run.series or (options.BARE,), jobs)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,
@@ -248,7 +248,7 @@ class _Worker:
             ) as self._slot,
         ):
             for case in cases:
-                result = self._slot.run(case)
+                result = self._slot.run_case(case)
                 if self._stop.is_set():
                     break
                 results.append(directory.add(result))

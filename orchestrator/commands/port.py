@@ -226,4 +226,4 @@ def _livepatch(
     command, tell = writer.card.command, covered.tell
     portparts.Parts(
         built, wanted.scope, writer.path, command, reporter, put, tell, wanted.accel
-    ).run()
+    ).run_parts()

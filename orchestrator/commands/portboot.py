@@ -60,7 +60,7 @@ def boot(
         if writer.card.bad(Part.BOOT):
             return ()
         for name, order in ORDERS.items():
-            result = results.add(slot.run(Case(name, MODULE_SET, orders.parse(order, plain))))
+            result = results.add(slot.run_case(Case(name, MODULE_SET, orders.parse(order, plain))))
             reporter.result(result, len(results.results), run.planned)
     line = judged(
         Part.MODULES, results.results, "orders", f"{PLACE}/results.json", planned=len(ORDERS)

@@ -353,7 +353,13 @@ class _Worker:
             return
         self._listener.say(f"{campaign}: minimising {orders.format(hit.order)}")
         reproducer = triage.reproducer(
-            campaign.bootable, campaign.name, hit, like, self._slot.run, self._cold.run, self._tries
+            campaign.bootable,
+            campaign.name,
+            hit,
+            like,
+            self._slot.run_case,
+            self._cold.run_case,
+            self._tries,
         )
         if self._slot.stopped:
             return  # what was tried after that says nothing

@@ -171,7 +171,7 @@ def hold(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     with room.alone(wanted.nights, wanted.wait, reporter.say):
         shift = _shift(wanted, troubles, reporter)
         try:
-            shift.run(wanted.guests)
+            shift.run_jobs(wanted.guests)
             shift.end(None)
         except (KeyboardInterrupt, KlpError) as err:
             with contextlib.suppress(KlpError):  # a full disk has been told

@@ -137,9 +137,9 @@ def _of_command(place: Path) -> Iterator[Path]:
     yield from (place / name for name in _HEAD)
     try:
         if (place / explorejson.DOCUMENT).exists():
-            yield from _of_exploration(place, explorejson.load(place))
+            yield from _of_exploration(place, explorejson.load_exploration(place))
         elif (place / trialsjson.DOCUMENT).exists():
-            yield from _of_trials(place, trialsjson.load(place))
+            yield from _of_trials(place, trialsjson.load_trials(place))
         elif (place / directory.RESULTS).exists():
             yield from _of_results(place)
     except UsageError:
@@ -184,7 +184,7 @@ def _of_bundle(place: Path) -> Iterator[Path]:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return
     yield from (place / record.RECORD, place / ours.MARK)
-    for name, digest in record.load(place).files.items():
+    for name, digest in record.load_record(place).files.items():
         if _is_file(place / name) and workdir.file_digest(place / name) == digest:
             yield place / name
 

@@ -96,7 +96,9 @@ def _is_of(job: Job, place: Path) -> bool:
         run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
-        sets = explorejson.load(place).module_sets if job.kind is JobKind.EXPLORE else ()
+        sets = (
+            explorejson.load_exploration(place).module_sets if job.kind is JobKind.EXPLORE else ()
+        )
     except UsageError:
         return False
     return (

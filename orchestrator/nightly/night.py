@@ -80,7 +80,7 @@ class NightRun:
         self._making_room = threading.Lock()
         self._crew: Scheduler
 
-    def run(self, guests: int) -> None:
+    def run_jobs(self, guests: int) -> None:
         """Every job that has not ended. Raises HarnessError when the disk is full."""
         self._crew = Scheduler(guests)
         for record in self.night.jobs:
@@ -90,7 +90,7 @@ class NightRun:
                 self._crew.add(Task(pool, functools.partial(self._job, record.job), ready))
         for row in again.to_try(self.night.rows, self._before.past, self._limits.config.retries):
             self._try_again(row)
-        self._crew.run()
+        self._crew.run_tasks()
         self._blame()
 
     def end(self, err: BaseException | None) -> None:
@@ -180,7 +180,7 @@ class NightRun:
             return with_record(night, last)
 
         self._update(change)
-        self._say(f"ended {job.name}: {summary(found)}, {duration(seconds)}")
+        self._say(f"ended {job.name}: {rows_summary(found)}, {duration(seconds)}")
         for row in again.to_try(found, self._before.past, self._limits.config.retries):
             self._try_again(row)
 
@@ -320,7 +320,7 @@ def with_blames(night: Night, blames: Sequence[Blame]) -> Night:
     return replace(night, blames=(*night.blames, *blames))
 
 
-def summary(rows: Sequence[Row]) -> str:
+def rows_summary(rows: Sequence[Row]) -> str:
     """`86 PASS, 3 KNOWN`"""
     counts = {status: sum(row.status is status for row in rows) for status in Status}
     return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "done"

@@ -120,10 +120,12 @@ class Archive:
 
     def _told(self, place: Path, files: tuple[str, ...]) -> _BundleFacts | None:
         if record.RECORD in files:
-            return _of_bundle(store.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
+            return _of_bundle(
+                store.load_document(place / record.RECORD, _BUNDLE, "klp-e2e explore")
+            )
         if RESULT not in files:
             return None
-        case = store.load(place / RESULT, _CASE, "klp-e2e run")
+        case = store.load_document(place / RESULT, _CASE, "klp-e2e run")
         # it names its directory as it is seen from results.json
         named = Path(case.directory).parts
         if not named or place.parts[-len(named) :] != named:
@@ -144,7 +146,7 @@ class Archive:
         )
 
     def _read_run(self, file: Path) -> Run:
-        return store.load(file, _HEAD, "klp-e2e run").run
+        return store.load_document(file, _HEAD, "klp-e2e run").run
 
     def _lanes(self, told: _BundleFacts) -> TimeLine:
         name = told.module_set

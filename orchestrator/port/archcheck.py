@@ -60,7 +60,7 @@ def check(
 def _report(path: Path, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
     draft = archfile.read(path)
     base = catalog.data_dir("kernel-config") / BASE
-    found = [*draft.remarks, *draft.run(checks), *unread]
+    found = [*draft.remarks, *draft.run_checks(checks), *unread]
     found += archfile.fragment_remarks(catalog.fragment(path), base)
     return Report(path, tuple(sorted(found, key=_rank)))
 
@@ -73,7 +73,7 @@ def _rank(remark: Remark) -> int:
     return order.index(top) if top in order else len(order) if last else -1
 
 
-def exit_code(reports: Iterable[Report]) -> Exit:
+def check_exit_code(reports: Iterable[Report]) -> Exit:
     """Files that are wrong before a host that lacks something."""
     kinds = {remark.kind for report in reports for remark in report.remarks}
     if FieldKind.WRONG in kinds:

@@ -82,7 +82,7 @@ class Draft:
     right: Mapping[str, Any]  # fields that are there and of the right type, defaults included
     remarks: tuple[Remark, ...]  # about the others
 
-    def run(self, checks: Iterable[Check]) -> Iterator[Remark]:
+    def run_checks(self, checks: Iterable[Check]) -> Iterator[Remark]:
         """What the checks say whose fields are all right; see the module's docstring."""
         for check in checks:
             wanted = inspect.signature(check).parameters

@@ -125,7 +125,7 @@ class ReportCard:
         return any(line.verdict not in fine for line in self.lines if line.part in parts)
 
 
-def exit_code(card: ReportCard) -> Exit:
+def card_exit_code(card: ReportCard) -> Exit:
     """2 for wrong files; else 1 when the kernel is wrong or lacks something; else 3 when something
     does not build; else 4 when anything was not done; else 0."""
     found = {line.verdict for line in card.lines}
@@ -135,7 +135,7 @@ def exit_code(card: ReportCard) -> Exit:
     return Exit.HARNESS if card.trouble else Exit.GOOD
 
 
-def summary(card: ReportCard) -> str:
+def card_summary(card: ReportCard) -> str:
     """`14 PASS, 1 KNOWN, 2 SKIP`"""
     counts = {v: sum(line.verdict is v for line in card.lines) for v in Verdict}
     text = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)

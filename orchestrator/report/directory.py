@@ -29,7 +29,7 @@ from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, load, told, write
+from orchestrator.report.store import Store, load_document, told, write
 from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
@@ -167,7 +167,7 @@ class ResultsDirectory(Store):
             if name in self._names:
                 continue
             if not case.is_symlink() and (case / RESULT).is_file():
-                record = load(case / RESULT, resultsjson.CASE, "klp-e2e run")
+                record = load_document(case / RESULT, resultsjson.CASE, "klp-e2e run")
                 result = resultsjson.as_result(record)
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
@@ -213,7 +213,7 @@ def document(path: Path) -> resultsjson.ResultsDocument:
         raise UsageError(
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
         ) from err
-    return resultsjson.document(text, str(file))
+    return resultsjson.read_document(text, str(file))
 
 
 def strangers(place: Path) -> list[Path]:

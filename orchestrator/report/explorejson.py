@@ -113,11 +113,11 @@ class ExploreDirectory(Store):
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
-        load(path)  # before anything is written
+        load_exploration(path)  # before anything is written
         return cls(path, None)
 
     def _open(self) -> None:
-        self.head = self._asked or load(self.path)
+        self.head = self._asked or load_exploration(self.path)
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
             with told(self.path / FINDINGS):
@@ -206,10 +206,10 @@ def journal(path: Path) -> Iterator[Walked]:
                 continue  # cut short when the exploration was killed: that order is walked again
 
 
-def load(path: Path) -> ExploreDocument:
+def load_exploration(path: Path) -> ExploreDocument:
     """explore.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = store.load(file, _DOCUMENT, "klp-e2e explore")
+    read = store.load_document(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
     return replace(read, schema=SCHEMA)
 

@@ -37,7 +37,7 @@ def ktap(run: Run, results: Sequence[CaseResult]) -> str:
     arches = sorted({r.arch for r in results})
     return document(
         [_subtest(run, arch, [r for r in results if r.arch == arch]) for arch in arches],
-        verdict.summary(run, results),
+        verdict.results_summary(run, results),
         verdict.incomplete(run, results),
     )
 

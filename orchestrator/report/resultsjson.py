@@ -108,7 +108,11 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     A run writes this file after every case; fragments keep that from costing the square of cases.
     """
     counts = {str(status): number for status, number in verdict.counts(results).items()}
-    head = {"schema": SCHEMA, "exit_code": int(verdict.exit_code(run, results)), "counts": counts}
+    head = {
+        "schema": SCHEMA,
+        "exit_code": int(verdict.results_exit_code(run, results)),
+        "counts": counts,
+    }
     head["proof"] = asdict(proofs(results))
     opened = json.dumps(head, indent=2).removesuffix("\n}")
     body = ",\n".join(fragments)
@@ -117,13 +121,7 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     )
 
 
-def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
-    """The inverse, as values. Raises UsageError as `document` does."""
-    read = document(text, name)
-    return read.run, tuple(as_result(case) for case in read.cases)
-
-
-def document(text: str, name: str = "results.json") -> ResultsDocument:
+def read_document(text: str, name: str = "results.json") -> ResultsDocument:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
     head = parsed(text, name)
     found = head.get("schema") if isinstance(head, dict) else None

@@ -121,7 +121,7 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
+def load_document(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
         text = files.read(file, files.TEXT)

@@ -71,11 +71,11 @@ class TriedDirectory(Store):
     @classmethod
     def resumed(cls, path: Path) -> TriedDirectory:
         """Raises UsageError when nothing was begun there."""
-        load(path)  # before anything is written
+        load_trials(path)  # before anything is written
         return cls(path, None)
 
     def _open(self) -> None:
-        self.head = self._asked or load(self.path)
+        self.head = self._asked or load_trials(self.path)
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
         if not self._begun:
@@ -128,9 +128,9 @@ class TriedDirectory(Store):
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
 
 
-def load(path: Path) -> TrialsDocument:
+def load_trials(path: Path) -> TrialsDocument:
     """trials.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = store.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
+    read = store.load_document(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
     resultsjson.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
     return read

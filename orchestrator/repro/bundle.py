@@ -100,7 +100,7 @@ class Bundle:
         return f"{result.status}  {why or 'every check is good'}"
 
 
-def exit_code(results: Sequence[CaseResult]) -> Exit:
+def replay_exit_code(results: Sequence[CaseResult]) -> Exit:
     """Of replays. One that fails otherwise shows a kernel that is wrong, too."""
     statuses = {result.status for result in results}
     if Status.FAIL in statuses:
@@ -277,7 +277,7 @@ def read(place: Path) -> Bundle:
     architecture, or of one that asks QEMU for more than a stranger may (`catalog.arch_of_others`).
     """
     place = place.absolute()
-    told = record.load(place)
+    told = record.load_record(place)
     record.check_files(place, told, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
     own = _arch_file(told.arch)
     arch = catalog.arch_of_others(place / own) if own in told.files else catalog.arch(told.arch)

@@ -116,7 +116,7 @@ def text(record: Record) -> bytes:
     return _RECORD.dump_json(record, indent=2) + b"\n"
 
 
-def load(place: Path) -> Record:
+def load_record(place: Path) -> Record:
     """bundle.json alone. Raises UsageError."""
     file = place / RECORD
     try:
@@ -170,7 +170,7 @@ def as_written(place: Path) -> bool:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return False
     try:
-        record = load(place)
+        record = load_record(place)
         if any(itertools.chain(_unfit(place, record), _changed(place, record))):
             return False
     except UsageError:

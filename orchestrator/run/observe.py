@@ -169,7 +169,7 @@ def observe_rest(
     probes = [probe for probe in view.built.set.probes if probe.name not in unsafe]
     commands = [probe for probe in probes if probe.command]
     shown = {
-        probe.name: guest.run(asked(probe), deadline)
+        probe.name: guest.run_command(asked(probe), deadline)
         if probe.object == VMLINUX or probe.object in seen.modules
         else None
         for probe in commands

@@ -133,7 +133,7 @@ class CaseRun:
         self._mark = guest.console_mark()
         self._taken: list[EventRun] = []
 
-    def run(self) -> CaseResult:
+    def run_events(self) -> CaseResult:
         """Do every event and check everything after it, up to the first that is wrong.
 
         Whatever goes wrong with guest or harness is in the result; nothing is raised but Ctrl-C.
@@ -142,7 +142,7 @@ class CaseRun:
         try:
             token = self._guest.mark(self._soon())
             status, reason = self._events()
-            dmesg = self._guest.run("dmesg", self._soon())
+            dmesg = self._guest.run_command("dmesg", self._soon())
             if status is Status.PASS:
                 status, reason = self._silence(marks.logged_since(token, dmesg))
             dmesg = marks.without_marks(dmesg)

@@ -25,7 +25,7 @@ from orchestrator.vm.guest import Guest
 SCRIPT_SECONDS = 150.0
 
 
-def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> CaseResult:
+def run_script(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> CaseResult:
     """Run the script that the case names on a fresh guest that has the kernel's tests.
 
     patience: seconds until it counts as hanging, times time_scale. Whatever goes wrong with guest
@@ -47,9 +47,9 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     token = guest.mark(_soon(guest))
     began = time.monotonic()
     command = shlex.join(["run-kselftest", f"{COLLECTION}:{script}"])
-    output = guest.run(command, deadline(arch, patience))
+    output = guest.run_command(command, deadline(arch, patience))
     seconds = time.monotonic() - began
-    log = guest.run("dmesg", _soon(guest))
+    log = guest.run_command("dmesg", _soon(guest))
     taint = guest.observe((), (), _soon(guest)).taint
     told = selftests.parse(output, script)
     # in the log alone: the console was told to be quiet, or was not whole; the kernel said it

@@ -132,11 +132,13 @@ class GuestSlot:
         if guest is not None:
             guest.machine.kill()
 
-    def run(self, case: Case) -> CaseResult:
+    def run_case(self, case: Case) -> CaseResult:
         """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
 
         def on_guest(guest: Guest, result: CaseResult) -> CaseResult:
-            return CaseRun(guest, self.view(case.module_set), self.bootable.kernel, result).run()
+            return CaseRun(
+                guest, self.view(case.module_set), self.bootable.kernel, result
+            ).run_events()
 
         result = self.use(case, on_guest)
         module_set = self.bootable.sets[case.module_set].set

@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 _FILTER = re.compile(r"filter\.(.+)\.[a-z]+", re.DOTALL | re.IGNORECASE)
 
 
-def run(
+def run_git(
     repository: Path,
     *words: str | Path,
     check: bool = True,
@@ -73,7 +73,7 @@ def listing(checkout: Path) -> Iterator[str]:
 
     Raises UsageError for a name that is not UTF-8: its file would be missing from the kernel.
     """
-    told = run(checkout, f"--work-tree={checkout}", *_LISTING, "-co", "--exclude-standard")
+    told = run_git(checkout, f"--work-tree={checkout}", *_LISTING, "-co", "--exclude-standard")
     for name in filter(None, told.output.split("\0")):
         if os.path.lexists(checkout / name):
             yield name
@@ -92,13 +92,13 @@ def checked_out(directory: Path) -> str:
         return ""
     here = f"--work-tree={directory}"  # not where core.worktree says
     asked = ("--porcelain", "--untracked-files=all", "--ignore-submodules=all", "--no-renames")
-    told = run(directory, here, "status", *asked, check=False)
+    told = run_git(directory, here, "status", *asked, check=False)
     if told.code != 0 or told.output:
         return ""
-    known = run(directory, here, *_LISTING, "-v", "-s").output.split("\0")
+    known = run_git(directory, here, *_LISTING, "-v", "-s").output.split("\0")
     if any(_left_alone(line) for line in known if line):
         return ""
-    attributes, head = run(
+    attributes, head = run_git(
         directory, "rev-parse", "--path-format=absolute", "--git-path", "info/attributes", "HEAD"
     ).output.splitlines()
     place = Path(attributes)
@@ -115,7 +115,7 @@ def _left_alone(line: str) -> bool:
 
 def check_out(repository: Path, commit: str, into: Path, deadline: Deadline | None) -> None:
     """Put the files of a commit into the empty directory `into`. Uses `into`.git beside it."""
-    told = run(
+    told = run_git(
         repository, "rev-parse", "--path-format=absolute", "--git-path", "objects"
     ).output.splitlines()
     form = "sha256" if len(commit) == 64 else "sha1"

@@ -159,13 +159,15 @@ def _git(spec: str) -> tuple[Patch, ...]:
     if not (first and dots and last):
         raise UsageError(f"{spec}: a range like A..B is missing after #")
     span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
-    merge = git.run(repository, "rev-list", "--merges", "--max-count=1", "--oneline", span).output
+    merge = git.run_git(
+        repository, "rev-list", "--merges", "--max-count=1", "--oneline", span
+    ).output
     if merge:
         raise UsageError(
             f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
-    told = git.run(
+    told = git.run_git(
         repository, *("rev-list", "--reverse", "--encoding=UTF-8", "--format=%s", span)
     ).output.split("\n")
     titles = {
@@ -187,7 +189,7 @@ def _commits(repository: Path, commits: Sequence[str]) -> Iterator[tuple[str, st
         show = ["--stdin", "--root", "-p", "--binary", "--full-index", "--no-ext-diff"]
         output = f"--output={place / 'diffs'}"
         words = ["diff-tree", *show, "--no-textconv", output]
-        git.run(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
+        git.run_git(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
         text = (place / "diffs").read_bytes().decode(errors="surrogateescape")
     known = set(commits)
     now = ""

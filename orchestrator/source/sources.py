@@ -338,7 +338,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def resolve_commit(repository: Path, ref: str, spec: str) -> str:
     """The full commit id. Raises UsageError naming `spec` when there is no such commit."""
-    done = git.run(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    done = git.run_git(
+        repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False
+    )
     if done.code != 0:
         raise UsageError(f"{spec}: {repository} has no commit {ref}", hint=done.errors.strip())
     return done.output.strip()

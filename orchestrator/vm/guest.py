@@ -164,7 +164,7 @@ class Guest:
         found = self._ask(deadline, agent.Symbols, "symbol", *names).symbols
         return {name: agent.number(address, name) for name, address in found.items()}
 
-    def run(self, command: str, deadline: Deadline) -> str:
+    def run_command(self, command: str, deadline: Deadline) -> str:
         """A shell command's output. Raises HarnessError when it fails, OutOfTime."""
         milliseconds = int(deadline.check(f"{command!r} in the guest") * 1000)
         ran = self._ask(_and_answer(deadline), agent.Ran, "run", str(milliseconds), command)

@@ -159,9 +159,9 @@ def test_files_and_their_absence_are_observed(guest: Guest) -> None:
 
 
 def test_command_output_survives_blanks_percent_and_bytes_beyond_ascii(guest: Guest) -> None:
-    assert guest.run(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
+    assert guest.run_command(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
     with pytest.raises(HarnessError, match="status 3"):
-        guest.run("exit 3", soon())
+        guest.run_command("exit 3", soon())
 
 
 def test_settle_and_errno_of_a_write(guest: Guest) -> None:

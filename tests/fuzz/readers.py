@@ -294,7 +294,7 @@ def an_arch(data: bytes, place: Path) -> None:
     path = place / "toy.toml"
     path.write_bytes(data)
     draft = archfile.read(path)
-    list(draft.run(archfile.CHECKS))
+    list(draft.run_checks(archfile.CHECKS))
     arch = catalog.arch(str(path))
     rows = relocation.table(arch.relocations)
     inspect(converted(livepatch()), table=rows, name="x.ko")
@@ -374,8 +374,8 @@ def results(place: Path) -> Path:
 
 def told_results(place: Path) -> None:
     run, found = directory.read(place)
-    resultstext.plain(resultstext.report(run, found))
-    verdict.exit_code(run, found), junit(run, found), ktap(run, found)
+    resultstext.plain(resultstext.results_report(run, found))
+    verdict.results_exit_code(run, found), junit(run, found), ktap(run, found)
     compared(place)
 
 
@@ -389,7 +389,7 @@ def told_night(place: Path) -> None:
     """And all that is announced of it."""
     night = history_files.read(place)
     digest.digest(night, SOME_CHANGES)
-    mail.mail(night, SOME_CHANGES), summary.summary(night, SOME_CHANGES)
+    mail.mail(night, SOME_CHANGES), summary.night_markdown(night, SOME_CHANGES)
     (place / "out").mkdir(exist_ok=True)
     files.write(place / "out", night, SOME_CHANGES)
     history_files.configs(place, night, place, night)
@@ -397,24 +397,24 @@ def told_night(place: Path) -> None:
 
 def told_exploration(place: Path) -> None:
     (place / explorejson.JOURNAL).unlink(missing_ok=True)
-    found = explorejson.load(place)
-    resultstext.plain(exploretext.report(found))
-    exploretext.exit_code(found)
+    found = explorejson.load_exploration(place)
+    resultstext.plain(exploretext.exploration_report(found))
+    exploretext.exploration_exit_code(found)
     [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 
 
 def told_trials(place: Path) -> None:
-    found = trialsjson.load(place)
-    resultstext.plain(trialstext.report(found))
-    trialstext.exit_code(found)
+    found = trialsjson.load_trials(place)
+    resultstext.plain(trialstext.trials_report(found))
+    trialstext.trials_exit_code(found)
     compared(place)
 
 
 def told_card(place: Path) -> None:
-    found = report_card.load(place)
-    resultstext.plain(report_card.report(found))
-    report_card.page(found), report_card.document(found), card.exit_code(found)
+    found = report_card.load_card(place)
+    resultstext.plain(report_card.card_report(found))
+    report_card.page(found), report_card.document(found), card.card_exit_code(found)
 
 
 def told_journal(place: Path) -> None:
@@ -689,7 +689,7 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
-    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load),
+    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load_record),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),
     Reader("console", lambda: CONSOLES, LINES, console_text, lambda: LONG_LINES),

@@ -25,7 +25,7 @@ from announce_samples import (
 
 from orchestrator.announce import files
 from orchestrator.announce.mail import SHOWN, WIDTH, mail, subject
-from orchestrator.announce.summary import summary
+from orchestrator.announce.summary import night_markdown
 from orchestrator.errors import Exit
 from orchestrator.history import digest
 from orchestrator.history.nights import Blame, Change, Changed, Changes, Night, Verdict
@@ -176,7 +176,7 @@ def unescaped(markdown: str) -> str:
 
 @EVERY
 def test_no_text_of_a_summary_is_taken_for_markup(night: Night, changes: Changes) -> None:
-    text = summary(night, changes)
+    text = night_markdown(night, changes)
     prose = re.sub(r"(?ms)^(`{3,})sh\n.*?^\1$", "", text)
     assert not re.search(r"[<>`*_~$\[\]\x00-\x09\x0b-\x1f]", unescaped(prose))
     tables = re.findall(r"(?m)^(?:\|.*\n)+", prose)
@@ -185,7 +185,7 @@ def test_no_text_of_a_summary_is_taken_for_markup(night: Night, changes: Changes
 
 
 def test_a_summary_tells_verdict_changes_matrix_and_how_to_see_it() -> None:
-    text = summary(NIGHT, CHANGES)
+    text = night_markdown(NIGHT, CHANGES)
     assert text.startswith("## klp-e2e: 3 new failures, 1 flaky, 1 gone, 1 slower\n")
     titles = re.findall("(?m)^### (.*)$", text)
     assert titles == ["What changed", "As before", "Inputs that changed", "Matrix", "Reproduce"]
@@ -196,7 +196,7 @@ def test_a_summary_tells_verdict_changes_matrix_and_how_to_see_it() -> None:
 def test_a_fence_is_longer_than_any_in_it() -> None:
     row = replace(ROWS[0], reproduce="klp-e2e run --order '````'")
     changes = replace(CHANGES, changed=(Changed(Change.NEW_FAILURE, row, NIGHT.name),))
-    assert "`````sh\nklp-e2e run --order '````'\n`````\n" in summary(NIGHT, changes)
+    assert "`````sh\nklp-e2e run --order '````'\n`````\n" in night_markdown(NIGHT, changes)
 
 
 # --- files ---------------------------------------------------------------------------------------

@@ -215,7 +215,7 @@ def test_replay_needs_the_emulator(
 )
 def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
     results = [replace(a_result(), status=Status(word)) for word in statuses.split()]
-    assert bundle.exit_code(results) is code
+    assert bundle.replay_exit_code(results) is code
 
 
 # --- the script ----------------------------------------------------------------------------------

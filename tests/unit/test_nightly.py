@@ -187,7 +187,7 @@ def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
     for name in ("a", "b"):
         crew.add(Task(Pool.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
     crew.add(Task(Pool.BUILD, build))
-    crew.run()
+    crew.run_tasks()
     assert done[0] == "build" and sorted(done[1:3]) == ["a", "b"] and sorted(done[3:]) == ["c", "d"]
 
 
@@ -204,7 +204,7 @@ def test_what_a_task_raises_ends_the_others() -> None:
     crew.add(Task(Pool.GUEST, fails))
     crew.add(Task(Pool.GUEST, lambda: pytest.fail("it was to end")))
     with pytest.raises(HarnessError, match="full"):
-        crew.run()
+        crew.run_tasks()
 
 
 # --- tried again ---------------------------------------------------------------------------------

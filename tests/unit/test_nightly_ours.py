@@ -612,7 +612,7 @@ def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
 
         place, night = made, a_night(NIGHTS[3])
 
-        def run(self, guests: int) -> None: ...
+        def run_jobs(self, guests: int) -> None: ...
 
         def end(self, trouble: str) -> None: ...
 
@@ -954,7 +954,7 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     class Case:
         directory = named
 
-    monkeypatch.setattr(store, "load", lambda *_: Case())
+    monkeypatch.setattr(store, "load_document", lambda *_: Case())
     monkeypatch.setattr(files, "document", lambda place: a_night(NIGHTS[0]))
     monkeypatch.setattr(
         files, "read", lambda place: a_night(NIGHTS[0], [replace(ROW, directory=case)])

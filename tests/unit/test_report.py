@@ -16,7 +16,7 @@ import jsonschema
 import junitparser
 import pytest
 from ktap_grammar import parse_ktap
-from samples import a_reading
+from samples import a_reading, load_results
 
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
@@ -129,21 +129,21 @@ EVERY = tuple(
 )
 def test_exit_code(statuses: str, strict: bool, code: Exit) -> None:
     results = [a_result(Status(word)) for word in statuses.split()]
-    assert verdict.exit_code(a_run(len(results), strict=strict), results) is code
+    assert verdict.results_exit_code(a_run(len(results), strict=strict), results) is code
 
 
 def test_a_run_that_stopped_early_is_not_good() -> None:
     results = [a_result(Status.PASS)]
-    assert verdict.exit_code(a_run(2), results) is Exit.HARNESS
-    assert verdict.exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(2), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
 
 
 def test_an_architecture_that_was_not_built() -> None:
     """What the others say comes first."""
     run = a_run(2, unbuilt={"s390x": "no compiler"})
-    assert verdict.exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
-    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.TEST_FAILURE
-    shown = resultstext.plain(resultstext.report(run, [a_result(Status.PASS, "x86_64")]))
+    assert verdict.results_exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
+    assert verdict.results_exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.TEST_FAILURE
+    shown = resultstext.plain(resultstext.results_report(run, [a_result(Status.PASS, "x86_64")]))
     assert "s390x: no kernel: no compiler" in shown and "not built: s390x" in shown
 
 
@@ -180,7 +180,7 @@ def test_results_json_follows_the_published_schema(results: tuple[CaseResult, ..
 
 
 def test_results_json_loads_back() -> None:
-    run, results = resultsjson.load(document(a_run(len(EVERY)), EVERY))
+    run, results = load_results(document(a_run(len(EVERY)), EVERY))
     assert run == a_run(len(EVERY))
     assert results == tuple(replace(r, console="", dmesg="") for r in EVERY)
 
@@ -205,7 +205,7 @@ def test_results_json_loads_back() -> None:
 def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -> None:
     assert callable(broken)
     with pytest.raises(UsageError, match=complaint) as told:
-        resultsjson.load(broken(document(a_run(1), EVERY[:1])), "night/results.json")
+        load_results(broken(document(a_run(1), EVERY[:1])), "night/results.json")
     assert told.value.hint
 
 
@@ -221,7 +221,7 @@ def test_states_of_relocations_by_the_names_of_schema_2() -> None:
     ):
         assert f'"state":"{now}"' in text
         text = text.replace(f'"state":"{now}"', f'"state":"{before}"')
-    (read,) = resultsjson.load(text)[1]
+    (read,) = load_results(text)[1]
     assert [c.detail.state for c in read.steps[0].checks if isinstance(c.detail, Reading)] == [
         *RelocationState
     ]
@@ -280,7 +280,7 @@ def test_junit_has_the_ends_of_a_long_console() -> None:
 def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
     failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
     shown = resultstext.plain(
-        resultstext.report(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
+        resultstext.results_report(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
     )
     row = next(line for line in shown.splitlines() if line.lstrip().startswith("basic/reload"))
     assert RELOAD in row
@@ -306,7 +306,8 @@ def test_a_lost_guest_is_marked_at_the_event_it_did_not_answer() -> None:
 def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     some = (a_result(Status.PASS), a_result(Status.SKIP, "x86_64", a_case("other")))
     rows = [
-        line.split() for line in resultstext.plain(resultstext.report(a_run(3), some)).splitlines()
+        line.split()
+        for line in resultstext.plain(resultstext.results_report(a_run(3), some)).splitlines()
     ]
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import junitparser
 import pytest
+from samples import load_results
 
 from orchestrator.build.testtree import SelftestTree
 from orchestrator.commands.kselftest import cases
@@ -219,7 +220,7 @@ def test_ktap_has_the_scripts_tests_as_subtests() -> None:
 
 def test_results_load_back() -> None:
     fragments = [resultsjson.case_text(resultsjson.record(result)) for result in BOTH]
-    run, results = resultsjson.load(resultsjson.document_text(RUN, BOTH, fragments))
+    run, results = load_results(resultsjson.document_text(RUN, BOTH, fragments))
     assert (run, results) == (RUN, BOTH)
 
 
@@ -233,7 +234,7 @@ def test_junit_tells_the_test_and_the_difference() -> None:
 
 
 def test_the_table_counts_tests_and_shows_the_difference() -> None:
-    shown = resultstext.plain(resultstext.report(RUN, BOTH))
+    shown = resultstext.plain(resultstext.results_report(RUN, BOTH))
     assert "2 tests" in next(line for line in shown.splitlines() if "FAIL" in line)
     for wanted in (
         "test       taking over",

@@ -32,20 +32,20 @@ MADE: dict[str, Made] = {
     ),
     "explore": (
         lambda place: ExploreDirectory(place, replace(head(CampaignOptions(depth=3)), run=RUN)),
-        lambda place: explorejson.load(place).run.trouble,
+        lambda place: explorejson.load_exploration(place).run.trouble,
     ),
     "ablate": (
         lambda place: TriedDirectory(
             place,
             trialsjson.TrialsDocument(1, RUN, AlterationKind.ABLATION, ("a",), True, controls=1),
         ),
-        lambda place: trialsjson.load(place).run.trouble,
+        lambda place: trialsjson.load_trials(place).run.trouble,
     ),
     "port": (
         lambda place: CardDirectory(
             place, ReportCard("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")
         ),
-        lambda place: cardjson.load(place).trouble,
+        lambda place: cardjson.load_card(place).trouble,
     ),
 }
 

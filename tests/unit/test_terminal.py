@@ -197,9 +197,9 @@ def test_an_empty_word_chooses_none_for_the_timer_either(tmp_path: Path) -> None
 
 def test_options_take_nothing_for_a_default_either() -> None:
     for asked in (
-        lambda: options.cases(None, (), ""),
-        lambda: options.cases("", (), None),
-        lambda: options.cases("", ("+klp_target",), None),
+        lambda: options.chosen_cases(None, (), ""),
+        lambda: options.chosen_cases("", (), None),
+        lambda: options.chosen_cases("", ("+klp_target",), None),
         lambda: options.stack([""]),
         lambda: options.source(""),
         lambda: options.module_sets([""]),
