@@ -139,8 +139,8 @@ def _cores() -> float:
     def done(processes: int) -> float:
         busy = [sys.executable, "-c", BUSY]
         with ThreadPoolExecutor(processes) as pool:
-            told = list(pool.map(lambda _: process.run(busy).output, range(processes)))
-        return sum(map(float, told))
+            outputs = list(pool.map(lambda _: process.run(busy).output, range(processes)))
+        return sum(map(float, outputs))
 
     pairs = [(done(1), done(2)) for _ in range(3)]
     return statistics.median(two / one for one, two in pairs)

@@ -31,8 +31,8 @@ from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files
 from orchestrator.model import model, orders
-from orchestrator.nightly import conduct
-from orchestrator.nightly import shown as night_text
+from orchestrator.nightly import text as night_text
+from orchestrator.nightly import work
 from orchestrator.nouns import Accel, Case, Channel, Order
 from orchestrator.report import documents, resultsjson, resultstext, verdict
 from orchestrator.report.progress import Reporter
@@ -223,9 +223,9 @@ def report(
     return code
 
 
-def night_again(place: Path) -> conduct.NightEnd:
+def night_again(place: Path) -> work.NightEnd:
     """A night, its report written anew; what that lacks is told."""
-    night = conduct.again(place)
+    night = work.report_again(place)
     for trouble in night.troubles:
         complain(trouble)
     return night

@@ -218,10 +218,10 @@ def listen() -> None:
     sys.unraisablehook = _unraisable
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
     """A destructor, or Python that C has called, cannot pass an interrupt on: it comes again."""
-    if told.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(told)
+    if raised.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(raised)
         return
     signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)

@@ -154,7 +154,7 @@ def minimise(
 def _findings(results: Path) -> Path:
     """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
     home = results if results.is_dir() else results.parent
-    with store.told(home / FINDINGS):
+    with store.write_errors(home / FINDINGS):
         return ours.folder(home / FINDINGS, within=home)
 
 

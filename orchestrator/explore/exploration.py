@@ -306,8 +306,8 @@ class _Worker:
         self._mutex = mutex
         self._hits: list[tuple[EventPath, Hit, int]] = []
         able = campaign.bootable.kernel.capabilities
-        told = WalkListener(self._verified, self._hit, campaign.not_run)
-        self._walker = Walker(slot, campaign.name, able, told, over)
+        heard = WalkListener(self._verified, self._hit, campaign.not_run)
+        self._walker = Walker(slot, campaign.name, able, heard, over)
 
     def item(self) -> bool:
         """Walk the next part of the plan; False when there is none."""

@@ -106,7 +106,7 @@ class Walker:
         slot: GuestSlot,
         module_set: str,
         capabilities: AbstractSet[str],
-        told: WalkListener,
+        listener: WalkListener,
         over: Callable[[], bool],
     ) -> None:
         """over: is it to end now? What is not told of by then is still to be walked."""
@@ -115,7 +115,7 @@ class Walker:
         self._name = module_set
         self._set = slot.bootable.sets[module_set].set
         self._capabilities = capabilities
-        self._told = told
+        self._told = listener
         self._over = over
         self._at: _Standing | None = None
         self._saves_in_vain = 0  # in a row

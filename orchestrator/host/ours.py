@@ -77,10 +77,10 @@ def marked(directory: Path, kind: MarkKind | None = None) -> bool:
         if said.st_uid != os.geteuid():
             return False
         with (directory / MARK).open("rb") as file:
-            told = json.loads(file.read(_MARK_BYTES))
+            read = json.loads(file.read(_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    found = told.get("klp-e2e") if isinstance(told, dict) else None
+    found = read.get("klp-e2e") if isinstance(read, dict) else None
     return found == kind if kind else found in set(MarkKind)
 
 

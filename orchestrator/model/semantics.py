@@ -244,12 +244,12 @@ def told_to_fail(
     object_name: str = "",
 ) -> int:
     """The errno with which this module is told to fail there, 0 when it is not."""
-    told = {parameter: error for module, parameter, error in failing if module == spec.name}
+    errors = {parameter: error for module, parameter, error in failing if module == spec.name}
     return next(
         (
-            told[f.parameter]
+            errors[f.parameter]
             for f in spec.failures
-            if f.at == at and f.parameter in told and f.object in ("", object_name)
+            if f.at == at and f.parameter in errors and f.object in ("", object_name)
         ),
         0,
     )

@@ -22,9 +22,9 @@ from orchestrator.history.nights import Night
 from orchestrator.host import ours, workdir
 from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.nightly import inputs
-from orchestrator.nightly.again import AGAIN, directory_name
-from orchestrator.nightly.blame import BISECTS, BisectKind
+from orchestrator.nightly.bisects import BISECTS, BisectKind
 from orchestrator.nightly.jobs import JOBS
+from orchestrator.nightly.retry import RETRIES, directory_name
 from orchestrator.pages import site
 from orchestrator.report import directory, explorejson, store, trialsjson
 from orchestrator.repro import bundle, record
@@ -123,7 +123,7 @@ def _of_night(place: Path, night: Night | None) -> Iterator[Path]:
         yield place / JOBS / f"{job}.log"
         yield from _of_command(place / JOBS / job)
     for row in night.rows if night else ():
-        for path in _inside(place / AGAIN / row.job / directory_name(row.case)):
+        for path in _inside(place / RETRIES / row.job / directory_name(row.case)):
             if path.name.removesuffix(".log").isdecimal():
                 yield from (path,) if _is_file(path) else _of_command(path)
     for path in _inside(place / BISECTS):

@@ -27,9 +27,11 @@ class Report:
     @property
     def lines(self) -> list[str]:
         """For a terminal: the verdict, then each remark with what to do."""
-        told = {kind: sum(r.kind is kind for r in self.remarks) for kind in FieldKind}
+        counts = {kind: sum(r.kind is kind for r in self.remarks) for kind in FieldKind}
         bad = [
-            f"{told[kind]} {kind}" for kind in (FieldKind.WRONG, FieldKind.LACKING) if told[kind]
+            f"{counts[kind]} {kind}"
+            for kind in (FieldKind.WRONG, FieldKind.LACKING)
+            if counts[kind]
         ]
         lines = [f"{self.path.stem}: {', '.join(bad) or 'right'} ({self.path})"]
         for remark in self.remarks:

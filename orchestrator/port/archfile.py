@@ -100,18 +100,18 @@ def read(path: Path) -> Draft:
     types = {
         name: type_ for name, type_ in typing.get_type_hints(Arch).items() if name not in GIVEN
     }
-    told = fields()
+    described = fields()
     if data.get("name") == path.stem:  # said twice, and said rightly
         del data["name"]
     known = {key: value for key, value in data.items() if key in types}
     unknown = [key for key in data if key not in types]
-    remarks = [Remark(key, "unknown key", _guess(key, told)) for key in unknown]
+    remarks = [Remark(key, "unknown key", _guess(key, described)) for key in unknown]
     empty = [key for key, value in known.items() if value == "" and key not in MAY_BE_EMPTY]
-    remarks += [Remark(key, "empty", told[key].where) for key in empty]
+    remarks += [Remark(key, "empty", described[key].where) for key in empty]
     for place, words in catalog.problems({**known, "name": path.stem}, Arch):
         if place in empty:
             continue
-        key = told.get(
+        key = described.get(
             re.sub(r"\[\d+\]$", "", place)
         )  # of a row of the table, the words say it all
         what = f": {key.what}" if key and words == catalog.MISSING else ""

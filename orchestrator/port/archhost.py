@@ -34,8 +34,8 @@ DPKG_CPUS = Path("/usr/share/dpkg/cputable")
 
 
 def _help(program: str, option: str) -> frozenset[str]:
-    told = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
-    return frozenset(re.findall(r"[\w.+-]+", told.output))
+    ran = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
+    return frozenset(re.findall(r"[\w.+-]+", ran.output))
 
 
 def _refusal(argv: Sequence[str]) -> str:

@@ -111,13 +111,13 @@ class ReportCard:
 
     def ended(self, when: float, why: str) -> ReportCard:
         """The card at its end; why: what kept the rest from being done, "" for nothing."""
-        told = tuple(
+        ended = tuple(
             replace(line, evidence=(f"{NOT_YET}: {why}",))
             if why and line.evidence == (NOT_YET,)
             else line
             for line in self.lines
         )
-        return replace(self, finished=when, trouble=why, lines=told)
+        return replace(self, finished=when, trouble=why, lines=ended)
 
     def bad(self, *parts: Part) -> bool:
         """Does anything of these parts keep us from what needs it?"""
@@ -165,7 +165,7 @@ def judged(
     if not results:
         return Line(part, evidence=(f"{NOT_YET}: no {what} ran",), files=files)
     counts = {s: sum(r.status is s for r in results) for s in Status}
-    told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    counted = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     verdict = next(
         verdict
         for statuses, verdict in (
@@ -187,7 +187,7 @@ def judged(
         obstacles.append(f"only {len(results)} of {planned} ran")
     wrong = [r for r in bad if r.status is not Status.KNOWN and r.reproduce]
     advice = (f"see it again: {wrong[0].reproduce}",) if wrong else ()
-    return Line(part, verdict, (f"{what}: {told}",), tuple(obstacles), advice, files)
+    return Line(part, verdict, (f"{what}: {counted}",), tuple(obstacles), advice, files)
 
 
 def _obstacles(bad: Sequence[CaseResult]) -> list[str]:
@@ -235,8 +235,8 @@ def deferred(
         obstacles.append(f"not seen applied late: {', '.join(unseen)}")
     if len(results) < planned:
         obstacles.append(f"only {len(results)} of {planned} orders ran")
-    told = f"applied late, and read back: {', '.join(seen) or 'none'}"
-    evidence = (told, *(line.evidence if wrong else ()))
+    summary = f"applied late, and read back: {', '.join(seen) or 'none'}"
+    evidence = (summary, *(line.evidence if wrong else ()))
     return replace(line, verdict=verdict, evidence=evidence, obstacles=tuple(obstacles))
 
 
@@ -251,9 +251,9 @@ def malformed(results: Sequence[CaseResult], *files: str, planned: int) -> Line:
     ]
     unchecked = sum(result.status is Status.KNOWN for result in results)
     refused = sum(result.status is Status.PASS for result in results)
-    told = f"refused, or harmless: {refused}; not checked by this kernel: {unchecked}; "
-    told += f"of all, crashes: {len(crashes)}"
-    return replace(line, evidence=(*line.evidence, told)) if results else line
+    summary = f"refused, or harmless: {refused}; not checked by this kernel: {unchecked}; "
+    summary += f"of all, crashes: {len(crashes)}"
+    return replace(line, evidence=(*line.evidence, summary)) if results else line
 
 
 # --- Kconfig -----------------------------------------------------------------------------------

@@ -179,12 +179,12 @@ def _lines(card: ReportCard) -> Table:
     made.add_column("", max_width=36, overflow="fold")
     made.add_column("evidence", overflow="fold")
     for line in card.lines:
-        told = [Text(each) for each in line.evidence]
-        told += [Text.assemble(("because ", "dim"), each) for each in line.obstacles]
-        told += [Text.assemble(("do      ", "dim"), each) for each in line.advice]
-        told += [Text.assemble(("see     ", "dim"), each) for each in line.files]
+        parts = [Text(each) for each in line.evidence]
+        parts += [Text.assemble(("because ", "dim"), each) for each in line.obstacles]
+        parts += [Text.assemble(("do      ", "dim"), each) for each in line.advice]
+        parts += [Text.assemble(("see     ", "dim"), each) for each in line.files]
         verdict = Text(str(line.verdict), style=STYLES[line.verdict])
-        made.add_row(verdict, Text(line.name), Text("\n").join(told))
+        made.add_row(verdict, Text(line.name), Text("\n").join(parts))
     return made
 
 

@@ -29,7 +29,7 @@ from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, load_document, told, write
+from orchestrator.report.store import Store, load_document, write, write_errors
 from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
@@ -101,7 +101,7 @@ class ResultsDirectory(Store):
         name = self._case_name(result)
         fragment = resultsjson.case_text(resultsjson.record(result, name))
         place = self.path / name
-        with told(place):
+        with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place):  # a kill left it: of this very case, without its result
                 ours.clear(place, _is_left)
@@ -145,7 +145,7 @@ class ResultsDirectory(Store):
         )
         for result in results:
             self._take(result, self._case_name(result))
-        with told(self.path):
+        with write_errors(self.path):
             for arch in sorted({kernel.arch for kernel in before.kernels}):
                 self._go_on_below(self.path / arch)
 
@@ -193,7 +193,7 @@ class ResultsDirectory(Store):
 
 
 def _text(path: Path) -> str:
-    with told(path):
+    with write_errors(path):
         return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 

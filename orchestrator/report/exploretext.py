@@ -100,8 +100,8 @@ class _Table:
         lines = []
         for campaign in self.campaigns:
             named = zip(COLUMNS, _numbers(campaign.stats), strict=True)
-            told = ", ".join(f"{name} {number}" for name, number in named)
-            lines.append(f"{campaign.arch} {campaign.module_set}: {told}")
+            numbers = ", ".join(f"{name} {number}" for name, number in named)
+            lines.append(f"{campaign.arch} {campaign.module_set}: {numbers}")
         return Text("\n".join(lines))
 
 

@@ -88,7 +88,7 @@ class Store(abc.ABC):
         """Take the documents away, and the directory if it was made for them; whatever else came to
         lie there stays, and so does what it lies in."""
         self.kept = False
-        with told(self.path):
+        with write_errors(self.path):
             for name in self.DOCUMENTS:
                 ours.remove(self.path / name, within=self.path)
             if self._made and {each.name for each in self.path.iterdir()} <= {ours.MARK, LOCK}:
@@ -117,7 +117,7 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
     sync: it is on the disk before the old one goes, for what cannot be had again after power loss.
     Raises HarnessError, NotOurs where a link or a directory is.
     """
-    with told(path), ours.replacing(path, mode, sync=sync) as partial:
+    with write_errors(path), ours.replacing(path, mode, sync=sync) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
@@ -152,7 +152,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
     if not begun:
         prepare(path)
     with contextlib.ExitStack() as stack:
-        with _told_of(path):
+        with place_errors(path):
             try:
                 stack.enter_context(locks.held(path / LOCK))
             except locks.Busy as busy:
@@ -171,7 +171,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
 def prepare(path: Path) -> None:
     """Make an empty directory for results, which says that it is ours. Documents that a kill left
     half written do not count. Raises UsageError."""
-    with _told_of(path):
+    with place_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         ours.make(path, ours.MarkKind.RESULTS, hint=_CHOOSE)
         occupied = any(
@@ -191,7 +191,7 @@ def fresh(within: Path) -> Path:
     """A new directory named after the time, and after those that were made in the same second.
     Raises UsageError."""
     first = within / time.strftime("%Y-%m-%d-%H%M%S")
-    with _told_of(within):
+    with place_errors(within):
         within.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             place = first if number == 1 else first.with_name(f"{first.name}.{number}")
@@ -206,7 +206,7 @@ def is_half_written(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def place_errors(path: Path) -> Iterator[None]:
     """A directory that cannot be used is UsageError."""
     try:
         yield
@@ -215,7 +215,7 @@ def _told_of(path: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """A file that cannot be written is HarnessError."""
     try:
         yield

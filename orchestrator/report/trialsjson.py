@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from orchestrator.host import ours
 from orchestrator.report import directory, resultsjson, store
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, told, write
+from orchestrator.report.store import Store, write, write_errors
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.trials import Trial
 from orchestrator.verdicts import Run
@@ -113,7 +113,7 @@ class TriedDirectory(Store):
         Raises NotOurs for what is not the results directory of a trial.
         """
         place = self.path / name / arch
-        with told(place):
+        with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place) and not ours.marked(place, ours.MarkKind.RESULTS):
                 raise ours.NotOurs(

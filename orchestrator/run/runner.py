@@ -110,9 +110,9 @@ class EventRun:
 
 def _unsafe(view: GuestView, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
     """The probes that may crash the guest: the model does not say what they show."""
-    told = {name for _, expected in possible for name in expected.probes}
+    promised = {name for _, expected in possible for name in expected.probes}
     probes = view.built.set.probes
-    return frozenset(p.name for p in probes if p.at == "now" and p.name not in told)
+    return frozenset(p.name for p in probes if p.at == "now" and p.name not in promised)
 
 
 def _fittest(

@@ -51,13 +51,13 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     seconds = time.monotonic() - began
     log = guest.run_command("dmesg", _soon(guest))
     taint = guest.observe((), (), _soon(guest)).taint
-    told = selftests.parse(output, script)
+    script_output = selftests.parse(output, script)
     # in the log alone: the console was told to be quiet, or was not whole; the kernel said it
     printed = kernelreports.reports(guest.printed(mark, _soon(guest)))
     logged = kernelreports.reports(marks.logged_since(token, log))
     reports = printed or logged
-    steps = selftests.steps(told, log, taint, reports, seconds)
-    status, reason = selftests.verdict(told, steps)
+    steps = selftests.steps(script_output, log, taint, reports, seconds)
+    status, reason = selftests.verdict(script_output, steps)
     return replace(
         result, status=status, reason=reason, steps=steps, dmesg=marks.without_marks(log)
     )

@@ -42,7 +42,7 @@ class Sign:
     """By what the script judges."""
 
     kind: Literal["answer", "value", "relocation", "sysfs", "taint", "console", "ended", "unjudged"]
-    told: str
+    words: str
     subject: str = ""
     expected: str = ""
     seen: str = ""
@@ -88,10 +88,10 @@ def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -
     by what that function shows. printed: what the console said; where: of `field`."""
     bad = [check for check in step.checks if not check.good]
     first = cause(step)
-    told = f"{first.kind}: {first.subject}: expected {first.expected}, seen {first.seen}"
+    words = f"{first.kind}: {first.subject}: expected {first.expected}, seen {first.seen}"
     if first.kind is CheckKind.RELOCATION:
         first = next((c for c in bad if c.kind is CheckKind.VALUE), first)
-    found = Sign("unjudged", told, first.subject, first.expected, first.seen)
+    found = Sign("unjudged", words, first.subject, first.expected, first.seen)
     match first.kind:
         case CheckKind.ANSWER:
             return _of_answer(found, first.detail)

@@ -167,12 +167,12 @@ def _git(spec: str) -> tuple[Patch, ...]:
             f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
-    told = git.run_git(
+    lines = git.run_git(
         repository, *("rev-list", "--reverse", "--encoding=UTF-8", "--format=%s", span)
     ).output.split("\n")
     titles = {
         line.removeprefix("commit "): title
-        for line, title in zip(told[::2], told[1::2], strict=False)
+        for line, title in zip(lines[::2], lines[1::2], strict=False)
     }
     found = tuple(_commits(repository, tuple(titles)))
     if not found:

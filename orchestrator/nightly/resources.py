@@ -94,10 +94,10 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
             why = str(err)
         if why:
             kept.setdefault(why, []).append(path)
-    return Pruned(tuple(removed), tuple(_told(paths, why) for why, paths in kept.items()))
+    return Pruned(tuple(removed), tuple(_kept_words(paths, why) for why, paths in kept.items()))
 
 
-def _told(paths: Sequence[Path], why: str) -> str:
+def _kept_words(paths: Sequence[Path], why: str) -> str:
     if len(paths) == 1:
         return f"{paths[0]} is not removed: {why}"
     return f"{paths[0]} and {len(paths) - 1} more are not removed, each since {why}"
