@@ -12,10 +12,10 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
-    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
+    ResumeOption,
     SeriesOption,
     show,
     tell_place,
@@ -46,13 +46,14 @@ def malformed(
     ] = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
-    go_on: ContinueOption = False,
+    resume: ResumeOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = broken.cases(only or ())
     built = options.build(arch or (), kernel, series or (), jobs)
-    place = options.results(output, go_on)
+    place = options.results(output, resume)
+    go_on = resume is not None
     wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
