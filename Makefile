@@ -57,9 +57,11 @@ test: venv test-tools ## all tests, real guests included
 	@$(BIN)/klp-e2e build --series none
 	@$(BIN)/pytest tests $(SIDE_BY_SIDE) $(ARGS)
 
-check: venv ## format, lint, types, and the tests that need no guest
+check: venv ## format, lint, types, dead code, and the tests that need no guest
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+	@$(BIN)/vulture
+	@$(BIN)/vulture orchestrator tests
 	@$(BIN)/mypy
 	@$(BIN)/pytest -q tests/unit tests/contract tests/fuzz $(SIDE_BY_SIDE) $(ARGS)
 

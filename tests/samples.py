@@ -3,6 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from pydantic import TypeAdapter
+
+from orchestrator.history import files
+from orchestrator.history.nights import Changes
 from orchestrator.model import words
 from orchestrator.nouns import KlpSymbol
 from orchestrator.verdicts import Answers, Check, Reading, RelocationState
@@ -12,6 +18,14 @@ def an_answer(expected: int | tuple[int, ...] = 0, seen: int | tuple[int, ...] =
     """A check of an event's answer, or of a burst's or race's."""
     wanted, got = (one if isinstance(one, tuple) else (one,) for one in (expected, seen))
     return words.answers(Answers(wanted, got))
+
+
+def read_changes(night: Path) -> Changes:
+    """What a night's directory says has changed; klp-e2e writes that for others only."""
+    document = TypeAdapter(files.ChangesDocument).validate_json(
+        (night / files.CHANGES).read_bytes()
+    )
+    return document.changes
 
 
 def a_reading(

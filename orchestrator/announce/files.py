@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from orchestrator.announce.junit import junit
 from orchestrator.announce.kcidb import kcidb
-from orchestrator.announce.ktap import ktap
 from orchestrator.announce.mail import mail
+from orchestrator.announce.nightjunit import junit
+from orchestrator.announce.nightktap import ktap
 from orchestrator.announce.summary import summary
 from orchestrator.history.nights import Changes, Night
 from orchestrator.report import store

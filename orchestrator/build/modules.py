@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,16 +53,15 @@ def build(
     *,
     jobs: int,
     deadline: Deadline,
-    on_wait: Callable[[str], None] | None = None,
 ) -> BuiltSet:
     """The set built against `kernel`, from the cache where it has been built before.
 
-    jobs: for make. on_wait: gets one line when another run is building the same.
+    jobs: for make.
     Raises BuildError naming the first line the compiler objects to and the log; UsageError for a
     livepatch that cannot be converted, and for a module that set.toml or kernel do not fit.
     """
     final = workdir.cache_root() / "modules" / _key(kernel, arch, module_set)
-    with workdir.locked(final, on_wait):
+    with workdir.locked(final):
         if workdir.verify(final) != "" or outside.changed(final):
             with workdir.staging(final) as tmp:
                 _fill(tmp, kernel, arch, module_set, jobs, deadline)
@@ -85,24 +84,6 @@ def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
     modules = {spec.name: _built(spec, directory, arch) for spec in module_set.modules}
     specs = tuple(module.spec for module in modules.values())
     return BuiltSet(replace(module_set, modules=specs), modules)
-
-
-def missing_types(arch: Arch, built_sets: Iterable[BuiltSet]) -> tuple[str, ...]:
-    """Names of relocation types that gcc emits on this architecture and no livepatch here carries.
-
-    Each name is followed by the C constructs that should have made one.
-    """
-    carried = {
-        entry.type
-        for built in built_sets
-        for module in built.modules.values()
-        for entry in module.klp_relocations
-    }
-    return tuple(
-        f"{row.name} ({', '.join(row.emitted_for)})"
-        for row in arch.relocations
-        if row.emitted_for and row.number not in carried
-    )
 
 
 # --- what the result depends on ----------------------------------------------------------------

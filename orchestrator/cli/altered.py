@@ -27,11 +27,11 @@ from orchestrator.commands import bisection, experiment, options
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit, UsageError
 from orchestrator.nouns import Accel
-from orchestrator.report import tried_text
+from orchestrator.report import trialstext
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
-from orchestrator.report.tried import TriedDirectory
-from orchestrator.source.alterations import Kind
+from orchestrator.report.trialsjson import TriedDirectory
+from orchestrator.source.alterations import AlterationKind
 
 OnlyOption = Annotated[
     list[str] | None,
@@ -90,7 +90,9 @@ def ablate(
         )
         return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, accel, output)
+    return tried(
+        AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
+    )
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
@@ -119,11 +121,13 @@ def mutate(
         )
         return conducted(*experiment.resumed(resume, jobs, given))
     built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output)
+    return tried(
+        AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
+    )
 
 
 def tried(
-    kind: Kind,
+    kind: AlterationKind,
     built: options.BuildOptions,
     only: Sequence[str],
     patches: Path | None,
@@ -154,9 +158,9 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
             experiment.conduct(asked, writer, reporter)
     finally:
         if writer.head.trials:
-            show(tried_text.report(writer.head))
+            show(trialstext.report(writer.head))
         tell_place(writer)
-    return tried_text.exit_code(writer.head)
+    return trialstext.exit_code(writer.head)
 
 
 @app.command(

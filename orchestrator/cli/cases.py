@@ -34,7 +34,7 @@ from orchestrator.model import model, orders
 from orchestrator.nightly import conduct
 from orchestrator.nightly import shown as night_text
 from orchestrator.nouns import Accel, Case, Channel, Order
-from orchestrator.report import documents, json, text, verdict
+from orchestrator.report import documents, resultsjson, resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 from orchestrator.verdicts import Expectation
@@ -99,7 +99,7 @@ def run(
             session.run(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(text.report(writer.run, writer.results))
+            show(resultstext.report(writer.run, writer.results))
         tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)
 
@@ -111,9 +111,9 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
         with Reporter(Terminal(stderr=True)) as reporter:
             for prefix in eachpatch.run(wanted, tuple(sys.argv), reporter):
                 done.append(prefix)
-                for result in text.worst_first(prefix.results):
+                for result in resultstext.worst_first(prefix.results):
                     if verdict.counts_as_failure(result.status, wanted.strict):
-                        show(text.failure(result))
+                        show(resultstext.failure(result))
     finally:
         for prefix in done:
             tell(prefix.line)
@@ -213,7 +213,7 @@ def report(
 ) -> Exit:
     """Print an earlier run's table. The exit code is that run's. Writes a night's report anew."""
     if schema:
-        tell(json.schema_text().removesuffix("\n"))
+        tell(resultsjson.schema_text().removesuffix("\n"))
         return Exit.GOOD
     if place is None:
         raise UsageError("report needs a directory", hint="klp-e2e report DIR, or --schema")
@@ -223,7 +223,7 @@ def report(
     return code
 
 
-def night_again(place: Path) -> conduct.Ended:
+def night_again(place: Path) -> conduct.NightEnd:
     """A night, its report written anew; what that lacks is told."""
     night = conduct.again(place)
     for trouble in night.troubles:

@@ -26,13 +26,13 @@ from orchestrator.cli.shared import (
 from orchestrator.commands import exploration, options, session
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit
-from orchestrator.explore import bundle
-from orchestrator.explore.survey import Strategy, Wanted
-from orchestrator.model.walk import Choice
+from orchestrator.explore.exploration import CampaignOptions, Strategy
+from orchestrator.model.search import Choice
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import explored_text
+from orchestrator.report import exploretext
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
+from orchestrator.repro import bundle
 
 ModulesOption = Annotated[
     list[str] | None,
@@ -117,7 +117,7 @@ def explore(
         asked, writer = exploration.resumed(resume, jobs, given)
     else:
         built = options.build(arch or (), kernel, series or (), jobs)
-        wanted = Wanted(
+        wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,
             budget=None if budget is None else options.seconds(budget),
@@ -137,10 +137,10 @@ def explore(
         with writer, Reporter(Terminal(stderr=True)) as reporter:
             exploration.explore(asked, writer, reporter)
     finally:
-        if writer.head.grounds:
-            show(explored_text.report(writer.head))
+        if writer.head.campaigns:
+            show(exploretext.report(writer.head))
         tell_place(writer)
-    return explored_text.exit_code(writer.head)
+    return exploretext.exit_code(writer.head)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
@@ -182,8 +182,10 @@ def minimise(
     """
     given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
     with Reporter(Terminal(stderr=True)) as reporter:
-        way = exploration.minimise(results, case, confirm, output, jobs, reporter, given, accel)
-    tell("\n".join(explored_text.way_lines(way)))
+        reproducer = exploration.minimise(
+            results, case, confirm, output, jobs, reporter, given, accel
+        )
+    tell("\n".join(exploretext.reproducer_lines(reproducer)))
     return Exit.KERNEL_WRONG
 
 

@@ -24,7 +24,7 @@ from orchestrator.commands import kselftest as own_tests
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
-from orchestrator.report import text, verdict
+from orchestrator.report import resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 
@@ -59,6 +59,6 @@ def kselftest(
             own_tests.run(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(text.report(writer.run, writer.results))
+            show(resultstext.report(writer.run, writer.results))
         tell_place(writer)
     return verdict.exit_code(writer.run, writer.results)

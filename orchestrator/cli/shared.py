@@ -14,7 +14,7 @@ from orchestrator.cli import complete
 from orchestrator.commands import options
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import text
+from orchestrator.report import resultstext
 from orchestrator.report.store import Store
 from orchestrator.report.terminal import Terminal, silence, tell
 
@@ -108,7 +108,7 @@ def show(shown: RenderableType) -> None:
     """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
     console = Terminal()
     if not console.is_terminal:
-        tell(text.plain(shown).removesuffix("\n"))
+        tell(resultstext.plain(shown).removesuffix("\n"))
         return
     try:
         console.print(shown, crop=False)

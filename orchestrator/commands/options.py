@@ -32,7 +32,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.report.directory import RESULTS
 from orchestrator.report.store import fresh
-from orchestrator.source.alterations import Alteration, Kind
+from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.source.alterations import parse as parse_alteration
 
 SOURCE = "debian:6.1"
@@ -297,13 +297,13 @@ def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]
     return tuple(made)
 
 
-def patches_of(kind: Kind, directory: Path | None) -> Path:
+def patches_of(kind: AlterationKind, directory: Path | None) -> Path:
     """Where the patches of alterations lie: in the directory that is given, or with us."""
     return (directory or catalog.data_dir("kernel-config") / f"{kind}s").absolute()
 
 
 def alterations(
-    kind: Kind, patterns: Sequence[str], directory: Path | None = None
+    kind: AlterationKind, patterns: Sequence[str], directory: Path | None = None
 ) -> tuple[Alteration, ...]:
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
     pattern fits; all when none is given."""

@@ -23,10 +23,10 @@ from orchestrator.elf import reader
 from orchestrator.errors import KlpError, UsageError
 from orchestrator.nouns import Accel, Arch, BuiltModule
 from orchestrator.port import archcheck, archfile, card, coverage, kconfigs
-from orchestrator.port.card import LIVEPATCH, Card, Line, Part, Verdict, one_line, troubled
+from orchestrator.port.card import LIVEPATCH, Line, Part, ReportCard, Verdict, one_line, troubled
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.kconfigs import Config
-from orchestrator.report.card import CardDirectory
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
 from orchestrator.verdicts import CaseResult
@@ -53,7 +53,7 @@ class PortOptions:
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
     """The directory with an empty card. Raises UsageError for an architecture that is none."""
-    empty = Card(
+    empty = ReportCard(
         arch=catalog.arch_file(wanted.spec).stem,
         source=wanted.source,
         series=wanted.series,
@@ -120,8 +120,8 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
 def _files(wanted: PortOptions, reporter: Reporter) -> Line:
     """What `klp-e2e arch check` says; what the host lacks has another line."""
     (report,) = archcheck.check((wanted.spec,), wanted.source, reporter.say)
-    wrong = [r for r in report.remarks if r.kind is archfile.Kind.WRONG]
-    notes = [r for r in report.remarks if r.kind is archfile.Kind.NOTE]
+    wrong = [r for r in report.remarks if r.kind is archfile.FieldKind.WRONG]
+    notes = [r for r in report.remarks if r.kind is archfile.FieldKind.NOTE]
     told = [f"{len(wrong)} wrong" if wrong else "right", str(report.path)]
     told += [f"note: {remark.field}: {remark.text}" for remark in notes]
     return Line(
@@ -210,12 +210,12 @@ def _livepatch(
 ) -> None:
     """All that needs livepatch."""
     try:
-        (bench,) = session.benches(built, catalog.module_sets(), reporter)
+        (bootable,) = session.bootables(built, catalog.module_sets(), reporter)
     except KlpError as trouble:
         writer.update(writer.card.put(*(troubled(part, trouble) for part in NEEDS_LIVEPATCH)))
         return
     covered.modules = tuple(
-        module for made in bench.sets.values() for module in made.modules.values()
+        module for made in bootable.sets.values() for module in made.modules.values()
     )
     covered.tell()
 

@@ -11,21 +11,21 @@ from dataclasses import replace
 
 from orchestrator import catalog
 from orchestrator.build import image, modules
-from orchestrator.build.prepare import SET_SECONDS, Bench
+from orchestrator.build.prepare import SET_SECONDS, Bootable
 from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError
+from orchestrator.kernelreports import complaints
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
-from orchestrator.report.card import CardDirectory
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import GuestRecord, RunKind
-from orchestrator.vm.console import complaints
 
 MODULE_SET = "basic"
 ORDERS = {
@@ -46,7 +46,7 @@ def boot(
     try:
         session.need_emulators(built, accel)
         made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
-        bench = Bench(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
+        bootable = Bootable(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
     except KlpError as trouble:
         skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
         writer.update(skipped.put(troubled(Part.BOOT, trouble)))
@@ -54,13 +54,13 @@ def boot(
     run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT, accel=accel)
     run = replace(run, kernels=(kernel,), planned=len(ORDERS))
     results = ResultsDirectory(writer.path / PLACE, run)
-    used = Options(accel=accel)
-    with results, Rig(bench, used, threading.Event(), _recorder(results)) as rig:
-        writer.update(writer.card.put(*_booted(rig, writer)))
+    used = GuestOptions(accel=accel)
+    with results, GuestSlot(bootable, used, threading.Event(), _recorder(results)) as slot:
+        writer.update(writer.card.put(*_booted(slot, writer)))
         if writer.card.bad(Part.BOOT):
             return ()
         for name, order in ORDERS.items():
-            result = results.add(rig.run(Case(name, MODULE_SET, orders.parse(order, plain))))
+            result = results.add(slot.run(Case(name, MODULE_SET, orders.parse(order, plain))))
             reporter.result(result, len(results.results), run.planned)
     line = judged(
         Part.MODULES, results.results, "orders", f"{PLACE}/results.json", planned=len(ORDERS)
@@ -78,12 +78,12 @@ def ordinary(module_set: ModuleSet) -> ModuleSet:
     )
 
 
-def _booted(rig: Rig, writer: CardDirectory) -> list[Line]:
+def _booted(slot: GuestSlot, writer: CardDirectory) -> list[Line]:
     """The guest answers, or why it does not; and what it said meanwhile."""
     log = writer.path / LOG
     began = time.monotonic()
     try:
-        guest = rig.fresh()
+        guest = slot.fresh()
     except HarnessError as trouble:
         line = troubled(Part.BOOT, trouble)
         if isinstance(trouble, GuestLost):

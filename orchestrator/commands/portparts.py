@@ -18,14 +18,14 @@ from orchestrator.commands.kselftest import KselftestOptions
 from orchestrator.commands.malformed import MalformedOptions
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import Exit, KlpError
-from orchestrator.explore.survey import Wanted
-from orchestrator.model import walk
-from orchestrator.model.walk import Choice
+from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.model import search
+from orchestrator.model.search import Choice
 from orchestrator.nouns import Accel, Burst, Case, Channel, Load, Race
 from orchestrator.port import card
 from orchestrator.port.card import Line, Part, Verdict
 from orchestrator.port.coverage import Coverage
-from orchestrator.report import explored, explored_text, verdict
+from orchestrator.report import explorejson, exploretext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import CaseResult
 
@@ -62,7 +62,7 @@ def whole() -> Scope:
 def _orders(module_set: str) -> int:
     """How many orders there are to that depth, on a kernel with no capability."""
     found = catalog.module_set(module_set)
-    return walk.exhaustive(found, frozenset(), DEPTH, Choice(), merge=True).edges
+    return search.exhaustive(found, frozenset(), DEPTH, Choice(), merge=True).edges
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ class Parts:
         asked = ExploreOptions(
             self.built,
             self.scope.explored,
-            Wanted(depth=DEPTH, confirm=CONFIRM, guests=self._guests),
+            CampaignOptions(depth=DEPTH, confirm=CONFIRM, guests=self._guests),
             Channel.AGENT,
             False,
             self.path / "explore",
@@ -135,15 +135,15 @@ class Parts:
         with self._told((Part.EXPLORE,), lambda: iter([self._explored(writer.head)])), writer:
             exploration.explore(asked, writer, self.reporter)
 
-    def _explored(self, document: explored.Document) -> Line:
-        found = [each for ground in document.grounds for each in explored.findings(ground)]
+    def _explored(self, document: explorejson.ExploreDocument) -> Line:
+        found = [each for campaign in document.campaigns for each in explorejson.findings(campaign)]
         verdicts = {
             Exit.GOOD: Verdict.KNOWN if found else Verdict.PASS,
             Exit.KERNEL_WRONG: Verdict.FAIL,
         }
         evidence = [
             f"to depth {DEPTH}: {', '.join(document.module_sets)}",
-            explored_text.summary(document),
+            exploretext.summary(document),
         ]
         if self.scope.unexplored:
             left = ", ".join(f"{name} ({n} orders)" for name, n in self.scope.unexplored.items())
@@ -155,18 +155,24 @@ class Parts:
             for each in bad[: card.SHOWN]
         ]
         obstacles += [f"… and {len(bad) - card.SHOWN} more"] if len(bad) > card.SHOWN else []
-        bundles = [way.bundle for each in bad if not each.known for way in each.ways if way.bundle]
+        bundles = [
+            reproducer.bundle
+            for each in bad
+            if not each.known
+            for reproducer in each.reproducers
+            if reproducer.bundle
+        ]
         advice = [
             f"klp-e2e replay {shlex.quote(str(self.path / 'explore' / bundle))}"
             for bundle in bundles[:1]
         ]
         return Line(
             Part.EXPLORE,
-            verdicts.get(explored_text.exit_code(document), Verdict.ERROR),
+            verdicts.get(exploretext.exit_code(document), Verdict.ERROR),
             tuple(evidence),
             tuple(obstacles),
             tuple(advice),
-            (f"explore/{explored.DOCUMENT}",),
+            (f"explore/{explorejson.DOCUMENT}",),
         )
 
     def _kselftest(self) -> None:

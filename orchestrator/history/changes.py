@@ -22,7 +22,7 @@ from orchestrator.history.nights import (
     Changes,
     JobRecord,
     Night,
-    Past,
+    PastResult,
     Row,
     State,
 )
@@ -51,7 +51,7 @@ def symptom(reason: str) -> str:
 def changes(
     now: Night,
     before: Night | None,
-    past: Mapping[tuple[str, str], Sequence[Past]],
+    past: Mapping[tuple[str, str], Sequence[PastResult]],
     configs: Configs | None = None,
 ) -> Changes:
     """What is new, worst first.
@@ -79,7 +79,7 @@ def changes(
     return Changes(before.name, tuple(changed), different)
 
 
-def standing(history: Sequence[Past]) -> tuple[str, int, str]:
+def standing(history: Sequence[PastResult]) -> tuple[str, int, str]:
     """(since, nights, last good) of a case, newest night first: the first of the nights in a row in
     which it was as in the newest, how many these are, and the last in which it passed, or ""."""
     newest = history[0]
@@ -128,25 +128,25 @@ class _Earlier:
     """The nights before this one, by case."""
 
     def __init__(
-        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[Past]]
+        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[PastResult]]
     ) -> None:
         self.rows = {(r.job, r.case): r for r in before.rows} if before else {}
         self._night = before.name if before else ""
         self._past = past
 
-    def of(self, row: Row) -> list[Past]:
+    def of(self, row: Row) -> list[PastResult]:
         """Newest first. A night whose walk did not come upon a finding is one that passed it."""
         own = self._case(row.job, row.case)
         if not row.within:
             return own
         found = {p.night: p for p in own}
         return [
-            found.get(p.night, Past(p.night, Status.PASS, timed=False))
+            found.get(p.night, PastResult(p.night, Status.PASS, timed=False))
             for p in self._case(row.job, row.within)
             if p.night in found or _is_verdict(p.status)
         ]
 
-    def _case(self, job: str, case: str) -> list[Past]:
+    def _case(self, job: str, case: str) -> list[PastResult]:
         known = list(self._past.get((job, case), ()))
         row = self.rows.get((job, case))
         if row is None or any(p.night == self._night for p in known):
@@ -154,26 +154,26 @@ class _Earlier:
         return [_as_past(self._night, row), *known]
 
 
-def _as_past(night: str, row: Row) -> Past:
-    return Past(night, row.status, row.seconds, row.symptom, row.timed)
+def _as_past(night: str, row: Row) -> PastResult:
+    return PastResult(night, row.status, row.seconds, row.symptom, row.timed)
 
 
 def _is_verdict(status: Status) -> bool:
     return status not in (Status.ERROR, Status.SKIP)
 
 
-def _failed(past: Past) -> bool:
+def _failed(past: PastResult) -> bool:
     return past.status.wrong
 
 
-def _alike(one: Past, other: Past) -> bool:
+def _alike(one: PastResult, other: PastResult) -> bool:
     """Failed with the same symptom, as far as both are kept; or ended alike."""
     if _failed(one) and _failed(other):
         return not (one.symptom and other.symptom) or one.symptom == other.symptom
     return one.status is other.status
 
 
-def _heard(history: Sequence[Past], status: Status) -> list[Past]:
+def _heard(history: Sequence[PastResult], status: Status) -> list[PastResult]:
     """Without the nights that say nothing about a case that ends like this."""
     if status is Status.SKIP:
         return list(history)
@@ -184,7 +184,7 @@ def _heard(history: Sequence[Past], status: Status) -> list[Past]:
 # --- one case ------------------------------------------------------------------------------------
 
 
-def _news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
+def _news(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     """What there is to say of a row; None: nothing that was not known."""
     match row.status:
         case Status.FAIL | Status.FLAKY | Status.FIXED:
@@ -208,7 +208,7 @@ def _told(
     change: Change,
     night: str,
     row: Row,
-    earlier: Sequence[Past],
+    earlier: Sequence[PastResult],
     still: Change | None = None,
     note: str = "",
 ) -> Changed:
@@ -218,7 +218,7 @@ def _told(
     return Changed(still if still and nights > 1 else change, row, since, nights, good, note)
 
 
-def _failure(night: str, row: Row, earlier: Sequence[Past]) -> Changed:
+def _failure(night: str, row: Row, earlier: Sequence[PastResult]) -> Changed:
     newest = _as_past(night, row)
     history = _heard([newest, *earlier], row.status)
     failed = sum(map(_failed, history))
@@ -235,7 +235,7 @@ def _failure(night: str, row: Row, earlier: Sequence[Past]) -> Changed:
     return _told(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
 
 
-def _is_flake(history: Sequence[Past], like: Past) -> bool:
+def _is_flake(history: Sequence[PastResult], like: PastResult) -> bool:
     """Has it, of late, failed like this and passed again, more than once or within one night?
 
     history: verdicts, newest first.
@@ -252,7 +252,7 @@ def _is_flake(history: Sequence[Past], like: Past) -> bool:
     return within or recoveries >= RECOVERIES
 
 
-def _passed(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
+def _passed(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     history = _heard(earlier, row.status)
     if not earlier:
         return _told(Change.NEW_CASE, night, row, earlier)

@@ -18,9 +18,9 @@ from orchestrator.history.nights import (
     Changed,
     Changes,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
     Row,
     Skip,
@@ -153,7 +153,7 @@ def _verdict(night: Night, changes: Changes) -> Verdict:
 
 
 def _builds(night: Night) -> set[str]:
-    return {record.job.name for record in night.jobs if record.job.kind is Kind.BUILD}
+    return {record.job.name for record in night.jobs if record.job.kind is JobKind.BUILD}
 
 
 def _proven(night: Night) -> bool:

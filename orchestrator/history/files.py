@@ -28,7 +28,7 @@ from orchestrator.history.nights import (
     Skip,
     State,
 )
-from orchestrator.history.results import RESULTS, Told, told, trouble
+from orchestrator.history.results import RESULTS, RunRows, read_run, trouble
 from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
@@ -113,14 +113,7 @@ def read(place: Path) -> Night:
     job for each architecture, named like it. Raises UsageError."""
     if (place / NIGHT).exists():
         return replace(document(place), name=place.resolve().name)
-    return _night(place, told(place))
-
-
-def read_changes(place: Path) -> Changes | None:
-    """Of a night's directory; None: it was not compared. Raises UsageError."""
-    if not (place / CHANGES).exists():
-        return None
-    return store.load(place / CHANGES, _CHANGES, COMMAND).changes
+    return _night(place, read_run(place))
 
 
 def nights(place: Path) -> Iterator[Path]:
@@ -140,7 +133,7 @@ def rows(job_directory: Path, job: str, prefix: str) -> tuple[Row, ...]:
     with the reason. A case's name begins with its architecture where there are several.
     """
     try:
-        found = told(job_directory, prefix).rows
+        found = read_run(job_directory, prefix).rows
     except UsageError as malformed:
         return (replace(trouble(RESULTS, str(malformed)), job=job),)
     several = len({arch for arch, _ in found if arch}) > 1
@@ -177,7 +170,7 @@ def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
 # --- other commands' directories as nights -------------------------------------------------------
 
 
-def _night(place: Path, found: Told) -> Night:
+def _night(place: Path, found: RunRows) -> Night:
     run = found.run
     arches = dict.fromkeys([*(k.arch for k in run.kernels), *(arch for arch, _ in found.rows)])
     named = [arch for arch in arches if arch]
@@ -196,7 +189,7 @@ def _night(place: Path, found: Told) -> Night:
     )
 
 
-def _job(found: Told, arch: str) -> JobRecord:
+def _job(found: RunRows, arch: str) -> JobRecord:
     run = found.run
     job = Job(
         name=arch,
@@ -214,7 +207,7 @@ def _job(found: Told, arch: str) -> JobRecord:
     return JobRecord(job, state, run.trouble, None, run.started, run.finished)
 
 
-def _kernel(found: Told, kernel: Kernel) -> KernelInput:
+def _kernel(found: RunRows, kernel: Kernel) -> KernelInput:
     """Nameless, so that any two runs compare. Of a series only the name was recorded."""
     return KernelInput(
         kernel="",

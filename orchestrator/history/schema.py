@@ -13,7 +13,6 @@ from orchestrator.history.nights import Verdict
 from orchestrator.verdicts import Status
 
 OURS = 0x6B6C7065  # "klpe", PRAGMA application_id since version 3: by it a file is told to be ours
-UNSIGNED = 2  # the last version without
 # By version: what makes it of the one before. What is there is never changed: others have it.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (

@@ -131,7 +131,7 @@ def _usable(path: Path) -> bool:
     match whose(path):
         case Owner.NOBODY | Owner.OURS:
             return True
-        case Owner.UNCLEAR if ours.marked(path.parent.resolve(), ours.Kind.NIGHTS):
+        case Owner.UNCLEAR if ours.marked(path.parent.resolve(), ours.MarkKind.NIGHTS):
             return False
     strange = _odd_beside(path) or path
     raise NoHistory(

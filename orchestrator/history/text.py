@@ -24,7 +24,7 @@ from orchestrator.history.nights import (
     NightTotals,
     Verdict,
 )
-from orchestrator.report.text import STYLES
+from orchestrator.report.resultstext import STYLES
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status, by_status
 

@@ -22,18 +22,17 @@ class Busy(HarnessError):
 
 
 @contextlib.contextmanager
-def held(path: Path, *, shared: bool = False) -> Iterator[None]:
+def held(path: Path) -> Iterator[None]:
     """Hold the lock that is the file `path`, made where there is none, among all processes and
-    threads; with `shared` beside others who hold it so. The file stays: somebody may wait on it.
+    threads. The file stays: somebody may wait on it.
 
     Raises Busy at once when somebody else holds it, OSError.
     """
     # NOFOLLOW: in a directory that others write to, a link would have us make a file elsewhere
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
-        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
         try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise

@@ -259,11 +259,9 @@ def _log_end(program: subprocess.Popen[bytes], began: float) -> None:
 def start(
     argv: Sequence[str | Path],
     *,
-    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     stdout: Path | None = None,
     stderr: Path | None = None,
-    pass_fds: Sequence[int] = (),
 ) -> Iterator[Running]:
     """Run a program beside us; leaving the context ends it (see `Running.end`).
 
@@ -277,12 +275,10 @@ def start(
                 streams[name] = subprocess.DEVNULL
             else:
                 streams[name] = stack.enter_context(path.open("ab"))
-        yield stack.enter_context(
-            _started(argv, cwd, env, stdin=subprocess.DEVNULL, pass_fds=tuple(pass_fds), **streams)
-        )
+        yield stack.enter_context(_started(argv, None, env, stdin=subprocess.DEVNULL, **streams))
 
 
-def attach(argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> int:
+def attach(argv: Sequence[str | Path]) -> int:
     """Run a program on our own terminal, in our own session, until it ends; its exit status.
 
     It is the person's program now: Ctrl-C goes to it, not to us. Raises MissingTool.
@@ -291,7 +287,7 @@ def attach(argv: Sequence[str | Path], env: Mapping[str, str] | None = None) -> 
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     began = time.monotonic()
     try:
-        with subprocess.Popen([need(words[0]), *words[1:]], env=clean_env(env)) as program:
+        with subprocess.Popen([need(words[0]), *words[1:]], env=clean_env()) as program:
             log.info("started %d: %s", program.pid, pasteable(words))
             try:
                 return program.wait()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from orchestrator.model import model
 from orchestrator.model.semantics import happen
-from orchestrator.model.state import Past, State, World
+from orchestrator.model.state import Progress, State, World
 from orchestrator.nouns import Burst, Event, Load, ModuleSet, Plain, Race
 from orchestrator.verdicts import Expectation
 
@@ -74,4 +74,6 @@ def _gone_through(
             refused.add(event.module)
         else:
             return None
-    return Refusals(frozenset(refused), model.expectation(world, Past(state))) if refused else None
+    return (
+        Refusals(frozenset(refused), model.expectation(world, Progress(state))) if refused else None
+    )

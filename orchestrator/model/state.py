@@ -50,7 +50,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EventOutcome:
     """What one event came to."""
 
     state: State
@@ -61,7 +61,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Progress:
     """What has happened since the guest was last looked at."""
 
     state: State
@@ -69,7 +69,7 @@ class Past:
     written: frozenset[Pair] = frozenset()  # relocations written meanwhile: nobody read those bytes
     why: str = field(default="", compare=False)
 
-    def and_then(self, outcome: Outcome) -> Past:
+    def and_then(self, outcome: EventOutcome) -> Progress:
         """One more thing."""
         was = self.state.relocation_states()
         applied = {
@@ -77,7 +77,7 @@ class Past:
             for pair, now in outcome.state.relocations
             if now is RelocationState.APPLIED and was.get(pair) is not RelocationState.APPLIED
         }
-        return Past(
+        return Progress(
             outcome.state,
             (*self.answers, outcome.errno),
             self.written | outcome.written | applied,

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
-from orchestrator.history.nights import OF_CASES, Job, Past, Row
+from orchestrator.history.nights import OF_CASES, Job, PastResult, Row
 from orchestrator.host import ours
 from orchestrator.nouns import CaseKind
 from orchestrator.report import directory, reproduce, store
@@ -24,14 +24,14 @@ OF_A_JOB = 8  # and so many of all: where more fail at once, chance is not the r
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+=-]+")
 
 
-def is_new(row: Row, past: Sequence[Past]) -> bool:
+def is_new(row: Row, past: Sequence[PastResult]) -> bool:
     """Whether it failed otherwise, or not at all, when it ran last. `past`: newest first."""
     last = next((each for each in past if each.status is not Status.SKIP), None)
     return last is None or not last.status.wrong or last.symptom != row.symptom
 
 
 def to_try(
-    rows: Sequence[Row], past: Mapping[tuple[str, str], Sequence[Past]], times: int
+    rows: Sequence[Row], past: Mapping[tuple[str, str], Sequence[PastResult]], times: int
 ) -> tuple[Row, ...]:
     """The new failures that have not run 1 + `times` times yet, a few of those that fail alike."""
     seen: Counter[str | tuple[str, str]] = Counter()

@@ -23,49 +23,49 @@ BISECTS = Path("bisects")  # in a night: NN-WAY/, NN-WAY.log
 OF_A_KERNEL = 3  # ways of failing that are bisected; the others are likely to have the same cause
 
 
-class Way(StrEnum):
+class BisectKind(StrEnum):
     OURS = "ours"
     THEIRS = "theirs"
     COMMITS = "commits"
 
 
-def ways(now: KernelInput, good: KernelInput | None) -> tuple[Way, ...]:
+def ways(now: KernelInput, good: KernelInput | None) -> tuple[BisectKind, ...]:
     """In which ways to look, the cheapest first. Without a good night: the series as it is."""
     if good is None:
-        return (Way.OURS,) if now.patches else ()
+        return (BisectKind.OURS,) if now.patches else ()
     found = []
     if any(good.patches.get(name) != digest for name, digest in now.patches.items()):
-        found.append(Way.OURS)
+        found.append(BisectKind.OURS)
     if any(now.patches.get(name) != digest for name, digest in good.patches.items()):
-        found.append(Way.THEIRS)
+        found.append(BisectKind.THEIRS)
     if now.commit and good.commit and now.commit != good.commit:
-        found.append(Way.COMMITS)
+        found.append(BisectKind.COMMITS)
     return tuple(found)
 
 
 def command(
-    way: Way, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
+    way: BisectKind, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, ...]:
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
     words = ["bisect", "--arch", job.arch_spec, "--kernel", job.source]
     words += ["--modules", row.module_set, "--order", row.order]
     series = list(job.series or ("none",))
-    if way is Way.THEIRS:  # the failure is one by what tonight's series promises
+    if way is BisectKind.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
     words += [word for name in series for word in ("--series", name)]
-    if way is Way.COMMITS:
+    if way is BisectKind.COMMITS:
         assert good is not None
         words += ["--good", good.commit, "--bad", now.commit]
     return tuple(words)
 
 
 def verdict(
-    way: Way, found: Found, now: KernelInput, good: KernelInput | None
+    way: BisectKind, found: Found, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, str] | None:
     """(patch or commit, one line); None when what it found does not explain the failure."""
     several = f" (one of {len(found.culprits)})" if len(found.culprits) > 1 else ""
     name = found.culprits[0]
-    if way is Way.THEIRS:
+    if way is BisectKind.THEIRS:
         assert good is not None
         same = now.patches.get(name)
         if not found.before.fails or same == good.patches.get(name):

@@ -33,10 +33,10 @@ from orchestrator.history.digest import NightDigest, digest
 from orchestrator.history.nights import (
     Changes,
     Job,
+    JobKind,
     JobRecord,
-    Kind,
     Night,
-    Past,
+    PastResult,
     Skip,
     State,
 )
@@ -44,7 +44,7 @@ from orchestrator.host import ours
 from orchestrator.nightly import inputs, night, place, plan, room
 from orchestrator.nightly.config import Config
 from orchestrator.nightly.inputs import Facts
-from orchestrator.nightly.night import Before, Limits, Shift
+from orchestrator.nightly.night import Before, Limits, NightRun
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
@@ -70,7 +70,7 @@ class NightOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class NightEnd:
     """What there is to say of a night."""
 
     night: Night
@@ -116,7 +116,7 @@ def asked(
     )
     options.seconds(config.budget)
     _for_bisects(config)
-    if all(job.kind is Kind.BUILD for job in jobs(made)):
+    if all(job.kind is JobKind.BUILD for job in jobs(made)):
         raise UsageError(f"{file}: there is no job in it", hint="`suites`, or kselftest = true, …")
     return made
 
@@ -132,7 +132,7 @@ def jobs(wanted: NightOptions) -> tuple[Job, ...]:
         for arch in options.arches(specs):
             yield plan.Target(arch.name, str(arch.file.absolute()) if arch.file else arch.name)
 
-    read = plan.Reading(targets, options.source, options.stack, options.seconds)
+    read = plan.Reader(targets, options.source, options.stack, options.seconds)
     with contextlib.chdir(wanted.file.parent):
         return plan.expand(wanted.config, read)
 
@@ -156,7 +156,7 @@ def planned(wanted: NightOptions) -> Planned:
 def built(found: Sequence[Job]) -> frozenset[str]:
     """Names of the builds that find their kernel in the cache, as far as that can be told without
     the network."""
-    return frozenset(job.name for job in found if job.kind is Kind.BUILD and _is_built(job))
+    return frozenset(job.name for job in found if job.kind is JobKind.BUILD and _is_built(job))
 
 
 def _is_built(job: Job) -> bool:
@@ -167,7 +167,7 @@ def _is_built(job: Job) -> bool:
     return False
 
 
-def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
+def hold(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     """The night, or the rest of one. Raises HarnessError: another one runs, or the disk is full;
     UsageError when there is none to go on with, or the place of nights is not ours."""
     troubles: list[str] = []
@@ -199,7 +199,7 @@ def hold(wanted: NightOptions, reporter: Reporter) -> Ended:
     return replace(ended, troubles=tuple(troubles))
 
 
-def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shift:
+def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
     """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
     held = _unfinished(wanted.nights, wanted.resume) if wanted.resume else None
     name = held.name if held else _name(wanted.nights)
@@ -212,16 +212,16 @@ def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> Shi
     if held:
         planned = resumed(planned, held)
     with told(mine):
-        ours.make(mine, ours.Kind.NIGHT, hint="choose another place with -o DIR")
+        ours.make(mine, ours.MarkKind.NIGHT, hint="choose another place with -o DIR")
     planned = replace(planned, jobs=tuple(_possible(record, missing) for record in planned.jobs))
     for job in found:
-        if job.kind is Kind.BUILD and night.key(job) in facts:
+        if job.kind is JobKind.BUILD and night.key(job) in facts:
             inputs.keep_series(mine, job, facts[night.key(job)])
     files.write(mine, planned)
     config = wanted.config
     deadline = Deadline.after(options.seconds(config.budget))
     limits = Limits(deadline, _for_bisects(config), config)
-    return Shift(mine, planned, facts, Before(wanted.nights, before.past), limits, reporter)
+    return NightRun(mine, planned, facts, Before(wanted.nights, before.past), limits, reporter)
 
 
 def resumed(planned: Night, held: Night) -> Night:
@@ -292,7 +292,7 @@ def _unfinished(nights: Path, name: str) -> Night:
         why = f"{newest[0].name} is the newest night there" if newest else "there is no night"
     else:
         found = files.document(nights / name)
-        if not (found.name == name and ours.marked(nights / name, ours.Kind.NIGHT)):
+        if not (found.name == name and ours.marked(nights / name, ours.MarkKind.NIGHT)):
             why = "it was not begun here: nothing in it says so"
         elif found.finished is not None:
             why = "it has ended"
@@ -308,7 +308,7 @@ def _unfinished(nights: Path, name: str) -> Night:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    past: Mapping[tuple[str, str], Sequence[Past]]
+    past: Mapping[tuple[str, str], Sequence[PastResult]]
     took: Mapping[str, Sequence[float]]  # job -> seconds, newest first
     last: Night | None
 
@@ -320,7 +320,7 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
     """What there is to know before the night of this name; without a history that can be read, what
     the last night's files tell."""
     last = _last(nights, name)
-    past: Mapping[tuple[str, str], Sequence[Past]] = {}
+    past: Mapping[tuple[str, str], Sequence[PastResult]] = {}
     took: dict[str, Sequence[float]] = {}
     if nights.is_dir():
         try:
@@ -331,7 +331,8 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
             troubles.append(f"{trouble}; the night goes on without")
     if not past and last is not None:
         past = {
-            (r.job, r.case): (Past(last.name, r.status, r.seconds, r.symptom),) for r in last.rows
+            (r.job, r.case): (PastResult(last.name, r.status, r.seconds, r.symptom),)
+            for r in last.rows
         }
     return _Known(past, took, last)
 
@@ -345,7 +346,7 @@ def _last(nights: Path, name: str) -> Night | None:
     return None
 
 
-def again(directory: Path) -> Ended:
+def again(directory: Path) -> NightEnd:
     """The report of a night that lies there, written once more. Raises UsageError, HarnessError.
 
     The history and the list of all nights know it only where it is one of a place of ours.
@@ -356,7 +357,7 @@ def again(directory: Path) -> Ended:
     return report(directory.parent, found, [], listed=place.belongs(directory))
 
 
-def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = True) -> Ended:
+def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = True) -> NightEnd:
     """Everything that is written of a night. Without history it is compared with the last one."""
     before = _last(nights, found.name)
     known = _before(nights, found.name, [])
@@ -377,4 +378,4 @@ def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = Tr
             troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
         except ours.NotOurs as trouble:
             troubles.append(str(trouble))
-    return Ended(found, news, digest(found, news), page, tuple(troubles))
+    return NightEnd(found, news, digest(found, news), page, tuple(troubles))

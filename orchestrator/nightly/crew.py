@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Tasks side by side: one lane for builds, which take every core, and some for guests.
+"""Tasks side by side: one pool for builds, which take every core, and some for guests.
 
 Builds and guests overlap; a task waits until it is ready.
 """
@@ -15,19 +15,19 @@ from enum import Enum, auto
 LOOK_AGAIN = 0.2  # seconds between looks at what may have become ready
 
 
-class Lane(Enum):
+class Pool(Enum):
     BUILD = auto()
     GUEST = auto()
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    lane: Lane
+    pool: Pool
     do: Callable[[], None]
     ready: Callable[[], bool] = lambda: True
 
 
-class Crew:
+class Scheduler:
     """Takes tasks in the order they were added; `add` may be called by a task."""
 
     def __init__(self, guests: int) -> None:
@@ -46,18 +46,18 @@ class Crew:
     def run(self) -> None:
         """Until nothing is left to do. On Ctrl-C, and on whatever a task raises, `stop` is set,
         what is under way is waited for, and it comes through."""
-        lanes = [Lane.BUILD, *[Lane.GUEST] * self._guests]
-        with ThreadPoolExecutor(max_workers=len(lanes)) as pool:
+        pools = [Pool.BUILD, *[Pool.GUEST] * self._guests]
+        with ThreadPoolExecutor(max_workers=len(pools)) as executor:
             try:
-                for future in [pool.submit(self._work, lane) for lane in lanes]:
+                for future in [executor.submit(self._work, pool) for pool in pools]:
                     future.result()
             except BaseException:
                 self.stop.set()
                 raise
 
-    def _work(self, lane: Lane) -> None:
+    def _work(self, pool: Pool) -> None:
         try:
-            while (task := self._next(lane)) is not None:
+            while (task := self._next(pool)) is not None:
                 try:
                     task.do()
                 finally:
@@ -65,15 +65,15 @@ class Crew:
                         self._busy -= 1
                         self._changed.notify_all()
         except BaseException:
-            self.stop.set()  # the other lanes end what they do
+            self.stop.set()  # the other pools end what they do
             raise
 
-    def _next(self, lane: Lane) -> Task | None:
-        """The first task of this lane that is ready; None when nobody has anything to do."""
+    def _next(self, pool: Pool) -> Task | None:
+        """The first task of this pool that is ready; None when nobody has anything to do."""
         with self._changed:
             while not self.stop.is_set():
                 for task in self._tasks:
-                    if task.lane is lane and task.ready():
+                    if task.pool is pool and task.ready():
                         self._tasks.remove(task)
                         self._busy += 1
                         return task

@@ -140,5 +140,5 @@ def known(place: Path, job: Job) -> Path | None:
     """The patches that a night of ours kept of the job's kernel, a quilt directory, where it has
     them: they are built, and what is built runs, so that a copy of another's night will not do."""
     kept = place / SERIES / slug(job)
-    mine = ours.marked(place, ours.Kind.NIGHT) and ours.proven(kept / LIST, place)
+    mine = ours.marked(place, ours.MarkKind.NIGHT) and ours.proven(kept / LIST, place)
     return kept if mine and (kept / LIST).is_file() else None

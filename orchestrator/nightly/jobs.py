@@ -22,9 +22,9 @@ from orchestrator.commands import options, outsiders
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
-from orchestrator.history.nights import Job, JobRecord, Kind, Row
+from orchestrator.history.nights import Job, JobKind, JobRecord, Row
 from orchestrator.host import ours, process
-from orchestrator.report import directory, documents, explored, store, tried
+from orchestrator.report import directory, documents, explorejson, store, trialsjson
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -37,11 +37,11 @@ PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
 HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
 QUIET = (Exit.GOOD, Exit.KERNEL_WRONG)  # the results tell; any other exit code tells of trouble
 # Whose --resume takes everything from the directory, by this document; others take results.json.
-RESUMED = {Kind.EXPLORE: explored.DOCUMENT, Kind.ABLATE: tried.DOCUMENT}
+RESUMED = {JobKind.EXPLORE: explorejson.DOCUMENT, JobKind.ABLATE: trialsjson.DOCUMENT}
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class JobEnd:
     """code: None when we ended it; `why` says what for."""
 
     code: int | None
@@ -65,7 +65,7 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
-    if job.kind is Kind.BUILD:
+    if job.kind is JobKind.BUILD:
         return job.command
     with store.told(place):
         ours.below(place, night)
@@ -94,7 +94,7 @@ def _is_of(job: Job, place: Path) -> bool:
         run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
-        sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
+        sets = explorejson.load(place).module_sets if job.kind is JobKind.EXPLORE else ()
     except UsageError:
         return False
     return (
@@ -108,7 +108,7 @@ def _is_of(job: Job, place: Path) -> bool:
 
 def carry_out(
     night: Path, words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
-) -> Ended:
+) -> JobEnd:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
     with store.told(log), ours.below(log, night).open("a") as file:
@@ -118,16 +118,16 @@ def carry_out(
             late = deadline is not None and deadline.passed
             if stop.is_set() or late:
                 running.end(GRACE)
-                return Ended(None, "the night's time was up" if late else "interrupted")
+                return JobEnd(None, "the night's time was up" if late else "interrupted")
             time.sleep(POLL)
-    return Ended(code)
+    return JobEnd(code)
 
 
-def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
+def rows(night: Path, record: JobRecord, ended: JobEnd) -> tuple[Row, ...]:
     """What the job found out: its cases, and a row that tells why it did not get to the end."""
     job, place = record.job, directory_of(night, record)
     found = files.rows(place, job.name, str(JOBS / job.name)) if place.exists() else ()
-    if job.kind is Kind.BUILD and ended.code == Exit.GOOD:
+    if job.kind is JobKind.BUILD and ended.code == Exit.GOOD:
         return (Row(job.name, "build", Status.PASS, reproduce=_line(record)),)
     if ended.code is None:
         return (*found, Row(job.name, LEFT, Status.SKIP, ended.why))
@@ -135,10 +135,10 @@ def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
     told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
     if found and told and not stopped:  # one that found out nothing proved nothing
         return found
-    unbuilt = job.kind is Kind.BUILD and ended.code == Exit.BUILD
+    unbuilt = job.kind is JobKind.BUILD and ended.code == Exit.BUILD
     status = Status.FAIL if unbuilt else Status.ERROR
     why = stopped or _last_words(log_of(night, record))
-    case = "build" if job.kind is Kind.BUILD else f"({job.kind})"
+    case = "build" if job.kind is JobKind.BUILD else f"({job.kind})"
     row = Row(job.name, case, status, f"{job.kind} ended with {ended.code}: {why}")
     row = replace(row, symptom=changes.symptom(row.reason), reproduce=_line(record))
     return (*found, row)

@@ -22,18 +22,18 @@ from orchestrator.history import checked, files
 from orchestrator.history.nights import (
     Blame,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
-    Past,
+    PastResult,
     Row,
     Skip,
     State,
 )
 from orchestrator.nightly import again, blame, inputs, jobs, plan, room
 from orchestrator.nightly.config import Config
-from orchestrator.nightly.crew import Crew, Lane, Task
+from orchestrator.nightly.crew import Pool, Scheduler, Task
 from orchestrator.nightly.inputs import Facts
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import why_ended
@@ -46,7 +46,7 @@ class Before:
     """What earlier nights tell this one."""
 
     nights: Path  # the place of nights
-    past: Mapping[tuple[str, str], Sequence[Past]]  # (job, case) -> newest first
+    past: Mapping[tuple[str, str], Sequence[PastResult]]  # (job, case) -> newest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Limits:
     config: Config
 
 
-class Shift:
+class NightRun:
     """The work of one night. `run` it once; `night` is what is known at any time."""
 
     def __init__(
@@ -78,16 +78,16 @@ class Shift:
         self._reporter = reporter
         self._mutex = threading.Lock()
         self._making_room = threading.Lock()
-        self._crew: Crew
+        self._crew: Scheduler
 
     def run(self, guests: int) -> None:
         """Every job that has not ended. Raises HarnessError when the disk is full."""
-        self._crew = Crew(guests)
+        self._crew = Scheduler(guests)
         for record in self.night.jobs:
             if record.state in (State.WAITING, State.RUNNING):
-                lane = Lane.BUILD if record.job.kind is Kind.BUILD else Lane.GUEST
+                pool = Pool.BUILD if record.job.kind is JobKind.BUILD else Pool.GUEST
                 ready = functools.partial(self._built, record.job)
-                self._crew.add(Task(lane, functools.partial(self._job, record.job), ready))
+                self._crew.add(Task(pool, functools.partial(self._job, record.job), ready))
         for row in again.to_try(self.night.rows, self._before.past, self._limits.config.retries):
             self._try_again(row)
         self._crew.run()
@@ -124,7 +124,7 @@ class Shift:
         same = (
             record
             for record in self.night.jobs
-            if record.job.kind is Kind.BUILD
+            if record.job.kind is JobKind.BUILD
             and (record.job.kernel, record.job.arch) == (job.kernel, job.arch)
         )
         return next(same, None)
@@ -132,7 +132,7 @@ class Shift:
     def _built(self, job: Job) -> bool:
         """Whether it can begin, or need not: its kernel's build has ended, well or not."""
         build = self._build_of(job)
-        if job.kind is Kind.BUILD or build is None:
+        if job.kind is JobKind.BUILD or build is None:
             return True
         return build.state in (State.ENDED, State.SKIPPED)
 
@@ -160,7 +160,7 @@ class Shift:
         found = jobs.rows(self.place, record, ended)
         facts = self._facts[key(job)]
         made = None
-        if job.kind is not Kind.BUILD and jobs.directory_of(self.place, record).exists():
+        if job.kind is not JobKind.BUILD and jobs.directory_of(self.place, record).exists():
             made = inputs.of_run(self.place, job, facts)
         seconds = time.monotonic() - began
         last = replace(
@@ -195,7 +195,7 @@ class Shift:
     def _hindered(self, job: Job) -> tuple[Skip, str] | None:
         """Why it is not begun, in words too; None where nothing is in the way."""
         build = self._build_of(job)
-        if job.kind is not Kind.BUILD and build is not None and build.exit_code != 0:
+        if job.kind is not JobKind.BUILD and build is not None and build.exit_code != 0:
             # a kernel that there was no time for is as planned, and so is what needs it
             skip = Skip.TIME if build.skip is Skip.TIME else Skip.KERNEL
             return skip, f"its kernel was not built: {build.reason or 'see the build'}"
@@ -215,7 +215,7 @@ class Shift:
     # --- a failure that is new -------------------------------------------------------------------
 
     def _try_again(self, row: Row) -> None:
-        self._crew.add(Task(Lane.GUEST, functools.partial(self._again, row)), first=True)
+        self._crew.add(Task(Pool.GUEST, functools.partial(self._again, row)), first=True)
 
     def _again(self, row: Row) -> None:
         def carry_out(words: Sequence[str], log: Path) -> bool:
@@ -260,7 +260,7 @@ class Shift:
         good, kept = self._last_good(job, row)
         why = "no input that can be bisected has changed"
         for way in blame.ways(now, good):
-            if way is blame.Way.THEIRS and kept is None:
+            if way is blame.BisectKind.THEIRS and kept is None:
                 continue
             place = self.place / blame.BISECTS / f"{name}-{way}"
             words = [*blame.command(way, job, row, str(kept), now, good), "-o", str(place)]

@@ -8,20 +8,27 @@ import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.history.nights import Job, Kind, Night, State
+from orchestrator.history.nights import Job, JobKind, Night, State
 from orchestrator.nightly.config import Config, Matrix
 
 # Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
-GUESSES: Mapping[Kind, float] = {
-    Kind.BUILD: 900,
-    Kind.SUITE: 120,
-    Kind.KSELFTEST: 120,
-    Kind.MALFORMED: 180,
-    Kind.EXPLORE: 1200,
-    Kind.ABLATE: 1800,
+GUESSES: Mapping[JobKind, float] = {
+    JobKind.BUILD: 900,
+    JobKind.SUITE: 120,
+    JobKind.KSELFTEST: 120,
+    JobKind.MALFORMED: 180,
+    JobKind.EXPLORE: 1200,
+    JobKind.ABLATE: 1800,
 }
 # Within one class of value: what says most in least time first.
-RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
+RANK = (
+    JobKind.BUILD,
+    JobKind.SUITE,
+    JobKind.KSELFTEST,
+    JobKind.MALFORMED,
+    JobKind.EXPLORE,
+    JobKind.ABLATE,
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -35,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Reader:
     """What the words of a configuration stand for, wherever a job runs. Each raises UsageError."""
 
     targets: Callable[[Sequence[str]], Iterable[Target]]  # `arches` of a matrix
@@ -44,7 +51,7 @@ class Reading:
     seconds: Callable[[str], float]
 
 
-def expand(config: Config, read: Reading) -> tuple[Job, ...]:
+def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     """Every job of the matrix once, in its order: of each kernel the build first."""
     found: dict[tuple[str, ...], Job] = {}
     names: set[str] = set()
@@ -70,7 +77,7 @@ def _jobs(
     source: str,
     series: tuple[str, ...],
     target: Target,
-    read: Reading,
+    read: Reader,
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
     kernel = " + ".join((source, *(series if stack else ())))
@@ -79,7 +86,7 @@ def _jobs(
     where = ("--arch", target.spec, "--kernel", tree, *words)
 
     def job(
-        kind: Kind,
+        kind: JobKind,
         what: str,
         *extra: str,
         estimate: float | None = None,
@@ -100,18 +107,18 @@ def _jobs(
             module_sets=module_sets,
         )
 
-    yield job(Kind.BUILD, "build")
+    yield job(JobKind.BUILD, "build")
     for suite in matrix.suites:
         if not matrix.modules:
-            yield job(Kind.SUITE, suite, "--suite", suite)
+            yield job(JobKind.SUITE, suite, "--suite", suite)
         for module_set in matrix.modules:
             what = f"{suite} {module_set}"
             words = ["--suite", suite, "--modules", module_set]
-            yield job(Kind.SUITE, what, *words, module_sets=(module_set,))
+            yield job(JobKind.SUITE, what, *words, module_sets=(module_set,))
     if matrix.kselftest:
-        yield job(Kind.KSELFTEST, "kselftest")
+        yield job(JobKind.KSELFTEST, "kselftest")
     if matrix.malformed:
-        yield job(Kind.MALFORMED, "malformed")
+        yield job(JobKind.MALFORMED, "malformed")
     if matrix.explore is not None:
         told = matrix.explore
         words = [word for name in told.modules for word in ("--modules", name)]
@@ -119,14 +126,14 @@ def _jobs(
         words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
         what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
         yield job(
-            Kind.EXPLORE,
+            JobKind.EXPLORE,
             what,
             *words,
             estimate=read.seconds(told.budget),
             module_sets=tuple(told.modules),
         )
     if matrix.ablate:
-        yield job(Kind.ABLATE, "ablate")
+        yield job(JobKind.ABLATE, "ablate")
 
 
 def pinned(job: Job, source: str) -> Job:
@@ -186,12 +193,12 @@ def ordered(
     first = {
         (job.kernel, job.arch): place
         for *place, job in sorted(classed, key=lambda each: each[:3], reverse=True)
-        if job.kind is not Kind.BUILD
+        if job.kind is not JobKind.BUILD
     }
 
     def key(each: tuple[int, int, int, Job]) -> tuple[list[int], int]:
         *own, job = each
-        if job.kind is Kind.BUILD:
+        if job.kind is JobKind.BUILD:
             return first.get((job.kernel, job.arch), own), 0
         return own, 1
 
@@ -210,21 +217,21 @@ def _value(job: Job, wrong: set[str], ran: set[str] | None, changed: str) -> tup
     return 3, "as last night"
 
 
-def left_out(jobs: Sequence[Job], budget: float, lanes: int) -> tuple[Job, ...]:
-    """What will not fit, as far as the estimates can tell: builds on a lane of their own, the rest
-    on so many others, each job where it can begin first."""
-    free = {True: [0.0], False: [0.0] * lanes}
+def left_out(jobs: Sequence[Job], budget: float, workers: int) -> tuple[Job, ...]:
+    """What will not fit, as far as the estimates can tell: builds on a worker of their own, the
+    rest on so many others, each job where it can begin first."""
+    free = {True: [0.0], False: [0.0] * workers}
     built: dict[tuple[str, str], float] = {}
     out = []
     for job in jobs:
-        build = job.kind is Kind.BUILD
+        build = job.kind is JobKind.BUILD
         mine = free[build]
-        lane = mine.index(min(mine))
-        begin = max(mine[lane], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
+        worker = mine.index(min(mine))
+        begin = max(mine[worker], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
         if begin + job.estimate > budget:
             out.append(job)
             continue
-        mine[lane] = begin + job.estimate
+        mine[worker] = begin + job.estimate
         if build:
-            built[job.kernel, job.arch] = mine[lane]
+            built[job.kernel, job.arch] = mine[worker]
     return tuple(out)

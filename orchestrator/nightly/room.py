@@ -132,7 +132,7 @@ def _room(nights: Sequence[tuple[Path, int]]) -> int:
 def _unbegun(nights: Path, current: str) -> list[Path]:
     """Nights of ours that were killed before their plan was written."""
     found = (path for path in nights.iterdir() if is_night(path.name) and path.name != current)
-    kind = ours.Kind.NIGHT
+    kind = ours.MarkKind.NIGHT
     return sorted(p for p in found if ours.marked(p, kind) and not (p / files.NIGHT).exists())
 
 

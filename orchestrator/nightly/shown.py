@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.announce import mail
 from orchestrator.commands import options
-from orchestrator.nightly.conduct import Ended, NightOptions, Planned
+from orchestrator.nightly.conduct import NightEnd, NightOptions, Planned
 from orchestrator.report.verdict import duration
 
 
@@ -32,6 +32,6 @@ def plan(planned: Planned, wanted: NightOptions) -> RenderableType:
     return Group(table, Text(line, style="bold"))
 
 
-def night(ended: Ended) -> RenderableType:
+def night(ended: NightEnd) -> RenderableType:
     """What the mail says, and where the report is."""
     return Group(Text(mail.mail(ended.night, ended.changes)), Text(f"report: {ended.page}"))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from orchestrator.vm.console import complaints, crash_title, refusals
+from orchestrator.kernelreports import complaints, crash_title, refusals
 
 MOST = 200_000  # characters of a log that stand in a page
 _BEFORE = MOST // 4  # of them, so many before the first mark

@@ -33,7 +33,7 @@ FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     WRONG = "wrong"  # with the files
     LACKING = "lacking"  # on this host
     NOTE = "note"  # may be right
@@ -46,7 +46,7 @@ class Remark:
     field: str  # "machine", "relocations[3].bits", "Kconfig fragment"
     text: str  # what is wrong
     hint: str = ""  # what to do
-    kind: Kind = Kind.WRONG
+    kind: FieldKind = FieldKind.WRONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,7 +204,7 @@ def _numbers(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
         numbers = known.get(row.name)
         if numbers is None:
             text = f"pyelftools does not know {row.name}"
-            yield Remark(f"{place}.name", text, "is it spelled as readelf has it?", Kind.NOTE)
+            yield Remark(f"{place}.name", text, "is it spelled as readelf has it?", FieldKind.NOTE)
         elif row.number not in numbers:
             text = f"{row.name} is {' or '.join(map(str, sorted(numbers)))}, not {row.number}"
             yield Remark(f"{place}.number", text, "as in elf.h of the C library")
@@ -246,7 +246,7 @@ def fragment_remarks(path: Path, base: Path) -> Iterator[Remark]:
         if value == "n":  # how a fragment says that the architecture has no such option
             text = f"CONFIG_{name} is off here, and {asked} in {base.name}"
             hint = "right where this architecture cannot have it, and only there"
-            yield Remark(FRAGMENT, text, hint, Kind.NOTE)
+            yield Remark(FRAGMENT, text, hint, FieldKind.NOTE)
         else:
             text = f"CONFIG_{name}={value} contradicts {base.name}, which has {asked}"
             yield Remark(FRAGMENT, text, "take the line out")

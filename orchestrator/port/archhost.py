@@ -24,7 +24,7 @@ from orchestrator.errors import UsageError
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
 from orchestrator.host.rundir import run_dir
-from orchestrator.port.archfile import Check, Kind, Remark, fields
+from orchestrator.port.archfile import Check, FieldKind, Remark, fields
 
 SECONDS = 60.0  # for one question; QEMU answers in a tenth of a second
 DPKG_CPUS = Path("/usr/share/dpkg/cputable")
@@ -82,7 +82,7 @@ def _dpkg_cpus() -> tuple[Cpu, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ArchHost:
     """How to ask a machine; the default asks this one."""
 
     packages: doctor.Host = field(default_factory=doctor.Host)
@@ -106,7 +106,7 @@ def _close(name: str, known: Sequence[str] | frozenset[str], else_: str) -> str:
 class Asked:
     """The checks that ask a host; each runs when the fields that it names are right."""
 
-    host: Host
+    host: ArchHost
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -126,7 +126,7 @@ class Asked:
                 yield Remark(key, text, fields()[key].where)
             else:
                 text = f"this host lacks {need.what} ({need.package})"
-                yield Remark(key, text, doctor.install_line([need]), Kind.LACKING)
+                yield Remark(key, text, doctor.install_line([need]), FieldKind.LACKING)
 
     def compiler(
         self, cross_compile: str, elf_machine: int, byte_order: Literal["little", "big"]
@@ -239,7 +239,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class KernelTree:
     """The checks that read a kernel's source."""
 
     directory: Path

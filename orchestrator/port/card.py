@@ -12,7 +12,7 @@ from orchestrator.errors import Exit, KlpError
 from orchestrator.model.findings import is_death
 from orchestrator.port import kconfigs
 from orchestrator.port.coverage import Coverage
-from orchestrator.port.kconfigs import Config, Tree
+from orchestrator.port.kconfigs import Config, KconfigTree
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 
@@ -81,7 +81,7 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class ReportCard:
     """The whole. What is not known (yet) is empty."""
 
     arch: str
@@ -97,7 +97,7 @@ class Card:
     finished: float | None = None
     trouble: str = ""  # why it ended before everything was done
 
-    def put(self, *lines: Line) -> Card:
+    def put(self, *lines: Line) -> ReportCard:
         """The card with these in place of what it says of their parts."""
         parts = {line.part for line in lines}
         kept = [line for line in self.lines if line.part not in parts]
@@ -105,11 +105,11 @@ class Card:
         ordered = sorted([*kept, *lines], key=lambda line: order.index(line.part))
         return replace(self, lines=tuple(ordered))
 
-    def skip(self, parts: Sequence[Part], why: str) -> Card:
+    def skip(self, parts: Sequence[Part], why: str) -> ReportCard:
         """The card with the reason why nothing is known of these parts."""
         return self.put(*(Line(part, evidence=(f"{NOT_YET}: {why}",)) for part in parts))
 
-    def ended(self, when: float, why: str) -> Card:
+    def ended(self, when: float, why: str) -> ReportCard:
         """The card at its end; why: what kept the rest from being done, "" for nothing."""
         told = tuple(
             replace(line, evidence=(f"{NOT_YET}: {why}",))
@@ -125,7 +125,7 @@ class Card:
         return any(line.verdict not in fine for line in self.lines if line.part in parts)
 
 
-def exit_code(card: Card) -> Exit:
+def exit_code(card: ReportCard) -> Exit:
     """2 for wrong files; else 1 when the kernel is wrong or lacks something; else 3 when something
     does not build; else 4 when anything was not done; else 0."""
     found = {line.verdict for line in card.lines}
@@ -135,7 +135,7 @@ def exit_code(card: Card) -> Exit:
     return Exit.HARNESS if card.trouble else Exit.GOOD
 
 
-def summary(card: Card) -> str:
+def summary(card: ReportCard) -> str:
     """`14 PASS, 1 KNOWN, 2 SKIP`"""
     counts = {v: sum(line.verdict is v for line in card.lines) for v in Verdict}
     text = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
@@ -268,14 +268,14 @@ WHAT_TO_DO: Mapping[str, str] = {
 }
 
 
-def kconfig(tree: Tree, config: Config, *files: str) -> list[Line]:
+def kconfig(tree: KconfigTree, config: Config, *files: str) -> list[Line]:
     """A line for livepatch, one for each thing that it depends on, one for stack traces."""
     wanted = dict.fromkeys((LIVEPATCH, *kconfigs.demands(tree, LIVEPATCH), CONSISTENCY))
     first, *more = (_option(tree, each, config) for each in wanted)
     return [replace(first, files=files), *more]
 
 
-def _option(tree: Tree, wanted: str, config: Config) -> Line:
+def _option(tree: KconfigTree, wanted: str, config: Config) -> Line:
     """Whether an expression of options holds, and by what, or why not."""
     names = kconfigs.symbols(wanted)
     evidence = []

@@ -21,7 +21,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, MissingTool, UsageError, exit_of
 from orchestrator.host import files, locks, ours
-from orchestrator.report import json
+from orchestrator.report import resultsjson
 from orchestrator.verdicts import Run
 
 T = TypeVar("T")
@@ -137,7 +137,7 @@ def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
             f"{file} is malformed at {place or 'its top'}: {first['msg']}",
             hint="was it written by another version of klp-e2e?",
         ) from trouble
-    json.parsed(text, str(file))
+    resultsjson.parsed(text, str(file))
     return read
 
 
@@ -173,7 +173,7 @@ def prepare(path: Path) -> None:
     half written do not count. Raises UsageError."""
     with _told_of(path):
         path.mkdir(parents=True, exist_ok=True)
-        ours.make(path, ours.Kind.RESULTS, hint=_CHOOSE)
+        ours.make(path, ours.MarkKind.RESULTS, hint=_CHOOSE)
         occupied = any(
             each.name not in (ours.MARK, LOCK) and not is_half_written(each)
             for each in path.iterdir()

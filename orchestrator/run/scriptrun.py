@@ -8,15 +8,16 @@ import shlex
 import time
 from dataclasses import replace
 
+from orchestrator import kernelreports, plain
 from orchestrator.build.testtree import COLLECTION
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.model.judge import crash_of
 from orchestrator.run import selftests
-from orchestrator.run.lab import deadline
+from orchestrator.run.booting import deadline
 from orchestrator.run.observe import EVENT_SECONDS
 from orchestrator.verdicts import CaseResult, Status
-from orchestrator.vm import console
+from orchestrator.vm import marks
 from orchestrator.vm.guest import Guest
 
 # Times time_scale. Scripts give up by themselves what does not happen within 60 s of the guest's
@@ -38,7 +39,7 @@ def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> C
         result = _unfinished(guest, replace(result, reason=trouble.whole), mark, ended)
     except HarnessError as trouble:
         result = replace(result, reason=trouble.whole)
-    return replace(result, console=console.excerpt(guest.console_since(mark)))
+    return replace(result, console=plain.excerpt(guest.console_since(mark)))
 
 
 def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> CaseResult:
@@ -52,13 +53,13 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     taint = guest.observe((), (), _soon(guest)).taint
     told = selftests.parse(output, script)
     # in the log alone: the console was told to be quiet, or was not whole; the kernel said it
-    printed = console.complaints(guest.printed(mark, _soon(guest)))
-    logged = console.complaints(console.logged_since(token, log))
+    printed = kernelreports.complaints(guest.printed(mark, _soon(guest)))
+    logged = kernelreports.complaints(marks.logged_since(token, log))
     reports = printed or logged
     steps = selftests.steps(told, log, taint, reports, seconds)
     status, reason = selftests.verdict(told, steps)
     return replace(
-        result, status=status, reason=reason, steps=steps, dmesg=console.without_marks(log)
+        result, status=status, reason=reason, steps=steps, dmesg=marks.without_marks(log)
     )
 
 
@@ -67,7 +68,7 @@ def _unfinished(guest: Guest, result: CaseResult, mark: int, ended: bool) -> Cas
     QEMU that has `ended` a warning does not say why."""
     printed = guest.console_since(mark)
     test = selftests.running(printed)
-    said = console.death_title if ended else console.crash_title
+    said = kernelreports.death_title if ended else kernelreports.crash_title
     title = crash_of(said(printed), guest.qmp_events())
     if title is not None:
         step = selftests.crashed(test, title)

@@ -63,7 +63,7 @@ class Test:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ScriptOutput:
     """What the runner and the script in it said.
 
     heading: of the script, before its first test. ok, directive: of the TAP line; directive: "",
@@ -80,7 +80,7 @@ class Told:
         return self.directive.upper().startswith("SKIP")
 
 
-def parse(output: str, script: str) -> Told:
+def parse(output: str, script: str) -> ScriptOutput:
     """The runner's output for one script. Raises HarnessError when it does not tell the result."""
     _, _, body = output.partition("TAP version 13\n")
     result = re.compile(rf"^(not )?ok 1 selftests: \S+ {re.escape(script)}(?: # (.*))?$")
@@ -90,7 +90,7 @@ def parse(output: str, script: str) -> Told:
         if found := result.match(line):
             done = tuple(Test(name, "\n".join(said).strip()) for name, said in tests)
             told = "\n".join(heading).strip()
-            return Told(told, done, found[1] is None, (found[2] or "").strip())
+            return ScriptOutput(told, done, found[1] is None, (found[2] or "").strip())
         said = line.removeprefix("#").removeprefix(" ")
         if test := _TEST.match(said):
             tests.append((test["name"], [test["said"]]))
@@ -107,7 +107,7 @@ def running(log: str) -> str:
 
 
 def steps(
-    told: Told, log: str, taint: int, complaints: Sequence[str], seconds: float
+    told: ScriptOutput, log: str, taint: int, complaints: Sequence[str], seconds: float
 ) -> tuple[Step, ...]:
     """A step for each test, and one for the end.
 
@@ -141,7 +141,7 @@ def crashed(test: str, title: str) -> Step:
     return _step(test or END, 0.0, _health("guest", "lives", title))
 
 
-def verdict(told: Told, made: Sequence[Step]) -> tuple[Status, str]:
+def verdict(told: ScriptOutput, made: Sequence[Step]) -> tuple[Status, str]:
     """The status of a script and the reason for it. One that ran no test proved nothing; one that
     skips says nothing for a test that was wrong before, nor for what the kernel reported."""
     skips = told.skipped and bool(told.tests) and told.tests[-1].skips

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator import errnos
+from orchestrator import errnos, kernelreports
 from orchestrator.elf import relocation
 from orchestrator.model.findings import is_death
 from orchestrator.model.judge import LIVEPATCH_TAINT
@@ -35,7 +35,6 @@ from orchestrator.verdicts import (
     Step,
 )
 from orchestrator.verdicts import Sign as Sort
-from orchestrator.vm import console
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _of_health(found: Sign, detail: object, printed: str) -> Sign:
             return replace(found, kind="sysfs", command=command)
         case Sort.MEMORY:
             return found
-    said = console.complaints(printed)
+    said = kernelreports.complaints(printed)
     if not said:
         return replace(found, kind="ended")
     return replace(found, kind="console", pattern=pattern(said[0]))

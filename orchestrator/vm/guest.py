@@ -15,12 +15,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from orchestrator import kernelreports
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines
 from orchestrator.nouns import Channel
 from orchestrator.verdicts import PatchState
-from orchestrator.vm import agent, console
+from orchestrator.vm import agent, marks
 from orchestrator.vm.machine import Machine
 from orchestrator.vm.qemu import SNAPSHOT_NODE
 
@@ -262,19 +263,19 @@ class Guest:
             missing = trouble
         self._told_to = self.console_mark()  # before reading: rather twice than never
         text = self.console_since(mark)
-        if missing is None and (lost := console.dropped(text)):
+        if missing is None and (lost := kernelreports.dropped(text)):
             missing = _NotWhole(f"the kernel has dropped {lost} messages")
-        if missing is not None and not console.complaints(text):
+        if missing is not None and not kernelreports.complaints(text):
             raise missing
         return text
 
     def mark(self, deadline: Deadline) -> str:
         """Write a token into the kernel's log and see it come out of the console. The kernel prints
         its log in order: whatever was logged before is on the console then (/dev/console itself
-        keeps no order with the log). Returns the token, for `console.logged_since`."""
+        keeps no order with the log). Returns the token, for `marks.logged_since`."""
         token = secrets.token_hex(8)
         until = deadline.sooner(CONSOLE_SECONDS * self.machine.arch.time_scale)
-        words, begin = f"{console.MARK}{token}", self.console_mark()
+        words, begin = f"{marks.MARK}{token}", self.console_mark()
         # level 0: it comes out whatever the console's loglevel; without an end of line it would be
         # kept for what is printed next
         if errno := self.change(("write", KMSG, f"<0>{words}\n"), deadline):

@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.build import image
+from orchestrator import initramfs
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
+from orchestrator.kernelreports import crash_title, death_title
 from orchestrator.nouns import Accel, Arch
 from orchestrator.vm import pulse, qmp, serial, ssh
-from orchestrator.vm.console import crash_title, death_title
 from orchestrator.vm.qemu import Places, qemu_argv
 
 log = logging.getLogger(__name__)
@@ -207,8 +207,8 @@ def _boot(
         at = Places(stack.enter_context(run_dir(arch.name)))
         keys = ssh.new_keys()
         with workdir.disk_errors("the guest's initramfs cannot be made"):
-            overlay = image.overlay({**keys.files(), **files})
-            at.initrd.write_bytes(image.stack(base.read_bytes(), overlay))
+            overlay = initramfs.overlay({**keys.files(), **files})
+            at.initrd.write_bytes(initramfs.stack(base.read_bytes(), overlay))
         process.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
         )

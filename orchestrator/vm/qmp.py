@@ -82,14 +82,6 @@ class Qmp:
         while client is not None and client.runstate == Runstate.RUNNING and not deadline.passed:
             time.sleep(CONNECT_POLL_SECONDS)
 
-    def stop(self) -> None:
-        """Stop the guest's CPUs."""
-        self.execute("stop")
-
-    def cont(self) -> None:
-        """Let the guest's CPUs run on."""
-        self.execute("cont")
-
     # --- snapshots -----------------------------------------------------------------------------
 
     def snapshot_save(self, tag: str, node: str, deadline: Deadline) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.vm.console import without_marks
+from orchestrator.vm.marks import without_marks
 
 log = logging.getLogger(__name__)
 
@@ -52,8 +52,9 @@ class Console:
         read = b"".join(self._chunks(start))
         return without_marks(read.decode(errors="replace").replace("\r", ""))
 
-    def last_lines(self, count: int = LAST_LINES) -> str:
-        return "\n".join(self.since(self.mark() - LAST_BYTES).split("\n")[-count - 1 :]).rstrip()
+    def last_lines(self) -> str:
+        lines = self.since(self.mark() - LAST_BYTES).split("\n")
+        return "\n".join(lines[-LAST_LINES - 1 :]).rstrip()
 
     def wait_for(self, words: bytes, mark: int, deadline: Deadline) -> bool:
         """Whether `words` are printed after `mark`, up to the deadline."""

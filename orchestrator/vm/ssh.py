@@ -11,7 +11,6 @@ import base64
 import contextlib
 import io
 import logging
-import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,9 +29,6 @@ log = logging.getLogger(__name__)
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 USER = "root"
-OUTPUT_BYTES = 1 << 20  # kept of each stream of a command; the rest is read and dropped
-CHUNK_BYTES = 1 << 16
-POLL_SECONDS = 0.002
 RETRY_SECONDS = 0.05
 
 
@@ -84,58 +80,11 @@ def _public(key: ed25519.Ed25519PrivateKey) -> str:
     return encoded.decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A command's end: exit status, -1 when a signal ended it, and the start of both streams."""
-
-    status: int
-    output: str
-    errors: str
-
-
 class Ssh:
     """One connection; made by `connect`."""
 
     def __init__(self, client: paramiko.SSHClient) -> None:
         self._client = client
-
-    def run(self, command: str, deadline: Deadline, data: bytes = b"") -> Answer:
-        """Run a shell command, `data` on its stdin. Raises GuestLost, OutOfTime.
-
-        Both streams are read as they come: a command that fills one of them cannot block.
-        """
-        with self._channel(command, deadline) as channel:
-            streams = (bytearray(), bytearray())
-            left = data
-            if not data:
-                channel.shutdown_write()
-            while True:
-                with _errors(f"output of {command!r}"):
-                    moved = _receive(channel, streams)
-                    if left and channel.send_ready():
-                        left = left[channel.send(left[:CHUNK_BYTES]) :]
-                        moved = True
-                        if not left:
-                            channel.shutdown_write()
-                if moved:
-                    continue
-                if channel.exit_status_ready() and channel.eof_received:
-                    break
-                if channel.closed:
-                    raise GuestLost(f"the connection broke during {command!r}")
-                deadline.check(f"{command!r} over SSH")
-                time.sleep(POLL_SECONDS)
-            _receive(channel, streams)
-            output, errors = (bytes(stream).decode(errors="replace") for stream in streams)
-            status = channel.recv_exit_status()
-            log.debug("status %d of %s: %s%s", status, command, output, errors)
-            return Answer(status, output, errors)
-
-    def put(self, path: str, data: bytes, deadline: Deadline) -> None:
-        """Write a file in the guest. Raises GuestLost when it cannot be written."""
-        answer = self.run(f"cat > {shlex.quote(path)}", deadline, data)
-        if answer.status != 0:
-            raise GuestLost(f"cannot write {path} in the guest: {answer.errors.strip()}")
 
     def lines(self, command: str, deadline: Deadline) -> Lines:
         """Start a command that answers one line to each line it gets."""
@@ -189,22 +138,6 @@ class Lines:
 
     def close(self) -> None:
         self._stack.close()
-
-
-def _receive(channel: paramiko.Channel, streams: tuple[bytearray, bytearray]) -> bool:
-    """Take what has come; True when there was something."""
-    moved = False
-    for ready, receive, stream in (
-        (channel.recv_ready, channel.recv, streams[0]),
-        (channel.recv_stderr_ready, channel.recv_stderr, streams[1]),
-    ):
-        while ready():
-            data = receive(1 << 16)
-            if not data:
-                break
-            stream += data[: OUTPUT_BYTES - len(stream)]
-            moved = True
-    return moved
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ from history_samples import a_result, a_run, a_suite, an_ablation, an_exploratio
 from mutate import BYTES, ELF, JSON, LINES, TOML
 from pydantic import TypeAdapter
 
-from orchestrator import catalog
+from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import image, kconfig, outside, prebuilt
 from orchestrator.commands import bisection, modfiles, options
@@ -38,8 +38,6 @@ from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, Elf, Rela, Section
 from orchestrator.elf.writer import write
-from orchestrator.explore import record as bundle_record
-from orchestrator.explore.record import KernelRecord, Record
 from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
 from orchestrator.model import known, memory, model, orders, suite
@@ -49,16 +47,26 @@ from orchestrator.nightly import plan
 from orchestrator.nouns import KlpSymbol
 from orchestrator.pages import logs
 from orchestrator.port import archfile, card, kconfigs, relocsource
-from orchestrator.port.card import Card
-from orchestrator.report import card as report_card
-from orchestrator.report import directory, explored, explored_text, text, tried, tried_text, verdict
+from orchestrator.port.card import ReportCard
+from orchestrator.report import cardjson as report_card
+from orchestrator.report import (
+    directory,
+    explorejson,
+    exploretext,
+    resultstext,
+    trialsjson,
+    trialstext,
+    verdict,
+)
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.repro import record as bundle_record
+from orchestrator.repro.record import KernelRecord, Record
 from orchestrator.run import selftests
 from orchestrator.source import mails, patches
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Check, CheckKind, Status
-from orchestrator.vm import agent, console
+from orchestrator.vm import agent
 
 HERE = Path(__file__).parents[2]
 SETS = catalog.module_sets()
@@ -268,7 +276,7 @@ def a_suite_file(data: bytes, place: Path) -> None:
 def a_night_file(data: bytes, place: Path) -> None:
     (place / "n.toml").write_bytes(data)
     asked = catalog.load_toml(place / "n.toml", nightly_config.Config)
-    read = plan.Reading(
+    read = plan.Reader(
         targets=lambda names: [plan.Target(name, name) for name in names or ("one",)],
         source=str,
         stack=tuple,
@@ -334,7 +342,7 @@ def results(place: Path) -> Path:
 
 def told_results(place: Path) -> None:
     run, found = directory.read(place)
-    text.plain(text.report(run, found))
+    resultstext.plain(resultstext.report(run, found))
     verdict.exit_code(run, found), junit(run, found), ktap(run, found)
     compared(place)
 
@@ -356,29 +364,29 @@ def told_night(place: Path) -> None:
 
 
 def told_exploration(place: Path) -> None:
-    (place / explored.JOURNAL).unlink(missing_ok=True)
-    found = explored.load(place)
-    text.plain(explored_text.report(found))
-    explored_text.exit_code(found)
-    [explored.findings(ground) for ground in found.grounds]
+    (place / explorejson.JOURNAL).unlink(missing_ok=True)
+    found = explorejson.load(place)
+    resultstext.plain(exploretext.report(found))
+    exploretext.exit_code(found)
+    [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 
 
 def told_trials(place: Path) -> None:
-    found = tried.load(place)
-    text.plain(tried_text.report(found))
-    tried_text.exit_code(found)
+    found = trialsjson.load(place)
+    resultstext.plain(trialstext.report(found))
+    trialstext.exit_code(found)
     compared(place)
 
 
 def told_card(place: Path) -> None:
     found = report_card.load(place)
-    text.plain(report_card.report(found))
+    resultstext.plain(report_card.report(found))
     report_card.page(found), report_card.document(found), card.exit_code(found)
 
 
 def told_journal(place: Path) -> None:
-    list(explored.journal(place))
+    list(explorejson.journal(place))
 
 
 def a_bundle() -> Sequence[bytes]:
@@ -416,7 +424,7 @@ def options_of(data: bytes, place: Path) -> None:
 
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    console.crash_title(shown), console.complaints(shown), console.refusals(shown)
+    kernelreports.crash_title(shown), kernelreports.complaints(shown), kernelreports.refusals(shown)
     logs.log(shown)
 
 
@@ -581,7 +589,7 @@ def toml_reader(
 
 def some_card(place: Path) -> Path:
     place.mkdir()
-    made = Card("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
+    made = ReportCard("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
     (place / "card.json").write_text(report_card.document(made.ended(1.0, "")))
     return place
 
@@ -627,7 +635,7 @@ READERS = (
     json_reader(
         "explore.json",
         "explore.json",
-        made_by(lambda p: an_exploration(p, found=Status.FAIL, unwalked=2), "explore.json"),
+        made_by(lambda p: an_exploration(p, found=Status.FAIL, not_run=2), "explore.json"),
         told_exploration,
     ),
     Reader(
@@ -642,12 +650,6 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
-    json_reader(
-        "changes.json",
-        "changes.json",
-        made_by(some_night, "changes.json"),
-        history_files.read_changes,
-    ),
     json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),

@@ -27,7 +27,7 @@ from orchestrator.commands import experiment, exploration, options, session
 from orchestrator.commands.outsiders import Given
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.explore.survey import Wanted
+from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.model import orders
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import (
@@ -43,9 +43,9 @@ from orchestrator.nouns import (
 )
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
-from orchestrator.run import lanes
-from orchestrator.run.rig import Options
-from orchestrator.source.alterations import Kind
+from orchestrator.run import workers
+from orchestrator.run.slot import GuestOptions
+from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, RunKind, Status, Step
 from orchestrator.vm import machine
 
@@ -292,12 +292,20 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     monkeypatch.chdir(tmp_path)
     built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
     explored = exploration.ExploreOptions(
-        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
+        built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
     exploration.begin(explored, ("klp-e2e",))
-    patches = options.alterations(Kind.ABLATION, ())
+    patches = options.alterations(AlterationKind.ABLATION, ())
     tried = experiment.ExperimentOptions(
-        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried", Accel.TCG
+        built,
+        AlterationKind.ABLATION,
+        patches,
+        None,
+        options.SUITE,
+        True,
+        1,
+        tmp_path / "tried",
+        Accel.TCG,
     )
     experiment.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
@@ -499,27 +507,27 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
 
     def plan(happening: object) -> None:
         def run_cases(
-            benches: tuple[Bench, ...],
+            bootables: tuple[Bench, ...],
             cases: tuple[Case, ...],
             how: object,
             on_result: Callable[[CaseResult], None],
             on_guest: Callable[[GuestRecord], None],
             done: frozenset[tuple[str, str]],
         ) -> None:
-            for bench in benches:
-                on_guest(GuestRecord(bench.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
-                on_result(a_result(cases[0], bench.kernel.arch, Status.PASS))
+            for bootable in bootables:
+                on_guest(GuestRecord(bootable.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
+                on_result(a_result(cases[0], bootable.kernel.arch, Status.PASS))
                 if isinstance(happening, BaseException):
                     raise happening
                 assert isinstance(happening, Status)
                 for case in cases[1:]:
-                    on_result(a_result(case, bench.kernel.arch, happening))
+                    on_result(a_result(case, bootable.kernel.arch, happening))
 
-        monkeypatch.setattr(lanes, "run_cases", run_cases)
+        monkeypatch.setattr(workers, "run_cases", run_cases)
 
     monkeypatch.setattr(
         session,
-        "benches",
+        "bootables",
         lambda wanted, sets, reporter: tuple(Bench(a, a_kernel(a.name)) for a in wanted.arches),
     )
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
@@ -566,15 +574,15 @@ def test_guests_run_under_what_is_asked_for_and_so_does_who_reproduces(
 ) -> None:
     guests(Status.PASS)
     used: list[Accel] = []
-    there: Callable[..., None] = lanes.run_cases
+    there: Callable[..., None] = workers.run_cases
 
     def run_cases(
-        benches: object, cases: object, how: Options, *rest: object, **more: object
+        bootables: object, cases: object, how: GuestOptions, *rest: object, **more: object
     ) -> None:
         used.append(how.accel)
-        there(benches, cases, how, *rest, **more)
+        there(bootables, cases, how, *rest, **more)
 
-    monkeypatch.setattr(lanes, "run_cases", run_cases)
+    monkeypatch.setattr(workers, "run_cases", run_cases)
     for accel in ("auto", "tcg"):
         words = ("run", "-o", str(tmp_path / accel), "--order", ORDER, "--accel", accel)
         assert klp(*words).code == Exit.GOOD
@@ -639,9 +647,9 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
     refused = klp(*words)
     assert refused.code == Exit.USAGE and "another description of mine" in refused.err
     file.write_text(text)
-    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "x"})
+    monkeypatch.setattr(session, "built", lambda bootables: {"build of module set basic": "x"})
     assert klp(*words).code == Exit.GOOD  # an older one did not tell: nothing to compare with
-    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "y"})
+    monkeypatch.setattr(session, "built", lambda bootables: {"build of module set basic": "y"})
     refused = klp(*words)
     assert refused.code == Exit.USAGE and "another build of module set basic" in refused.err
     assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
@@ -662,7 +670,7 @@ def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> N
         module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
         made = BuiltSet(ModuleSet("own", tmp_path, (), probes=probes), {"own": module})
         kernel = replace(a_kernel("s390x"), capabilities=able)
-        return session.built([prepare.Bench(arch, kernel, {"own": made}, tmp_path, issues)])
+        return session.built([prepare.Bootable(arch, kernel, {"own": made}, tmp_path, issues)])
 
     assert told() == told()
     assert told() != told("two")

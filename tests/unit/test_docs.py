@@ -18,13 +18,14 @@ from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
-from orchestrator.explore import record, survey
+from orchestrator.explore import exploration
 from orchestrator.history import nights
 from orchestrator.model import known, suite
 from orchestrator.nightly import config
 from orchestrator.port import card, coverage
-from orchestrator.report import explored, json, tried
-from orchestrator.source.alterations import Trial
+from orchestrator.report import explorejson, resultsjson, trialsjson
+from orchestrator.repro import record
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Check, GuestRecord, Run, Status, Step
 
 TOP = Path(__file__).parents[2]
@@ -197,9 +198,21 @@ FORMATS: Mapping[str, Sequence[type]] = {
     "nightly-file.md": [config.Config, config.Matrix, config.Exploring],
     "known-issues.md": [known.KnownIssue, known.Fails, known.Capability],
     "results.md": [
-        *(json.Document, json.CaseRecord, Step, Check, Run, GuestRecord),
-        *(explored.Document, explored.WayRecord, survey.Tally, explored.Walked),
-        *(tried.Document, Trial, card.Card, card.Line, coverage.Coverage, record.Record),
+        *(resultsjson.ResultsDocument, resultsjson.CaseRecord, Step, Check, Run, GuestRecord),
+        *(
+            explorejson.ExploreDocument,
+            explorejson.ReproducerRecord,
+            exploration.Stats,
+            explorejson.Walked,
+        ),
+        *(
+            trialsjson.TrialsDocument,
+            Trial,
+            card.ReportCard,
+            card.Line,
+            coverage.Coverage,
+            record.Record,
+        ),
         *(nights.Night, nights.Row, nights.Changes, nights.Changed),
     ],
 }

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from orchestrator import cli
 from orchestrator.commands import session
 from orchestrator.errors import BuildError, Exit, HarnessError, UsageError
-from orchestrator.report import directory, explored, verdict
+from orchestrator.report import directory, explorejson, verdict
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 
@@ -51,7 +51,7 @@ def test_a_run_that_ends_before_its_first_case_says_the_same_everywhere(
         raise happening
 
     monkeypatch.setattr(session, "need_emulators", ends)
-    monkeypatch.setattr(session, "benches", ends)
+    monkeypatch.setattr(session, "bootables", ends)
     place = tmp_path / "r"
     assert code_of(command, "--arch", "x86_64", "-o", str(place)) == code
     if code == Exit.USAGE:  # nothing could run: the place is free for the same command
@@ -61,7 +61,7 @@ def test_a_run_that_ends_before_its_first_case_says_the_same_everywhere(
     if command == "ablate":
         return
     if command == "explore":
-        assert trouble in explored.load(place).run.trouble
+        assert trouble in explorejson.load(place).run.trouble
         return
     run, results = directory.read(place)
     assert trouble in run.trouble and not results

@@ -13,12 +13,7 @@ from orchestrator import catalog
 from orchestrator.build import modules, outoftree
 from orchestrator.model.state import COMES, GOES
 from orchestrator.nouns import (
-    BuiltModule,
-    BuiltSet,
-    KlpRelocation,
-    KlpSymbol,
     ModuleSet,
-    ModuleSpec,
 )
 
 # as set.toml says, without the harness's own filler
@@ -204,25 +199,6 @@ def test_fillers_are_the_target_with_other_values(module_set: ModuleSet) -> None
         for text, name in zip(parts(module_set, spec.name), names, strict=True):
             assert re.search(r"^#define \w+_SALT [1-9]\d+$", text, re.MULTILINE)
             assert f'#include "{name}.c"' in text
-
-
-def test_missing_types_are_named() -> None:
-    arch = next(iter(catalog.arches().values()))
-    wanted = [row for row in arch.relocations if row.emitted_for]
-    spec = ModuleSpec("klp_patch", "livepatch")
-
-    def built(numbers: list[int]) -> BuiltSet:
-        symbol = KlpSymbol("klp_target", "x", 0)
-        entries = tuple(
-            KlpRelocation("klp_target", ".text", 8 * n, n, symbol, 0, b"") for n in numbers
-        )
-        module = BuiltModule(spec, Path("klp_patch.ko"), entries, {})
-        return BuiltSet(SETS["basic"], {"klp_patch": module})
-
-    numbers = [row.number for row in wanted]
-    assert modules.missing_types(arch, [built(numbers[:1]), built(numbers[1:])]) == ()
-    [missing] = modules.missing_types(arch, [built(numbers[1:])])
-    assert wanted[0].name in missing and wanted[0].emitted_for[0] in missing
 
 
 def test_first_error_is_the_compilers() -> None:

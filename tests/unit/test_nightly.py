@@ -24,22 +24,22 @@ from orchestrator.history.nights import (
     Blame,
     Changes,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
-    Past,
+    PastResult,
     Row,
     Skip,
     State,
 )
 from orchestrator.host import ours
 from orchestrator.nightly import again, blame, conduct, inputs, jobs, night, plan
-from orchestrator.nightly.blame import Way
+from orchestrator.nightly.blame import BisectKind
 from orchestrator.nightly.config import Config, Exploring, Matrix
-from orchestrator.nightly.crew import Crew, Lane, Task
-from orchestrator.nightly.jobs import Ended
-from orchestrator.nightly.plan import Reading, Target
+from orchestrator.nightly.crew import Pool, Scheduler, Task
+from orchestrator.nightly.jobs import JobEnd
+from orchestrator.nightly.plan import Reader, Target
 from orchestrator.nouns import Arch, CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
@@ -48,7 +48,7 @@ from orchestrator.source import sources
 from orchestrator.source.sources import SourceTree
 from orchestrator.verdicts import Status
 
-READ = Reading(
+READ = Reader(
     lambda specs: [Target(name, name) for name in specs],
     lambda source: source,
     lambda series: () if series == ("none",) else tuple(series),
@@ -118,7 +118,7 @@ def test_the_most_valuable_first() -> None:
     ]
     assert found[6].why == "did not run last night" and found[6].estimate == 7.0
     for position, job in enumerate(found):
-        if job.kind is not Kind.BUILD:
+        if job.kind is not JobKind.BUILD:
             assert job.name.rpartition("/")[0] + "/build" in names(found[:position])
 
 
@@ -157,7 +157,9 @@ def test_what_is_in_the_cache_is_asked_for_builds_only(monkeypatch: pytest.Monke
 
 def test_what_will_not_fit() -> None:
     found = plan.expand(Config((Matrix(("k",), ("a",), ("x", "y"), kselftest=True),)), READ)
-    timed = [replace(j, estimate={Kind.BUILD: 10, Kind.SUITE: 60}.get(j.kind, 30)) for j in found]
+    timed = [
+        replace(j, estimate={JobKind.BUILD: 10, JobKind.SUITE: 60}.get(j.kind, 30)) for j in found
+    ]
     assert plan.left_out(timed, 1000, 1) == ()
     # builds end at 10 and 20; x/core takes 10-70, x/kselftest 10-40, y/core 40-100
     assert plan.left_out(timed, 100, 2) == ()
@@ -169,7 +171,7 @@ def test_what_will_not_fit() -> None:
 
 
 def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
-    crew, done, built = Crew(2), [], threading.Event()
+    crew, done, built = Scheduler(2), [], threading.Event()
     both = threading.Barrier(2, timeout=10)
 
     def build() -> None:
@@ -180,18 +182,18 @@ def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
         both.wait()  # two at a time, or it breaks
         done.append(name)
         if name == "a":
-            crew.add(Task(Lane.GUEST, lambda: guest("c")))
-            crew.add(Task(Lane.GUEST, lambda: guest("d")), first=True)
+            crew.add(Task(Pool.GUEST, lambda: guest("c")))
+            crew.add(Task(Pool.GUEST, lambda: guest("d")), first=True)
 
     for name in ("a", "b"):
-        crew.add(Task(Lane.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
-    crew.add(Task(Lane.BUILD, build))
+        crew.add(Task(Pool.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
+    crew.add(Task(Pool.BUILD, build))
     crew.run()
     assert done[0] == "build" and sorted(done[1:3]) == ["a", "b"] and sorted(done[3:]) == ["c", "d"]
 
 
 def test_what_a_task_raises_ends_the_others() -> None:
-    crew = Crew(2)
+    crew = Scheduler(2)
 
     def waits() -> None:
         assert crew.stop.wait(10)
@@ -199,9 +201,9 @@ def test_what_a_task_raises_ends_the_others() -> None:
     def fails() -> None:
         raise HarnessError("the disk is full")
 
-    crew.add(Task(Lane.GUEST, waits))
-    crew.add(Task(Lane.GUEST, fails))
-    crew.add(Task(Lane.GUEST, lambda: pytest.fail("it was to end")))
+    crew.add(Task(Pool.GUEST, waits))
+    crew.add(Task(Pool.GUEST, fails))
+    crew.add(Task(Pool.GUEST, lambda: pytest.fail("it was to end")))
     with pytest.raises(HarnessError, match="full"):
         crew.run()
 
@@ -209,7 +211,7 @@ def test_what_a_task_raises_ends_the_others() -> None:
 # --- tried again ---------------------------------------------------------------------------------
 
 JOB = Job(
-    *("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core"),
+    *("k+a/x/core", JobKind.SUITE, "k + a", "k", ("a",), "x", "core"),
     *(("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core"), 60.0, "", "x"),
 )
 FAILED = Row(
@@ -227,10 +229,18 @@ def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> Non
     assert again.to_try([*rows, other], {}, 2) == (*rows[: again.OF_A_KIND], other)
     many = [replace(FAILED, case=f"basic/{number}", symptom=str(number)) for number in range(20)]
     assert again.to_try(many, {}, 2) == tuple(many[: again.OF_A_JOB])
-    known = {(FAILED.job, "basic/other"): (Past("n", Status.SKIP), Past("m", Status.FAIL, 1, "wr"))}
+    known = {
+        (FAILED.job, "basic/other"): (
+            PastResult("n", Status.SKIP),
+            PastResult("m", Status.FAIL, 1, "wr"),
+        )
+    }
     assert again.to_try([other], known, 2) == (other,)
     known = {
-        (FAILED.job, "basic/other"): (Past("n", Status.SKIP), Past("m", Status.FAIL, 1, "other"))
+        (FAILED.job, "basic/other"): (
+            PastResult("n", Status.SKIP),
+            PastResult("m", Status.FAIL, 1, "other"),
+        )
     }
     assert again.to_try([other], known, 2) == ()
     assert again.to_try([replace(other, runs=3)], {}, 2) == ()
@@ -255,7 +265,7 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         commands.append(words)
         return True
 
-    ours.mark(tmp_path, ours.Kind.NIGHT)
+    ours.mark(tmp_path, ours.MarkKind.NIGHT)
     found = list(again.tries(tmp_path, JOB, FAILED, 2, carry_out))
     assert [(row.status, row.failed, row.runs) for row in found] == [
         (Status.FAIL, 0, 1),  # the harness spoiled it: it says nothing
@@ -266,7 +276,7 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_failing_every_time_is_no_flake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    ours.mark(tmp_path, ours.Kind.NIGHT)
+    ours.mark(tmp_path, ours.MarkKind.NIGHT)
     monkeypatch.setattr(directory, "read", lambda place: (None, [FAILED]))
     *_, last = again.tries(tmp_path, JOB, FAILED, 2, lambda words, log: True)
     assert (last.status, last.failed, last.runs) == (Status.FAIL, 3, 3)
@@ -283,28 +293,28 @@ FAILS, PASSES = Seen("with", True, "wrong"), Seen("without", False)
     [
         ({"1": "aa", "2": "bb"}, "6.1.1", ()),
         ({"1": "aa", "2": "bb"}, "6.1.0", ()),
-        ({"1": "aa"}, "6.1.1", (Way.OURS,)),
-        ({"1": "aa", "2": "bb", "3": "cc"}, "6.1.1", (Way.THEIRS,)),
-        ({"1": "aa", "2": "b0"}, "6.1.1", (Way.OURS, Way.THEIRS)),
+        ({"1": "aa"}, "6.1.1", (BisectKind.OURS,)),
+        ({"1": "aa", "2": "bb", "3": "cc"}, "6.1.1", (BisectKind.THEIRS,)),
+        ({"1": "aa", "2": "b0"}, "6.1.1", (BisectKind.OURS, BisectKind.THEIRS)),
     ],
 )
-def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[Way, ...]) -> None:
+def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[BisectKind, ...]) -> None:
     assert blame.ways(NOW, replace(NOW, patches=patches, source_version=version)) == ways
 
 
 def test_where_to_look_without_a_good_night_and_over_commits() -> None:
-    assert blame.ways(NOW, None) == (Way.OURS,)
+    assert blame.ways(NOW, None) == (BisectKind.OURS,)
     assert blame.ways(replace(NOW, patches={}), None) == ()
     good = replace(NOW, commit="0123456789ab")
     bad = replace(NOW, commit="ba9876543210")
-    assert blame.ways(bad, good) == (Way.COMMITS,)
+    assert blame.ways(bad, good) == (BisectKind.COMMITS,)
     job = plan.expand(Config((Matrix(("git:url#main",), ("a",), ("x",)),)), READ)[1]
-    words = " ".join(blame.command(Way.COMMITS, job, FAILED, "", bad, good))
+    words = " ".join(blame.command(BisectKind.COMMITS, job, FAILED, "", bad, good))
     assert words == (
         "bisect --arch x --kernel git:url#main --modules basic --order +m --series a "
         "--good 0123456789ab --bad ba9876543210"
     )
-    words = " ".join(blame.command(Way.THEIRS, job, FAILED, "kept", bad, good))
+    words = " ".join(blame.command(BisectKind.THEIRS, job, FAILED, "kept", bad, good))
     assert words.endswith(" --series a@merged --series kept")  # by what tonight's series promises
 
 
@@ -330,15 +340,18 @@ def test_a_branch_that_moves_in_the_night_is_left_where_it_was(
 
 def test_what_a_bisect_tells() -> None:
     begins = Found(("2",), PASSES, FAILS)
-    assert blame.verdict(Way.OURS, begins, NOW, NOW) == ("2", "it begins to fail with it")
-    assert blame.verdict(Way.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
+    assert blame.verdict(BisectKind.OURS, begins, NOW, NOW) == ("2", "it begins to fail with it")
+    assert blame.verdict(BisectKind.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
     good = replace(NOW, patches={"1": "aa", "2": "b0", "3": "cc"})
     mends = Found(("3",), FAILS, PASSES)
-    assert blame.verdict(Way.THEIRS, mends, NOW, good) == ("3", "it passed with it, which is gone")
-    changed = blame.verdict(Way.THEIRS, replace(mends, culprits=("2",)), NOW, good)
+    assert blame.verdict(BisectKind.THEIRS, mends, NOW, good) == (
+        "3",
+        "it passed with it, which is gone",
+    )
+    changed = blame.verdict(BisectKind.THEIRS, replace(mends, culprits=("2",)), NOW, good)
     assert changed == ("2", "it passed with it, which has changed")
-    assert blame.verdict(Way.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
-    assert blame.verdict(Way.THEIRS, begins, NOW, good) is None
+    assert blame.verdict(BisectKind.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
+    assert blame.verdict(BisectKind.THEIRS, begins, NOW, good) is None
 
 
 def test_an_interrupted_bisect_is_not_written_over(tmp_path: Path) -> None:
@@ -377,15 +390,15 @@ def test_a_job_that_left_nothing_tells_why(tmp_path: Path) -> None:
     log = jobs.log_of(tmp_path, record)
     log.parent.mkdir(parents=True)
     log.write_text("$ klp-e2e run\nstarting\nklp-e2e: QEMU is gone\n    install it again\n")
-    (row,) = jobs.rows(tmp_path, record, Ended(4))
+    (row,) = jobs.rows(tmp_path, record, JobEnd(4))
     assert (row.status, row.reason) == (Status.ERROR, "run ended with 4: QEMU is gone")
-    (row,) = jobs.rows(tmp_path, record, Ended(3))
+    (row,) = jobs.rows(tmp_path, record, JobEnd(3))
     assert row.status is Status.ERROR, "modules that do not build say nothing of the kernel"
-    (row,) = jobs.rows(tmp_path, record, Ended(0))
+    (row,) = jobs.rows(tmp_path, record, JobEnd(0))
     assert row.status is Status.ERROR, "it found out nothing"
-    (row,) = jobs.rows(tmp_path, record, Ended(None, "the night's time was up"))
+    (row,) = jobs.rows(tmp_path, record, JobEnd(None, "the night's time was up"))
     assert (row.status, row.case) == (Status.SKIP, jobs.LEFT)
-    (row,) = jobs.rows(tmp_path, replace(record, job=replace(job, kind=Kind.BUILD)), Ended(3))
+    (row,) = jobs.rows(tmp_path, replace(record, job=replace(job, kind=JobKind.BUILD)), JobEnd(3))
     assert (row.status, row.case) == (Status.FAIL, "build")
 
 
@@ -393,7 +406,7 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
     place = jobs.directory_of(tmp_path, JobRecord(job))
     place.mkdir(parents=True)
-    ours.mark(tmp_path, ours.Kind.NIGHT)
+    ours.mark(tmp_path, ours.MarkKind.NIGHT)
     (place / "results.json").write_text('{"schema": 1, "ex')  # power was lost
     assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "-o", str(place))
     assert not place.exists()
@@ -402,7 +415,7 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
 def test_a_job_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
     (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
     place = jobs.directory_of(tmp_path, JobRecord(job))
-    ours.mark(tmp_path, ours.Kind.NIGHT)
+    ours.mark(tmp_path, ours.MarkKind.NIGHT)
     with directory.ResultsDirectory(place, a_run("one")):
         pass
     assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "--resume", str(place))
@@ -468,7 +481,7 @@ def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(conduct, "built", lambda found: frozenset(j.name for j in found))
     wanted = conduct.asked(None, tmp_path, None, False, None)
     found = conduct.planned(wanted)
-    assert {job.kind for job in found.jobs} == set(Kind)
+    assert {job.kind for job in found.jobs} == set(JobKind)
     for job in found.jobs:
         assert job.estimate == 0
     assert not found.left_out

@@ -22,11 +22,10 @@ from orchestrator import cli
 from orchestrator.build import prepare
 from orchestrator.commands.outsiders import OPTIONS
 from orchestrator.errors import Exit, NoHistory, UsageError
-from orchestrator.explore import bundle
-from orchestrator.explore.survey import Wanted
+from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Job, JobRecord, Kind, Night, Row, Skip, State
+from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State
 from orchestrator.host import ours, workdir
 from orchestrator.nightly import (
     again,
@@ -45,17 +44,18 @@ from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
 from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
-from orchestrator.report import explored, store
+from orchestrator.report import explorejson, store
 from orchestrator.report.progress import Reporter
+from orchestrator.report.resultstext import plain
 from orchestrator.report.terminal import Terminal
-from orchestrator.report.text import plain
-from orchestrator.source.alterations import CONTROL, Outcome
+from orchestrator.repro import bundle
 from orchestrator.source.patches import Patch
+from orchestrator.trials import CONTROL, TrialOutcome
 from orchestrator.verdicts import Status
 
 NIGHTS = [f"2026-01-0{day}-020000" for day in range(1, 6)]
 WORDS = ("run", "--arch", "x", "--kernel", "k", "--series", "a", "--suite", "core")
-JOB = Job("k+a/x/core", Kind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "", "x")
+JOB = Job("k+a/x/core", JobKind.SUITE, "k + a", "k", ("a",), "x", "core", WORDS, 60.0, "", "x")
 ROW = Row(
     *(JOB.name, "basic/one", Status.FAIL, "bad", "bad"),
     order="+klp_patch",
@@ -92,14 +92,14 @@ def keep(nights: Path, name: str, night: Night | None = None, *, mark: bool = Tr
     made = nights / name
     made.mkdir(parents=True)
     if mark:
-        ours.mark(made, ours.Kind.NIGHT)
+        ours.mark(made, ours.MarkKind.NIGHT)
     files.write(made, night or a_night(name))
     return made
 
 
 def a_place(path: Path) -> Path:
     path.mkdir()
-    ours.mark(path, ours.Kind.NIGHTS)
+    ours.mark(path, ours.MarkKind.NIGHTS)
     return path
 
 
@@ -182,9 +182,9 @@ def a_copied_bundle(night: Path) -> None:
 
 def a_found_bundle(job: Path) -> Path:
     an_exploration(job, found=Status.FAIL)
-    bench = bundle_samples.a_bench(job.parents[5] / "bench")
+    bootable = bundle_samples.a_bench(job.parents[5] / "bench")
     place = job / "findings" / "one-basic"
-    bundle.write(place, bench, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
+    bundle.write(place, bootable, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
     return place
 
 
@@ -281,7 +281,7 @@ def test_a_night_that_was_killed_before_it_began_goes(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     for name in NIGHTS[:2]:
         (nights / name).mkdir()
-    ours.mark(nights / NIGHTS[0], ours.Kind.NIGHT)
+    ours.mark(nights / NIGHTS[0], ours.MarkKind.NIGHT)
     assert room.prune(nights, 9, NIGHTS[2]) == room.Pruned((NIGHTS[0],), ())
     assert (nights / NIGHTS[1]).exists(), "which nobody has marked"
 
@@ -326,7 +326,7 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     several = [a_result("one", Status.FAIL), a_result("one", Status.FAIL), a_result("two")]
     a_suite(log.with_suffix(""), a_run("one", "two"), *several)
     found = a_found_bundle(log.with_name("explore"))
-    an_ablation(log.with_name("ablate"), ("x", Outcome.CAUGHT, ""))
+    an_ablation(log.with_name("ablate"), ("x", TrialOutcome.CAUGHT, ""))
     a_suite(log.with_name("ablate") / "x" / "one", a_run("one"), a_result("one"))
     # an interrupted trial is in no list of trials, but in that of what was asked for
     a_suite(log.with_name("ablate") / CONTROL / "one", a_run("one"), a_result("one"))
@@ -350,7 +350,7 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
         store.write(bisect / "bisect.log", "")
     conduct.again(made)
     (made / ".junit.xml.x1y2.partial").write_text("<")
-    with ours.appearing(tmp_path / "a", ours.Kind.BUNDLE) as half:
+    with ours.appearing(tmp_path / "a", ours.MarkKind.BUNDLE) as half:
         (half / "kernel").write_text("")
         shutil.copytree(half, log.with_name("explore") / "findings" / half.name)  # a kill leaves it
     assert content.foreign(made) == ""
@@ -478,7 +478,7 @@ def options(nights: Path, file: Path, **more: bool) -> NightOptions:
         lambda home: keep(home, "a-x", a_night("a-x"), mark=False),
         lambda home: [keep(home, NIGHTS[0], mark=False), (home / "thesis").write_text("x")],
         lambda home: keep(home, NIGHTS[0], a_night(NIGHTS[1]), mark=False),
-        lambda home: ours.mark(home, ours.Kind.RESULTS),
+        lambda home: ours.mark(home, ours.MarkKind.RESULTS),
     ],
 )
 def test_a_full_directory_is_no_place_of_nights(
@@ -578,7 +578,7 @@ def test_a_new_or_empty_directory_is_taken(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for nights in (tmp_path / "empty", tmp_path / "a" / "new"):
         assert place.claim(nights) == ""
-        assert ours.marked(nights, ours.Kind.NIGHTS)
+        assert ours.marked(nights, ours.MarkKind.NIGHTS)
         assert place.claim(nights) == "", "and again"
 
 
@@ -603,7 +603,7 @@ def test_what_an_older_one_made_is_adopted_and_said(
 ) -> None:
     fill(tmp_path / "nights")
     assert "of an older klp-e2e" in place.claim(tmp_path / "nights")
-    assert ours.marked(tmp_path / "nights", ours.Kind.NIGHTS)
+    assert ours.marked(tmp_path / "nights", ours.MarkKind.NIGHTS)
     assert place.claim(tmp_path / "nights") == ""
 
 
@@ -743,7 +743,7 @@ def test_of_a_night_that_goes_on_only_states_are_taken() -> None:
         replace(JOB, command=EVIL),
         replace(JOB, name="../../../victim2"),
         replace(JOB, source="dir:/evil", command=(*WORDS[:4], "dir:/evil", *WORDS[5:])),
-        replace(JOB, kind=Kind.BUILD),
+        replace(JOB, kind=JobKind.BUILD),
         replace(JOB, series=("evil",)),
     ],
 )
@@ -840,7 +840,7 @@ def test_an_exploration_is_gone_on_with_only_as_the_job_is(
     words = ("explore", "--arch", "one", "--kernel", "debian:6.1", "--series", "livepatch-reload")
     job = replace(
         JOB,
-        kind=Kind.EXPLORE,
+        kind=JobKind.EXPLORE,
         source="debian:6.1",
         series=("livepatch-reload",),
         command=(*words, "--modules", "all", "--budget", "20m"),
@@ -850,8 +850,8 @@ def test_an_exploration_is_gone_on_with_only_as_the_job_is(
     place_ = jobs.directory_of(made, JobRecord(job))
     run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
     run = replace(run, **changed)  # type: ignore[arg-type]  # fields by name, from tests only
-    explored.ExploreDirectory(
-        place_, explored.Document(1, run, Wanted(depth=4), sets, Channel.AGENT)
+    explorejson.ExploreDirectory(
+        place_, explorejson.ExploreDocument(1, run, CampaignOptions(depth=4), sets, Channel.AGENT)
     )
     found = jobs.command(made, JobRecord(job))
     anew = (*job.command, "-o", str(place_))
@@ -867,7 +867,7 @@ def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
     outside = ("--kernel", "dir:/linux", "--series", "/fixes")
     job = replace(
         JOB,
-        kind=Kind.EXPLORE,
+        kind=JobKind.EXPLORE,
         source="dir:/linux",
         series=("/fixes",),
         command=("explore", "--arch", "one", *outside, "--depth", "4"),
@@ -877,8 +877,9 @@ def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
     place_ = jobs.directory_of(made, JobRecord(job))
     run = replace(a_run("one", command="explore"), kernels=(), options={"arches": "one"})
     run = replace(run, source=job.source, series=job.series)
-    explored.ExploreDirectory(
-        place_, explored.Document(1, run, Wanted(depth=4), ("basic",), Channel.AGENT)
+    explorejson.ExploreDirectory(
+        place_,
+        explorejson.ExploreDocument(1, run, CampaignOptions(depth=4), ("basic",), Channel.AGENT),
     )
     expected = ("explore", "--arch", "one", *outside, "--resume", str(place_))
     assert jobs.command(made, JobRecord(job)) == expected
@@ -920,12 +921,12 @@ def test_of_a_row_only_what_names_the_case_is_begun(row: Row, words: str) -> Non
 @pytest.mark.parametrize(
     ("kind", "of", "words"),
     [
-        (CaseKind.SELFTEST, Kind.KSELFTEST, ("kselftest", ("--test", "one"))),
-        (CaseKind.MALFORMED, Kind.MALFORMED, ("malformed", ("--only", "symbol-missing/one"))),
+        (CaseKind.SELFTEST, JobKind.KSELFTEST, ("kselftest", ("--test", "one"))),
+        (CaseKind.MALFORMED, JobKind.MALFORMED, ("malformed", ("--only", "symbol-missing/one"))),
     ],
 )
 def test_each_kind_of_case_has_its_own_command(
-    kind: CaseKind, of: Kind, words: tuple[str, tuple[str, str]]
+    kind: CaseKind, of: JobKind, words: tuple[str, tuple[str, str]]
 ) -> None:
     row = replace(ROW, kind=kind, module_set="malformed/symbol-missing", order="")
     found = again.words(replace(JOB, kind=of), row)

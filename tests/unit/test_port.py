@@ -24,15 +24,15 @@ from orchestrator.nouns import Case, Kernel, RelocationType
 from orchestrator.port import archcheck, coverage, kconfigs, relocsource
 from orchestrator.port import card as cards
 from orchestrator.port.archcheck import Report
-from orchestrator.port.archfile import Kind, Remark
-from orchestrator.port.card import Card, Line, Part, Verdict, exit_code
+from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.card import Line, Part, ReportCard, Verdict, exit_code
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.relocsource import Handled
-from orchestrator.report import card as rendered
-from orchestrator.report.card import CardDirectory
+from orchestrator.report import cardjson as rendered
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.report.text import plain
+from orchestrator.report.resultstext import plain
 from orchestrator.verdicts import CaseResult, Check, CheckKind, RelocationState, Status, Step
 
 # --- Kconfig -----------------------------------------------------------------------------------
@@ -89,11 +89,11 @@ config LIVEPATCH
 
 
 @pytest.fixture(scope="module")
-def tree() -> kconfigs.Tree:
+def tree() -> kconfigs.KconfigTree:
     return kconfigs.read(KCONFIG.get, "toy")
 
 
-def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.Tree) -> None:
+def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.KconfigTree) -> None:
     assert "OTHER" not in tree.entries and "IN_MENU" in tree.entries
     assert tree.unsourced == {"HAVE_LIVEPATCH", "LIVEPATCH"}
     assert kconfigs.demands(tree, "TRACE") == ("TRACING", "MODULES", "HAVE_TRACE")
@@ -129,7 +129,7 @@ def test_expressions_hold_or_not_or_nobody_knows(expression: str, holds: bool | 
     assert kconfigs.evaluate(expression, config) is holds
 
 
-def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.Tree) -> None:
+def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y"}
     assert kconfigs.reasons(tree, "TRACE", config) == (
         "kernel/Kconfig:5: TRACE depends on HAVE_TRACE",
@@ -147,7 +147,7 @@ def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.Tree)
     assert kconfigs.origin(tree, "MODULES", config) == ""
 
 
-def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigs.Tree) -> None:
+def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigs.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y", "QUIET": "y"}
     lines = {line.detail: line for line in cards.kconfig(tree, config, "config")}
     good = {name for name, line in lines.items() if line.verdict is Verdict.PASS}
@@ -378,8 +378,10 @@ def a_result(
     )
 
 
-def a_card(*lines: Line) -> Card:
-    return Card("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host").put(*lines)
+def a_card(*lines: Line) -> ReportCard:
+    return ReportCard("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host").put(
+        *lines
+    )
 
 
 def every(verdict: Verdict) -> list[Line]:
@@ -543,7 +545,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
 
-def hostile() -> Card:
+def hostile() -> ReportCard:
     line = Line(
         Part.CORE,
         Verdict.FAIL,
@@ -612,7 +614,7 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
 ) -> None:
     file = tmp_path / "toy.toml"
     file.write_text('kernel_arch = "toy"\n')
-    remark = Remark("qemu", "missing", kind=Kind.WRONG)
+    remark = Remark("qemu", "missing", kind=FieldKind.WRONG)
     monkeypatch.setattr(archcheck, "check", lambda *_: [Report(file, (remark,))])
     scope = portparts.Scope()
     wanted = porting.PortOptions(str(file), "debian:6.1", (), 1, scope, tmp_path / "c")
@@ -645,12 +647,12 @@ def a_kernel(directory: Path) -> Kernel:
     )
 
 
-def source(tree: kconfigs.Tree) -> PortSource:
+def source(tree: kconfigs.KconfigTree) -> PortSource:
     return PortSource(Path(), {}, "arch/toy", tree)
 
 
 def test_a_kernel_that_cannot_have_livepatch_is_built_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigs.Tree
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
     built = BuildOptions((arch,), "debian:6.1", (), 1)
@@ -676,7 +678,7 @@ def test_a_kernel_that_cannot_have_livepatch_is_built_without(
 
 
 def test_a_kernel_that_does_not_build_is_told_as_unbuilt(
-    monkeypatch: pytest.MonkeyPatch, tree: kconfigs.Tree
+    monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
 

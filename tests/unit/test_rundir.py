@@ -76,9 +76,6 @@ def test_a_lock_is_told_from_one_that_nobody_holds(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with locks.held(path), pytest.raises(locks.Busy), locks.held(path):
         pass
-    both = locks.held(path, shared=True), locks.held(path, shared=True)
-    with both[0], both[1], pytest.raises(locks.Busy), locks.held(path):
-        pass
     with locks.held(path):
         pass
 

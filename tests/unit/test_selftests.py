@@ -9,12 +9,12 @@ from pathlib import Path
 import junitparser
 import pytest
 
-from orchestrator.build.image import Entry
-from orchestrator.build.testtree import Tree
+from orchestrator.build.testtree import SelftestTree
 from orchestrator.commands.kselftest import cases
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.initramfs import Entry
 from orchestrator.nouns import Case, CaseKind, Order
-from orchestrator.report import json, reproduce, text
+from orchestrator.report import reproduce, resultsjson, resultstext
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.run import selftests
@@ -218,8 +218,8 @@ def test_ktap_has_the_scripts_tests_as_subtests() -> None:
 
 
 def test_results_load_back() -> None:
-    fragments = [json.case_text(json.record(result)) for result in BOTH]
-    run, results = json.load(json.document_text(RUN, BOTH, fragments))
+    fragments = [resultsjson.case_text(resultsjson.record(result)) for result in BOTH]
+    run, results = resultsjson.load(resultsjson.document_text(RUN, BOTH, fragments))
     assert (run, results) == (RUN, BOTH)
 
 
@@ -233,7 +233,7 @@ def test_junit_tells_the_test_and_the_difference() -> None:
 
 
 def test_the_table_counts_tests_and_shows_the_difference() -> None:
-    shown = text.plain(text.report(RUN, BOTH))
+    shown = resultstext.plain(resultstext.report(RUN, BOTH))
     assert "2 tests" in next(line for line in shown.splitlines() if "FAIL" in line)
     for wanted in (
         "test       taking over",
@@ -248,7 +248,7 @@ def test_the_table_counts_tests_and_shows_the_difference() -> None:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(tmp_path: Path) -> SelftestTree:
     for name, mode in {
         "kselftest/run_kselftest.sh": 0o755,
         "kselftest/livepatch/test-b.sh": 0o700,
@@ -261,10 +261,10 @@ def tree(tmp_path: Path) -> Tree:
         path.chmod(mode)
     listed = "livepatch:test-b.sh\nlivepatch:test-a.sh\n"
     (tmp_path / "kselftest/kselftest-list.txt").write_text(listed)
-    return Tree(tmp_path, "6.1.192")
+    return SelftestTree(tmp_path, "6.1.192")
 
 
-def test_scripts_run_in_the_order_of_the_list(tree: Tree) -> None:
+def test_scripts_run_in_the_order_of_the_list(tree: SelftestTree) -> None:
     assert [case.name for case in cases(tree)] == ["test-b.sh", "test-a.sh"]
     assert [case.name for case in cases(tree, ["test-a.sh", "test-b.sh"])] == [*tree.tests]
     with pytest.raises(UsageError, match=r"no test test-c\.sh") as caught:
@@ -273,10 +273,10 @@ def test_scripts_run_in_the_order_of_the_list(tree: Tree) -> None:
 
 
 def test_modprobe_finds_the_modules_and_the_scripts_can_be_run(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
+    tree: SelftestTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: dict[str, Entry] = {}
-    monkeypatch.setattr("orchestrator.build.image.cpio", lambda given: packed.update(given) or b"")
+    monkeypatch.setattr("orchestrator.initramfs.cpio", lambda given: packed.update(given) or b"")
     tree.archive()
     run, plain = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     assert {name: entry.mode for name, entry in packed.items()} == {

@@ -15,7 +15,7 @@ from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.port import archcheck
-from orchestrator.port.archfile import Kind
+from orchestrator.port.archfile import FieldKind
 
 NAME = ARCHES[0]
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
@@ -24,7 +24,7 @@ RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 def test_ours_are_right_and_another_kernel_arch_is_not(klp: Klp) -> None:
     reports = archcheck.check([], options.SOURCE, print)
     assert [report.path.stem for report in reports] == EVERY_ARCH
-    assert {r.kind for report in reports for r in report.remarks} <= {Kind.NOTE}
+    assert {r.kind for report in reports for r in report.remarks} <= {FieldKind.NOTE}
     text = catalog.arch_file(NAME).read_text().replace("kernel_arch = ", "kernel_arch = 'vax' #")
     (klp.directory / "mine.toml").write_text(text)
     shutil.copy(catalog.fragment(catalog.arch_file(NAME)), klp.directory / "mine.config")

@@ -17,7 +17,7 @@ from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.host import process
 from orchestrator.report import directory
-from orchestrator.report import json as documents
+from orchestrator.report import resultsjson as documents
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 pytestmark = pytest.mark.xdist_group("core run")  # one run of a suite for all of them

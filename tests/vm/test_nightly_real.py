@@ -14,16 +14,17 @@ from pathlib import Path
 
 import psutil
 import pytest
+from samples import read_changes
 from vmkit import Klp, Told, in_namespace, wait_for
 
 from orchestrator import catalog
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.nights import Change, Night, State
 from orchestrator.nightly import content
-from orchestrator.source.alterations import Kind
+from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Status
 
 pytestmark = pytest.mark.xdist_group("nights")
@@ -90,7 +91,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     assert night().code == Exit.GOOD
     assert {row.status for row in last(nights).rows} == {Status.PASS, Status.KNOWN}
 
-    (ours,) = options.alterations(Kind.MUTANT, ("*-alive-not-set",))
+    (ours,) = options.alterations(AlterationKind.MUTANT, ("*-alive-not-set",))
     bad = catalog.data_dir("kernel-config") / f"{ours.series}.patch"
     (series / "bad.patch").write_bytes(bad.read_bytes())
     (series / "series").write_text("harmless.patch\nbad.patch\n")
@@ -101,8 +102,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     assert [row.case for row in failed] == ["basic/target-first"]
     assert [(row.failed, row.runs) for row in failed] == [(3, 3)]
     assert {blame.patch for blame in found.blames} == {"bad.patch"}
-    news = files.read_changes(nights / found.name)
-    assert news is not None
+    news = read_changes(nights / found.name)
     new = [each.row.case for each in news.changed if each.change is Change.NEW_FAILURE]
     assert new == [row.case for row in failed]
     assert [each.what for each in news.inputs] == ["patch bad.patch"]
@@ -117,8 +117,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
 
     (series / "series").write_text("harmless.patch\n")
     assert night().code == Exit.GOOD
-    news = files.read_changes(nights / last(nights).name)
-    assert news is not None
+    news = read_changes(nights / last(nights).name)
     assert [e.row.case for e in news.changed if e.change is Change.FIXED] == ["basic/target-first"]
     shown = klp.run("history", "target-first", "-o", str(nights), env=own_state(klp))
     assert shown.code == Exit.GOOD and "basic/target-first" in shown.out
@@ -158,11 +157,11 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
 
 
 def test_a_killed_emulator_is_error_and_no_failure(
-    klp: Klp, nights: Path, benches: Mapping[str, Bench]
+    klp: Klp, nights: Path, bootables: Mapping[str, Bootable]
 ) -> None:
     begun = klp.start(*nightly(klp), env=own_state(klp))
-    bench = benches["s390x"]
-    victim: psutil.Process = wait_for("an emulator", lambda: klp.emulators(bench))[0]
+    bootable = bootables["s390x"]
+    victim: psutil.Process = wait_for("an emulator", lambda: klp.emulators(bootable))[0]
     time.sleep(0.5)
     victim.kill()
     told = klp.end(begun)

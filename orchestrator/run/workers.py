@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Work on several guests at once: one lane each, side by side."""
+"""Work on several guests at once: one worker each, side by side."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.host import process
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Case
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 OnResult = Callable[[CaseResult], None]
@@ -20,18 +20,18 @@ OnGuest = Callable[[GuestRecord], None]
 
 
 def run_cases(
-    benches: Sequence[Bench],
+    bootables: Sequence[Bootable],
     cases: Sequence[Case],
-    options: Options,
+    options: GuestOptions,
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
-    run: Callable[[Rig, Case], CaseResult] = Rig.run,
+    run: Callable[[GuestSlot, Case], CaseResult] = GuestSlot.run,
     done: Container[tuple[str, str, str]] = (),
 ) -> None:
-    """Run every case on every bench, the benches, and the guests of each, side by side.
+    """Run every case on every bootable, the bootables, and the guests of each, side by side.
 
     `done`: (architecture, SET/NAME, order) of those that need not run.
-    `on_result` and `on_guest` are called from the lanes' threads, one call at a time. On Ctrl-C,
+    `on_result` and `on_guest` are called from the workers' threads, one call at a time. On Ctrl-C,
     and on whatever a callback raises, the guests are ended at once and it comes through.
     """
     mutex = threading.Lock()
@@ -41,40 +41,42 @@ def run_cases(
         with mutex:
             on_guest(seen)
 
-    def lane(rig: Rig) -> None:
+    def worker(slot: GuestSlot) -> None:
         """The cases in turn; a guest that is lost or misbehaves is replaced by a new one."""
         while not stop.is_set():
             with mutex:
-                case = next(waiting[rig], None)
+                case = next(waiting[slot], None)
             if case is None:
                 return
-            result = run(rig, case)
+            result = run(slot, case)
             with mutex:
                 if stop.is_set():
                     return  # an interrupted case has no result
                 on_result(result)
 
-    waiting: dict[Rig, Iterator[Case]] = {}
-    for bench in benches:
-        # one for all guests of this bench
-        name = bench.arch.name
+    waiting: dict[GuestSlot, Iterator[Case]] = {}
+    for bootable in bootables:
+        # one for all guests of this bootable
+        name = bootable.arch.name
         left = iter([c for c in cases if (name, c.label, notation(c.order)) not in done])
-        waiting |= {Rig(bench, options, stop, guest): left for _ in range(options.guests)}
-    with_rigs(list(waiting), lane, stop)
+        waiting |= {GuestSlot(bootable, options, stop, guest): left for _ in range(options.guests)}
+    with_slots(list(waiting), worker, stop)
 
 
-def with_rigs(rigs: Sequence[Rig], work: Callable[[Rig], None], stop: threading.Event) -> None:
-    """Do `work` with each rig, side by side, and end its guest; see `side_by_side`."""
+def with_slots(
+    slots: Sequence[GuestSlot], work: Callable[[GuestSlot], None], stop: threading.Event
+) -> None:
+    """Do `work` with each slot, side by side, and end its guest; see `side_by_side`."""
 
-    def lane(rig: Rig) -> None:
-        with rig:
-            work(rig)
+    def worker(slot: GuestSlot) -> None:
+        with slot:
+            work(slot)
 
     def end() -> None:
-        for rig in rigs:
-            rig.kill()
+        for slot in slots:
+            slot.kill()
 
-    side_by_side([functools.partial(lane, rig) for rig in rigs], stop, end)
+    side_by_side([functools.partial(worker, slot) for slot in slots], stop, end)
 
 
 def side_by_side(
@@ -89,5 +91,5 @@ def side_by_side(
         except BaseException:
             stop.set()
             end()
-            process.end_all()  # a guest that still boots is no rig's yet
+            process.end_all()  # a guest that still boots is no slot's yet
             raise

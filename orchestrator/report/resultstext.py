@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator import catalog
+from orchestrator.kernelreports import crash_title
 from orchestrator.model import orders
 from orchestrator.nouns import Case
 from orchestrator.plain import printable
@@ -22,7 +23,6 @@ from orchestrator.report import verdict
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Health, Run, Status, Step
-from orchestrator.vm.console import crash_title
 
 STYLES: Mapping[Status, str] = {
     Status.PASS: "green",

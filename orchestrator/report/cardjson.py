@@ -20,11 +20,11 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import Exit
-from orchestrator.port.card import Card, Verdict, exit_code, summary
+from orchestrator.port.card import ReportCard, Verdict, exit_code, summary
 from orchestrator.port.coverage import Coverage
-from orchestrator.report import json, store
+from orchestrator.report import resultsjson, store
+from orchestrator.report.resultstext import plain
 from orchestrator.report.store import Store, write
-from orchestrator.report.text import plain
 from orchestrator.report.verdict import duration
 from orchestrator.templating import page_templates
 
@@ -47,15 +47,15 @@ _TEMPLATES = page_templates()
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class Document:
+class CardDocument:
     """card.json as a whole."""
 
     schema: Literal[1]
     exit_code: int
-    card: Card
+    card: ReportCard
 
 
-_DOCUMENT = TypeAdapter(Document)
+_DOCUMENT = TypeAdapter(CardDocument)
 
 
 class CardDirectory(Store):
@@ -64,7 +64,7 @@ class CardDirectory(Store):
 
     DOCUMENTS = (DOCUMENT, PAGE, TEXT)
 
-    def __init__(self, path: Path, card: Card) -> None:
+    def __init__(self, path: Path, card: ReportCard) -> None:
         self.card = card
         super().__init__(path)
 
@@ -78,7 +78,7 @@ class CardDirectory(Store):
     def _idle(self) -> bool:
         return not self.card.kernel
 
-    def update(self, card: Card) -> None:
+    def update(self, card: ReportCard) -> None:
         """More is known."""
         self.card = card
         write(self.path / DOCUMENT, document(card))
@@ -86,21 +86,21 @@ class CardDirectory(Store):
         write(self.path / TEXT, plain(report(card)))
 
 
-def load(path: Path) -> Card:
+def load(path: Path) -> ReportCard:
     """card.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
     read = store.load(file, _DOCUMENT, "klp-e2e port").card
-    json.refuse_times((read.started, read.finished), str(file))
+    resultsjson.refuse_times((read.started, read.finished), str(file))
     return read
 
 
-def document(card: Card) -> str:
+def document(card: ReportCard) -> str:
     """card.json"""
-    whole = Document(schema=SCHEMA, exit_code=int(exit_code(card)), card=card)
+    whole = CardDocument(schema=SCHEMA, exit_code=int(exit_code(card)), card=card)
     return _DOCUMENT.dump_json(whole, indent=2).decode() + "\n"
 
 
-def page(card: Card) -> str:
+def page(card: ReportCard) -> str:
     """card.html: one file, no scripts."""
     code = exit_code(card)
     return _TEMPLATES.get_template("card.html.j2").render(
@@ -115,7 +115,7 @@ def page(card: Card) -> str:
     )
 
 
-def facts(card: Card) -> list[tuple[str, str]]:
+def facts(card: ReportCard) -> list[tuple[str, str]]:
     """What the card is about: (name, value), those that are known."""
     took = "" if card.finished is None else duration(card.finished - card.started)
     known = [
@@ -147,7 +147,7 @@ def cells(row: Coverage) -> tuple[str, ...]:
 # --- for a terminal ----------------------------------------------------------------------------
 
 
-def report(card: Card) -> RenderableType:
+def report(card: ReportCard) -> RenderableType:
     """Heading, lines, relocation coverage, summary."""
     parts: list[RenderableType] = [
         Text(f"livepatch on {card.arch}", style="bold"),
@@ -173,7 +173,7 @@ def _grid(rows: list[tuple[Text, Text]]) -> Table:
     return grid
 
 
-def _lines(card: Card) -> Table:
+def _lines(card: ReportCard) -> Table:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column("", no_wrap=True)
     made.add_column("", max_width=36, overflow="fold")

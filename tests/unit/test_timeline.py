@@ -13,9 +13,9 @@ from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.model import words
 from orchestrator.model.orders import parse
-from orchestrator.pages import lanes, svg
-from orchestrator.pages.lanes import Look, TimeLine
+from orchestrator.pages import svg, timeline
 from orchestrator.pages.svg import Trend
+from orchestrator.pages.timeline import Look, TimeLine
 from orchestrator.verdicts import Modules, Patched, PatchState, Step
 
 AWAY, LOADED, ENABLED = Look.AWAY, Look.LOADED, Look.ENABLED
@@ -23,12 +23,12 @@ AWAY, LOADED, ENABLED = Look.AWAY, Look.LOADED, Look.ENABLED
 
 def line(order: str, *steps: Step, clears: bool = False, modules: str = "basic") -> TimeLine:
     capabilities = {"clears-on-unload"} if clears else set()
-    return lanes.time_line(catalog.module_set(modules), parse(order), capabilities, steps)
+    return timeline.time_line(catalog.module_set(modules), parse(order), capabilities, steps)
 
 
 def looks(shown: TimeLine, name: str) -> list[Look]:
-    (lane,) = [lane for lane in shown.lanes if lane.name == name]
-    return [cell.look for cell in lane.cells]
+    (lifeline,) = [lifeline for lifeline in shown.lifelines if lifeline.name == name]
+    return [cell.look for cell in lifeline.cells]
 
 
 def good(order: str) -> list[Step]:
@@ -47,7 +47,7 @@ def test_lanes_follow_the_model(clears: bool) -> None:
 
 def test_a_wrong_relocation_is_wrong_in_its_lane() -> None:
     shown = line(ORDER, *STEPS)
-    cells = {lane.name: lane.cells[-1] for lane in shown.lanes}
+    cells = {lifeline.name: lifeline.cells[-1] for lifeline in shown.lifelines}
     assert [name for name, cell in cells.items() if cell.wrong] == ["klp_patch → klp_target"]
     assert cells["klp_patch → klp_target"].text == "wrong: 1 of 1 not applied"
     assert shown.moments[-1].told == "2 of 3 wrong" and shown.moments[0].told == "2 good"
@@ -63,13 +63,17 @@ def test_refusals_are_told() -> None:
     order = "+klp_callbacks[fail_pre_patch=19] +klp_callbacks_target"
     events = order.split(" ")
     shown = line(order, *map(step, events), modules="callbacks")
-    (lane,) = [lane for lane in shown.lanes if lane.name == "klp_callbacks_target"]
-    assert lane.cells[1].text == "away, refused, ENODEV (19)" and not lane.cells[1].wrong
+    (lifeline,) = [
+        lifeline for lifeline in shown.lifelines if lifeline.name == "klp_callbacks_target"
+    ]
+    assert lifeline.cells[1].text == "away, refused, ENODEV (19)" and not lifeline.cells[1].wrong
     answer = an_answer(19, 8)
     wrong = Step(events[1], (answer,), 0.0, 0.0, 0)
     shown = line(order, step(events[0]), wrong, modules="callbacks")
-    (lane,) = [lane for lane in shown.lanes if lane.name == "klp_callbacks_target"]
-    assert lane.cells[1].text == "wrong: ENOEXEC (8), not ENODEV (19)"
+    (lifeline,) = [
+        lifeline for lifeline in shown.lifelines if lifeline.name == "klp_callbacks_target"
+    ]
+    assert lifeline.cells[1].text == "wrong: ENOEXEC (8), not ENODEV (19)"
 
 
 def test_sysfs_says_what_is_loaded_and_in_transition() -> None:
@@ -77,7 +81,7 @@ def test_sysfs_says_what_is_loaded_and_in_transition() -> None:
     states = (PatchState(enabled=True, transition=moving, objects={}) for moving in (False, True))
     moving = words.patched(Patched("klp_patch", *states))
     shown = line("+klp_patch +klp_target", step("+klp_patch"), step("+klp_target", loaded, moving))
-    last = {lane.name: lane.cells[-1] for lane in shown.lanes}
+    last = {lifeline.name: lifeline.cells[-1] for lifeline in shown.lifelines}
     assert last["klp_target"].look is AWAY and last["klp_target"].wrong
     assert last["klp_patch"].look is Look.TRANSITION and last["klp_patch"].wrong
 
@@ -85,7 +89,9 @@ def test_sysfs_says_what_is_loaded_and_in_transition() -> None:
 @pytest.mark.parametrize("order", ["{+klp_patch +klp_target}", "(+klp_target -klp_target)*50"])
 def test_races_and_bursts_have_lanes(order: str) -> None:
     shown = line(order, step(order))
-    assert len(shown.moments) == 1 and "klp_target" in [lane.name for lane in shown.lanes]
+    assert len(shown.moments) == 1 and "klp_target" in [
+        lifeline.name for lifeline in shown.lifelines
+    ]
 
 
 def test_an_order_of_other_modules_is_refused() -> None:
@@ -102,15 +108,15 @@ def texts(picture: str) -> list[str]:
 
 
 def test_the_picture_says_every_state_in_words() -> None:
-    found = texts(svg.lanes(line(ORDER, *STEPS)))
+    found = texts(svg.lifelines(line(ORDER, *STEPS)))
     for text in ("5 +klp_target", "✗ 2 of 3 wrong", "enabled", "left", "✗ 1 of 1 not applied"):
         assert text in found, text
     assert any("Wrong at event 5" in text for text in found)
 
 
 def test_harm_in_a_picture_is_text() -> None:
-    shown = lanes.bare([HOSTILE], [step(HOSTILE)])
-    picture = svg.lanes(shown)
+    shown = timeline.bare([HOSTILE], [step(HOSTILE)])
+    picture = svg.lifelines(shown)
     assert "<script" not in picture and "<img" not in picture and texts(picture)
 
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A case as a time line: what was in which state after each event, one lane a module and one a
+"""A case as a time line: what was in which state after each event, one lifeline a module and one a
 group of klp relocations. Pure.
 
-States are the model's; where a check failed, the lane is wrong from there and says what was seen.
+States are the model's; where a check failed, the lifeline is wrong from there, and says what was
+seen.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from orchestrator.verdicts import (
 
 
 class Look(StrEnum):
-    """What a lane shows after one event."""
+    """What a lifeline shows after one event."""
 
     AWAY = "away"
     LOADED = "loaded"
@@ -66,7 +67,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class Lifeline:
     name: str
     cells: tuple[Cell, ...]  # one for each event
 
@@ -101,11 +102,11 @@ class Moment:
 @dataclass(frozen=True, slots=True)
 class TimeLine:
     moments: tuple[Moment, ...]
-    lanes: tuple[Lane, ...] = ()
+    lifelines: tuple[Lifeline, ...] = ()
 
 
 def bare(events: Sequence[str], steps: Sequence[Step]) -> TimeLine:
-    """Events without lanes: nobody knows the modules, or there are none."""
+    """Events without lifelines: nobody knows the modules, or there are none."""
     return TimeLine(tuple(_moments(events, steps, [""] * len(events))))
 
 
@@ -122,15 +123,17 @@ def time_line(
     names = dict.fromkeys(plain.module for event in order.events for plain in _plain(event))
     pairs = sorted({pair for e in expected for pair in e.relocations})
     livepatches = {m.name for m in module_set.modules if m.kind == "livepatch"}
-    lanes = [Lane(n, tuple(_module(n, n in livepatches, *each) for each in done)) for n in names]
-    lanes += [
-        Lane(
+    lifelines = [
+        Lifeline(n, tuple(_module(n, n in livepatches, *each) for each in done)) for n in names
+    ]
+    lifelines += [
+        Lifeline(
             f"{livepatch} → {name}",
             tuple(_relocations((livepatch, name), e, made) for _, e, made in done),
         )
         for livepatch, name in pairs
     ]
-    return TimeLine(moments, tuple(_until(len(steps), lane) for lane in lanes))
+    return TimeLine(moments, tuple(_until(len(steps), lifeline) for lifeline in lifelines))
 
 
 def _moments(events: Sequence[str], steps: Sequence[Step], why: Sequence[str]) -> Iterator[Moment]:
@@ -143,9 +146,9 @@ def _moments(events: Sequence[str], steps: Sequence[Step], why: Sequence[str]) -
             yield Moment(event, why[index], 0, 0, 0.0, False)
 
 
-def _until(steps: int, lane: Lane) -> Lane:
-    cells = [c if i < steps else Cell(Look.UNREACHED) for i, c in enumerate(lane.cells)]
-    return replace(lane, cells=tuple(cells))
+def _until(steps: int, lifeline: Lifeline) -> Lifeline:
+    cells = [c if i < steps else Cell(Look.UNREACHED) for i, c in enumerate(lifeline.cells)]
+    return replace(lifeline, cells=tuple(cells))
 
 
 def _plain(event: Event) -> tuple[Plain, ...]:

@@ -116,7 +116,7 @@ def races(accepted: Sequence[Plain]) -> Iterator[Race]:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class KernelMemory:
     """What the kernel may still know beside the model's state."""
 
     places: tuple[str, ...] = ()  # module at each place, "" where it is free
@@ -129,7 +129,7 @@ class Node:
     """A guest's state as far as its future goes."""
 
     state: State = field(default_factory=State)
-    past: Past = field(default_factory=Past)
+    past: KernelMemory = field(default_factory=KernelMemory)
 
 
 def advance(
@@ -144,7 +144,7 @@ def advance(
 
 def _past(
     module_set: ModuleSet, node: Node, event: Plain, state: State, expected: Expectation
-) -> Past:
+) -> KernelMemory:
     places, written = node.past.places, dict(node.past.written)
     if isinstance(event, Load) and event.module not in node.state.loaded:
         place = places.index("") if "" in places else len(places)
@@ -166,7 +166,7 @@ def _past(
         while places and not places[-1]:
             places = places[:-1]
         written = {pair: past for pair, past in written.items() if pair[0] not in gone}
-    return Past(places, frozenset(written.items()))
+    return KernelMemory(places, frozenset(written.items()))
 
 
 # --- exhaustive --------------------------------------------------------------------------------
@@ -308,10 +308,10 @@ def _pairs_of(order: Order) -> set[tuple[Event, Event]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Errand:
+class WorkItem:
     """A part of a plan for one guest: get to a state, then walk everything that follows."""
 
-    before: tuple[Event, ...]  # verified by another errand
+    before: tuple[Event, ...]  # verified by another work item
     branch: Branch  # its own event is the last of `before`, or nothing on a fresh guest
 
     @property
@@ -319,12 +319,12 @@ class Errand:
         return self.branch.edges - 1
 
 
-def errands(root: Branch, most: int) -> tuple[Errand, ...]:
+def items(root: Branch, most: int) -> tuple[WorkItem, ...]:
     """A plan in parts of about `most` events, the parts nearest to the root first."""
-    out: list[Errand] = []
+    out: list[WorkItem] = []
 
     def cut(before: tuple[Event, ...], branch: Branch) -> Branch:
-        """The branch with its large subtrees taken out, as errands of their own."""
+        """The branch with its large subtrees taken out, as work items of their own."""
         kept = []
         for child in branch.children:
             way = (*before, child.event)
@@ -338,22 +338,22 @@ def errands(root: Branch, most: int) -> tuple[Errand, ...]:
     for before, branch in later:  # grows while it is read
         mine = cut(before, branch)
         if mine.children or mine.settled:
-            out.append(Errand(before, mine))
+            out.append(WorkItem(before, mine))
     return tuple(out)
 
 
-def chain(order: Order) -> Errand:
-    """An order of its own as an errand."""
+def chain(order: Order) -> WorkItem:
+    """An order of its own as a work item."""
     branch: Branch | None = None
     for event in reversed(order.events):
         branch = Branch(event, (branch,) if branch is not None else ())
-    return Errand((), Branch(Load("nothing"), (branch,) if branch is not None else ()))
+    return WorkItem((), Branch(Load("nothing"), (branch,) if branch is not None else ()))
 
 
 def undone(
-    errand: Errand, done: AbstractSet[tuple[Event, ...]], dead: AbstractSet[tuple[Event, ...]]
-) -> Errand | None:
-    """What is left of an errand, None for nothing.
+    item: WorkItem, done: AbstractSet[tuple[Event, ...]], dead: AbstractSet[tuple[Event, ...]]
+) -> WorkItem | None:
+    """What is left of a work item, None for nothing.
 
     done: verified orders, done again only where something behind them is left. dead: orders that
     failed; nothing is tried behind them.
@@ -374,7 +374,7 @@ def undone(
             return None
         return replace(branch, children=tuple(kept), settled=settled)
 
-    if any(errand.before[:n] in dead for n in range(1, len(errand.before) + 1)):
+    if any(item.before[:n] in dead for n in range(1, len(item.before) + 1)):
         return None
-    rest = left(errand.before, errand.branch)
-    return None if rest is None else replace(errand, branch=rest)
+    rest = left(item.before, item.branch)
+    return None if rest is None else replace(item, branch=rest)

@@ -12,40 +12,40 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import Exit
-from orchestrator.report import text
-from orchestrator.report.tried import Document
+from orchestrator.report import resultstext
+from orchestrator.report.trialsjson import TrialsDocument
 from orchestrator.report.verdict import ended, took
-from orchestrator.source.alterations import CONTROL, Outcome, Trial, score
+from orchestrator.trials import CONTROL, Trial, TrialOutcome, score
 
-STYLES: Mapping[Outcome, str] = {
-    Outcome.CAUGHT: "green",
-    Outcome.SURVIVED: "bold red",
-    Outcome.SAME: "dim",
-    Outcome.UNBUILT: "bold cyan",
-    Outcome.ERROR: "bold cyan",
+STYLES: Mapping[TrialOutcome, str] = {
+    TrialOutcome.CAUGHT: "green",
+    TrialOutcome.SURVIVED: "bold red",
+    TrialOutcome.SAME: "dim",
+    TrialOutcome.UNBUILT: "bold cyan",
+    TrialOutcome.ERROR: "bold cyan",
 }
 
 
-def report(document: Document) -> RenderableType:
+def report(document: TrialsDocument) -> RenderableType:
     """Table, what is open, kernels, score."""
     trials = [tried.trial for tried in document.trials]
     parts: list[RenderableType] = [_table(document)] if trials else []
     parts += [_open(trial) for trial in trials if trial.hole]
-    parts.append(Text("\n".join(text.kernel_lines(document.run))))
+    parts.append(Text("\n".join(resultstext.kernel_lines(document.run))))
     parts.append(Text(summary(document), style="bold"))
     return Group(*parts)
 
 
-def exit_code(document: Document) -> Exit:
+def exit_code(document: TrialsDocument) -> Exit:
     """1 when the unaltered kernel fails an order; else that of what ended it early; else 3 when
     something does not build; else 4 when anything that can be seen was not seen, or not tried;
     else 0."""
     trials = [tried.trial for tried in document.trials]
-    if any(t.alteration == CONTROL and t.outcome is Outcome.CAUGHT for t in trials):
+    if any(t.alteration == CONTROL and t.outcome is TrialOutcome.CAUGHT for t in trials):
         return Exit.KERNEL_WRONG
     if early := ended(document.run):
         return early
-    if any(t.outcome is Outcome.UNBUILT for t in trials):
+    if any(t.outcome is TrialOutcome.UNBUILT for t in trials):
         return Exit.BUILD
     arches = len(document.run.options.get("arches", "").split())
     planned = arches * document.planned
@@ -54,7 +54,7 @@ def exit_code(document: Document) -> Exit:
     return Exit.GOOD
 
 
-def summary(document: Document) -> str:
+def summary(document: TrialsDocument) -> str:
     """The control's line, then one for each architecture's score."""
     trials = [tried.trial for tried in document.trials]
     lines = []
@@ -70,7 +70,7 @@ def summary(document: Document) -> str:
     return "\n".join(lines)
 
 
-def _table(document: Document) -> Table:
+def _table(document: TrialsDocument) -> Table:
     made = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     made.add_column(document.kind)
     made.add_column("", no_wrap=True)
@@ -85,9 +85,9 @@ def _table(document: Document) -> Table:
         first, symptom = "", trial.symptom or trial.reason
         if trial.caught_by:
             first = f"{trial.caught_by[0]}"
-        elif trial.outcome is Outcome.SAME:
+        elif trial.outcome is TrialOutcome.SAME:
             symptom = "the same kernel, byte for byte"
-        elif trial.outcome is Outcome.SURVIVED and trial.unseen:
+        elif trial.outcome is TrialOutcome.SURVIVED and trial.unseen:
             symptom = f"cannot be seen: {trial.unseen}"
         count = f"{len(trial.caught_by)} of {trial.orders}" if trial.orders else ""
         made.add_row(

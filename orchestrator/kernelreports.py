@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What a guest's console says: recognising what the kernel complains of. Pure.
+"""The kernel's own reports in a guest's console: oopses, warnings, lockdep's, refusals. Pure.
 
 A crash has a title, after syzkaller's pkg/report: what happened and where, without addresses,
 numbers and compiler suffixes, so that the same crash has the same title on the next boot.
@@ -19,42 +19,10 @@ from dataclasses import dataclass
 LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
 FRAMES = 16  # of a report, that are kept
 LINES_TOLD = 50  # of complaints, and of refusals: the first tells what happened
-KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 
 # printk's prefix: level, time stamp, caller (CONFIG_PRINTK_CALLER)
-_PREFIX = r"(?:<\d{1,3}>)?\[ {0,5}\d{1,10}\.\d{3,9}\](?:\[ {0,6}[TC]\d{1,10}\])? ?"
-_BEGUN = re.compile(_PREFIX)
-
-# --- marks of ours -----------------------------------------------------------------------------
-
-MARK = "klp-e2e: mark "  # in the kernel's log, before a token
-_MARKS = re.compile(rf"(?:{_PREFIX})?{MARK}[0-9a-f]{{16}}\n?")
-
-
-def without_marks(text: str) -> str:
-    """Without the lines that `vm.guest.Guest.mark` has put there."""
-
-    def ended(match: re.Match[str]) -> str:
-        """Behind half a line of the guest's own, its end stays."""
-        return "\n" if match.start() and text[match.start() - 1] != "\n" else ""
-
-    return _MARKS.sub(ended, text) if MARK in text else text
-
-
-def logged_since(token: str, log: str) -> str:
-    """What the kernel's log says after that mark; all of it when the mark has been overwritten, for
-    then all came later."""
-    before, found, after = log.partition(f"{MARK}{token}\n")
-    return without_marks(after if found else before)
-
-
-def excerpt(text: str, each: int = KEPT_CHARACTERS) -> str:
-    """A long text's beginning and end."""
-    left_out = len(text) - 2 * each
-    if left_out < 100:  # as much as the line about it
-        return text
-    return f"{text[:each]}\n[{left_out} characters are left out here]\n{text[-each:]}"
-
+PREFIX = r"(?:<\d{1,3}>)?\[ {0,5}\d{1,10}\.\d{3,9}\](?:\[ {0,6}[TC]\d{1,10}\])? ?"
+_BEGUN = re.compile(PREFIX)
 
 # --- crashes and complaints --------------------------------------------------------------------
 

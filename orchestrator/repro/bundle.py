@@ -25,12 +25,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog
-from orchestrator.build import image, modules, prepare
-from orchestrator.build.prepare import Bench
+from orchestrator import catalog, initramfs
+from orchestrator.build import modules, prepare
+from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore import record, reproducer
-from orchestrator.explore.record import (
+from orchestrator.host import ours, workdir
+from orchestrator.model import orders
+from orchestrator.model.findings import signature
+from orchestrator.model.movers import FILLER, with_filler
+from orchestrator.nouns import BuiltSet, Case, Kernel
+from orchestrator.plain import lines, one_line
+from orchestrator.repro import record, texts
+from orchestrator.repro.record import (
     CONFIG,
     FORMAT,
     HINT,
@@ -45,12 +51,6 @@ from orchestrator.explore.record import (
     KernelRecord,
     Record,
 )
-from orchestrator.host import ours, workdir
-from orchestrator.model import orders
-from orchestrator.model.findings import signature
-from orchestrator.model.movers import FILLER, with_filler
-from orchestrator.nouns import BuiltSet, Case, Kernel
-from orchestrator.plain import lines, one_line
 from orchestrator.run.observe import module_path
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import ssh
@@ -65,7 +65,7 @@ _NAME_LENGTH = 100
 class Bundle:
     """A bundle that was read: ready to boot."""
 
-    bench: Bench
+    bootable: Bootable
     case: Case
     record: Record
 
@@ -81,7 +81,7 @@ class Bundle:
     @property
     def heading(self) -> str:
         """What is to be seen again, for a terminal."""
-        kernel, record = self.bench.kernel, self.record
+        kernel, record = self.bootable.kernel, self.record
         return lines(
             f"kernel    {record.arch}, Linux {kernel.release}, {kernel.source} "
             f"{kernel.source_version}, series {' '.join(kernel.series) or 'none'}\n"
@@ -159,7 +159,7 @@ def _free(place: Path) -> bool:
     return not any(place.iterdir()) or record.as_written(place)
 
 
-def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int]) -> None:
+def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int, int]) -> None:
     """Make the bundle of a case that failed.
 
     tries: (how many of the cold boots failed alike, how many cold boots). The directory appears
@@ -167,31 +167,31 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
     anything else is there; HarnessError when nothing failed, or when it cannot be written.
     """
     place = check(place)
-    built = bench.sets[result.case.module_set]
-    version = prepare.qemu_version(bench.arch)
-    story = reproducer.Story(result, bench.arch, bench.kernel, built, tries, version, place.name)
+    built = bootable.sets[result.case.module_set]
+    version = prepare.qemu_version(bootable.arch)
+    story = texts.Story(result, bootable.arch, bootable.kernel, built, tries, version, place.name)
     index, step, first = story.failure
     like = signature(result)
     assert like is not None  # story.failure
     with (
         workdir.disk_errors(f"the bundle {place} cannot be written"),
-        ours.appearing(place, ours.Kind.BUNDLE) as partial,
+        ours.appearing(place, ours.MarkKind.BUNDLE) as partial,
     ):
-        _fill(partial, bench, built)
-        texts = {
-            "README.md": reproducer.readme(story),
-            "reproduce.sh": reproducer.script(story),
+        _fill(partial, bootable, built)
+        written = {
+            "README.md": texts.readme(story),
+            "reproduce.sh": texts.script(story),
             "console.log": result.console,
             "dmesg": result.dmesg,
             "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
         }
-        for name, text in texts.items():
+        for name, text in written.items():
             (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         (partial / "reproduce.sh").chmod(0o755)
         told = Record(
             format=FORMAT,
-            arch=bench.arch.name,
-            kernel=_kernel_record(bench.kernel),
+            arch=bootable.arch.name,
+            kernel=_kernel_record(bootable.kernel),
             name=one_line(result.case.name),
             module_set=built.set.name,
             order=orders.format(result.case.order),
@@ -211,9 +211,9 @@ def write(place: Path, bench: Bench, result: CaseResult, tries: tuple[int, int])
         check(place)  # it took a while
 
 
-def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
+def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
     """Everything but the texts."""
-    kernel = bench.kernel
+    kernel = bootable.kernel
     for origin, name in (
         (kernel.image, KERNEL),
         (kernel.system_map, SYSTEM_MAP),
@@ -221,9 +221,9 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
     ):
         shutil.copyfile(origin, into / name)
     # padded here, so that the two parts make an initramfs by mere `cat`
-    (into / USERLAND).write_bytes(image.stack(bench.userland.read_bytes(), b""))
-    if bench.arch.file:
-        shutil.copyfile(bench.arch.file, into / _arch_file(bench.arch.name))
+    (into / USERLAND).write_bytes(initramfs.stack(bootable.userland.read_bytes(), b""))
+    if bootable.arch.file:
+        shutil.copyfile(bootable.arch.file, into / _arch_file(bootable.arch.name))
     _copy_set(built.set.directory, into / SET)
     (into / MODULES).mkdir()
     keys = ssh.new_keys()
@@ -233,9 +233,9 @@ def _fill(into: Path, bench: Bench, built: BuiltSet) -> None:
         (into / MODULES / f"{name}.ko").write_bytes(data)
         files[module_path(built.set.name, name)] = data
     for name, content in (
-        (OVERLAY, image.overlay(files)),
+        (OVERLAY, initramfs.overlay(files)),
         (KEY, keys.client.encode()),
-        (KNOWN_HOSTS, f"{reproducer.HOST_ALIAS} {keys.host_public}\n".encode()),
+        (KNOWN_HOSTS, f"{texts.HOST_ALIAS} {keys.host_public}\n".encode()),
     ):
         (into / name).touch(mode=PRIVATE)
         (into / name).write_bytes(content)
@@ -290,14 +290,14 @@ def read(place: Path) -> Bundle:
             raise UsageError(wrong, hint=HINT)
     order = orders.parse(told.order, module_set)
     built = modules.read(module_set, place / MODULES, arch)
-    bench = Bench(
+    bootable = Bootable(
         arch=arch,
         kernel=_kernel(told, place),
         sets={module_set.name: built},
         userland=place / USERLAND,
         known_issues=(),  # that it is known makes it no less wrong
     )
-    return Bundle(bench, Case(told.name, module_set.name, order, told.why), told)
+    return Bundle(bootable, Case(told.name, module_set.name, order, told.why), told)
 
 
 def _kernel(record: Record, place: Path) -> Kernel:

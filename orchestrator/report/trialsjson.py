@@ -16,10 +16,11 @@ from typing import Literal
 from pydantic import ConfigDict, TypeAdapter, with_config
 
 from orchestrator.host import ours
-from orchestrator.report import directory, json, store
+from orchestrator.report import directory, resultsjson, store
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, told, write
-from orchestrator.source.alterations import Kind, Trial
+from orchestrator.source.alterations import AlterationKind
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1
@@ -37,12 +38,12 @@ class Tried:
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class Document:
+class TrialsDocument:
     """trials.json as a whole."""
 
     schema: Literal[1]
     run: Run
-    kind: Kind
+    kind: AlterationKind
     alterations: tuple[str, ...]
     whole: bool
     controls: int
@@ -51,10 +52,10 @@ class Document:
     @property
     def planned(self) -> int:
         """Trials on each architecture; the sixth ablation is no patch."""
-        return self.controls + len(self.alterations) + (self.kind is Kind.ABLATION)
+        return self.controls + len(self.alterations) + (self.kind is AlterationKind.ABLATION)
 
 
-_DOCUMENT = TypeAdapter(Document)
+_DOCUMENT = TypeAdapter(TrialsDocument)
 
 
 class TriedDirectory(Store):
@@ -62,7 +63,7 @@ class TriedDirectory(Store):
 
     DOCUMENTS = (DOCUMENT,)
 
-    def __init__(self, path: Path, head: Document | None) -> None:
+    def __init__(self, path: Path, head: TrialsDocument | None) -> None:
         """head: what is asked for; None: what was begun there is gone on with."""
         self._asked = head
         super().__init__(path, go_on=head is None)
@@ -114,7 +115,7 @@ class TriedDirectory(Store):
         place = self.path / name / arch
         with told(place):
             ours.folder(place.parent, within=self.path)
-            if os.path.lexists(place) and not ours.marked(place, ours.Kind.RESULTS):
+            if os.path.lexists(place) and not ours.marked(place, ours.MarkKind.RESULTS):
                 raise ours.NotOurs(
                     f"{place} is not removed: klp-e2e did not make it", hint="move it elsewhere"
                 )
@@ -127,9 +128,9 @@ class TriedDirectory(Store):
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
 
 
-def load(path: Path) -> Document:
+def load(path: Path) -> TrialsDocument:
     """trials.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
     read = store.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
-    json.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
+    resultsjson.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
     return read

@@ -15,20 +15,19 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from orchestrator import errnos
+from orchestrator import errnos, kernelreports
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model import words
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
-from orchestrator.model.walk import Branch, Errand
+from orchestrator.model.search import Branch, WorkItem
 from orchestrator.nouns import Event, Order
-from orchestrator.run import lab
+from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perform
-from orchestrator.run.rig import Rig, ill
 from orchestrator.run.runner import EventRun
+from orchestrator.run.slot import GuestSlot, ill
 from orchestrator.verdicts import Observation, Step
-from orchestrator.vm import console
 from orchestrator.vm.guest import Guest
 
 RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
@@ -36,7 +35,7 @@ TRIES = 2  # of an event whose guest was lost, the second on a new guest
 SAVES_IN_VAIN = 2  # after so many in a row no state is kept any more: each has cost a guest
 GUESS = 0.1  # seconds, before anything was measured
 
-Path = tuple[Event, ...]
+EventPath = tuple[Event, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +48,12 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class WalkListener:
     """Who hears what the walk finds. `unwalked`: path, number of events not verified, and why."""
 
-    verified: Callable[[Path, Step, float], None]  # seconds, getting there included
-    hit: Callable[[Path, Hit, int], None]  # the int: events behind it that nobody can verify
-    unwalked: Callable[[Path, int, str], None]
+    verified: Callable[[EventPath, Step, float], None]  # seconds, getting there included
+    hit: Callable[[EventPath, Hit, int], None]  # the int: events behind it that nobody can verify
+    not_run: Callable[[EventPath, int, str], None]
 
 
 @dataclass(slots=True)
@@ -84,8 +83,8 @@ class Costs:
 class _State:
     """A state on the way: how to get there, and what model and guest said of it."""
 
-    path: Path = ()
-    done: Path = ()  # what the guest has really had: refused events too, that change no state
+    path: EventPath = ()
+    done: EventPath = ()  # what the guest has really had: refused events too, that change no state
     state: State = field(default_factory=State)
     seen: Observation | None = None  # None on a fresh guest
 
@@ -96,43 +95,43 @@ class _Standing:
 
     guest: Guest
     here: _State | None  # None: somewhere off the plan
-    kept: dict[Path, _State] = field(default_factory=dict)
+    kept: dict[EventPath, _State] = field(default_factory=dict)
 
 
 class Walker:
-    """Walks errands over a rig's guest."""
+    """Walks work items over a slot's guest."""
 
     def __init__(
         self,
-        rig: Rig,
+        slot: GuestSlot,
         module_set: str,
         capabilities: AbstractSet[str],
-        told: Told,
+        told: WalkListener,
         over: Callable[[], bool],
     ) -> None:
         """over: is it to end now? What is not told of by then is still to be walked."""
         self.costs = Costs()
-        self._rig = rig
+        self._slot = slot
         self._name = module_set
-        self._set = rig.bench.sets[module_set].set
+        self._set = slot.bootable.sets[module_set].set
         self._capabilities = capabilities
         self._told = told
         self._over = over
         self._at: _Standing | None = None
         self._saves_in_vain = 0  # in a row
 
-    def walk(self, errand: Errand) -> None:
+    def walk(self, item: WorkItem) -> None:
         """Verify everything in it, and tell. Raises nothing but Ctrl-C."""
-        self._at = None  # others may have used the rig meanwhile
+        self._at = None  # others may have used the slot meanwhile
         try:
-            self._go(errand.before)  # so that it can be kept
+            self._go(item.before)  # so that it can be kept
         except HarnessError:
             self._lose()  # whoever comes next tries again, and tells if it is in vain
-        self._below(errand.before, errand.branch)
+        self._below(item.before, item.branch)
 
     # --- the tree ------------------------------------------------------------------------------
 
-    def _below(self, path: Path, branch: Branch) -> None:
+    def _below(self, path: EventPath, branch: Branch) -> None:
         """What is tried in the state that `path` leads to."""
         self._keep(path, branch)
         for child in branch.children:
@@ -145,7 +144,7 @@ class Walker:
         if self._at is not None:
             self._at.kept.pop(path, None)
 
-    def _verify(self, path: Path, event: Event, edges: int, *, stays: bool = False) -> bool:
+    def _verify(self, path: EventPath, event: Event, edges: int, *, stays: bool = False) -> bool:
         """One event after `path`; False when nothing can be tried behind it.
 
         edges: how many events, itself included, stand or fall with it. stays: the model says that
@@ -160,7 +159,7 @@ class Walker:
             try:
                 at, here = self._go(path)
                 there = time.monotonic()
-                taken = EventRun(at.guest, self._rig.sight(self._name), event)
+                taken = EventRun(at.guest, self._slot.view(self._name), event)
                 state, seen = taken.take(here.state, here.seen, self._capabilities)
             except HarnessError as trouble:
                 if self._over():
@@ -176,7 +175,7 @@ class Walker:
                 now = time.monotonic()
                 self.costs.spent["verify"] += now - there - taken.step.seconds
                 return self._judged(at, after, taken, edges, stays, now - began)
-        self._told.unwalked((*path, event), edges, why)
+        self._told.not_run((*path, event), edges, why)
         return False
 
     def _judged(
@@ -203,7 +202,7 @@ class Walker:
 
     def _crash(
         self,
-        path: Path,
+        path: EventPath,
         here: _State | None,
         event: Event,
         taken: EventRun | None,
@@ -220,13 +219,13 @@ class Walker:
             return Hit(Order((*here.done, event)), taken.step, taken.console())
         if trouble.crash is None or not path:
             return None
-        check = words.dead(trouble.crash, console.frames(trouble.console))
+        check = words.dead(trouble.crash, kernelreports.frames(trouble.console))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, trouble.console)
 
     # --- getting there -------------------------------------------------------------------------
 
-    def _go(self, path: Path) -> tuple[_Standing, _State]:
+    def _go(self, path: EventPath) -> tuple[_Standing, _State]:
         """The guest in the state that `path` leads to, from the nearest state that was kept."""
         at = self._at
         if at is not None and at.here is not None and at.here.path == path:
@@ -237,7 +236,7 @@ class Walker:
         at.here = here
         return at, here
 
-    def _nearest(self, path: Path) -> tuple[_Standing, _State]:
+    def _nearest(self, path: EventPath) -> tuple[_Standing, _State]:
         """The guest as it was last kept on the way to `path`, at worst freshly booted."""
         at = self._at
         began = time.monotonic()
@@ -253,30 +252,30 @@ class Walker:
                 self.costs.learn("restore", time.monotonic() - began)
                 return at, at.kept[kept]
         try:
-            guest = self._rig.fresh()
+            guest = self._slot.fresh()
         except GuestLost as lost:  # while booting: no order did that
             raise HarnessError(lost.whole) from lost
-        if self._rig.booted:
+        if self._slot.booted:
             self.costs.spent["boot"] += time.monotonic() - began
         else:
             self.costs.learn("restore", time.monotonic() - began)
-        if self._rig.booted or self._at is None:
+        if self._slot.booted or self._at is None:
             self._at = _Standing(guest, None)
         return self._at, _State()
 
-    def _catch_up(self, at: _Standing, here: _State, path: Path) -> _State:
+    def _catch_up(self, at: _Standing, here: _State, path: EventPath) -> _State:
         """Carry out events that were verified before. After the last one the memory is read: what
         it shows is to be compared with what comes next."""
         at.here = None
         began = time.monotonic()
-        sight = self._rig.sight(self._name)
+        view = self._slot.view(self._name)
         state, done = here.state, Done(())
         left = path[len(here.path) :]
         for event in left:
             until = self._deadline(EVENT_SECONDS * plain_events(event))
-            done = perform(at.guest, sight, event, until)
+            done = perform(at.guest, view, event, until)
             state = self._state_after(state, event, done)
-        seen = observe_memory(at.guest, sight, done, 0.0, self._deadline(EVENT_SECONDS))
+        seen = observe_memory(at.guest, view, done, 0.0, self._deadline(EVENT_SECONDS))
         self.costs.repeated += len(left)
         self.costs.learn("repeat", time.monotonic() - began, len(left))
         return _State(path, (*here.done, *left), state, seen)
@@ -297,22 +296,22 @@ class Walker:
 
     # --- keeping states ------------------------------------------------------------------------
 
-    def _keep(self, path: Path, branch: Branch) -> None:
+    def _keep(self, path: EventPath, branch: Branch) -> None:
         """Keep the state, where coming back to it by its events would cost more."""
         at = self._at
         if at is None or at.here is None or at.here.path != path or not path:
             return
         if self._saves_in_vain == SAVES_IN_VAIN:
             return
-        way = len(path) - len(_longest(path, at.kept) or ())
-        if returns(branch) * way * self.costs.repeat < self.costs.save:
+        reproducer = len(path) - len(_longest(path, at.kept) or ())
+        if returns(branch) * reproducer * self.costs.repeat < self.costs.save:
             return
         began = time.monotonic()
         name = _name(path)
         for other in [other for other in at.kept if _name(other) == name]:
             del at.kept[other]  # its snapshot is dropped for this one
         try:
-            at.guest.save_unproven(name, self._rig.snapshot_deadline())
+            at.guest.save_unproven(name, self._slot.snapshot_deadline())
         except HarnessError:
             self._saves_in_vain += 1
             self._lose()  # what was to be kept can be reached by its events
@@ -324,10 +323,10 @@ class Walker:
 
     def _lose(self) -> None:
         self._at = None
-        self._rig.discard()
+        self._slot.discard()
 
     def _deadline(self, seconds: float) -> Deadline:
-        return lab.deadline(self._rig.bench.arch, seconds)
+        return booting.deadline(self._slot.bootable.arch, seconds)
 
 
 def returns(branch: Branch) -> int:
@@ -335,11 +334,11 @@ def returns(branch: Branch) -> int:
     return max(0, len(branch.children) - 1) + sum(map(returns, branch.children))
 
 
-def _longest(path: Path, kept: Collection[Path]) -> Path | None:
+def _longest(path: EventPath, kept: Collection[EventPath]) -> EventPath | None:
     """The longest beginning of `path` that is kept."""
     return next((path[:n] for n in range(len(path), 0, -1) if path[:n] in kept), None)
 
 
-def _name(path: Path) -> str:
+def _name(path: EventPath) -> str:
     """One snapshot for each depth: what is kept at once lies on one path."""
     return f"depth-{len(path)}"

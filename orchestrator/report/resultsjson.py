@@ -60,7 +60,7 @@ class CaseRecord:
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class Document:
+class ResultsDocument:
     """results.json as a whole."""
 
     schema: Literal[1, 2]
@@ -71,7 +71,7 @@ class Document:
     proof: Proof = NO_PROOF  # how much was seen to work
 
 
-_DOCUMENT = TypeAdapter(Document)
+_DOCUMENT = TypeAdapter(ResultsDocument)
 CASE = TypeAdapter(CaseRecord)
 _RUN = TypeAdapter(Run)
 
@@ -123,7 +123,7 @@ def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, 
     return read.run, tuple(as_result(case) for case in read.cases)
 
 
-def document(text: str, name: str = "results.json") -> Document:
+def document(text: str, name: str = "results.json") -> ResultsDocument:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
     head = parsed(text, name)
     found = head.get("schema") if isinstance(head, dict) else None

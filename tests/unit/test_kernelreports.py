@@ -9,8 +9,16 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.vm import console
-from orchestrator.vm.console import complaints, crash_title, death_title, dropped, refusals
+from orchestrator import kernelreports, plain
+from orchestrator.kernelreports import (
+    LINES_TOLD,
+    complaints,
+    crash_title,
+    death_title,
+    dropped,
+    refusals,
+)
+from orchestrator.vm import marks
 
 X86_NULL = """\
 [    9.018337] klp_target: loading out-of-tree module taints kernel.
@@ -324,11 +332,21 @@ FILLINGS = ["a", " ", "a ", "[", "1", "[1", " a: ", "[    1.000000] ", "0000", "
 
 
 PATTERNS: list[Callable[[str], object]] = [
-    *(kind.pattern.match for kind in console._KINDS),
-    *(console._ANY.match, console._FRAME.match, console._ANSWER.match, console._DUMPERS.match),
-    *(console._DROPPED.match, console._REFUSAL.match, console._AT.search, console._BEGUN.split),
-    *(functools.partial(each.sub, "") for each in (console._SUFFIX, console._MARKS)),
-    *(lambda text: list(console._LINE.finditer(text)), console.without_marks),
+    *(kind.pattern.match for kind in kernelreports._KINDS),
+    *(
+        kernelreports._ANY.match,
+        kernelreports._FRAME.match,
+        kernelreports._ANSWER.match,
+        kernelreports._DUMPERS.match,
+    ),
+    *(
+        kernelreports._DROPPED.match,
+        kernelreports._REFUSAL.match,
+        kernelreports._AT.search,
+        kernelreports._BEGUN.split,
+    ),
+    *(functools.partial(each.sub, "") for each in (kernelreports._SUFFIX, marks._MARKS)),
+    *(lambda text: list(kernelreports._LINE.finditer(text)), marks.without_marks),
 ]
 
 
@@ -351,8 +369,8 @@ def test_lines_of_a_megabyte_are_cut_before_anything_looks(filling: str) -> None
     text = f"[    1.000000] {line}\n[    1.000001] BUG: after that\n"
     found = complaints(text)
     assert found[0].startswith("BUG: hostile") and found[-1] == "BUG: after that"
-    assert all(len(each) <= console.LINE_CHARACTERS for each in found)
-    assert len(crash_title(text) or "") <= console.LINE_CHARACTERS
+    assert all(len(each) <= kernelreports.LINE_CHARACTERS for each in found)
+    assert len(crash_title(text) or "") <= kernelreports.LINE_CHARACTERS
     assert refusals(text) == ()
 
 
@@ -360,8 +378,8 @@ def test_of_many_complaints_the_first_are_told() -> None:
     text = "".join(
         f"BUG: number {number} is bad\nlivepatch: failed {number}\n" for number in range(10_000)
     )
-    assert complaints(text) == tuple(f"BUG: number {n} is bad" for n in range(console.LINES_TOLD))
-    assert refusals(text) == tuple(f"livepatch: failed {n}" for n in range(console.LINES_TOLD))
+    assert complaints(text) == tuple(f"BUG: number {n} is bad" for n in range(LINES_TOLD))
+    assert refusals(text) == tuple(f"livepatch: failed {n}" for n in range(LINES_TOLD))
 
 
 # --- marks and excerpts -------------------------------------------------------------------------
@@ -370,24 +388,24 @@ TOKEN = "0123456789abcdef"
 
 
 def test_marks_are_left_out_of_what_people_see() -> None:
-    marked = f"[    1.000000] a\n[    1.000001][  T55] {console.MARK}{TOKEN}\n[    1.000002] b\n"
-    assert console.without_marks(marked) == "[    1.000000] a\n[    1.000002] b\n"
-    half = f"half[    1.000001] {console.MARK}{TOKEN}\n[    1.000002] b\n"
-    assert console.without_marks(half) == "half\n[    1.000002] b\n"
+    marked = f"[    1.000000] a\n[    1.000001][  T55] {marks.MARK}{TOKEN}\n[    1.000002] b\n"
+    assert marks.without_marks(marked) == "[    1.000000] a\n[    1.000002] b\n"
+    half = f"half[    1.000001] {marks.MARK}{TOKEN}\n[    1.000002] b\n"
+    assert marks.without_marks(half) == "half\n[    1.000002] b\n"
 
 
 def test_a_log_counts_from_its_mark_on() -> None:
-    log = f"[    1.000000] old\n[    1.000001] {console.MARK}{TOKEN}\n[    1.000002] new\n"
-    assert console.logged_since(TOKEN, log) == "[    1.000002] new\n"
+    log = f"[    1.000000] old\n[    1.000001] {marks.MARK}{TOKEN}\n[    1.000002] new\n"
+    assert marks.logged_since(TOKEN, log) == "[    1.000002] new\n"
     overwritten = "[    9.000000] new\n"
-    assert console.logged_since(TOKEN, overwritten) == overwritten
+    assert marks.logged_since(TOKEN, overwritten) == overwritten
 
 
 def test_an_excerpt_has_both_ends() -> None:
-    assert console.excerpt("a" * 200, 100) == "a" * 200
-    text = console.excerpt("a" * 1000 + "b" * 1000, 100)
+    assert plain.excerpt("a" * 200, 100) == "a" * 200
+    text = plain.excerpt("a" * 1000 + "b" * 1000, 100)
     assert text == "a" * 100 + "\n[1800 characters are left out here]\n" + "b" * 100
-    assert console.excerpt(text, 100) == text
+    assert plain.excerpt(text, 100) == text
 
 
 # --- what a guest may have ended by ---------------------------------------------------------------

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A bench brought to life: a booted guest with the modules of every set in it, and for each set
+"""A bootable brought to life: a booted guest with the modules of every set in it, and for each set
 what is needed to look at it."""
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.host import workdir
 from orchestrator.nouns import VMLINUX, Accel, Arch, Channel
-from orchestrator.run.observe import Sight, module_path
+from orchestrator.run.observe import GuestView, module_path
 from orchestrator.verdicts import GuestRecord
 from orchestrator.vm import machine
 from orchestrator.vm.guest import Guest
@@ -30,7 +30,7 @@ def deadline(arch: Arch, seconds: float) -> Deadline:
 
 @contextlib.contextmanager
 def booted(
-    bench: Bench,
+    bootable: Bootable,
     *,
     channel: Channel = Channel.AGENT,
     accel: Accel = Accel.AUTO,
@@ -40,7 +40,7 @@ def booted(
     cmdline: str = "",
     on_end: Callable[[GuestRecord], None] = lambda record: None,
 ) -> Iterator[Guest]:
-    """Boot a guest of the bench; `on_end` gets its record when it has ended.
+    """Boot a guest of the bootable; `on_end` gets its record when it has ended.
 
     debug: sockets for gdb and for a second QMP client. cpus: at least so many, for races (see
     `orders.largest_race`). cmdline: kernel parameters beyond the architecture's. Raises
@@ -51,10 +51,10 @@ def booted(
         files = {
             # not by the name cases use, which may be a path: `observe.perform` asks for its own
             module_path(built_set.set.name, module): built.path.read_bytes()
-            for built_set in bench.sets.values()
+            for built_set in bootable.sets.values()
             for module, built in built_set.modules.items()
         }
-    arch, kernel = bench.arch, bench.kernel
+    arch, kernel = bootable.arch, bootable.kernel
     arch = replace(arch, cpus=max(arch.cpus, cpus))
     until = deadline(arch, BOOT_SECONDS)
     with contextlib.ExitStack() as stack:
@@ -62,7 +62,7 @@ def booted(
             machine.boot(
                 arch,
                 kernel.image,
-                bench.userland,
+                bootable.userland,
                 files,
                 until,
                 accel=accel,
@@ -91,28 +91,28 @@ def booted(
         )
 
 
-def sights(bench: Bench, guest: Guest) -> Mapping[str, Sight]:
-    """How to look at each of the bench's module sets in this boot of the guest."""
+def views(bootable: Bootable, guest: Guest) -> Mapping[str, GuestView]:
+    """How to look at each of the bootable's module sets in this boot of the guest."""
     return {
-        name: Sight(bench.arch, built_set, vmlinux)
-        for vmlinux in [_vmlinux_symbols(bench, guest)]
-        for name, built_set in bench.sets.items()
+        name: GuestView(bootable.arch, built_set, vmlinux)
+        for vmlinux in [_vmlinux_symbols(bootable, guest)]
+        for name, built_set in bootable.sets.items()
     }
 
 
-def _vmlinux_symbols(bench: Bench, guest: Guest) -> Mapping[str, tuple[int, ...]]:
+def _vmlinux_symbols(bootable: Bootable, guest: Guest) -> Mapping[str, tuple[int, ...]]:
     """Where the kernel symbols that livepatches refer to are in this boot, by System.map."""
     wanted = {
         rela.symbol.name
-        for built_set in bench.sets.values()
+        for built_set in bootable.sets.values()
         for module in built_set.modules.values()
         for rela in module.klp_relocations
         if rela.symbol.object == VMLINUX
     }
     linked = parse_system_map(
-        bench.kernel.system_map.read_text(errors="replace"), wanted | {ANCHOR}
+        bootable.kernel.system_map.read_text(errors="replace"), wanted | {ANCHOR}
     )
-    here = guest.symbol([ANCHOR], deadline(bench.arch, BOOT_SECONDS))
+    here = guest.symbol([ANCHOR], deadline(bootable.arch, BOOT_SECONDS))
     if ANCHOR not in here or ANCHOR not in linked:
         raise HarnessError(f"{ANCHOR} is missing from the guest's kallsyms or from System.map")
     if missing := sorted(wanted - linked.keys()):

@@ -12,14 +12,14 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError, foreseen
 from orchestrator.model import known
 from orchestrator.model.orders import largest_race
 from orchestrator.nouns import Accel, Case, Channel
-from orchestrator.run import lab
-from orchestrator.run.observe import Sight
+from orchestrator.run import booting
+from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import CaseRun
 from orchestrator.verdicts import CaseResult, CheckKind, GuestRecord, Status, Step
 from orchestrator.vm.guest import Guest
@@ -30,36 +30,36 @@ FRESH = "fresh"  # the snapshot of a booted guest before its first event
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class GuestOptions:
     """How guests are used, as opposed to what runs on them."""
 
     cold: bool = False  # boot for every case instead of restoring a snapshot
     channel: Channel = Channel.AGENT
-    guests: int = 1  # of each bench, side by side; each takes the next case
+    guests: int = 1  # of each bootable, side by side; each takes the next case
     accel: Accel = Accel.AUTO
 
 
-class Rig:
+class GuestSlot:
     """A context manager: the guest, if there is one, ends with it."""
 
     def __init__(
         self,
-        bench: Bench,
-        options: Options,
+        bootable: Bootable,
+        options: GuestOptions,
         stop: threading.Event,
         on_guest: Callable[[GuestRecord], None] = lambda record: None,
         cpus: int = 1,
     ) -> None:
         """stop: set when everything is to end; cpus: of a guest for whatever is not a race."""
-        self.bench = bench
+        self.bootable = bootable
         self.booted = True  # the guest was booted, not restored, by the last `fresh`
         self._options = options
         self._stop = stop
         self._on_guest = on_guest
-        self._cpus = max(cpus, bench.arch.cpus)
+        self._cpus = max(cpus, bootable.arch.cpus)
         self._life = ExitStack()
         self._guest: Guest | None = None
-        self._sights: Mapping[str, Sight] = {}
+        self._views: Mapping[str, GuestView] = {}
         self._in_vain: list[HarnessError] = []  # why the last boots in a row failed
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class Rig:
         return self._stop.is_set()
 
     def fresh(self, cpus: int = 1) -> Guest:
-        """The guest in its freshly booted state, with so many CPUs or those of the rig.
+        """The guest in its freshly booted state, with so many CPUs or those of the slot.
 
         A race has a guest of its own: on several CPUs every transition takes its time, up to the
         second after which the kernel tries again (kernel/livepatch/transition.c). Raises
@@ -113,17 +113,17 @@ class Rig:
         self._in_vain.clear()
         return guest
 
-    def sight(self, module_set: str) -> Sight:
+    def view(self, module_set: str) -> GuestView:
         """How to look at a module set in the guest that `fresh` gave."""
-        return self._sights[module_set]
+        return self._views[module_set]
 
     def snapshot_deadline(self) -> Deadline:
-        return lab.deadline(self.bench.arch, SNAPSHOT_SECONDS)
+        return booting.deadline(self.bootable.arch, SNAPSHOT_SECONDS)
 
     def discard(self) -> None:
         """End the guest; `fresh` boots another one."""
         self._guest = None
-        self._sights = {}
+        self._views = {}
         self._life.close()
 
     def kill(self) -> None:
@@ -136,17 +136,19 @@ class Rig:
         """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
 
         def on_guest(guest: Guest, result: CaseResult) -> CaseResult:
-            return CaseRun(guest, self.sight(case.module_set), self.bench.kernel, result).run()
+            return CaseRun(guest, self.view(case.module_set), self.bootable.kernel, result).run()
 
         result = self.use(case, on_guest)
-        module_set = self.bench.sets[case.module_set].set
-        return known.judge_known(result, module_set, self.bench.kernel, self.bench.known_issues)
+        module_set = self.bootable.sets[case.module_set].set
+        return known.judge_known(
+            result, module_set, self.bootable.kernel, self.bootable.known_issues
+        )
 
     def use(self, case: Case, on_guest: Callable[[Guest, CaseResult], CaseResult]) -> CaseResult:
         """What `on_guest` makes of a fresh guest and of the result so far, in which the rest is
         filled in; where there is no guest, why. Nothing is raised but Ctrl-C."""
         began = time.monotonic()
-        result = CaseResult(case=case, arch=self.bench.arch.name)
+        result = CaseResult(case=case, arch=self.bootable.arch.name)
         try:
             with foreseen():
                 guest = self.fresh(largest_race(case.order))
@@ -174,8 +176,8 @@ class Rig:
 
     def _boot(self, cpus: int) -> Guest:
         guest = self._life.enter_context(
-            lab.booted(
-                self.bench,
+            booting.booted(
+                self.bootable,
                 channel=self._options.channel,
                 accel=self._options.accel,
                 cpus=cpus,
@@ -185,7 +187,7 @@ class Rig:
         self._guest = guest
         if self.stopped:
             guest.machine.kill()  # `kill` came while there was no guest to be killed
-        self._sights = lab.sights(self.bench, guest)
+        self._views = booting.views(self.bootable, guest)
         if not self._options.cold:
             guest.save(FRESH, self.snapshot_deadline())
         return guest

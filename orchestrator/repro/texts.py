@@ -33,7 +33,7 @@ from orchestrator.nouns import (
     Unload,
 )
 from orchestrator.run import observe, signs
-from orchestrator.run.lab import BOOT_SECONDS
+from orchestrator.run.booting import BOOT_SECONDS
 from orchestrator.templating import text_templates
 from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Reading, Step
 from orchestrator.vm import agent

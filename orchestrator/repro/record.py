@@ -167,7 +167,7 @@ def check_files(place: Path, record: Record, wanted: tuple[str, ...]) -> None:
 
 def as_written(place: Path) -> bool:
     """Is it a bundle of ours, and nothing else: no file changed, none that somebody added?"""
-    if not ours.marked(place, ours.Kind.BUNDLE):
+    if not ours.marked(place, ours.MarkKind.BUNDLE):
         return False
     try:
         record = load(place)

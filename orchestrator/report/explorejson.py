@@ -3,7 +3,7 @@
 
 DIR/explore.json      what was asked for, totals, findings; replaced whole
 DIR/walk.jsonl        one line for each verified or failed order; appended
-DIR/findings/NAME/    one bundle for each way of a finding
+DIR/findings/NAME/    one bundle for each reproducer of a finding
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from typing import Annotated, Literal, TextIO
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from orchestrator.errors import UsageError
-from orchestrator.explore.record import Count, RelativePath
-from orchestrator.explore.survey import Ground, Tally, Wanted
+from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
 from orchestrator.host import ours
 from orchestrator.model import orders
-from orchestrator.model.findings import Finding, Signature, Way
+from orchestrator.model.findings import Finding, Reproducer, Signature
 from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import store
-from orchestrator.report.json import CaseRecord, as_result, record, refuse_names
+from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, told, write
+from orchestrator.repro.record import Count, RelativePath
 from orchestrator.verdicts import Run
 
-SCHEMA: Literal[1] = 1
+SCHEMA: Literal[2] = 2
 DOCUMENT = "explore.json"
 JOURNAL = "walk.jsonl"
 FINDINGS = "findings"
@@ -40,7 +40,7 @@ MOST_LINE = 1 << 20  # characters of the journal that are looked at at once
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class WayRecord:
+class ReproducerRecord:
     case: CaseRecord
     hits: int
     repeated: int
@@ -52,29 +52,31 @@ class WayRecord:
 @dataclass(frozen=True, slots=True)
 class FindingRecord:
     signature: Signature
-    ways: Annotated[tuple[WayRecord, ...], Field(min_length=1)]
+    reproducers: Annotated[
+        tuple[ReproducerRecord, ...], Field(min_length=1), also("reproducers", "ways")
+    ]
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class GroundRecord:
+class CampaignRecord:
     arch: ArchName
     module_set: str
-    tally: Tally
+    stats: Annotated[Stats, also("stats", "tally")]
     findings: tuple[FindingRecord, ...]
 
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)
-class Document:
+class ExploreDocument:
     """explore.json as a whole."""
 
-    schema: Literal[1]
+    schema: Literal[1, 2]
     run: Run
-    wanted: Wanted
+    options: Annotated[CampaignOptions, also("options", "wanted")]
     module_sets: tuple[str, ...]
     channel: Channel
-    grounds: tuple[GroundRecord, ...] = ()
+    campaigns: Annotated[tuple[CampaignRecord, ...], also("campaigns", "grounds")] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +88,13 @@ class Walked:
     order: str
     good: bool
     relocations: Count = 0  # read back after it, where it is good
-    beyond: Count = 0  # events behind it that nobody can verify, where it is not
+    blocked: Annotated[Count, also("blocked", "beyond")] = (
+        0  # events behind it that nobody can verify, where it is not
+    )
     seconds: float = 0.0  # of a guest, getting there included
 
 
-_DOCUMENT = TypeAdapter(Document)
+_DOCUMENT = TypeAdapter(ExploreDocument)
 _WALKED = TypeAdapter(Walked)
 
 
@@ -100,7 +104,7 @@ class ExploreDirectory(Store):
 
     DOCUMENTS = (DOCUMENT,)
 
-    def __init__(self, path: Path, head: Document | None) -> None:
+    def __init__(self, path: Path, head: ExploreDocument | None) -> None:
         """head: what is asked for; None: what was begun there is gone on with."""
         self._asked = head
         self._journal: TextIO | None = None
@@ -117,7 +121,7 @@ class ExploreDirectory(Store):
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
             with told(self.path / FINDINGS):
-                ours.sweep(self.path / FINDINGS, ours.Kind.BUNDLE)
+                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE)
         if not self._begun:
             self.save(())
 
@@ -135,11 +139,11 @@ class ExploreDirectory(Store):
     def _idle(self) -> bool:
         return not self.head.run.kernels
 
-    def save(self, grounds: Sequence[Ground]) -> None:
+    def save(self, campaigns: Sequence[Campaign]) -> None:
         """Replace explore.json. Grounds that are not given stay as they were."""
-        old = {(g.arch, g.module_set): g for g in self.head.grounds}
-        new = {(g.bench.arch.name, g.name): _ground(g) for g in grounds}
-        self.head = replace(self.head, grounds=tuple({**old, **new}.values()))
+        old = {(g.arch, g.module_set): g for g in self.head.campaigns}
+        new = {(g.bootable.arch.name, g.name): _ground(g) for g in campaigns}
+        self.head = replace(self.head, campaigns=tuple({**old, **new}.values()))
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
 
     def update(self, run: Run) -> None:
@@ -167,26 +171,26 @@ class ExploreDirectory(Store):
             place = findings / f"{name}-{number}"
         return place
 
-    def restore(self, grounds: Sequence[Ground]) -> None:
+    def restore(self, campaigns: Sequence[Campaign]) -> None:
         """Tell the grounds what was done before they were made."""
-        by_name = {(g.bench.arch.name, g.name): g for g in grounds}
-        for found in self.head.grounds:
-            ground = by_name.get((found.arch, found.module_set))
-            if ground is not None:
-                ground.findings = tuple(_finding(found, each) for each in found.findings)
-                ground.tally.seconds = found.tally.seconds
+        by_name = {(g.bootable.arch.name, g.name): g for g in campaigns}
+        for found in self.head.campaigns:
+            campaign = by_name.get((found.arch, found.module_set))
+            if campaign is not None:
+                campaign.findings = tuple(_finding(found, each) for each in found.findings)
+                campaign.stats.seconds = found.stats.seconds
         for line in journal(self.path):
-            ground = by_name.get((line.arch, line.set))
-            if ground is None:
+            campaign = by_name.get((line.arch, line.set))
+            if campaign is None:
                 continue
             try:
-                path = orders.parse(line.order, ground.bench.sets[ground.name].set).events
+                path = orders.parse(line.order, campaign.bootable.sets[campaign.name].set).events
             except UsageError:
                 continue  # no order of this set: it counts for nothing
             if line.good:
-                ground.verified(path, line.relocations)
+                campaign.verified(path, line.relocations)
             else:
-                ground.failed(path, line.beyond)
+                campaign.failed(path, line.blocked)
 
 
 def journal(path: Path) -> Iterator[Walked]:
@@ -202,37 +206,40 @@ def journal(path: Path) -> Iterator[Walked]:
                 continue  # cut short when the exploration was killed: that order is walked again
 
 
-def load(path: Path) -> Document:
+def load(path: Path) -> ExploreDocument:
     """explore.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
     read = store.load(file, _DOCUMENT, "klp-e2e explore")
-    refuse_names(read.run, (ground.arch for ground in read.grounds), str(file))
-    return read
+    refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
+    return replace(read, schema=SCHEMA)
 
 
-def findings(ground: GroundRecord) -> tuple[Finding, ...]:
+def findings(campaign: CampaignRecord) -> tuple[Finding, ...]:
     """The findings of a ground as values."""
-    return tuple(_finding(ground, each) for each in ground.findings)
+    return tuple(_finding(campaign, each) for each in campaign.findings)
 
 
-def _finding(ground: GroundRecord, found: FindingRecord) -> Finding:
-    ways = tuple(Way(as_result(w.case), w.hits, w.repeated, w.tries, w.bundle) for w in found.ways)
-    return Finding(ground.arch, ground.module_set, found.signature, ways)
+def _finding(campaign: CampaignRecord, found: FindingRecord) -> Finding:
+    reproducers = tuple(
+        Reproducer(as_result(w.case), w.hits, w.repeated, w.tries, w.bundle)
+        for w in found.reproducers
+    )
+    return Finding(campaign.arch, campaign.module_set, found.signature, reproducers)
 
 
-def _ground(ground: Ground) -> GroundRecord:
-    return GroundRecord(
-        ground.bench.arch.name,
-        ground.name,
-        ground.tally,
+def _ground(campaign: Campaign) -> CampaignRecord:
+    return CampaignRecord(
+        campaign.bootable.arch.name,
+        campaign.name,
+        campaign.stats,
         tuple(
             FindingRecord(
                 found.signature,
                 tuple(
-                    WayRecord(record(w.result), w.hits, w.repeated, w.tries, w.bundle)
-                    for w in found.ways
+                    ReproducerRecord(record(w.result), w.hits, w.repeated, w.tries, w.bundle)
+                    for w in found.reproducers
                 ),
             )
-            for found in ground.findings
+            for found in campaign.findings
         ),
     )

@@ -16,52 +16,52 @@ from typing import cast
 import pytest
 
 from orchestrator import catalog
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.model import orders
 from orchestrator.nouns import Arch, Case, Kernel
-from orchestrator.run import lanes
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run import workers
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm.guest import Guest
 
 CASES = [Case(f"case-{number}", "basic", orders.parse("+klp_target")) for number in range(8)]
 
 
-def a_bench(arch: Arch) -> Bench:
+def a_bench(arch: Arch) -> Bootable:
     here = Path("nowhere")
     kernel = Kernel(
         "k", arch.name, "s", "1", (), "6.1", (6, 1), "gcc", here, here, here, here, here, here
     )
-    return Bench(arch, kernel, {}, here, ())
+    return Bootable(arch, kernel, {}, here, ())
 
 
-def benches() -> list[Bench]:
+def bootables() -> list[Bootable]:
     return [a_bench(arch) for arch in catalog.arches().values()]
 
 
 @pytest.mark.parametrize("guests", [1, 2, 3])
 def test_each_bench_runs_every_case_once_on_all_its_guests(guests: int) -> None:
     meeting = threading.Barrier(guests)
-    used: set[Rig] = set()
+    used: set[GuestSlot] = set()
     found: list[CaseResult] = []
 
-    def run(rig: Rig, case: Case) -> CaseResult:
-        if rig not in used:
-            used.add(rig)
-            if rig.bench is made[0]:
+    def run(slot: GuestSlot, case: Case) -> CaseResult:
+        if slot not in used:
+            used.add(slot)
+            if slot.bootable is made[0]:
                 meeting.wait(timeout=10)  # they do run side by side
-        return CaseResult(case, rig.bench.arch.name)
+        return CaseResult(case, slot.bootable.arch.name)
 
-    made = benches()
-    lanes.run_cases(made, CASES, Options(guests=guests), found.append, run=run)
+    made = bootables()
+    workers.run_cases(made, CASES, GuestOptions(guests=guests), found.append, run=run)
     times = Counter((result.arch, result.case.name) for result in found)
     assert len(times) == len(made) * len(CASES) and set(times.values()) == {1}
-    assert Counter(id(rig.bench) for rig in used)[id(made[0])] == guests
+    assert Counter(id(slot.bootable) for slot in used)[id(made[0])] == guests
 
 
 def test_a_case_is_done_when_set_name_and_order_agree() -> None:
-    (bench,) = benches()[:1]
-    arch = bench.arch.name
+    (bootable,) = bootables()[:1]
+    arch = bootable.arch.name
     done = {
         (arch, "basic/case-0", "+klp_target"),
         (arch, "basic/case-1", "+klp_patch +klp_target"),  # another order of that name
@@ -70,33 +70,33 @@ def test_a_case_is_done_when_set_name_and_order_agree() -> None:
     }
     found: list[CaseResult] = []
 
-    def run(rig: Rig, case: Case) -> CaseResult:
+    def run(slot: GuestSlot, case: Case) -> CaseResult:
         return CaseResult(case, arch)
 
-    lanes.run_cases([bench], CASES, Options(), found.append, run=run, done=done)
+    workers.run_cases([bootable], CASES, GuestOptions(), found.append, run=run, done=done)
     assert [result.case for result in found] == CASES[1:]
 
 
 def test_what_a_callback_raises_ends_all_lanes() -> None:
     ran: list[Case] = []
 
-    def run(rig: Rig, case: Case) -> CaseResult:
+    def run(slot: GuestSlot, case: Case) -> CaseResult:
         ran.append(case)
-        return CaseResult(case, rig.bench.arch.name)
+        return CaseResult(case, slot.bootable.arch.name)
 
     def on_result(result: CaseResult) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        lanes.run_cases(benches()[:1], CASES, Options(guests=2), on_result, run=run)
+        workers.run_cases(bootables()[:1], CASES, GuestOptions(guests=2), on_result, run=run)
     assert len(ran) <= 4
 
 
-class Broken(Rig):
+class Broken(GuestSlot):
     """Its guests are fakes, the first of which makes trouble that nobody foresaw."""
 
     def __init__(self, trouble: Callable[[], object]) -> None:
-        super().__init__(benches()[0], Options(), threading.Event())
+        super().__init__(bootables()[0], GuestOptions(), threading.Event())
         self.booted_so_far = 0
         self._trouble = trouble
 
@@ -124,13 +124,13 @@ def none() -> object:
 def test_what_nobody_foresaw_is_error_of_that_case_alone(
     trouble: Callable[[], object], name: str
 ) -> None:
-    rig = Broken(trouble)
-    first, second, third = (rig.use(case, rig.looked) for case in CASES[:3])
+    slot = Broken(trouble)
+    first, second, third = (slot.use(case, slot.looked) for case in CASES[:3])
     assert first.status is Status.ERROR
     assert f"a mistake of klp-e2e itself: {name}" in first.reason
     assert ".py:" in first.reason and len(first.reason) < 500
     assert (second.status, third.status) == (Status.PASS, Status.PASS)
-    assert rig.booted_so_far == 2  # the guest that it happened with is not used again
+    assert slot.booted_so_far == 2  # the guest that it happened with is not used again
 
 
 def test_a_guest_that_cannot_be_had_for_whatever_reason_is_error() -> None:
@@ -138,14 +138,14 @@ def test_a_guest_that_cannot_be_had_for_whatever_reason_is_error() -> None:
         def fresh(self, cpus: int = 1) -> Guest:
             raise RecursionError("deep")
 
-    rig = Never(none)
-    assert rig.use(CASES[0], rig.looked).status is Status.ERROR
+    slot = Never(none)
+    assert slot.use(CASES[0], slot.looked).status is Status.ERROR
 
 
 def test_an_interrupt_is_no_error_of_a_case() -> None:
     def interrupt() -> object:
         raise KeyboardInterrupt
 
-    rig = Broken(interrupt)
+    slot = Broken(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        rig.use(CASES[0], rig.looked)
+        slot.use(CASES[0], slot.looked)
