@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bench
 from orchestrator.model import orders
-from orchestrator.nouns import Arch, Case, Kernel
+from orchestrator.nouns import Arch, Case
 from orchestrator.run import lanes
 from orchestrator.run.rig import Options, Rig
 from orchestrator.verdicts import CaseResult, Status
@@ -28,11 +29,7 @@ CASES = [Case(f"case-{number}", "basic", orders.parse("+klp_target")) for number
 
 
 def a_bench(arch: Arch) -> Bench:
-    here = Path("nowhere")
-    kernel = Kernel(
-        "k", arch.name, "s", "1", (), "6.1", (6, 1), "gcc", here, here, here, here, here, here
-    )
-    return Bench(arch, kernel, {}, here, ())
+    return Bench(arch, a_kernel(arch.name), {}, Path("nowhere"), ())
 
 
 def benches() -> list[Bench]:
