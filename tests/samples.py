@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer.main
 from pydantic import TypeAdapter
 from typer.testing import CliRunner
 
@@ -30,6 +32,19 @@ def klp(*argv: object) -> Told:
     """`klp-e2e` with these words, in this process."""
     done = CliRunner().invoke(cli.app, [str(word) for word in argv])
     return Told(done.exit_code, done.stdout, done.stderr)
+
+
+def commands() -> Mapping[str, Any]:
+    """Every command of cli/table.py, by its name with its group's: "run", "cache list"."""
+    return _commands(typer.main.get_command(cli.app))
+
+
+def _commands(group: Any, before: str = "") -> Mapping[str, Any]:
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        words = f"{before} {name}".strip()
+        found |= _commands(command, words) if hasattr(command, "commands") else {words: command}
+    return found
 
 
 def a_kernel(

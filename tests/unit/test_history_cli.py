@@ -35,12 +35,6 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("command", ["compare", "history"])
-def test_help_has_an_example(command: str) -> None:
-    code, out, _ = klp(command, "--help")
-    assert code == 0 and f"  klp-e2e {command}" in out.partition("Example:")[2]
-
-
 def test_new_failures_are_1_and_shown_with_what_went_in(place: Path) -> None:
     code, out, _ = klp("compare", place / "2026-01-02-020000", place / "2026-01-03-020000")
     assert code == Exit.KERNEL_WRONG
