@@ -249,18 +249,18 @@ def test_a_series_comes_out_of_a_mailbox_as_it_went_in(
 ) -> None:
     """In whatever order its mails came, with a cover letter and a reply that quotes."""
     total = len(patches)
-    texts = [text_of(changed) for _, _, changed in patches]
+    wanted = [text_of(changed) for _, _, changed in patches]
+    texts = [f"{patches[n][1]}---\n{diff}-- \n2.39\n" for n, diff in enumerate(wanted)]
     box = [
-        a_mail(
-            f"[PATCH v2 {number}/{total}] {subject}", f"{message}---\n{text}-- \n2.39\n", encoding
-        )
-        for number, ((subject, message, _), text) in enumerate(zip(patches, texts, strict=True), 1)
+        a_mail(f"[PATCH v2 {number}/{total}] {subject}", text, encoding)
+        for number, ((subject, _, _), text) in enumerate(zip(patches, texts, strict=True), 1)
     ]
     box.append(a_mail(f"[PATCH v2 0/{total}] cover", "what it is for\n", encoding))
-    box.append(a_mail(f"Re: [PATCH v2 1/{total}] x", f"> {texts[0]}\nyes\n", encoding))
+    box.append(a_mail(f"Re: [PATCH v2 1/{total}] x", f"> {wanted[0]}\nyes\n", encoding))
     chance.shuffle(box)
     found = mails.series(b"".join(box), "series.mbx")
-    assert [patch.diff.text for patch in found] == texts
+    assert [patch.diff.text for patch in found] == wanted
+    assert [patch.text.rstrip("\n") for patch in found] == [text.rstrip("\n") for text in texts]
 
 
 @given(
