@@ -110,5 +110,5 @@ clean: ## remove the environment and what tools left; results and the cache stay
 	@# .venv may be somebody's own, into which we only installed
 	if [ -e $(MADE) ]; then rm -rf $(VENV); fi
 	rm -f build/klp-e2e.1
-	rm -rf klp_e2e.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf klp_e2e.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

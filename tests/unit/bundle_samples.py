@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from elf_samples import livepatch, target
-from samples import an_answer
+from samples import a_kernel, an_answer
 
 from orchestrator import catalog
 from orchestrator.build import modules
@@ -19,7 +19,7 @@ from orchestrator.elf import klp
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.model import orders, words
-from orchestrator.nouns import Case, Kernel, KlpSymbol, ModuleSet
+from orchestrator.nouns import Case, KlpSymbol, ModuleSet
 from orchestrator.verdicts import CaseResult, Check, Patched, Shown, Status, Step
 from orchestrator.vm.qemu import qemu_argv
 
@@ -66,23 +66,7 @@ def a_bench(cache: Path) -> Bootable:
     module_set = catalog.load_toml(
         cache / "tiny" / "set.toml", ModuleSet, name="tiny", directory=cache / "tiny"
     )
-    kernel = Kernel(
-        key="0123",
-        arch=ARCH.name,
-        source="debian:6.1",
-        source_version="6.1.192-2",
-        series=(),
-        release="6.1.192",
-        version=(6, 1),
-        compiler="gcc 12.2",
-        directory=cache,
-        image=cache / "image",
-        system_map=cache / "System.map",
-        config=cache / "config",
-        build_tree=cache,
-        source_tree=cache,
-        capabilities=frozenset({"clears"}),
-    )
+    kernel = a_kernel(ARCH.name, cache, capabilities=frozenset({"clears"}))
     sets = {"./tiny": modules.read(module_set, cache, ARCH)}
     return Bootable(ARCH, kernel, sets, cache / "base.cpio.gz", ())
 

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import samples
+
 from orchestrator.explore.exploration import CampaignOptions, Stats
 from orchestrator.history.changes import symptom
 from orchestrator.history.nights import (
@@ -20,7 +22,7 @@ from orchestrator.history.nights import (
 )
 from orchestrator.model import orders
 from orchestrator.model.findings import Signature
-from orchestrator.nouns import Case, Channel, Kernel
+from orchestrator.nouns import Case, Channel
 from orchestrator.report import explorejson, resultsjson, trialsjson
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explorejson import (
@@ -70,7 +72,7 @@ def a_night(
         config="nightly.toml",
         budget=None,
         jobs=tuple(a_job(each, state) for each in names) if jobs is None else tuple(jobs),
-        kernels=(a_kernel(),),
+        kernels=(a_kernel_input(),),
         rows=rows,
     )
 
@@ -80,7 +82,7 @@ def a_job(name: str = JOB, state: State = State.ENDED, reason: str = "") -> JobR
     return JobRecord(job, state, reason, 0, 1000.0, 1180.0)
 
 
-def a_kernel(version: str = "6.1.190-1", kernel: str = "6.1") -> KernelInput:
+def a_kernel_input(version: str = "6.1.190-1", kernel: str = "6.1") -> KernelInput:
     return KernelInput(kernel, "one", version, "6.1.190", {}, "", "gcc 12", "QEMU 7.2")
 
 
@@ -98,7 +100,6 @@ def some_past(marks: str, seconds: float = 1.0) -> list[PastResult]:
 
 
 def a_run(*arches: str, planned: int = 1, command: str = "run") -> Run:
-    here = Path("kept")
     return Run(
         command=("klp-e2e", command),
         started=100.0,
@@ -107,16 +108,19 @@ def a_run(*arches: str, planned: int = 1, command: str = "run") -> Run:
         planned=planned,
         finished=160.0,
         kernels=tuple(
-            Kernel(
-                "0123", arch, "debian:6.1", "6.1.190-1", ("livepatch-reload",), "6.1.190", (6, 1),
-                "gcc 12", here, here, here, here / f"{arch}.config", here, here,
+            samples.a_kernel(
+                arch,
+                source_version="6.1.190-1",
+                release="6.1.190",
+                series=("livepatch-reload",),
+                config=Path("kept") / f"{arch}.config",
             )
             for arch in arches
         ),
         host="a host",
         qemu=dict.fromkeys(arches, "QEMU 7.2"),
         kind=RunKind(command),
-    )  # fmt: skip
+    )
 
 
 def a_result(

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from samples import a_reading
+from samples import a_kernel, a_reading
 
 from orchestrator.history.nights import (
     Blame,
@@ -28,7 +28,7 @@ from orchestrator.history.nights import (
     State,
 )
 from orchestrator.model.orders import parse
-from orchestrator.nouns import Case, Kernel
+from orchestrator.nouns import Case
 from orchestrator.pages import site
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
@@ -135,11 +135,7 @@ def result(name: str, status: Status, order: str = ORDER, console: str = CONSOLE
 
 def rows(place: Path, name: str, results: Sequence[CaseResult]) -> Iterator[Row]:
     """The results as a job's directory, and as rows."""
-    kernel = Kernel(
-        *("key", "s390x", "debian:6.1", "6.1.192-2", (), "6.1.192", (6, 1), "gcc"),
-        *(Path("k"), Path("i"), Path("m"), Path("c"), Path("b"), Path("s")),
-    )
-    run = Run(("klp-e2e",), 10.0, "debian:6.1", (), len(results), kernels=(kernel,))
+    run = Run(("klp-e2e",), 10.0, "debian:6.1", (), len(results), kernels=(a_kernel(),))
     with ResultsDirectory(place / "jobs" / name, run) as written:
         for each in results:
             written.add(each)

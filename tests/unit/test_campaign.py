@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import a_kernel, a_result
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
@@ -20,7 +21,7 @@ from orchestrator.explore.walker import EventPath as Events
 from orchestrator.model import orders
 from orchestrator.model.findings import Reproducer, added, signature
 from orchestrator.model.search import Branch, Choice
-from orchestrator.nouns import BuiltSet, Case, Channel, Kernel, Order
+from orchestrator.nouns import BuiltSet, Case, Channel, Order
 from orchestrator.report import explorejson, exploretext, resultstext
 from orchestrator.report.explorejson import ExploreDirectory, ExploreDocument, Walked
 from orchestrator.report.progress import Reporter
@@ -34,10 +35,7 @@ BAD = orders.parse("+klp_patch +klp_target").events
 def a_bench(*names: str) -> Bootable:
     arch = next(iter(catalog.arches().values()))
     here = Path("nowhere")
-    kernel = Kernel(
-        "k", arch.name, "debian:6.1", "6.1.1", (), "6.1.1", (6, 1), "gcc",
-        here, here, here, here, here, here, ABLE,
-    )  # fmt: skip
+    kernel = a_kernel(arch.name, capabilities=ABLE)
     sets = {name: BuiltSet(catalog.module_set(name), {}) for name in names}
     return Bootable(arch, kernel, sets, here, ())
 
@@ -120,8 +118,9 @@ def failed(status: Status, issue: str = "") -> CaseResult:
     bad = Check(CheckKind.ANSWER, "answer", "success", "ENOEXEC (8)", False)
     steps = (Step("+klp_patch", (good,), 0, 0, 0), Step("+klp_target", (bad,), 0, 0, 0))
     arch = next(iter(catalog.arches()))
-    return CaseResult(
-        Case("found", "basic", Order(BAD)), arch, status, "why", steps, known_issue=issue
+    case = Case("found", "basic", Order(BAD))
+    return a_result(
+        case=case, arch=arch, status=status, reason="why", steps=steps, known_issue=issue
     )
 
 

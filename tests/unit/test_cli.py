@@ -18,9 +18,9 @@ from typing import NoReturn
 
 import pytest
 from elf_samples import livepatch, target
-from typer.testing import CliRunner
+from samples import a_kernel, a_result, commands, klp
 
-from orchestrator import catalog, cli, doctor
+from orchestrator import catalog, doctor
 from orchestrator.build import prepare
 from orchestrator.cli import program
 from orchestrator.commands import experiment, exploration, options, session
@@ -50,35 +50,10 @@ from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, Run
 from orchestrator.vm import machine
 
 ORDER = "+klp_patch +klp_target"
-COMMANDS = ["doctor", "build", "run", "orders", "convert", "inspect", "shell", "report", "replay"]
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
 
 
-@dataclass(frozen=True)
-class Told:
-    code: int
-    out: str
-    err: str
-
-
-def klp(*argv: str) -> Told:
-    done = CliRunner().invoke(cli.app, argv)
-    return Told(done.exit_code, done.stdout, done.stderr)
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        *COMMANDS,
-        "kselftest",
-        "port",
-        "cache list",
-        "cache size",
-        "cache prune",
-        "arch check",
-        "arch new",
-    ],
-)
+@pytest.mark.parametrize("command", commands())
 def test_help_has_an_example(command: str) -> None:
     told = klp(*command.split(), "--help")
     assert told.code == 0
@@ -476,29 +451,11 @@ class Bench:
     known_issues: tuple[KnownIssue, ...] = ()
 
 
-def a_kernel(arch: str) -> Kernel:
-    place = Path("/cache")
-    return Kernel(
-        key="0" * 8,
-        arch=arch,
-        source="debian:6.1",
-        source_version="6.1.192-2",
-        series=(),
-        release="6.1.192",
-        version=(6, 1),
-        compiler="gcc",
-        directory=place,
-        image=place / "image",
-        system_map=place / "System.map",
-        config=place / ".config",
-        build_tree=place / "build",
-        source_tree=place / "tree",
-    )
-
-
-def a_result(case: Case, arch: str, status: Status) -> CaseResult:
+def a_case_result(case: Case, arch: str, status: Status) -> CaseResult:
     step = Step("+klp_patch", (GOOD,), 0.1, 0.1, 0)
-    return CaseResult(case, arch, status, "as promised", (step,), seconds=1.0)
+    return a_result(
+        case=case, arch=arch, status=status, reason="as promised", steps=(step,), seconds=1.0
+    )
 
 
 @pytest.fixture
@@ -516,12 +473,12 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
         ) -> None:
             for bootable in bootables:
                 on_guest(GuestRecord(bootable.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
-                on_result(a_result(cases[0], bootable.kernel.arch, Status.PASS))
+                on_result(a_case_result(cases[0], bootable.kernel.arch, Status.PASS))
                 if isinstance(happening, BaseException):
                     raise happening
                 assert isinstance(happening, Status)
                 for case in cases[1:]:
-                    on_result(a_result(case, bootable.kernel.arch, happening))
+                    on_result(a_case_result(case, bootable.kernel.arch, happening))
 
         monkeypatch.setattr(workers, "run_cases", run_cases)
 

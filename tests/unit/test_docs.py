@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer.main
 import typer.testing
+from samples import commands
 
 from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
@@ -89,16 +90,7 @@ def test_readme_is_short() -> None:
 # --- commands and options ------------------------------------------------------------------------
 
 
-def commands(group: Any, before: str = "") -> Mapping[str, Any]:
-    """Every command there is, by its name with its group's."""
-    found: dict[str, Any] = {}
-    for name, command in group.commands.items():
-        words = f"{before} {name}".strip()
-        found |= commands(command, words) if hasattr(command, "commands") else {words: command}
-    return found
-
-
-COMMANDS = commands(typer.main.get_command(cli.app))
+COMMANDS = commands()
 
 
 def options(command: Any) -> set[str]:

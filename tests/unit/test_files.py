@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from history_samples import a_kernel, a_night
+from history_samples import a_kernel_input, a_night
 from test_report import a_result, a_run
 
 from orchestrator import catalog
@@ -113,5 +113,5 @@ def test_a_configuration_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
     """What a results.json says of a kernel's files may name any of this machine."""
     night = a_night("2026-01-01-020000")
     for config in ("/proc/kmsg", "/dev/zero", "/proc/self/mem"):
-        told = replace(night, kernels=(replace(a_kernel("6.1"), config=config),))
+        told = replace(night, kernels=(replace(a_kernel_input("6.1"), config=config),))
         assert configs(tmp_path, told, tmp_path, told) == {}

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from history_samples import JOB, WORDS, a_job, a_kernel, a_night, a_row, some_past
+from history_samples import JOB, WORDS, a_job, a_kernel_input, a_night, a_row, some_past
 
 from orchestrator.history.changes import changes, standing, symptom
 from orchestrator.history.nights import Change, Changed, Changes, Night, State
@@ -278,14 +278,14 @@ def input_lines(now: Night, before: Night, **more: object) -> set[str]:
 
 
 def test_inputs() -> None:
-    old = replace(a_kernel(), patches={"1.patch": "aa", "2.patch": "bb", "3.patch": "cc"})
+    old = replace(a_kernel_input(), patches={"1.patch": "aa", "2.patch": "bb", "3.patch": "cc"})
     new = replace(
-        a_kernel("6.1.192-2"),
+        a_kernel_input("6.1.192-2"),
         patches={"3.patch": "cc", "1.patch": "a0", "4.patch": "dd"},
         compiler="gcc 13",
         qemu="",
     )
-    before = replace(a_night("a"), kernels=(old, a_kernel("6.12.1", "6.12")))
+    before = replace(a_night("a"), kernels=(old, a_kernel_input("6.12.1", "6.12")))
     now = replace(a_night("b"), kernels=(new,), tool="0.2.0", host="another host")
     options = ({"SMP": "y", "KASAN": "n", "HZ": "100"}, {"SMP": "y", "HZ": "250", "NEW": "n"})
     assert input_lines(now, before, configs={("6.1", "one"): options}) == {
@@ -303,8 +303,8 @@ def test_inputs() -> None:
 
 
 def test_what_was_not_recorded_has_not_changed() -> None:
-    by_name = replace(a_kernel(), patches={"series": "", "gone": ""}, compiler="")
-    by_digest = replace(a_kernel(), patches={"series": "aa"})
+    by_name = replace(a_kernel_input(), patches={"series": "", "gone": ""}, compiler="")
+    by_digest = replace(a_kernel_input(), patches={"series": "aa"})
     before = replace(a_night("a"), kernels=(by_name,), tool="")
     now = replace(a_night("b"), kernels=(by_digest,))
     assert input_lines(now, before) == {"6.1 one patch gone applied -> "}

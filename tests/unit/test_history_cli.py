@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from history_samples import JOB, a_kernel, a_night, a_result, a_row, a_run, a_suite
-from typer.testing import CliRunner
+from history_samples import JOB, a_kernel_input, a_night, a_result, a_row, a_run, a_suite
+from samples import klp
 
-from orchestrator import cli
 from orchestrator.cli.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
@@ -24,28 +23,16 @@ from orchestrator.report.directory import RESULTS
 from orchestrator.verdicts import CaseResult, Status
 
 
-def klp(*argv: object) -> tuple[int, str, str]:
-    """(exit code, stdout, stderr)"""
-    done = CliRunner().invoke(cli.app, [*map(str, argv)])
-    return done.exit_code, done.stdout, done.stderr
-
-
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
     """Four nights: good, good, failing on a newer kernel, failing."""
     for number, mark in enumerate("..FF", 1):
         name = f"2026-01-0{number}-020000"
         row = replace(a_row(mark, seconds=2.0), reproduce="klp-e2e run --arch one")
-        kernel = a_kernel("6.1.192-2" if number > 2 else "6.1.190-1")
+        kernel = a_kernel_input("6.1.192-2" if number > 2 else "6.1.190-1")
         (tmp_path / name).mkdir()
         files.write(tmp_path / name, replace(a_night(name, row), kernels=(kernel,)))
     return tmp_path
-
-
-@pytest.mark.parametrize("command", ["compare", "history"])
-def test_help_has_an_example(command: str) -> None:
-    code, out, _ = klp(command, "--help")
-    assert code == 0 and f"  klp-e2e {command}" in out.partition("Example:")[2]
 
 
 def test_new_failures_are_1_and_shown_with_what_went_in(place: Path) -> None:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from history_samples import JOB, a_job, a_kernel, a_night, a_row
+from history_samples import JOB, a_job, a_kernel_input, a_night, a_row
 
 from orchestrator.errors import Exit, NoHistory
 from orchestrator.history import files, store
@@ -34,7 +34,7 @@ def nights(marks: str) -> list[Night]:
     for number, mark in enumerate(marks, 1):
         row = replace(a_row(mark, seconds=number / 8), relocations=10 * number)
         night = a_night(f"2026-01-0{number}-020000", row, replace(a_row("."), job="other/job"))
-        made.append(replace(night, kernels=(a_kernel(f"6.1.{number}"),)))
+        made.append(replace(night, kernels=(a_kernel_input(f"6.1.{number}"),)))
     return made
 
 

@@ -12,7 +12,7 @@ import pytest
 from history_samples import (
     JOB,
     a_job,
-    a_kernel,
+    a_kernel_input,
     a_night,
     a_result,
     a_row,
@@ -34,7 +34,7 @@ from orchestrator.verdicts import Status
 NIGHT = replace(
     a_night("2026-01-31-020000", a_row("."), replace(a_row("F"), reason="<b>\u2028\x00 & ü")),
     blames=(Blame(JOB, "case", "3.patch", "it is 3.patch", "bisect/1"),),
-    kernels=(replace(a_kernel(), patches={"2.patch": "bb", "1.patch": "aa"}),),
+    kernels=(replace(a_kernel_input(), patches={"2.patch": "bb", "1.patch": "aa"}),),
     budget=3600.0,
 )
 
@@ -82,7 +82,7 @@ JOB_RECORD = NIGHT.jobs[0]
         (replace(NIGHT, rows=(replace(NIGHT.rows[0], directory="../x"),)), "is no directory"),
         (replace(NIGHT, blames=(Blame("job", "case", "", "", ""),)), "does not have, 'job'"),
         (replace(NIGHT, blames=(Blame(JOB, "case", "", "", "/x"),)), "is no directory"),
-        (replace(NIGHT, kernels=(replace(a_kernel(), config="../../c"),)), "is no file in a"),
+        (replace(NIGHT, kernels=(replace(a_kernel_input(), config="../../c"),)), "is no file in a"),
         (replace(NIGHT, started=1e300), "1e.300 is no number"),
         (replace(NIGHT, rows=(replace(NIGHT.rows[0], relocations=10**30),)), "is no number"),
     ],
@@ -340,7 +340,7 @@ def test_explorations_and_ablations_as_nights(tmp_path: Path) -> None:
 
 def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:
     night = replace(a_night("a"), kernels=tuple(
-        replace(a_kernel(kernel=name), config=f"inputs/{name}.config")
+        replace(a_kernel_input(kernel=name), config=f"inputs/{name}.config")
         for name in ("both", "one", "torn", "none")
     ))  # fmt: skip
     for place, value in (("old", "100"), ("new", "250")):
@@ -366,7 +366,7 @@ def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
         )
         for number, reason in enumerate(words)
     )
-    kernel = a_kernel("6.1.0 (0123456789ab)")
+    kernel = a_kernel_input("6.1.0 (0123456789ab)")
     night = replace(NIGHT, jobs=records, rows=(), blames=(), kernels=(kernel,))
     files.write(tmp_path, night)
     read = files.document(tmp_path)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from samples import a_reading, an_answer
+from samples import a_kernel, a_reading, an_answer
 
 from orchestrator import catalog
 from orchestrator.errors import UsageError
@@ -137,11 +137,8 @@ SET = ModuleSet(
 
 
 def kernel(version: tuple[int, int] = (6, 1), *series: str, able: str = "") -> Kernel:
-    here = Path("nowhere")
-    return Kernel(
-        "k", "x86_64", "", "", series, "", version, "gcc", here, here, here, here, here, here,
-        frozenset(able.split()),
-    )  # fmt: skip
+    able_to = frozenset(able.split())
+    return a_kernel("x86_64", version=version, series=series, capabilities=able_to)
 
 
 ANSWER, GOOD = an_answer(seen=8), an_answer()

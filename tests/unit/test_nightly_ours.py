@@ -16,9 +16,8 @@ from pathlib import Path
 import bundle_samples
 import pytest
 from history_samples import a_result, a_run, a_suite, an_ablation, an_exploration
-from typer.testing import CliRunner
+from samples import klp
 
-from orchestrator import cli
 from orchestrator.build import prepare
 from orchestrator.commands.outsiders import OPTIONS
 from orchestrator.errors import Exit, NoHistory, UsageError
@@ -111,11 +110,6 @@ def tree(top: Path) -> dict[str, bytes | str]:
         else (path.read_bytes() if path.is_file() else "")
         for path in top.rglob("*")
     }
-
-
-def klp(*argv: object) -> tuple[int, str]:
-    done = CliRunner().invoke(cli.app, [*map(str, argv)])
-    return done.exit_code, done.output
 
 
 # --- what is removed -----------------------------------------------------------------------------
@@ -530,7 +524,7 @@ def test_a_night_that_cannot_be_touches_nothing(
     notes(keep(home, NIGHTS[0]))
     (tmp_path / "n.toml").write_text(head + TOML)
     before = tree(tmp_path)
-    code, output = klp("nightly", tmp_path / "n.toml", *more)
+    code, _, output = klp("nightly", tmp_path / "n.toml", *more)
     assert code == Exit.USAGE and told in output
     assert tree(tmp_path) == before
 
@@ -542,7 +536,7 @@ def test_a_plan_only_reads(tmp_path: Path) -> None:
     (tmp_path / "n.toml").write_text(TOML)
     before = tree(tmp_path)
     for place_ in (home, tmp_path / "none"):
-        code, _ = klp("nightly", tmp_path / "n.toml", "-o", place_, "--dry-run")
+        code, *_ = klp("nightly", tmp_path / "n.toml", "-o", place_, "--dry-run")
         assert code == Exit.GOOD
     assert tree(tmp_path) == before
 
@@ -556,7 +550,7 @@ def test_two_nights_of_two_machines_are_not_held_in_one_place(
     monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "one"))
     with resources.alone(nights, False, print):
         monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "another"))
-        code, output = klp("nightly", tmp_path / "n.toml", "-o", nights)
+        code, _, output = klp("nightly", tmp_path / "n.toml", "-o", nights)
     assert code == Exit.HARNESS and f"another night runs in {nights}" in output
     assert {path.name for path in nights.iterdir()} == {ours.MARK, f"{resources.LOCK}.lock"}
 
@@ -573,7 +567,7 @@ def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
     (nights / f"{resources.LOCK}.lock").touch()
     (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
     before = tree(nights), tree(tmp_path / "victim2")
-    code, output = klp("nightly", tmp_path / "n.toml", "--resume", nights / NIGHTS[0])
+    code, _, output = klp("nightly", tmp_path / "n.toml", "--resume", nights / NIGHTS[0])
     assert code == Exit.USAGE and "'../../../victim2' is no name of a job" in output
     assert (tree(nights), tree(tmp_path / "victim2")) == before
 
@@ -652,7 +646,7 @@ def test_a_night_s_name_leads_nowhere(tmp_path: Path) -> None:
     keep(tmp_path / "trav" / "nights", "n1", a_night("../victim"), mark=False)
     (victim / "junit.xml").write_text("mine")
     before = tree(tmp_path)
-    code, told = klp("report", tmp_path / "trav" / "nights" / "n1")
+    code, _, told = klp("report", tmp_path / "trav" / "nights" / "n1")
     assert code == Exit.USAGE and "'../victim' is no name of a night" in told
     assert tree(tmp_path) == before
 
@@ -662,7 +656,7 @@ def test_beside_a_home_page_only_the_night_is_written(tmp_path: Path) -> None:
     made = keep(www, NIGHTS[0], mark=False)
     (www / "index.html").write_text(HOME)
     (www / "papers").mkdir()
-    code, _ = klp("report", made)
+    code, *_ = klp("report", made)
     assert code == Exit.TEST_FAILURE
     assert (www / "index.html").read_text() == HOME
     assert {path.name for path in www.iterdir()} == {"index.html", "papers", NIGHTS[0]}
@@ -697,7 +691,7 @@ def test_files_in_an_unmarked_night_that_nobody_vouches_for_stay(name: str, tmp_
     made = keep(tmp_path, NIGHTS[0], mark=False)
     (made / name).write_text("mine")
     before = tree(tmp_path)
-    code, told = klp("report", made)
+    code, _, told = klp("report", made)
     assert code == Exit.USAGE and "nothing says that klp-e2e wrote it" in told
     assert tree(tmp_path) == before
 
@@ -707,7 +701,7 @@ def test_a_report_is_not_written_through_links(tmp_path: Path) -> None:
     (tmp_path / "victim").mkdir()
     (made / "index.html").write_text(f"<head>{site.GENERATOR}</head>")
     (made / "cases").symlink_to(tmp_path / "victim")
-    code, told = klp("report", made)
+    code, _, told = klp("report", made)
     assert code == Exit.USAGE and "leads elsewhere" in told
     assert not list((tmp_path / "victim").iterdir())
 

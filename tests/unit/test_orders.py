@@ -146,7 +146,14 @@ def test_what_the_set_cannot_do_is_refused(text: str, message: str, hint: str) -
 
 
 def test_what_merely_fails_in_the_kernel_is_an_order() -> None:
-    orders.parse("-klp_target klp_patch=1 klp_patch.verbose=x +filler +filler", SET)
+    text = "-klp_target klp_patch=1 klp_patch.verbose=x +filler +filler"
+    events = (
+        Unload("klp_target"),
+        SetEnabled("klp_patch", True),
+        SetParameter("klp_patch", "verbose", "x"),
+        *(Load("filler"), Load("filler")),
+    )
+    assert orders.parse(text, SET) == Order(events)
 
 
 def test_interleavings_are_all_there_once_and_keep_each_sequence() -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from bundle_samples import VALUE, a_result
-from test_report import a_kernel, a_run
+from samples import a_kernel
+from test_report import a_run
 
 from orchestrator import catalog
 from orchestrator.commands import experiment, exploration, options, outsiders

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
-from samples import a_reading
+from samples import a_kernel, a_reading, a_result
 
 from orchestrator import catalog
 from orchestrator.build import prepare
@@ -354,7 +355,7 @@ def test_late_is_when_the_target_comes_to_the_livepatch(
     event: str, check: Check, times: int
 ) -> None:
     other = Check(CheckKind.ANSWER, event, "success", "success", True)
-    result = a_result(Status.PASS, steps=(Step(event, (other, check), 0, 0, 1),))
+    result = of_toy(Status.PASS, steps=(Step(event, (other, check), 0, 0, 1),))
     assert coverage.late([result])["R_TOY_64"] == times
 
 
@@ -363,23 +364,8 @@ def test_late_is_when_the_target_comes_to_the_livepatch(
 CASE = Case("one", "basic", orders.parse("+klp_target"))
 
 
-def a_result(
-    status: Status,
-    *,
-    reason: str = "",
-    steps: Sequence[Step] = (),
-    reproduce: str = "",
-    known_issue: str = "",
-) -> CaseResult:
-    return CaseResult(
-        CASE,
-        "toy",
-        status,
-        reason=reason,
-        steps=tuple(steps),
-        known_issue=known_issue,
-        reproduce=reproduce,
-    )
+def of_toy(status: Status, **changes: Any) -> CaseResult:
+    return a_result(**{"case": CASE, "arch": "toy", "status": status, "reason": "", **changes})
 
 
 def a_card(*lines: Line) -> ReportCard:
@@ -443,14 +429,14 @@ def test_lines_stand_in_the_order_of_the_parts_whoever_comes_first() -> None:
     ],
 )
 def test_results_become_a_line(statuses: list[Status], planned: int, verdict: Verdict) -> None:
-    results = [a_result(status) for status in statuses]
+    results = [of_toy(status) for status in statuses]
     assert cards.judged(Part.CORE, results, "orders", planned=planned).verdict is verdict
 
 
 def test_a_line_names_what_failed_first_and_how_to_see_it() -> None:
     results = [
-        *(a_result(Status.KNOWN, reason="listed", known_issue="an-id") for _ in range(3)),
-        a_result(Status.FAIL, reason="two\nlines", reproduce="klp-e2e run --again"),
+        *(of_toy(Status.KNOWN, reason="listed", known_issue="an-id") for _ in range(3)),
+        of_toy(Status.FAIL, reason="two\nlines", reproduce="klp-e2e run --again"),
     ]
     line = cards.judged(Part.CORE, results, "orders")
     assert line.evidence == ("orders: 1 FAIL, 3 KNOWN",)
@@ -464,8 +450,8 @@ def test_a_line_names_what_failed_first_and_how_to_see_it() -> None:
 def test_deferred_relocation_is_proved_type_by_type() -> None:
     seen = Coverage("R_TOY_64", 1, "m.c:1", False, True, 4, 0, 7)
     unseen = Coverage("R_TOY_CALL", 6, "m.c:2", False, True, 1, 0, 0)
-    good = a_result(Status.PASS)
-    bad = a_result(
+    good = of_toy(Status.PASS)
+    bad = of_toy(
         Status.FAIL,
         steps=(Step("+tgt", (relocation("lp", "tgt:f", "resolves to", good=False),), 0, 0, 1),),
     )
@@ -484,7 +470,7 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
 
 def test_malformed_modules_are_counted_by_what_became_of_them() -> None:
     dead = Step("+tgt", (words.dead("BUG"),), 0, 0, 0)
-    results = [a_result(Status.PASS), a_result(Status.KNOWN, steps=(dead,))]
+    results = [of_toy(Status.PASS), of_toy(Status.KNOWN, steps=(dead,))]
     line = cards.malformed(results, planned=2)
     assert line.verdict is Verdict.KNOWN
     assert line.evidence[-1].endswith(
@@ -630,25 +616,10 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
     assert card_exit_code(writer.card) is Exit.USAGE
 
 
-def a_kernel(directory: Path) -> Kernel:
+def a_toy_kernel(directory: Path) -> Kernel:
     for name in ("image", "config"):
         (directory / name).write_text("CONFIG_MODULES=y\n")
-    return Kernel(
-        key="key",
-        arch="toy",
-        source="debian:6.1",
-        source_version="6.1.1-1",
-        series=(),
-        release="6.1.1",
-        version=(6, 1),
-        compiler="gcc",
-        directory=directory,
-        image=directory / "image",
-        system_map=directory / "System.map",
-        config=directory / "config",
-        build_tree=directory,
-        source_tree=directory,
-    )
+    return a_kernel("toy", directory)
 
 
 def source(tree: kconfigs.KconfigTree) -> PortSource:
@@ -666,7 +637,7 @@ def test_a_kernel_that_cannot_have_livepatch_is_built_without(
         asked.append(tuple(without))
         if not without:
             raise ConfigError("it does not take it:\nLIVEPATCH became n", final="CONFIG_A=y\n")
-        return (a_kernel(tmp_path),)
+        return (a_toy_kernel(tmp_path),)
 
     lost = ("SYSFS", "LIVEPATCH")
     request = "".join(f"CONFIG_{name}=y\n" for name in lost)

@@ -19,6 +19,7 @@ from elf_samples import (
     with_section,
     with_symbol,
 )
+from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
@@ -27,7 +28,7 @@ from orchestrator.elf.records import Elf
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Arch, BuiltSet, Defect, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+from orchestrator.nouns import Arch, BuiltSet, Defect, KlpSymbol, ModuleSet, ModuleSpec
 
 ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
 TABLE = table(ARCH.relocations)
@@ -125,10 +126,7 @@ def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path
     tree = tmp_path / "build"
     tree.mkdir()
     (tree / "sample.ko").write_bytes(about(target(), "sample"))
-    kernel = Kernel(
-        "k", ARCH.name, "debian:6.1", "", ("mine",), "6.1.192", (6, 1), "gcc",
-        tree, tree, tree, tree, tree, tree,
-    )  # fmt: skip
+    kernel = a_kernel(ARCH.name, series=("mine",), build_tree=tree)
     prebuilt.check_kernel(prebuilt.files(module_set, ARCH), module_set, kernel, ARCH)
     path = module_set.directory / ARCH.name / "the-target.ko"
     path.write_bytes(about(target(), "the_target", b"6.12.1 SMP mod_unload "))

@@ -15,6 +15,7 @@ from typing import NoReturn
 import jsonschema
 import junitparser
 import pytest
+import samples
 from ktap_grammar import parse_ktap
 from samples import a_reading, load_results
 
@@ -72,25 +73,9 @@ def a_result(status: Status, arch: str = "s390x", case: Case | None = None) -> C
     )
 
 
-def a_kernel(arch: str) -> Kernel:
-    place = Path("/cache/kernel/0123")
-    return Kernel(
-        key="0123",
-        arch=arch,
-        source="debian:6.1",
-        source_version="6.1.192-2",
-        series=("livepatch-reload",),
-        release="6.1.192",
-        version=(6, 1),
-        compiler="gcc 12.2",
-        directory=place,
-        image=place / "bzImage",
-        system_map=place / "System.map",
-        config=place / ".config",
-        build_tree=place / "build",
-        source_tree=Path("/cache/tree"),
-        capabilities=frozenset({"clears-on-unload"}),
-    )
+def patched_kernel(arch: str) -> Kernel:
+    able = frozenset({"clears-on-unload"})
+    return samples.a_kernel(arch, series=("livepatch-reload",), capabilities=able)
 
 
 def a_run(planned: int, **changed: object) -> Run:
@@ -101,7 +86,7 @@ def a_run(planned: int, **changed: object) -> Run:
         source="debian:6.1",
         series=("livepatch-reload",),
         planned=planned,
-        kernels=(a_kernel("s390x"), a_kernel("x86_64")),
+        kernels=(patched_kernel("s390x"), patched_kernel("x86_64")),
         qemu={"s390x": "QEMU emulator version 7.2.22"},
     )
     return replace(made, **changed)  # type: ignore[arg-type]  # fields by name, from tests only
@@ -331,7 +316,10 @@ def test_reproduce_line_can_be_pasted() -> None:
         "/my arches/s390x.toml",
     ]
     branch, commit = "git:/linux#main", "git:/linux#0123456789"
-    for built, source in (((), branch), ((replace(a_kernel("s390x"), source=commit),), commit)):
+    for built, source in (
+        ((), branch),
+        ((replace(patched_kernel("s390x"), source=commit),), commit),
+    ):
         told = shlex.split(reproduce.line(a_run(1, source=branch, kernels=built), result))
         assert told[4:6] == ["--kernel", source]
     under = a_run(1, options={"accel": "tcg"})
@@ -353,7 +341,7 @@ def test_a_script_takes_the_kernel_from_where_it_was(
     cache = tmp_path / "a cache"
     if there:
         cache.mkdir()
-    kernels = (replace(a_kernel("s390x"), directory=cache / "kernels" / "0123"),)
+    kernels = (replace(patched_kernel("s390x"), directory=cache / "kernels" / "0123"),)
     script = tmp_path / "reproduce.sh"
     script.write_text(reproduce.script(a_run(1, kernels=kernels), a_result(Status.FAIL)))
     shows = tmp_path / "shows"

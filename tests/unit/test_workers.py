@@ -14,11 +14,12 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
 from orchestrator.model import orders
-from orchestrator.nouns import Arch, Case, Kernel
+from orchestrator.nouns import Arch, Case
 from orchestrator.run import workers
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import CaseResult, Status
@@ -28,11 +29,7 @@ CASES = [Case(f"case-{number}", "basic", orders.parse("+klp_target")) for number
 
 
 def a_bench(arch: Arch) -> Bootable:
-    here = Path("nowhere")
-    kernel = Kernel(
-        "k", arch.name, "s", "1", (), "6.1", (6, 1), "gcc", here, here, here, here, here, here
-    )
-    return Bootable(arch, kernel, {}, here, ())
+    return Bootable(arch, a_kernel(arch.name), {}, Path("nowhere"), ())
 
 
 def bootables() -> list[Bootable]:

@@ -14,7 +14,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from vmkit import Klp, Told, descendants, in_namespace, wait_for
+from samples import Told
+from vmkit import Klp, descendants, in_namespace, wait_for
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 from conftest import MakeBenches
-from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, Told, case, run_cases, wait_for
+from samples import Told
+from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, case, run_cases, wait_for
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.repro import bundle, record

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
-from vmkit import TROUBLE, Told
+from samples import klp as klp_e2e
+from vmkit import TROUBLE
 
-from orchestrator import catalog, cli
+from orchestrator import catalog
 from orchestrator.build import declared, modules
 from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
@@ -23,11 +23,6 @@ from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import KlpSymbol
 
 CUTS = 97  # a prime: cuts fall anywhere in a structure
-
-
-def klp_e2e(*argv: str | Path) -> Told:
-    done = CliRunner().invoke(cli.app, [str(word) for word in argv])
-    return Told(done.exit_code, done.stdout, done.stderr)
 
 
 def all_modules(bootable: Bootable) -> Iterator[Path]:

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 import stranger_samples
-from vmkit import RUNS, Klp, Told, wait_for
+from samples import Told
+from vmkit import RUNS, Klp, wait_for
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from samples import read_changes
-from vmkit import BUILDS, Klp, Told, in_namespace, wait_for
+from samples import Told, read_changes
+from vmkit import BUILDS, Klp, in_namespace, wait_for
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable

@@ -9,13 +9,11 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import stranger_samples
-import typer.main
+from samples import commands
 
-from orchestrator.cli import program
 from orchestrator.errors import Exit
 
 PLACE = "PLACE"  # stands for the stranger's directory
@@ -64,17 +62,8 @@ CALLS: Mapping[str, Sequence[Sequence[str]]] = {
 }
 
 
-def commands(group: Any, before: str = "") -> list[str]:
-    """The name of every command there is, with its group's (typer brings a click of its own)."""
-    found: list[str] = []
-    for name, command in group.commands.items():
-        words = f"{before} {name}".strip()
-        found += commands(command, words) if hasattr(command, "commands") else [words]
-    return found
-
-
 def test_every_command_is_let_loose() -> None:
-    assert sorted(commands(typer.main.get_command(program.app))) == sorted(CALLS)
+    assert sorted(commands()) == sorted(CALLS)
 
 
 def surroundings(place: Path, everywhere: bool) -> Mapping[str, str]:

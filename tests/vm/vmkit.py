@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import psutil
+from samples import Told
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
@@ -93,13 +94,6 @@ def descendants(mark: str) -> list[psutil.Process]:
             if one.environ().get(MARK) == mark:
                 found.append(one)
     return found
-
-
-@dataclass(frozen=True)
-class Told:
-    code: int
-    out: str
-    err: str
 
 
 class Klp:
