@@ -299,24 +299,42 @@ def _explained(
     """Does a failed check show nothing but the issue, or what follows from it?
 
     A load that is refused leaves everything as the model says of the answers that there were. A
-    relocation that leads astray makes the functions that read through it show something else, or
-    crash; nothing else.
+    relocation that was applied and leads astray makes the functions that read through it show
+    something else, or crash; nothing else. What shows the original was never patched.
     """
     found = check.detail
     match issue.kind, found:
         case CheckKind.ANSWER, _:
             return refusals is not None and _follows(found, refusals)
         case CheckKind.RELOCATION, Reading():
-            return found.state is _State.APPLIED and bool(found.hop) and found.hop == issue.via
+            return _is_astray(found, issue)
         case CheckKind.RELOCATION, Shown():
             probe = next((p for p in module_set.probes if p.name == found.probe), None)
-            return probe is not None and found.seen_text is not None and bool(probe.patched)
+            return (
+                probe is not None
+                and found.seen_text is not None
+                and bool(probe.patched)
+                and not _same_text(probe.original, found.seen_text)
+            )
         case CheckKind.VALUE, Shown():
             probe = next((p for p in module_set.probes if p.name == found.probe), None)
             return probe is not None and probe.at == "callbacks" and found.seen_text is not None
         case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
             return _is_report(found, issue, module_set)
     return False
+
+
+def _is_astray(found: Reading, issue: KnownIssue) -> bool:
+    """Does the field lead through what the issue says, and is nothing wrong but where that leads?"""
+    return (
+        found.state is _State.APPLIED
+        and found.raw != found.initial
+        and not found.beside
+        and bool(found.hop)
+        and found.hop == issue.via
+        and None not in (found.resolves_to, found.symbol_address)
+        and found.resolves_to != found.symbol_address
+    )
 
 
 def _follows(found: Detail | None, refusals: Refusals) -> bool:

@@ -23,6 +23,7 @@ from orchestrator.verdicts import (
     Modules,
     Patched,
     PatchState,
+    Reading,
     Shown,
     Status,
     Step,
@@ -333,3 +334,23 @@ def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> Non
     assert judged(an_answer(19, 19), other) is Status.FAIL
     assert judged(an_answer(19, 19), record, other) is Status.FAIL
     assert judged(an_answer(19, 19), record, words.late(("BUG",))) is Status.FAIL
+
+
+def test_a_relocation_is_known_only_by_where_it_leads() -> None:
+    """Never written, written beside, or its function never patched: that is news."""
+    issue = replace(ISSUE, kind=CheckKind.RELOCATION, errno="", via="got")
+    stale = a_reading("12 34", initial="00 02", hop="got", hop_address=0x40)
+    astray = words.shown(Shown("probe", "version=p", "version=p x=wrong"))
+    assert isinstance(stale.detail, Reading)
+    beside = replace(stale.detail, beside="other bits of the field have changed")
+    unread = replace(stale.detail, resolves_to=None)
+
+    def judged(*checks: Check) -> Status:
+        return known.judge_known(failed(GOOD, *checks), SET, kernel(), [issue]).status
+
+    assert judged(stale) is judged(stale, astray) is Status.KNOWN
+    assert judged(a_reading("00 02", initial="00 02", hop="got")) is Status.FAIL
+    assert judged(words.reading(unread)) is Status.FAIL
+    assert judged(words.reading(beside)) is Status.FAIL
+    assert judged(words.reading(replace(beside, resolves_to=0x10))) is Status.FAIL
+    assert judged(stale, words.shown(Shown("probe", "version=p", "version=t"))) is Status.FAIL
