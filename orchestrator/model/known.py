@@ -263,9 +263,9 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     if first.kind is not issue.kind:
         return False
     event = result.case.order.events[index]
-    so_far = result.case.order.events[:index]
+    went = _as_it_went(result, module_set, kernel, issue)
     wrong = [check for check in step.checks if not check.good]
-    refusals = _refusals(issue, module_set, kernel, so_far, event, first)
+    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
     if not all(_explained(check, issue, module_set, refusals) for check in wrong):
         return False
     if any(
@@ -273,8 +273,23 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
         for fails in issue.fails
     ):
         return True
-    lacks = _lacking(module_set, result.case.order, kernel, issue)
+    lacks = _lacking(module_set, went, kernel, issue)
     return bool(lacks) and lacks[index]
+
+
+def _as_it_went(
+    result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: KnownIssue
+) -> Order:
+    """The order, of its races what came of them: that decides which loads write over others."""
+    answers = []
+    for step in result.steps:
+        details = [check.detail for check in step.checks if isinstance(check.detail, Answers)]
+        if not details:
+            break
+        answers.append(details[0].seen_errnos)
+    errno = errnos.number(issue.errno) if issue.errno else 0
+    able, events = kernel.capabilities, result.case.order.events
+    return Order(refused.as_it_went(module_set, able, events, answers, errno))
 
 
 def _refusals(
@@ -325,7 +340,7 @@ def _explained(
 
 
 def _is_astray(found: Reading, issue: KnownIssue) -> bool:
-    """Does the field lead through what the issue says, and is nothing wrong but where that leads?"""
+    """Does it lead through what the issue says, and is nothing wrong but where that leads?"""
     return (
         found.state is _State.APPLIED
         and found.raw != found.initial

@@ -17,6 +17,7 @@ from orchestrator.model import known, orders, suite, words
 from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec, Probe
 from orchestrator.source import series
 from orchestrator.verdicts import (
+    Answers,
     CaseResult,
     Check,
     CheckKind,
@@ -354,3 +355,28 @@ def test_a_relocation_is_known_only_by_where_it_leads() -> None:
     assert judged(words.reading(beside)) is Status.FAIL
     assert judged(words.reading(replace(beside, resolves_to=0x10))) is Status.FAIL
     assert judged(stale, words.shown(Shown("probe", "version=p", "version=t"))) is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("race", "answers", "last", "status"),
+    [
+        ("{-t +t}", (0, 17), 8, Status.KNOWN),  # there was a t: the other way round
+        ("{-t +t}", (0, 16), 8, Status.KNOWN),  # into one another
+        ("{+t -t}", (17, 0), 8, Status.KNOWN),
+        ("{-t +t}", (0, 0), 8, Status.FAIL),  # there is a t: EEXIST is right, nothing is written
+        ("{+t -t}", (8, 0), None, Status.KNOWN),  # the race's own load is refused
+        ("{+t -t}", (8, 16), None, Status.FAIL),
+    ],
+)
+def test_a_race_counts_as_it_went(
+    race: str, answers: tuple[int, ...], last: int | None, status: Status
+) -> None:
+    """Which of its ends it came to decides whether a later load writes over anything."""
+    texts = ["+p", "+t", race] + ["+t"] * (last is not None)
+    good = words.answers(Answers(answers, answers))
+    bad = words.answers(Answers((17, 0), answers)) if last is None else an_answer(seen=last)
+    checks = [GOOD, GOOD, good, bad] if last is not None else [GOOD, GOOD, bad]
+    steps = tuple(Step(t, (c,), 0.0, 0.0, 0) for t, c in zip(texts, checks, strict=True))
+    case = Case("any", "basic", orders.parse(" ".join(texts)))
+    result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
+    assert known.judge_known(result, SET, kernel(), [LACK]).status is status
