@@ -105,6 +105,7 @@ class Ground:
         self.done: set[Path] = set()
         self.dead: set[Path] = set()
         self.triage = threading.Lock()
+        self._ahead: set[Path] = set()  # counted as planned, and handed out
         self._mutex = threading.Lock()
         self._wanted = wanted
         self._errands = self._all()
@@ -122,6 +123,7 @@ class Ground:
             if path in self.done:
                 return False
             self.done.add(path)
+            self._ahead.discard(path)
             self.tally.verified += 1
             self.tally.relocations += relocations
             self.tally.depth = max(self.tally.depth, len(path))
@@ -137,6 +139,8 @@ class Ground:
         with self._mutex:
             self.tally.unwalked += edges
             self.tally.troubles[why] += edges
+            # what is handed out again is planned again
+            self._ahead = {way for way in self._ahead if way[: len(path)] != path}
 
     def spent(self, seconds: float, costs: Costs) -> None:
         """A guest's time on an errand, and what its walker has spent since it began."""
@@ -204,16 +208,17 @@ class Ground:
             yield left
 
     def _new(self, errand: Errand) -> int:
-        """How many of its events were not verified yet."""
+        """How many of its events nobody has verified yet, nor another guest has before it."""
+        before = len(self._ahead)
 
-        def count(before: Path, branch: walk.Branch) -> int:
-            own = sum((*before, event) not in self.done for event in branch.settled)
+        def count(way: Path, branch: walk.Branch) -> None:
+            self._ahead |= {(*way, event) for event in branch.settled} - self.done
             for child in branch.children:
-                way = (*before, child.event)
-                own += (way not in self.done) + count(way, child)
-            return own
+                self._ahead |= {(*way, child.event)} - self.done
+                count((*way, child.event), child)
 
-        return count(errand.before, errand.branch)
+        count(errand.before, errand.branch)
+        return len(self._ahead) - before
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ def a_bench(*names: str) -> Bench:
     return Bench(arch, kernel, sets, here, ())
 
 
-def walk(ground: Ground, bad: Events = (), most: int = 10**9) -> list[Events]:
-    """Do what a guest would; the order `bad` fails. Returns what was verified."""
+def walk(ground: Ground, bad: Events = (), most: int = 10**9, guests: int = 1) -> list[Events]:
+    """Do what so many guests would; the order `bad` fails. Returns what was verified."""
     seen: list[Events] = []
 
     def below(before: Events, branch: Branch) -> None:
@@ -60,7 +60,9 @@ def walk(ground: Ground, bad: Events = (), most: int = 10**9) -> list[Events]:
                 seen.append((*before, event))
 
     while len(seen) < most and (errand := ground.next()) is not None:
-        below(errand.before, errand.branch)
+        others = [ground.next() for _ in range(guests - 1)]  # at the same time
+        for each in (errand, *filter(None, others)):
+            below(each.before, each.branch)
     return seen
 
 
@@ -102,6 +104,19 @@ def test_sampled_orders_share_beginnings(strategy: Strategy) -> None:
     assert len(seen) == len(set(seen)) == ground.tally.verified == ground.tally.planned
     again = Ground(a_bench("basic"), "basic", wanted)
     assert walk(again) == seen
+
+
+@pytest.mark.parametrize("strategy", [*Strategy])
+@pytest.mark.parametrize("budget", [None, 60.0])
+def test_what_two_guests_have_both_before_them_is_planned_once(
+    strategy: Strategy, budget: float | None
+) -> None:
+    """Else something would be still to come when all has been walked."""
+    depth = 8 if strategy is Strategy.PAIRS else 4
+    wanted = Wanted(strategy, depth=depth, orders=30, budget=budget)
+    ground = Ground(a_bench("basic"), "basic", wanted)
+    walk(ground, most=60 if strategy is Strategy.RANDOM else 10**9, guests=2)
+    assert ground.tally.planned == ground.tally.verified
 
 
 # --- on disk -----------------------------------------------------------------------------------
