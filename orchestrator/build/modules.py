@@ -195,6 +195,7 @@ def _fill(
         data = files[spec.name]
         elf = reader.read(data, f"{spec.name}.ko")
         reader.expect_machine(elf, arch.elf_machine, arch.byte_order, f"{spec.name}.ko")
+        prebuilt.check_kind(elf, spec, f"{spec.name}.ko")
         if spec.klp_symbols:
             symbols, elsewhere = _klp_symbols(spec, files)
             data = klp.convert(

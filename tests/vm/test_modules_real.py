@@ -149,6 +149,25 @@ def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) ->
                 assert "garbled.ko" in str(refusal)
 
 
+@pytest.mark.parametrize(
+    ("kind", "mark", "has"),
+    [("livepatch", "", "has no"), ("plain", 'MODULE_INFO(livepatch, "Y");', "has")],
+)
+def test_a_livepatch_of_sources_has_its_mark(
+    any_bench: Bench, tmp_path: Path, kind: str, mark: str, has: str
+) -> None:
+    """Without it the kernel says EINVAL, which is right, and was told as its fault."""
+    (tmp_path / "Kbuild").write_text("obj-m := klp_own_mark.o\n")
+    source = f'#include <linux/module.h>\nMODULE_LICENSE("GPL");\n{mark}\n'
+    (tmp_path / "klp_own_mark.c").write_text(source)
+    patches = '[modules.patches]\nvmlinux = ["f"]\n' * (kind == "livepatch")
+    toml = f'[[modules]]\nname = "klp_own_mark"\nkind = "{kind}"\n{patches}'
+    (tmp_path / "set.toml").write_text(toml)
+    found = catalog.module_set(str(tmp_path))
+    with pytest.raises(UsageError, match=rf"klp_own_mark\.ko {has} MODULE_INFO\(livepatch"):
+        modules.build(any_bench.kernel, any_bench.arch, found, jobs=2, deadline=Deadline.after(300))
+
+
 def test_a_set_is_built_again_when_something_outside_of_it_changes(
     any_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
