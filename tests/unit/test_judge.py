@@ -354,6 +354,18 @@ def test_a_refusal_in_words_is_no_complaint_where_an_event_is_refused(index: int
     assert all(check.good for check in checks if check.kind is CheckKind.HEALTH)
 
 
+def test_a_module_may_bring_the_taint_that_it_says_it_does() -> None:
+    """A license that is not the GPL, staging, a test: the kernel does as it should."""
+    tainted = replace(GOOD, taint=GOOD.taint | 1 | 1 << 10)
+    bad = [check for check in judge(EXPECTATION, tainted, None, BUILT) if not check.good]
+    assert [check.subject for check in bad] == ["taint"]
+    target = replace(BUILT.modules["klp_target"], taint=1 | 1 << 10)
+    built = replace(BUILT, modules={**BUILT.modules, "klp_target": target})
+    assert all(check.good for check in judge(EXPECTATION, tainted, None, built))
+    warned = replace(tainted, taint=tainted.taint | 1 << 9)
+    assert not all(check.good for check in judge(EXPECTATION, warned, None, built))
+
+
 def test_without_a_livepatch_nobody_asks_for_its_taint() -> None:
     """A target alone, on a fresh guest."""
     alone = replace(EXPECTATION, modules=frozenset({"klp_target"}), relocations={})
