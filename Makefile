@@ -40,7 +40,7 @@ install() { \
 		{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }
 endef
 
-.PHONY: help run nightly test check fuzz known-options bench venv host test-tools install-timer clean
+.PHONY: help run nightly test check fuzz known-options bench man venv host test-tools install-timer clean
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -76,6 +76,11 @@ known-options: venv ## add the Kconfig options of ARGS="debian:6.1 debian:newest
 bench: venv ## performance, as ratios from one run
 	@$(BIN)/python -m orchestrator.bench $(ARGS)
 
+man: venv ## the manual page, build/klp-e2e.1
+	@mkdir -p build
+	@$(BIN)/python -m orchestrator.cli.manpage > build/klp-e2e.1
+	@echo "man -l build/klp-e2e.1"
+
 install-timer: venv ## systemd runs `klp-e2e nightly` every night, as you
 	@$(BIN)/python -m orchestrator.cli.timer $(ARGS)
 
@@ -89,11 +94,11 @@ host: ## install the Debian packages that are missing; nothing happens when none
 	missing=$$($(PYTHON) -c "$$MISSING_PACKAGES"); \
 	if [ -n "$$missing" ]; then echo "installing:" $$missing; install $$missing; fi
 
-test-tools: venv # a browser to look at the pages with; what checks the timer's units
-	@{ command -v chromedriver && command -v systemd-analyze; } >/dev/null || \
+test-tools: venv # a browser to look at the pages with; what checks the timer's units, the manual page
+	@{ command -v chromedriver && command -v systemd-analyze && command -v groff; } >/dev/null || \
 		! command -v dpkg-query >/dev/null || { $(INSTALL); \
 		echo "installing what only the tests need"; \
-		install chromium chromium-driver fonts-dejavu-core systemd; }
+		install chromium chromium-driver fonts-dejavu-core groff-base systemd; }
 
 $(STAMP): pyproject.toml | host
 	@test -x $(BIN)/pip || { $(PYTHON) -m venv $(VENV) && touch $(MADE); }
@@ -104,5 +109,6 @@ $(STAMP): pyproject.toml | host
 clean: ## remove the environment and what tools left; results and the cache stay
 	@# .venv may be somebody's own, into which we only installed
 	if [ -e $(MADE) ]; then rm -rf $(VENV); fi
+	rm -f build/klp-e2e.1
 	rm -rf klp_e2e.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -20,7 +20,7 @@ from orchestrator.commands import options
 from orchestrator.host import process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
-from orchestrator.report import directory, explored
+from orchestrator.report import directory, explorejson
 from orchestrator.source import series
 from orchestrator.verdicts import CaseResult, Run
 
@@ -101,13 +101,13 @@ def _exploration(arch: Arch, scratch: Path, cold: Iterable[CaseResult]) -> None:
         options_ = ["--modules", EXPLORED, "--depth", str(DEPTH), "--guests", str(guests)]
         print(f"klp-e2e explore --arch {arch.name} {' '.join(options_)}", flush=True)
         klp_e2e("explore", "--arch", arch.name, *options_, "-o", place)
-        document = explored.load(place)
-        (tally,) = [ground.tally for ground in document.grounds]
-        walking = tally.seconds - tally.spent.get("boot", 0.0)  # of the guests together
-        pace[guests] = guests * tally.verified / walking
+        document = explorejson.load_exploration(place)
+        (stats,) = [campaign.stats for campaign in document.campaigns]
+        walking = stats.seconds - stats.spent.get("boot", 0.0)  # of the guests together
+        pace[guests] = guests * stats.verified / walking
         if guests == 1:
-            one, lives = tally, document.run.guests
-            took = statistics.median(line.seconds for line in explored.journal(place))
+            one, lives = stats, document.run.guests
+            took = statistics.median(line.seconds for line in explorejson.journal(place))
     print(f"{arch.name}: {one.verified} orders in {one.seconds:.1f} s of one guest:")
     often = one.per_minute
     print(f"    {often:.0f} a minute, {often * booted / 60:.0f} times as many as with a boot")
@@ -139,8 +139,8 @@ def _cores() -> float:
     def done(processes: int) -> float:
         busy = [sys.executable, "-c", BUSY]
         with ThreadPoolExecutor(processes) as pool:
-            told = list(pool.map(lambda _: process.run(busy).output, range(processes)))
-        return sum(map(float, told))
+            outputs = list(pool.map(lambda _: process.run(busy).output, range(processes)))
+        return sum(map(float, outputs))
 
     pairs = [(done(1), done(2)) for _ in range(3)]
     return statistics.median(two / one for one, two in pairs)

@@ -31,6 +31,7 @@ _UNSEEN = (
 )
 _NOT_IN_A_LINE = re.compile(f"[\x00-\x1f{_UNSEEN}]")
 _NOT_IN_TEXT = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 _MARKDOWN = re.compile(r"[\\`*<>\[\]|]")
 
 
@@ -76,3 +77,11 @@ def code(text: str) -> str:
 def _coded(found: re.Match[str]) -> str:
     number = ord(found[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def excerpt(text: str, each: int = KEPT_CHARACTERS) -> str:
+    """A long text's beginning and end."""
+    left_out = len(text) - 2 * each
+    if left_out < 100:  # as much as the line about it
+        return text
+    return f"{text[:each]}\n[{left_out} characters are left out here]\n{text[-each:]}"

@@ -17,7 +17,8 @@ from orchestrator.history import files
 from orchestrator.history.nights import Changes
 from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, KlpSymbol
-from orchestrator.verdicts import Answers, CaseResult, Check, Reading, RelocationState
+from orchestrator.report import resultsjson
+from orchestrator.verdicts import Answers, CaseResult, Check, Reading, RelocationState, Run
 
 
 class Told(NamedTuple):
@@ -129,3 +130,9 @@ def a_reading(
             beside="",
         )
     )
+
+
+def load_results(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
+    """What a results.json says, as values."""
+    read = resultsjson.read_document(text, name)
+    return read.run, tuple(resultsjson.as_result(case) for case in read.cases)

@@ -31,9 +31,9 @@ from orchestrator.history.nights import (
     Changed,
     Changes,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
     Row,
 )
@@ -62,9 +62,9 @@ def kcidb(night: Night, changes: Changes) -> str:
     jobs = digest.by_job(night)
     kernels = {(each.kernel, each.arch): each for each in night.kernels}
     changed = {(each.row.job, each.row.case): each for each in changes.changed}
-    grounds: dict[tuple[str, str], list[tuple[JobRecord, tuple[Row, ...]]]] = {}
+    campaigns: dict[tuple[str, str], list[tuple[JobRecord, tuple[Row, ...]]]] = {}
     for record, rows in jobs:
-        grounds.setdefault((record.job.kernel, record.job.arch), []).append((record, rows))
+        campaigns.setdefault((record.job.kernel, record.job.arch), []).append((record, rows))
     ran = {(row.job, row.case) for row in night.rows}
     tests = [
         _test(
@@ -83,7 +83,7 @@ def kcidb(night: Night, changes: Changes) -> str:
     document = {
         "version": VERSION,
         "checkouts": list(_checkouts(night, [record.job for record, _ in jobs])),
-        "builds": [_build(night, found, kernels.get(key)) for key, found in grounds.items()],
+        "builds": [_build(night, found, kernels.get(key)) for key, found in campaigns.items()],
         "tests": tests,
         "issues": list({issue["id"]: issue for issue in map(_issue, known)}.values()),
         "incidents": [_incident(night, row) for row in known],
@@ -101,7 +101,7 @@ def _time(seconds: float) -> str:
 
 
 def _is_build(job: Job) -> bool:
-    return job.kind is Kind.BUILD
+    return job.kind is JobKind.BUILD
 
 
 # --- checkouts and builds ------------------------------------------------------------------------
@@ -134,11 +134,11 @@ def _repository(job: Job) -> Object:
     found = re.fullmatch(r"git:(https://[^#]+)(?:#(.*))?", job.source)
     if found is None:
         return {}
-    told = {"git_repository_url": found[1]}
+    checkout = {"git_repository_url": found[1]}
     if re.fullmatch("[0-9a-f]{40}", found[2] or ""):
-        told["git_commit_hash"] = found[2]
+        checkout["git_commit_hash"] = found[2]
     _, _, branch = job.kernel.partition(" + ")[0].partition("#")
-    return {**told, "git_repository_branch": branch} if branch else told
+    return {**checkout, "git_repository_branch": branch} if branch else checkout
 
 
 def _patchset(patches: Mapping[str, str]) -> Object:

@@ -3,9 +3,7 @@
 
 Nothing foreign is run on the host: mmdebstrap only extracts, the recipe says which files stay, the
 agent is compiled statically by the (cross) compiler that builds the kernel. Keys and modules come
-in a second archive, so that the first can be cached: the kernel unpacks archives that stand one
-behind the other, at multiples of four bytes (Documentation/driver-api/early-userspace/
-buffer-format.rst).
+in a second archive behind it (`initramfs.stack`), so that the first can be cached.
 """
 
 from __future__ import annotations
@@ -20,11 +18,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from orchestrator import catalog
+from orchestrator import catalog, initramfs
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, OutOfTime
 from orchestrator.host import process, workdir
 from orchestrator.host.rundir import run_dir
+from orchestrator.initramfs import Entry
 from orchestrator.nouns import Arch
 
 FORMAT = 1  # raise it when the same inputs shall give another image
@@ -51,74 +50,6 @@ class Recipe:
     keep: tuple[str, ...]  # patterns of files, relative to the root; each must match
     applets: tuple[str, ...]  # links in bin/ to busybox
     links: Mapping[str, str] = field(default_factory=dict)  # other links: path -> target
-
-
-# --- cpio archives, "newc" (pure) --------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One member. `mode` holds the type bits too; `data` is a file's content or a link's target."""
-
-    mode: int
-    data: bytes = b""
-    device: tuple[int, int] = (0, 0)  # major, minor of a device node
-
-
-def cpio(entries: Mapping[str, Entry]) -> bytes:
-    """An archive with these members and their parent directories: same input, same bytes.
-
-    Paths are relative. Order, inode numbers, owners and times say nothing of the host. The length
-    is a multiple of 4.
-    """
-    full = dict(entries)
-    for path in entries:
-        for parent in PurePosixPath(path).parents:
-            if str(parent) != ".":
-                full.setdefault(str(parent), Entry(stat.S_IFDIR | 0o755))
-    out = bytearray()
-    for number, path in enumerate(sorted(full), 1):
-        _member(out, path, number, full[path])
-    _member(out, "TRAILER!!!", 0, Entry(0))
-    return bytes(out)
-
-
-def _member(out: bytearray, path: str, number: int, entry: Entry) -> None:
-    name = path.encode() + b"\0"
-    links = 2 if stat.S_ISDIR(entry.mode) else 1
-    fields = (number, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name))
-    out += b"070701" + "".join(f"{field:08x}" for field in (*fields, 0)).encode() + name
-    out += bytes(-len(out) % 4)
-    out += entry.data
-    out += bytes(-len(out) % 4)
-
-
-def overlay(files: Mapping[str, bytes]) -> bytes:
-    """An uncompressed archive of files by their paths in the guest ("/modules/basic/x.ko").
-
-    Everything is root's and private: dropbear refuses keys that others may write.
-    """
-    return cpio(
-        {path.lstrip("/"): Entry(stat.S_IFREG | 0o600, data) for path, data in files.items()}
-        | {
-            str(parent).lstrip("/"): Entry(stat.S_IFDIR | 0o700)
-            for path in files
-            for parent in PurePosixPath("/", path).parents
-            if str(parent) in ("/root", "/root/.ssh")
-        }
-    )
-
-
-def stack(base: bytes, *overlays: bytes) -> bytes:
-    """An initramfs of archives one behind the other, each at a multiple of four bytes."""
-    out = bytearray(base)
-    for archive in overlays:
-        out += bytes(-len(out) % 4)
-        out += archive
-    return bytes(out)
-
-
-# --- archives in the cache ---------------------------------------------------------------------
 
 
 def base(arch: Arch) -> Path:
@@ -164,7 +95,7 @@ def _kept(name: str, entries: Callable[[Path], Mapping[str, Entry]]) -> Path:
             return final / ARCHIVE
         with workdir.staging(final) as tmp:
             with run_dir("guest") as scratch:
-                archive = cpio(entries(scratch))
+                archive = initramfs.cpio(entries(scratch))
             packed = gzip.compress(archive, compresslevel=9, mtime=0)
             (tmp / ARCHIVE).write_bytes(packed)
             workdir.publish(tmp, final)

@@ -11,6 +11,7 @@ is written before the build starts, atomically, with the line that reproduces it
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import shutil
@@ -24,6 +25,8 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
 from orchestrator.host import ours, process, tools, workdir
 from orchestrator.nouns import Arch
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int, str], None]  # (compiled so far, expected in all, the last file)
 
@@ -115,9 +118,11 @@ def make(
     ours.scrap(site.build / ".config")
     command = _command(arch, site, requested, jobs)
     progress(0, expected, "configuring")
+    log.info("configuring the %s kernel in %s", arch.name, site.root)
     seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
     absent = _check_config(arch, site, fragment, needed)
 
+    log.info("compiling the %s kernel, about %d files", arch.name, expected)
     compiled = 0
 
     def on_line(line: str) -> None:
@@ -134,6 +139,7 @@ def make(
     ours.scrap(mark)
     objects = sum(1 for _ in _compiled_objects(site.build))
     site.last_count.write_text(str(objects))
+    log.info("compiled %d of the %s kernel's %d files", compiled, arch.name, objects)
     return Done(objects, compiled, seconds, absent)
 
 

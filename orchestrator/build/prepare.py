@@ -23,7 +23,7 @@ SET_SECONDS = 900.0
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Bootable:
     """One architecture, ready to boot."""
 
     arch: Arch
@@ -66,7 +66,7 @@ def _onto(advance: Advance, task: str) -> Callable[[int, int, str], None]:
     return lambda done, total, _file: advance(task, done, total)
 
 
-def benches(
+def bootables(
     arches: Sequence[Arch],
     *,
     source: str,
@@ -75,7 +75,7 @@ def benches(
     jobs: int,
     say: Say,
     advance: Advance,
-) -> tuple[Bench, ...]:
+) -> tuple[Bootable, ...]:
     """Raises UsageError, BuildError, MissingTool, OutOfTime; the cache keeps what is finished."""
     sets = {name: catalog.module_set(name) for name in module_sets}
     _refuse_namesakes(sets)
@@ -97,7 +97,7 @@ def benches(
         advance(task, len(sets), len(sets) + 1)
         userland = image.base(arch)
         advance(task, len(sets) + 1, len(sets) + 1)
-        result.append(Bench(arch, built, built_sets, userland, issues.issue))
+        result.append(Bootable(arch, built, built_sets, userland, issues.issue))
     return tuple(result)
 
 

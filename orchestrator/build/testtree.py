@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator import catalog
-from orchestrator.build import image, outoftree
-from orchestrator.build.image import Entry
+from orchestrator import catalog, initramfs
+from orchestrator.build import outoftree
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.host.tools import building
+from orchestrator.initramfs import Entry
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources
 
@@ -46,7 +46,7 @@ _INSTALLED_NAMES = ("settings", "config")  # besides what can be run, scripts an
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class SelftestTree:
     """A finished entry of the cache."""
 
     directory: Path
@@ -71,7 +71,7 @@ class Tree:
                 mode = 0o755 if path.stat().st_mode & stat.S_IXUSR else 0o644
                 name = f"{below}/{path.relative_to(self.directory / top)}"
                 entries[name] = Entry(stat.S_IFREG | mode, path.read_bytes())
-        return image.cpio(entries)
+        return initramfs.cpio(entries)
 
 
 def build(
@@ -81,7 +81,7 @@ def build(
     jobs: int,
     deadline: Deadline,
     say: Callable[[str], None],
-) -> Tree:
+) -> SelftestTree:
     """The tests that belong to `kernel`, from the cache where they have been built before.
 
     Raises UsageError for a kernel that has none, BuildError, HarnessError.
@@ -97,7 +97,7 @@ def build(
                 _install(scratch, tmp)
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    return Tree(final, kernel.release)
+    return SelftestTree(final, kernel.release)
 
 
 def _copy_sources(

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -26,19 +27,28 @@ from orchestrator.commands import bisection, experiment, options
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit, UsageError
 from orchestrator.nouns import Accel
-from orchestrator.report import tried_text
+from orchestrator.report import trialstext
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
-from orchestrator.report.tried import TriedDirectory
-from orchestrator.source.alterations import Kind
+from orchestrator.report.trialsjson import TriedDirectory
+from orchestrator.source.alterations import AlterationKind
 
 OnlyOption = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="NAME", help="Only these; a pattern such as '3-*' will do."),
+    typer.Option(
+        "--only",
+        metavar="NAME",
+        help="Try only these patches; a pattern such as '3-*' will do; may be given again.",
+    ),
 ]
 PatchesOption = Annotated[
     Path | None,
-    typer.Option("--patches", metavar="DIR", help="Of your own, in the form of ours."),
+    typer.Option(
+        "--patches",
+        metavar="DIR",
+        help="Try the patches of this directory. [default: the built-in ones, in "
+        "kernel-config/ablations and kernel-config/mutants]",
+    ),
 ]
 ResumeOption = Annotated[
     Path | None,
@@ -51,7 +61,9 @@ ResumeOption = Annotated[
 ]
 ControlsOption = Annotated[
     int,
-    typer.Option("--controls", min=1, metavar="N", help="Run the unaltered kernel so often."),
+    typer.Option(
+        "--controls", min=1, metavar="N", help="Run the unaltered kernel N times, to compare with."
+    ),
 ]
 
 
@@ -76,8 +88,10 @@ def ablate(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )
         return conducted(*experiment.resumed(resume, jobs, given))
-    built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.ABLATION, built, only or (), patches, suite, True, controls, accel, output)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    return tried(
+        AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
+    )
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e mutate --arch s390x --only '*got*'")
@@ -104,12 +118,14 @@ def mutate(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )
         return conducted(*experiment.resumed(resume, jobs, given))
-    built = options.build(arch or (), kernel, series or (), jobs)
-    return tried(Kind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    return tried(
+        AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
+    )
 
 
 def tried(
-    kind: Kind,
+    kind: AlterationKind,
     built: options.BuildOptions,
     only: Sequence[str],
     patches: Path | None,
@@ -140,9 +156,9 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
             experiment.conduct(asked, writer, reporter)
     finally:
         if writer.head.trials:
-            show(tried_text.report(writer.head))
+            show(trialstext.trials_report(writer.head))
         tell_place(writer)
-    return tried_text.exit_code(writer.head)
+    return trialstext.trials_exit_code(writer.head)
 
 
 @app.command(
@@ -153,31 +169,51 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
 )
 @guarded
 def bisect(
-    order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="What to look at.")],
+    order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="The order to run.")],
     arch: Annotated[
-        str, typer.Option("--arch", "--arch-file", metavar="A|FILE", help="Architecture.")
+        str,
+        typer.Option(
+            "--arch",
+            "--arch-file",
+            metavar="A|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
     ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
-        str, typer.Option("--modules", metavar="SET", help="Module set of the order.")
+        str,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: the order's modules.",
+        ),
     ] = options.MODULE_SET,
     good: Annotated[
-        str | None, typer.Option("--good", metavar="REF", help="Of --kernel git:REPO: passes.")
+        str | None,
+        typer.Option(
+            "--good", metavar="REF", help="Commit of --kernel git:REPO where the order passes."
+        ),
     ] = None,
     bad: Annotated[
-        str | None, typer.Option("--bad", metavar="REF", help="Of --kernel git:REPO: fails.")
+        str | None,
+        typer.Option(
+            "--bad", metavar="REF", help="Commit of --kernel git:REPO where the order fails."
+        ),
     ] = None,
     times: Annotated[
-        int, typer.Option("--times", min=1, metavar="N", help="Runs on each kernel.")
+        int, typer.Option("--times", min=1, metavar="N", help="Run it N times on each kernel.")
     ] = 1,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Find the patch, or the commit, that changes what an order does."""
-    built = options.build((arch,), kernel, series or (), jobs)
-    (case,) = options.cases(modules, (order,), None)
+    """Find the patch, or the commit, that changes what an order does. Among the patches of the last
+    series, or with --good and --bad among the commits of --kernel git:REPO."""
+    built = options.build_options((arch,), kernel, series or (), jobs)
+    (case,) = options.chosen_cases(modules, (order,), None)
     place = options.results(output)
     asked = bisection.BisectOptions(built, case, times, place, accel)
     command = tuple(sys.argv)

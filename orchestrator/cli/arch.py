@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import KernelOption
 from orchestrator.commands import options
@@ -23,34 +24,52 @@ app.add_typer(arch, name="arch", epilog=EXAMPLE + "klp-e2e arch check")
 @arch.command(epilog=EXAMPLE + "klp-e2e arch check s390x ./mine.toml")
 @guarded
 def check(
-    names: Annotated[list[str] | None, typer.Argument(metavar="NAME|FILE")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|FILE",
+            autocompletion=complete.arches,
+            help="Architectures, by name or file. [default: every built-in one]",
+        ),
+    ] = None,
     kernel: KernelOption = options.SOURCE,
 ) -> Exit:
-    """Say all that is wrong with them. Exit code 2: the files are; 4: this host lacks something."""
+    """Say all that is wrong with an architecture's files. Exit code 2: the files are wrong; 4: this
+    host lacks something."""
     with Reporter(Terminal(stderr=True)) as reporter:
         reports = archcheck.check(names or (), options.source(kernel), reporter.say)
     for report in reports:
         tell("\n".join(report.lines))
-    return archcheck.exit_code(reports)
+    return archcheck.check_exit_code(reports)
 
 
 @arch.command(epilog=EXAMPLE + "klp-e2e arch new riscv64 --kernel-arch riscv --directory .")
 @guarded
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Debian's or GNU's, if it has one.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Debian's or GNU's name for it.")],
     kernel_arch: Annotated[
-        str | None, typer.Option("--kernel-arch", metavar="A", help="As in make ARCH=A.")
+        str | None,
+        typer.Option(
+            "--kernel-arch", metavar="A", help="The kernel's name for it, as in make ARCH=A."
+        ),
     ] = None,
     like: Annotated[
         str | None,
-        typer.Option("--like", metavar="NAME|FILE", help="Take every value of this one."),
+        typer.Option(
+            "--like",
+            metavar="NAME|FILE",
+            autocompletion=complete.arches,
+            help="Fill in the values of this architecture, to start from.",
+        ),
     ] = None,
     directory: Annotated[
         Path | None,
-        typer.Option("--directory", metavar="DIR", help="Both files go there; default: our tree."),
+        typer.Option(
+            "--directory", metavar="DIR", help="Where the two files go. [default: klp-e2e's tree]"
+        ),
     ] = None,
 ) -> Exit:
-    """Write them as commented templates. Never over others."""
+    """Write an architecture's two files, as commented templates. Never over what is there."""
     for path in archnew.write(name, directory, kernel_arch=kernel_arch, like=like):
         tell(str(path))
     return Exit.GOOD

@@ -26,7 +26,7 @@ from orchestrator.report.terminal import Terminal, tell
 @app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")
 @guarded
 def doctor(arch: ArchOption = None) -> Exit:
-    """Say what this host lacks. One line installs it."""
+    """Say what this host lacks. Prints the one line that installs it."""
     needs = session.host_needs(options.arches(arch or ()))
     lacking = hosts.missing(needs)
     for need in lacking:
@@ -46,10 +46,10 @@ def build(
     series: SeriesOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Build the kernels. Those that are built are only named."""
-    wanted = options.build(arch or (), kernel, series or (), jobs)
+    """Build the kernels. Of those in the cache it only says where they are."""
+    wanted = options.build_options(arch or (), kernel, series or (), jobs)
     with Reporter(Terminal(stderr=True)) as reporter:
-        kernels = session.build(wanted, reporter)
+        kernels = session.build_kernels(wanted, reporter)
     for made in kernels:
         tell(f"{made.arch} {made.release} {made.directory}")
     return Exit.GOOD
@@ -62,7 +62,7 @@ app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older
 @cache.command("list", epilog=EXAMPLE + "klp-e2e cache list")
 @guarded
 def cache_list() -> Exit:
-    """List the entries. Kind, size, days since last used, name."""
+    """List the cache's entries. Kind, size, days since last used, name."""
     for entry in workdir.entries(workdir.cache_root(using=False)):
         days = (time.time() - entry.used) / 86400
         foreign = "" if entry.ours else "  (not of klp-e2e's making: prune leaves it)"
@@ -73,7 +73,7 @@ def cache_list() -> Exit:
 @cache.command("size", epilog=EXAMPLE + "klp-e2e cache size")
 @guarded
 def cache_size() -> Exit:
-    """Say how big it is. And where it lies."""
+    """Say how big the cache is. And where it lies."""
     root = workdir.cache_root(using=False)
     tell(f"{megabytes(workdir.size(root))}  {root}")
     return Exit.GOOD
@@ -83,10 +83,10 @@ def cache_size() -> Exit:
 @guarded
 def cache_prune(
     older_than: Annotated[
-        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Not used for so long.")
+        float, typer.Option("--older-than", min=0, metavar="DAYS", help="Unused for so many days.")
     ] = 30,
 ) -> Exit:
-    """Remove old entries. And what killed runs left; never what is in use, or is not ours."""
+    """Remove old entries, and what killed runs left. Never what is in use, or of others' making."""
     removed = workdir.prune(workdir.cache_root(using=False), older_than)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
     tell(f"removed {len(removed)} entries, {freed}")

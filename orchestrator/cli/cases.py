@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -30,10 +31,10 @@ from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files
 from orchestrator.model import model, orders
-from orchestrator.nightly import conduct
-from orchestrator.nightly import shown as night_text
+from orchestrator.nightly import text as night_text
+from orchestrator.nightly import work
 from orchestrator.nouns import Accel, Case, Channel, Order
-from orchestrator.report import documents, json, text, verdict
+from orchestrator.report import documents, resultsjson, resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 from orchestrator.verdicts import Expectation
@@ -53,13 +54,19 @@ def run(
         typer.Option(
             "--modules",
             metavar="SET|DIR",
-            help=f"Module set of the orders, default {options.MODULE_SET}, or a directory with a "
-            "set.toml; without --order: only this set's cases of the suite, or its usual orders.",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: the modules of --order "
+            f"({options.MODULE_SET} if not given). Without --order: run only this set's cases of "
+            "the suite, or its usual orders.",
         ),
     ] = None,
     order: Annotated[
         list[str] | None,
-        typer.Option("--order", metavar="'EVENTS'", help="Run this order instead of a suite."),
+        typer.Option(
+            "--order",
+            metavar="'EVENTS'",
+            help="Run this order instead of a suite; may be given again.",
+        ),
     ] = None,
     suite: SuiteOption = None,
     strict: StrictOption = False,
@@ -67,7 +74,10 @@ def run(
         bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
     ] = False,
     each_patch: Annotated[
-        bool, typer.Option("--each-patch", help="Run every prefix of the last series.")
+        bool,
+        typer.Option(
+            "--each-patch", help="Run with the first patch of the last series, with two, ..."
+        ),
     ] = False,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
@@ -75,10 +85,10 @@ def run(
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Run orders on guests. Builds what is not built, boots, prints one line an order."""
-    cases = options.cases(modules, order or (), suite)
-    built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = options.run(built, cases, output, strict, cold, channel, go_on, accel)
+    """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
+    cases = options.chosen_cases(modules, order or (), suite)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    wanted = options.run_options(built, cases, output, strict, cold, channel, go_on, accel)
     if each_patch:
         if go_on:
             raise UsageError("--each-patch begins anew", hint="leave out --continue")
@@ -86,12 +96,12 @@ def run(
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            session.run(wanted, writer, reporter)
+            session.run_orders(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(text.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)
 
 
 def run_each_patch(wanted: options.RunOptions) -> Exit:
@@ -99,16 +109,16 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
     done = []
     try:
         with Reporter(Terminal(stderr=True)) as reporter:
-            for prefix in eachpatch.run(wanted, tuple(sys.argv), reporter):
+            for prefix in eachpatch.run_each_patch(wanted, tuple(sys.argv), reporter):
                 done.append(prefix)
-                for result in text.worst_first(prefix.results):
+                for result in resultstext.worst_first(prefix.results):
                     if verdict.counts_as_failure(result.status, wanted.strict):
-                        show(text.failure(result))
+                        show(resultstext.failure(result))
     finally:
         for prefix in done:
             tell(prefix.line)
         tell(f"results: {wanted.directory}")
-    return eachpatch.exit_code(done)
+    return eachpatch.prefixes_exit_code(done)
 
 
 @app.command("orders", epilog=EXAMPLE + "klp-e2e orders --suite core --why")
@@ -117,18 +127,27 @@ def list_orders(
     suite: SuiteOption = None,
     modules: Annotated[
         str | None,
-        typer.Option("--modules", metavar="SET|DIR", help="Only this module set's orders."),
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: list only its orders.",
+        ),
     ] = None,
     order: Annotated[
         list[str] | None,
-        typer.Option("--order", metavar="'EVENTS'", help="This order instead of a suite's."),
+        typer.Option(
+            "--order",
+            metavar="'EVENTS'",
+            help="Show this order instead of a suite's; may be given again.",
+        ),
     ] = None,
     why: Annotated[
-        bool, typer.Option("--why", "-v", help="Below each order a line for each event: why.")
+        bool, typer.Option("--why", "-v", help="Say of each event why the model expects that.")
     ] = False,
 ) -> Exit:
     """List a suite's orders. Each with what the model expects of every event."""
-    for case in options.cases(modules, order or (), suite):
+    for case in options.chosen_cases(modules, order or (), suite):
         steps = expected(case)
         answers = (
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
@@ -150,47 +169,63 @@ def expected(case: Case) -> list[tuple[str, Expectation]]:
 @app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
 @guarded
 def shell(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
+    arch: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
+    ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
-        str, typer.Option("--modules", metavar="SET|DIR", help="Module set of the order.")
+        str,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: what the guest gets.",
+        ),
     ] = options.MODULE_SET,
     order: Annotated[
-        str | None, typer.Option("--order", metavar="'EVENTS'", help="Replay these events first.")
+        str | None, typer.Option("--order", metavar="'EVENTS'", help="Run these events first.")
     ] = None,
     accel: AccelOption = Accel.AUTO,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Work in a guest. Boots, replays the events, hands over; Ctrl-D ends it."""
+    """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
-    wanted = options.build((arch,), kernel, series or (), jobs)
+    wanted = options.build_options((arch,), kernel, series or (), jobs)
     return session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e report results/2026-01-31-020000")
 @guarded
 def report(
-    place: Annotated[Path | None, typer.Argument(metavar="DIR")] = None,
+    place: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="What run, explore, port, nightly, ... have left."),
+    ] = None,
     schema: Annotated[
         bool, typer.Option("--schema", help="Print the JSON Schema of results.json.")
     ] = False,
 ) -> Exit:
     """Print an earlier run's table. The exit code is that run's. Writes a night's report anew."""
     if schema:
-        tell(json.schema_text().removesuffix("\n"))
+        tell(resultsjson.schema_text().removesuffix("\n"))
         return Exit.GOOD
     if place is None:
-        raise UsageError("report of what?", hint="give a results directory, or --schema")
+        raise UsageError("report needs a directory", hint="klp-e2e report DIR, or --schema")
     found = documents.kind_in(place, (NIGHT, *documents.KINDS))
     shown, code = found.shown(place)
     show(shown)
     return code
 
 
-def night_again(place: Path) -> conduct.Ended:
+def night_again(place: Path) -> work.NightEnd:
     """A night, its report written anew; what that lacks is told."""
-    night = conduct.again(place)
+    night = work.report_again(place)
     for trouble in night.troubles:
         complain(trouble)
     return night

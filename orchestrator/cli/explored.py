@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -25,20 +26,22 @@ from orchestrator.cli.shared import (
 from orchestrator.commands import exploration, options, session
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import Exit
-from orchestrator.explore import bundle
-from orchestrator.explore.survey import Strategy, Wanted
-from orchestrator.model.walk import Choice
+from orchestrator.explore.exploration import CampaignOptions, Strategy
+from orchestrator.model.search import Choice
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import explored_text
+from orchestrator.report import exploretext
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
+from orchestrator.repro import bundle
 
 ModulesOption = Annotated[
     list[str] | None,
     typer.Option(
         "--modules",
         metavar="SET|DIR",
-        help=f"Module set, or 'all'; may be given again. [default: {options.MODULE_SET}]",
+        autocompletion=complete.every_module_set,
+        help="Name of a module set, a directory with a set.toml, or 'all' for every built-in set; "
+        f"may be given again. [default: {options.MODULE_SET}]",
     ),
 ]
 
@@ -56,38 +59,42 @@ def explore(
     modules: ModulesOption = None,
     depth: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Events in an order; default: by the strategy."),
+        typer.Option(min=1, metavar="N", help="Events in an order. [default: by the strategy]"),
     ] = None,
     budget: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="30s, 10m, 2h: go deeper, or walk on, until it is over."),
+        typer.Option(metavar="TIME", help="Go deeper, or walk on, for so long: 30s, 10m, 2h."),
     ] = None,
     strategy: Annotated[
         Strategy,
         typer.Option(
-            help="Every event in every state; walks by a seed; or every two events in either "
-            "sequence, in few orders."
+            help="exhaustive: every event in every state; random: walks by a seed; pairs: every "
+            "two events in either sequence, in few orders."
         ),
     ] = Strategy.EXHAUSTIVE,
-    seed: Annotated[int, typer.Option(metavar="S", help="Gives the same walks again.")] = 1,
+    seed: Annotated[
+        int, typer.Option(metavar="S", help="Of random walks: the same seed, the same.")
+    ] = 1,
     orders: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Random walks, where no budget bounds them.")
+        int, typer.Option(min=1, metavar="N", help="How many random walks, without --budget.")
     ] = 100,
     races: Annotated[
-        bool, typer.Option("--races", help="Also events at the same time, on two CPUs.")
+        bool, typer.Option("--races", help="Try also two events at the same time, on two CPUs.")
     ] = False,
     burst: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Also N reloads of each target in a row.")
+        int, typer.Option(min=0, metavar="N", help="Try also N reloads of each target in a row.")
     ] = 0,
     every_order: Annotated[
-        bool, typer.Option("--every-order", help="Also orders that lead to a state seen before.")
+        bool,
+        typer.Option("--every-order", help="Run also orders that lead to a state seen before."),
     ] = False,
     confirm: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Cold boots of each order that fails.")
+        int,
+        typer.Option(min=0, metavar="N", help="Boot N times for each order that fails: how often?"),
     ] = 10,
     guests: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Of each architecture; default: by the cores."),
+        typer.Option(min=1, metavar="N", help="Guests of each architecture. [default: by cores]"),
     ] = None,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
@@ -108,8 +115,8 @@ def explore(
         given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
         asked, writer = exploration.resumed(resume, jobs, given)
     else:
-        built = options.build(arch or (), kernel, series or (), jobs)
-        wanted = Wanted(
+        built = options.build_options(arch or (), kernel, series or (), jobs)
+        wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,
             budget=None if budget is None else options.seconds(budget),
@@ -129,27 +136,32 @@ def explore(
         with writer, Reporter(Terminal(stderr=True)) as reporter:
             exploration.explore(asked, writer, reporter)
     finally:
-        if writer.head.grounds:
-            show(explored_text.report(writer.head))
+        if writer.head.campaigns:
+            show(exploretext.exploration_report(writer.head))
         tell_place(writer)
-    return explored_text.exit_code(writer.head)
+    return exploretext.exploration_exit_code(writer.head)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
 @guarded
 def minimise(
-    results: Annotated[Path, typer.Argument(metavar="RESULTS")],
-    case: Annotated[str, typer.Argument(metavar="CASE", help="ARCH/SET/NAME of a failure.")],
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="Directory of the run in which it failed.")
+    ],
+    case: Annotated[str, typer.Argument(metavar="CASE", help="The failed ARCH/SET/NAME.")],
     confirm: Annotated[
-        int, typer.Option(min=0, metavar="N", help="Cold boots of the shortest order.")
+        int,
+        typer.Option(
+            min=0, metavar="N", help="Boot N times for the shortest order: how often does it fail?"
+        ),
     ] = 10,
     output: Annotated[
         Path | None,
         typer.Option(
             "-o",
             metavar="DIR",
-            help="The bundle: a new or empty directory, or a bundle, which is replaced. "
-            "[default: RESULTS/findings/…, beside what is there]",
+            help="Where the bundle goes: a new or empty directory, or a bundle, which is "
+            "replaced. [default: a new one in RESULTS/findings]",
         ),
     ] = None,
     arch: ArchOption = None,
@@ -157,36 +169,44 @@ def minimise(
     series: SeriesOption = None,
     modules: ModulesOption = None,
     accel: Annotated[
-        Accel | None, typer.Option("--accel", help="What guests run under. [default: as then]")
+        Accel | None,
+        typer.Option("--accel", help="What guests run under. [default: as in that run]"),
     ] = None,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Shorten a failing order. To one of which nothing can be left out; with a bundle of it.
+    """Shorten a failing order. Leaves out events until none can be left out; keeps a bundle of it.
 
     Everything is as it was in that run. A source, a series, a module set or an architecture that is
-    not klp-e2e's own is to be named again: to build it is to run what its author wrote.
+    not built in has to be named again: to build it is to run what its author wrote.
     """
     given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
     with Reporter(Terminal(stderr=True)) as reporter:
-        way = exploration.minimise(results, case, confirm, output, jobs, reporter, given, accel)
-    tell("\n".join(explored_text.way_lines(way)))
-    return Exit.KERNEL_WRONG
+        reproducer = exploration.minimise(
+            results, case, confirm, output, jobs, reporter, given, accel
+        )
+    tell("\n".join(exploretext.reproducer_lines(reproducer)))
+    return Exit.TEST_FAILURE
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e replay results/2026-01-31-020000/findings/s390x-basic -n 10")
 @guarded
 def replay(
-    place: Annotated[Path, typer.Argument(metavar="BUNDLE")],
+    place: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="Its directory, from explore or minimise.")
+    ],
     times: Annotated[
-        int, typer.Option("-n", min=1, metavar="N", help="So many times, each from a cold boot.")
+        int,
+        typer.Option(
+            "-n", min=1, metavar="N", help="Run it N times, each time on a guest booted anew."
+        ),
     ] = 1,
     accel: AccelOption = Accel.AUTO,
 ) -> Exit:
     """See a bundle's order fail again. Exit code 1 when it fails, 0 when it does not.
 
     A bundle is code: its kernel is booted, in a guest without a network. Nothing but QEMU is
-    started, with arguments of ours. The bundle's own reproduce.sh is a script of whoever made it:
-    read it first.
+    started, with arguments that klp-e2e chooses. The bundle's own reproduce.sh is a script of
+    whoever made it: read it first.
     """
     results = session.replay(bundle.read(place), times, tell, accel)
-    return bundle.exit_code(results)
+    return bundle.replay_exit_code(results)

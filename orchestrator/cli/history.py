@@ -22,23 +22,21 @@ from orchestrator.verdicts import Status
 REBUILD = "rebuild"
 NIGHTS_SHOWN = 60  # of a case: what fits on a line
 
-PlaceOption = Annotated[
-    Path, typer.Option("-o", metavar="DIR", help="Where the nights lie; default: nights.")
-]
+PlaceOption = Annotated[Path, typer.Option("-o", metavar="DIR", help="Directory of all nights.")]
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e compare nights/2026-01-30-020000 nights/2026-01-31-020000")
 @guarded
 def compare(
-    before: Annotated[Path, typer.Argument(metavar="A", help="A night, or any results.")],
-    now: Annotated[Path, typer.Argument(metavar="B", help="What is compared with it.")],
+    before: Annotated[Path, typer.Argument(metavar="A", help="A night, or a results directory.")],
+    now: Annotated[Path, typer.Argument(metavar="B", help="The one to compare with it.")],
     allow_gone: Annotated[
-        bool, typer.Option("--allow-gone", help="A case of A that B did not run is no trouble.")
+        bool, typer.Option("--allow-gone", help="Accept cases of A that B did not run.")
     ] = False,
 ) -> Exit:
     """Say what changed from A to B, and which inputs. Exit code 1: B has new failures, or cases
-    that are newly flaky; 4: new trouble, cases of A that are gone, that B skipped or that it was
-    ended before, or no verdict."""
+    that are newly flaky; 4: B has new errors, was cut short, has no verdict for a case for which A
+    has one, or no verdict at all."""
     old, new = by_order(files.read(before)), by_order(files.read(now))
     found = changes(new, old, {}, files.configs(now, new, before, old))
     show(text.compared(old, new, found))
@@ -47,7 +45,7 @@ def compare(
     seen = {each.change for each in found.changed}
     flaky = any(each.change is Change.FLAKY and each.nights == 1 for each in found.changed)
     if Change.NEW_FAILURE in seen or flaky:
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     lost = not allow_gone and without_proof(old, found)
     proved = any(row.status not in (Status.ERROR, Status.SKIP) for row in new.rows)
     if missing or lost or not proved or Change.NEW_TROUBLE in seen:
@@ -66,7 +64,7 @@ def history(
         str | None,
         typer.Argument(
             metavar="CASE",
-            help="Part of 'JOB CASE', or a pattern such as '*/core basic/*'; "
+            help="Show this case: part of 'JOB CASE', or a pattern such as '*/core basic/*'. "
             f"'{REBUILD}': read every night's files into the database again.",
         ),
     ] = None,

@@ -24,7 +24,7 @@ from orchestrator.commands import kselftest as own_tests
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
-from orchestrator.report import text, verdict
+from orchestrator.report import resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 
@@ -37,24 +37,24 @@ def kselftest(
     series: SeriesOption = None,
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", metavar="SCRIPT", help="Only this script; may be given again."),
+        typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
     ] = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     go_on: ContinueOption = False,
     jobs: JobsOption = None,
 ) -> Exit:
-    """Run the kernel's own livepatch tests. Those of its tree, with the series."""
-    built = options.build(arch or (), kernel, series or (), jobs)
+    """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
         built, tuple(test or ()), options.results(output, go_on), go_on=go_on, accel=accel
     )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            own_tests.run(wanted, writer, reporter)
+            own_tests.run_scripts(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(text.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)

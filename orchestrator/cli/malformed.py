@@ -24,7 +24,7 @@ from orchestrator.commands import malformed as broken
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
-from orchestrator.report import text, verdict
+from orchestrator.report import resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 
@@ -40,7 +40,8 @@ def malformed(
         typer.Option(
             "--only",
             metavar="NAME",
-            help="Only these; a pattern such as 'symbol-*' or '*/target-later' will do.",
+            help="Try only these; a pattern such as 'symbol-*' or '*/target-later' will do; may be "
+            "given again.",
         ),
     ] = None,
     accel: AccelOption = Accel.AUTO,
@@ -50,16 +51,16 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = broken.cases(only or ())
-    built = options.build(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     place = options.results(output, go_on)
     wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            broken.run(wanted, writer, reporter)
+            broken.run_malformed(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(text.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
             tell("\n".join(broken.speeds(writer.results)))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)

@@ -15,7 +15,11 @@ from orchestrator.report.terminal import tell
 
 ArchFileOption = Annotated[
     list[str] | None,
-    typer.Option("--arch-file", metavar="FILE", help="Of an architecture that is none of ours."),
+    typer.Option(
+        "--arch-file",
+        metavar="FILE",
+        help="File A.toml of an architecture that is not built in; may be given again.",
+    ),
 ]
 
 
@@ -25,19 +29,21 @@ ArchFileOption = Annotated[
 )
 @guarded
 def convert(
-    source: Annotated[Path, typer.Argument(metavar="IN.ko")],
-    goal: Annotated[Path, typer.Argument(metavar="OUT.ko")],
+    source: Annotated[Path, typer.Argument(metavar="IN.ko", help="An ordinary module.")],
+    goal: Annotated[Path, typer.Argument(metavar="OUT.ko", help="The livepatch module.")],
     object_name: Annotated[
         str | None,
         typer.Option("--object", metavar="M", help="Module that defines the symbols, or vmlinux."),
     ] = None,
     symbol: Annotated[
         list[str] | None,
-        typer.Option("--symbol", metavar="NAME[,N]", help="N: the N-th of that name, from 1."),
+        typer.Option(
+            "--symbol", metavar="NAME[,N]", help="Defer this symbol, the N-th of that name."
+        ),
     ] = None,
     auto: Annotated[
         Path | None,
-        typer.Option(metavar="TARGET.ko", help="Every undefined symbol that this module defines."),
+        typer.Option(metavar="TARGET.ko", help="Defer every symbol that this module defines."),
     ] = None,
     arch_file: ArchFileOption = None,
     force: Annotated[
@@ -54,11 +60,11 @@ def convert(
 @app.command(epilog=EXAMPLE + "klp-e2e inspect klp_patch.ko --json")
 @guarded
 def inspect(
-    module: Annotated[Path, typer.Argument(metavar="X.ko")],
-    as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
+    module: Annotated[Path, typer.Argument(metavar="X.ko", help="A livepatch module.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
     arch_file: ArchFileOption = None,
 ) -> Exit:
     """Check a livepatch module. Exit code 1 when it is not well-formed."""
     found, arch = modfiles.examine(module, arch_file or ())
     tell(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
-    return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG
+    return Exit.GOOD if found.well_formed else Exit.TEST_FAILURE

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.shared import show
 from orchestrator.errors import Exit
-from orchestrator.nightly import conduct, shown
+from orchestrator.nightly import text, work
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 
@@ -24,35 +24,40 @@ from orchestrator.report.terminal import Terminal
 def nightly(
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="CONFIG.toml", help="Default: kernel-config/nightly.toml of ours."),
+        typer.Argument(
+            metavar="CONFIG.toml",
+            help="What a night runs. [default: the built-in kernel-config/nightly.toml]",
+        ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", metavar="DIR", help="The place of all nights: nights/.")
+        Path | None,
+        typer.Option("-o", metavar="DIR", help="Directory of all nights. [default: nights]"),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan, with what each job takes.")
+        bool,
+        typer.Option("--dry-run", help="Print the plan, with each job's time, and run nothing."),
     ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest night, which did not end.")
     ] = False,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Until another night on this machine has ended.")
+        bool, typer.Option("--wait", help="Wait until another night on this machine has ended.")
     ] = False,
     notify_command: Annotated[
         str | None,
         typer.Option(
-            metavar="CMD", help="A shell command that gets the mail's text on its standard input."
+            metavar="CMD", help="Shell command that gets the mail's text on its standard input."
         ),
     ] = None,
 ) -> Exit:
-    """Run a matrix of kernels, unattended. Tells what changed since the night before."""
-    wanted = conduct.asked(config, output, resume, wait, notify_command)
+    """Run a matrix of kernels, unattended. Says what changed since the night before."""
+    wanted = work.night_options(config, output, resume, wait, notify_command)
     if dry_run:
-        show(shown.plan(conduct.planned(wanted), wanted))
+        show(text.plan(work.planned(wanted), wanted))
         return Exit.GOOD
     with Reporter(Terminal(stderr=True)) as reporter:
-        ended = conduct.hold(wanted, reporter)
+        ended = work.run_night(wanted, reporter)
     for trouble in ended.troubles:
         complain(trouble)
-    show(shown.night(ended))
+    show(text.night(ended))
     return ended.digest.exit_code

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
+from orchestrator.cli import complete
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
@@ -23,8 +24,8 @@ from orchestrator.commands import options, portparts
 from orchestrator.commands import port as porting
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
-from orchestrator.port.card import Verdict, exit_code
-from orchestrator.report import card
+from orchestrator.port.card import Verdict, card_exit_code
+from orchestrator.report import cardjson
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 
@@ -32,7 +33,14 @@ from orchestrator.report.terminal import Terminal
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
 @guarded
 def port(
-    arch: Annotated[str, typer.Argument(metavar="ARCH|FILE")],
+    arch: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
+    ],
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     accel: AccelOption = Accel.AUTO,
@@ -56,6 +64,6 @@ def port(
             porting.make(wanted, writer, reporter)
     finally:
         if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
-            show(card.report(writer.card))
+            show(cardjson.card_report(writer.card))
         tell_place(writer)
-    return exit_code(writer.card)
+    return card_exit_code(writer.card)

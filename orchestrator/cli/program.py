@@ -12,6 +12,7 @@ import sys
 import traceback
 from collections import UserDict
 from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
@@ -19,15 +20,22 @@ from types import FrameType
 from typing import Annotated, Any, NoReturn, ParamSpec
 
 import typer
+from typer.completion import (  # type: ignore[attr-defined]  # it has them from modules of its own
+    completion_init,
+    get_completion_script,
+)
 from typer.core import TyperCommand, TyperGroup
 
 from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.commands import version
 from orchestrator.errors import Exit, HarnessError, KlpError
+from orchestrator.report import log
 from orchestrator.report.terminal import flush, open_streams, silence, tell
 
 P = ParamSpec("P")
+NAME = "klp-e2e"
 DEBUG = "KLP_E2E_DEBUG"
+COMPLETE = "_KLP_E2E_COMPLETE"  # how typer's scripts ask us
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
@@ -81,8 +89,16 @@ class Commands(TyperGroup):
                 )
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        refuse_empty(args)
+        if not ctx.resilient_parsing:  # a line that is being completed
+            refuse_empty(args)
         return super().parse_args(ctx, args)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        """As ever, by the table: to offer a command is no reason to import it."""
+        self.commands = {
+            name: TyperCommand(name, short_help=each.line) for name, each in COMMANDS.items()
+        }
+        return super().shell_complete(ctx, incomplete)
 
 
 class Alone(TyperCommand):
@@ -95,11 +111,11 @@ class Alone(TyperCommand):
 
 app = typer.Typer(
     cls=Commands,
-    name="klp-e2e",
+    name=NAME,
     help="Proves that Linux livepatch works, whatever the order of modules.",
     epilog="Exit codes: 0 good, 1 the kernel is wrong, 2 usage, 3 a build failed, "
     "4 harness or machine, 130 interrupted.",
-    add_completion=False,
+    add_completion=False,  # typer's own would write ~/.bashrc and ~/.zshrc anew
     no_args_is_help=True,
     rich_markup_mode=None,  # brackets are part of the notation: +M[param=value]
     pretty_exceptions_enable=False,
@@ -107,14 +123,27 @@ app = typer.Typer(
 )
 
 
-def say_version(wanted: bool) -> None:
+class Shell(StrEnum):
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+def say_version(ctx: typer.Context, wanted: bool) -> None:
     """For `--version`. Raises typer.Exit."""
-    if wanted:
-        raise typer.Exit(int(outcome(_version)))
+    if wanted and not ctx.resilient_parsing:
+        raise typer.Exit(int(outcome(lambda: _say(f"{NAME} {version.version()}"))))
 
 
-def _version() -> Exit:
-    tell(f"klp-e2e {version.version()}")
+def say_completion(ctx: typer.Context, shell: Shell | None) -> None:
+    """For `--show-completion`. Raises typer.Exit."""
+    if shell is not None and not ctx.resilient_parsing:
+        script = get_completion_script(prog_name=NAME, complete_var=COMPLETE, shell=shell)
+        raise typer.Exit(int(outcome(lambda: _say(script))))
+
+
+def _say(text: str) -> Exit:
+    tell(text)
     return Exit.GOOD
 
 
@@ -122,18 +151,38 @@ def _version() -> Exit:
 def top(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=say_version, is_eager=True, help="Say which klp-e2e this is."
-        ),
+        typer.Option("--version", callback=say_version, is_eager=True, help="Print the version."),
     ] = False,
+    completion: Annotated[
+        Shell | None,
+        typer.Option(
+            "--show-completion",
+            callback=say_completion,
+            is_eager=True,
+            help="Print the script by which a shell completes klp-e2e's commands and options.",
+        ),
+    ] = None,
+    verbose: Annotated[
+        int,
+        typer.Option(
+            "-v",
+            count=True,
+            show_default=False,
+            help="Say on stderr what is being done: programs, build steps, stages of a boot. "
+            "-vv: also all that is said to QEMU and guest, and what they answer.",
+        ),
+    ] = 0,
 ) -> None:
     """What is given before a command."""
+    if verbose:
+        log.show(verbose)
 
 
 def main() -> NoReturn:
     """Entry point of the `klp-e2e` program."""
     open_streams()
     listen()
+    completion_init()
     sys.exit(carried_out(app))
 
 
@@ -150,14 +199,14 @@ def carried_out(program: Callable[[], object]) -> int:
                 silence(stream)
             return Exit.HARNESS
         return end.code if isinstance(end.code, int) else Exit.HARNESS if end.code else Exit.GOOD
-    except OSError as trouble:
+    except OSError as err:
         silence(sys.stdout)
-        complain(f"cannot write what there is to say: {trouble.strerror}")
+        complain(f"cannot write what there is to say: {err.strerror}")
         return Exit.HARNESS
     except ImportError:  # of a command's module: see orchestrator/__main__.py
         raise
-    except Exception as trouble:
-        return mistaken(trouble)
+    except Exception as err:
+        return mistaken(err)
     return Exit.GOOD
 
 
@@ -169,10 +218,10 @@ def listen() -> None:
     sys.unraisablehook = _unraisable
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
     """A destructor, or Python that C has called, cannot pass an interrupt on: it comes again."""
-    if told.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(told)
+    if raised.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(raised)
         return
     signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
@@ -201,28 +250,28 @@ def outcome(body: Callable[[], Exit]) -> Exit:
         code = body()
         flush()
         return code
-    except KlpError as trouble:
+    except KlpError as err:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        complain(str(trouble), trouble.hint, getattr(trouble, "log", ""))
-        return trouble.exit_code
+        complain(str(err), err.hint, getattr(err, "log", ""))
+        return err.exit_code
     except KeyboardInterrupt:
         complain("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever reads it has enough
         return Exit.HARNESS
-    except Exception as trouble:
-        return mistaken(trouble)
+    except Exception as err:
+        return mistaken(err)
 
 
-def mistaken(trouble: Exception) -> Exit:
+def mistaken(err: Exception) -> Exit:
     """What nobody has thought of is ours, never the kernel's."""
     if os.environ.get(DEBUG):
         traceback.print_exc()
-    last = traceback.extract_tb(trouble.__traceback__)[-1]
+    last = traceback.extract_tb(err.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     complain(
-        f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
+        f"a mistake of klp-e2e itself: {type(err).__name__}: {err} ({place})",
         "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
     )
     return Exit.HARNESS

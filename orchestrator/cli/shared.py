@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.console import RenderableType
 
+from orchestrator.cli import complete
 from orchestrator.commands import options
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import text
+from orchestrator.report import resultstext
 from orchestrator.report.store import Store
 from orchestrator.report.terminal import Terminal, silence, tell
 
@@ -24,8 +25,9 @@ ArchOption = Annotated[
         "--arch",
         "--arch-file",
         metavar="A|FILE",
-        help="Architecture, or its file A.toml with A.config beside it; may be given again. "
-        "[default: all of ours]",
+        autocompletion=complete.arches,
+        help="Name of a built-in architecture, or a file A.toml with A.config beside it; may be "
+        "given again. [default: each built-in one with by_default = true]",
     ),
 ]
 KernelOption = Annotated[
@@ -33,7 +35,8 @@ KernelOption = Annotated[
     typer.Option(
         "--kernel",
         metavar="SOURCE",
-        help="debian:6.1, debian:6.12, tar:PATH, dir:PATH or git:PATH_OR_URL#REF.",
+        help="Where the kernel's source comes from: debian:6.1, debian:newest, tar:PATH, dir:PATH "
+        "or git:PATH_OR_URL#REF.",
     ),
 ]
 SeriesOption = Annotated[
@@ -41,39 +44,52 @@ SeriesOption = Annotated[
     typer.Option(
         "--series",
         metavar="S",
-        help="A name under kernel-config/series, a quilt directory, an mbox or git:REPO#A..B; "
-        "S@N: its first N patches; S@merged: the source has it already; several stack in the "
-        "order given; 'none': the bare kernel. "
+        autocompletion=complete.series,
+        help="Patches to apply to the kernel: a name under kernel-config/series, a quilt "
+        "directory, an mbox or git:REPO#A..B. S@N: only its first N patches; S@merged: the source "
+        "has it already; 'none': the bare kernel. May be given again: they stack in that order. "
         f"[default: {options.SERIES}]",
     ),
 ]
 JobsOption = Annotated[
-    int | None, typer.Option("--jobs", "-j", min=1, metavar="N", help="Default: one a core.")
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, metavar="N", help="Jobs of make side by side. [default: the cores]"
+    ),
 ]
 SuiteOption = Annotated[
     str | None,
     typer.Option(
         "--suite",
         metavar="NAME|FILE",
-        help=f"One of ours, or a file with a / or .toml. [default: {options.SUITE}]",
+        autocompletion=complete.suites,
+        help="Name of a built-in suite, or a file, which has a / in it or ends in .toml. "
+        f"[default: {options.SUITE}]",
     ),
 ]
 OutputOption = Annotated[
     Path | None,
-    typer.Option("-o", metavar="DIR", help="Results directory; default: a new one, results/…"),
+    typer.Option(
+        "-o", metavar="DIR", help="Results directory, new or empty. [default: results/DATE-TIME]"
+    ),
 ]
 ContinueOption = Annotated[
     bool,
     typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
 ]
-StrictOption = Annotated[bool, typer.Option("--strict", help="KNOWN counts as FAIL.")]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Count a KNOWN failure as FAIL.")]
 AccelOption = Annotated[
     Accel,
-    typer.Option("--accel", help="What guests run under; auto: KVM where it works, else TCG."),
+    typer.Option(
+        "--accel", help="What guests run under; auto: KVM where it works, else TCG (emulation)."
+    ),
 ]
 ChannelOption = Annotated[
     Channel,
-    typer.Option("--channel", help="How to talk to guests while events run."),
+    typer.Option(
+        "--channel",
+        help="How to talk to guests while events run: by the agent's serial port, or SSH.",
+    ),
 ]
 
 
@@ -87,10 +103,10 @@ def show(shown: RenderableType) -> None:
     """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
     console = Terminal()
     if not console.is_terminal:
-        tell(text.plain(shown).removesuffix("\n"))
+        tell(resultstext.plain(shown).removesuffix("\n"))
         return
     try:
         console.print(shown, crop=False)
-    except OSError as trouble:  # the terminal was closed
+    except OSError as err:  # the terminal was closed
         silence(sys.stdout)
-        raise HarnessError(f"cannot write what there is to say: {trouble.strerror}") from trouble
+        raise HarnessError(f"cannot write what there is to say: {err.strerror}") from err

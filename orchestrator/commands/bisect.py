@@ -28,14 +28,14 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Between:
     """Between two points; more than one step apart where those between could not be told."""
 
     before: int
     after: int
 
 
-def search(points: int, look: Callable[[int], Seen]) -> Change:
+def search(points: int, look: Callable[[int], Seen]) -> Between:
     """The change in a row of `points` points, the first and the last of which differ.
 
     Halves the row as git bisect does: that there is one change is taken for granted. A point that
@@ -55,7 +55,7 @@ def search(points: int, look: Callable[[int], Seen]) -> Change:
             low = middle
         else:
             high = middle
-    return Change(low, high)
+    return Between(low, high)
 
 
 def compared(seen: Seen, first: Seen, last: Seen) -> Seen:

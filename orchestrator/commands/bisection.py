@@ -29,7 +29,7 @@ from orchestrator.nouns import Accel, Arch, Case
 from orchestrator.report import store
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.source import series
 from orchestrator.source.sources import fetch
 from orchestrator.verdicts import CaseResult, RunKind, Status
@@ -115,7 +115,7 @@ def keep(place: Path, found: Found) -> None:
 
 def kept(place: Path) -> Found:
     """What a bisect found whose directory this is. Raises UsageError."""
-    return store.load(place / FOUND, _FOUND, "klp-e2e bisect")
+    return store.load_document(place / FOUND, _FOUND, "klp-e2e bisect")
 
 
 class _Looking:
@@ -141,10 +141,12 @@ class _Looking:
     def _judged(self, place: str, name: str, wanted: BuildOptions, source: str) -> Seen:
         case = self._asked.case
         try:
-            (bench,) = session.benches(wanted, (case.module_set,), self._reporter)
-        except (BuildError, HarnessError) as trouble:
-            return Seen(name, None, str(trouble))
-        bench = replace(bench, kernel=replace(bench.kernel, source=source))  # none of our clone
+            (bootable,) = session.bootables(wanted, (case.module_set,), self._reporter)
+        except (BuildError, HarnessError) as err:
+            return Seen(name, None, str(err))
+        bootable = replace(
+            bootable, kernel=replace(bootable.kernel, source=source)
+        )  # none of our clone
         run = replace(
             session.begun(
                 wanted,
@@ -155,18 +157,18 @@ class _Looking:
             ),
             source=source,
             planned=self._asked.times,
-            kernels=(bench.kernel,),
-            qemu={bench.arch.name: prepare.qemu_version(bench.arch)},
+            kernels=(bootable.kernel,),
+            qemu={bootable.arch.name: prepare.qemu_version(bootable.arch)},
             started=time.time(),
         )
         results: list[CaseResult] = []
-        used = Options(cold=self._asked.times > 1, accel=self._asked.accel)
+        used = GuestOptions(cold=self._asked.times > 1, accel=self._asked.accel)
         with (
             ResultsDirectory(self._asked.directory / place, run) as written,
-            Rig(bench, used, threading.Event()) as rig,
+            GuestSlot(bootable, used, threading.Event()) as slot,
         ):
             for _ in range(self._asked.times):
-                results.append(written.add(rig.run(case)))
+                results.append(written.add(slot.run_case(case)))
         return said(name, results)
 
 

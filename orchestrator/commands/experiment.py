@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What `klp-e2e ablate` and `mutate` do, from options to a directory. Prints nothing itself.
 
-Each architecture is a lane: it builds an altered kernel, which after the last one is a matter of an
-object or two, and runs orders on it, while the other lane does the same.
+Each architecture has a worker of its own, side by side with the others: it builds an altered
+kernel, which after the last one is a matter of an object or two, and runs orders on it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import malformed, options, outsiders, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.commands.outsiders import NOTHING, Given
@@ -28,11 +28,12 @@ from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import VMLINUX, Accel, Arch, Case
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.report.tried import DOCUMENT as TRIALS
-from orchestrator.report.tried import SCHEMA, Document, TriedDirectory
-from orchestrator.run import lanes
-from orchestrator.run.rig import Options, Rig
-from orchestrator.source.alterations import CONTROL, Alteration, Kind, Outcome, Trial, judged
+from orchestrator.report.trialsjson import DOCUMENT as TRIALS
+from orchestrator.report.trialsjson import SCHEMA, TrialsDocument, TriedDirectory
+from orchestrator.run import workers
+from orchestrator.run.slot import GuestOptions, GuestSlot
+from orchestrator.source.alterations import Alteration, AlterationKind
+from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged
 from orchestrator.verdicts import CaseResult, RunKind, Status
 
 DOCUMENT = "6-documentation"
@@ -41,7 +42,7 @@ DOCUMENT = "6-documentation"
 @dataclass(frozen=True, slots=True)
 class ExperimentOptions:
     build: BuildOptions
-    kind: Kind
+    kind: AlterationKind
     alterations: tuple[Alteration, ...]
     patches: Path | None  # where they lie; None: ours
     suite: str
@@ -53,13 +54,13 @@ class ExperimentOptions:
 
 def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     """The directory with what is known before anything is built."""
-    kind = RunKind.ABLATE if asked.kind is Kind.ABLATION else RunKind.MUTATE
+    kind = RunKind.ABLATE if asked.kind is AlterationKind.ABLATION else RunKind.MUTATE
     run = session.begun(asked.build, command, strict=True, kind=kind, accel=asked.accel)
     arches = " ".join(arch.name for arch in asked.build.arches)
     chosen = {**run.options, "arches": arches, "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
     names = tuple(each.name for each in asked.alterations)
-    head = Document(
+    head = TrialsDocument(
         SCHEMA, replace(run, options=chosen), asked.kind, names, asked.whole, asked.controls
     )
     return TriedDirectory(asked.directory, head)
@@ -77,7 +78,7 @@ def resumed(
     suite = run.options.get("suite", options.SUITE)
     named = run.options.get("arches", "").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
-    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(arches, run.exact_source, run.series or (options.BARE,), jobs)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,
@@ -102,21 +103,21 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     cases = options.suite_cases(asked.suite)
     module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
     cases += _of_broken_modules(asked)
-    controls = session.benches(asked.build, module_sets, reporter)
-    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in controls}
-    kernels = tuple(bench.kernel for bench in controls)
+    controls = session.bootables(asked.build, module_sets, reporter)
+    qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in controls}
+    kernels = tuple(bootable.kernel for bootable in controls)
     run = writer.head.run
     own = {**session.inputs(asked.build, cases), **patches(asked), **session.built(controls)}
     inputs = {**run.inputs, **own}
     writer.update(replace(run, kernels=kernels, qemu=qemu, inputs=inputs))
     stop, mutex = threading.Event(), threading.Lock()
-    made = [_Lane(asked, cases, bench, writer, reporter, stop, mutex) for bench in controls]
+    made = [_Worker(asked, cases, bootable, writer, reporter, stop, mutex) for bootable in controls]
 
     def end() -> None:
-        for lane in made:
-            lane.end()
+        for worker in made:
+            worker.end()
 
-    lanes.side_by_side([lane.work for lane in made], stop, end)
+    workers.side_by_side([worker.work for worker in made], stop, end)
 
 
 def patches(asked: ExperimentOptions) -> Mapping[str, str]:
@@ -132,14 +133,14 @@ def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:
     return tuple(case for case in malformed.cases(()) if case.label in first)
 
 
-class _Lane:
+class _Worker:
     """One architecture's trials, in turn."""
 
     def __init__(
         self,
         asked: ExperimentOptions,
         cases: tuple[Case, ...],
-        control: Bench,
+        control: Bootable,
         writer: TriedDirectory,
         reporter: Reporter,
         stop: threading.Event,
@@ -152,14 +153,14 @@ class _Lane:
         self._reporter = reporter
         self._stop = stop
         self._mutex = mutex
-        self._rig: Rig | None = None
+        self._slot: GuestSlot | None = None
         self._cases = cases
 
     def end(self) -> None:
         """From another thread: end the guest there is."""
-        rig = self._rig
-        if rig is not None:
-            rig.kill()
+        slot = self._slot
+        if slot is not None:
+            slot.kill()
 
     def work(self) -> None:
         """The unaltered kernel first: an order that it fails catches nobody."""
@@ -169,8 +170,8 @@ class _Lane:
             before = self._writer.trial(name, self._arch.name)
             if before is None:
                 # A failure that is known would catch every alteration, too.
-                bench = replace(self._control, known_issues=())
-                before = self._orders(name, bench, control, self._cases, whole=True)
+                bootable = replace(self._control, known_issues=())
+                before = self._orders(name, bootable, control, self._cases, whole=True)
                 self._tell(name, replace(before, alteration=CONTROL))
             wrong = set(before.caught_by)
             self._cases = tuple(c for c in self._cases if c.label not in wrong)
@@ -181,7 +182,9 @@ class _Lane:
                 trial = self._tried(alteration)
                 if not self._stop.is_set():  # an interrupted trial says nothing
                     self._tell(alteration.name, trial)
-        if self._asked.kind is Kind.ABLATION and not self._writer.trial(DOCUMENT, self._arch.name):
+        if self._asked.kind is AlterationKind.ABLATION and not self._writer.trial(
+            DOCUMENT, self._arch.name
+        ):
             self._tell(DOCUMENT, documented(self._control))
 
     def _tell(self, name: str, trial: Trial) -> None:
@@ -198,20 +201,20 @@ class _Lane:
         )
         began = time.monotonic()
         try:
-            bench = self._built(alteration)
-        except BuildError as trouble:
-            return replace(trial, outcome=Outcome.UNBUILT, reason=trouble.whole)
-        except HarnessError as trouble:
-            return replace(trial, reason=trouble.whole)
+            bootable = self._built(alteration)
+        except BuildError as err:
+            return replace(trial, outcome=TrialOutcome.UNBUILT, reason=err.full_message)
+        except HarnessError as err:
+            return replace(trial, reason=err.full_message)
         trial = replace(trial, build_seconds=time.monotonic() - began)
-        if _contents(bench) == _contents(self._control):
-            return replace(trial, outcome=Outcome.SAME)
+        if _contents(bootable) == _contents(self._control):
+            return replace(trial, outcome=TrialOutcome.SAME)
         cases = alteration.in_turn(self._cases)
-        return self._orders(alteration.name, bench, trial, cases, self._asked.whole)
+        return self._orders(alteration.name, bootable, trial, cases, self._asked.whole)
 
-    def _built(self, alteration: Alteration) -> Bench:
+    def _built(self, alteration: Alteration) -> Bootable:
         wanted = self._asked.build
-        (bench,) = prepare.benches(
+        (bootable,) = prepare.bootables(
             (self._arch,),
             source=wanted.source,
             series=(*wanted.series, alteration.series),
@@ -220,30 +223,32 @@ class _Lane:
             say=lambda text: None,
             advance=lambda task, done, total: None,
         )
-        return replace(bench, known_issues=())  # what is wrong with it is our doing
+        return replace(bootable, known_issues=())  # what is wrong with it is our doing
 
     def _orders(
-        self, name: str, bench: Bench, trial: Trial, cases: Sequence[Case], whole: bool
+        self, name: str, bootable: Bootable, trial: Trial, cases: Sequence[Case], whole: bool
     ) -> Trial:
         """The trial judged; each result is in a results directory of its own."""
         began = time.monotonic()
         run = replace(
             self._writer.head.run,
-            series=bench.kernel.series,
-            kernels=(bench.kernel,),
+            series=bootable.kernel.series,
+            kernels=(bootable.kernel,),
             planned=len(cases),
             started=time.time(),
         )
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
-        used = Options(accel=self._asked.accel)
+        used = GuestOptions(accel=self._asked.accel)
         with (
             run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
-            Rig(malformed.with_those_of(bench, cases, scratch), used, self._stop) as self._rig,
+            GuestSlot(
+                malformed.with_those_of(bootable, cases, scratch), used, self._stop
+            ) as self._slot,
         ):
             for case in cases:
-                result = self._rig.run(case)
+                result = self._slot.run_case(case)
                 if self._stop.is_set():
                     break
                 results.append(directory.add(result))
@@ -253,17 +258,17 @@ class _Lane:
         return replace(judged(trial, results), run_seconds=time.monotonic() - began)
 
 
-def documented(bench: Bench) -> Trial:
+def documented(bootable: Bootable) -> Trial:
     """The sixth piece of the series has no code: it is the format's documentation, and what stands
     on it is `inspect`. Of each rule that is more than a warning: is a good module of ours, broken
     against it, told by that rule?"""
     module = next(
         module
-        for built in bench.sets.values()
+        for built in bootable.sets.values()
         for module in built.modules.values()
         if any(entry.object != VMLINUX for entry in module.klp_relocations)
     )
-    table = relocation.table(bench.arch.relocations)
+    table = relocation.table(bootable.arch.relocations)
     good = reader.read(module.path.read_bytes(), module.path.name)
     rules = [name for name, rule in RULES.items() if not rule.warning]
     told = []
@@ -275,8 +280,8 @@ def documented(bench: Bench) -> Trial:
     untold = sorted(set(rules) - set(told))
     return Trial(
         DOCUMENT,
-        bench.arch.name,
-        Outcome.SURVIVED if untold else Outcome.CAUGHT,
+        bootable.arch.name,
+        TrialOutcome.SURVIVED if untold else TrialOutcome.CAUGHT,
         orders=len(rules),
         caught_by=tuple(f"inspect/{rule}" for rule in told),
         symptom=f"not told by inspect: {', '.join(untold)}" if untold else RULES[told[0]].text,
@@ -294,9 +299,9 @@ def line(trial: Trial) -> str:
     return f"{text} ({len(trial.caught_by)} of {trial.orders} orders, {seconds:.0f} s)"
 
 
-def _contents(bench: Bench) -> Mapping[str, str]:
+def _contents(bootable: Bootable) -> Mapping[str, str]:
     """The digest of everything a guest runs of it."""
-    files = {"kernel": bench.kernel.image}
-    for name, built in bench.sets.items():
+    files = {"kernel": bootable.kernel.image}
+    for name, built in bootable.sets.items():
         files.update((f"{name}/{m}", module.path) for m, module in built.modules.items())
     return {name: workdir.file_digest(path) for name, path in files.items()}

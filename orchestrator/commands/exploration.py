@@ -15,24 +15,25 @@ from orchestrator.commands import options, outsiders, session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.commands.outsiders import NOTHING, Given
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.explore import bundle, survey, triage
-from orchestrator.explore.explore import Path as Events
-from orchestrator.explore.survey import Ground, Listener, Wanted
+from orchestrator.explore import exploration, triage
+from orchestrator.explore.exploration import Campaign, CampaignOptions, Listener
+from orchestrator.explore.walker import EventPath as Events
 from orchestrator.host import ours
-from orchestrator.model.findings import Way, signature
+from orchestrator.model.findings import Reproducer, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Accel, Channel, Order
 from orchestrator.report import directory, store
-from orchestrator.report.explored import (
+from orchestrator.report.explorejson import (
     DOCUMENT,
     FINDINGS,
     SCHEMA,
-    Document,
     ExploreDirectory,
+    ExploreDocument,
     Walked,
 )
 from orchestrator.report.progress import Reporter
-from orchestrator.run.rig import Options, Rig
+from orchestrator.repro import bundle
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Step
 
 SAVE_SECONDS = 5.0  # between two writings of the totals; the journal is written at once
@@ -42,7 +43,7 @@ SAVE_SECONDS = 5.0  # between two writings of the totals; the journal is written
 class ExploreOptions:
     build: BuildOptions
     module_sets: tuple[str, ...]
-    wanted: Wanted
+    wanted: CampaignOptions
     channel: Channel
     strict: bool
     directory: Path
@@ -56,7 +57,7 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     )
     arches = " ".join(arch.name for arch in asked.build.arches)
     run = replace(run, options={**run.options, "arches": arches})
-    head = Document(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
+    head = ExploreDocument(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
     return ExploreDirectory(asked.directory, head)
 
 
@@ -73,11 +74,13 @@ def resumed(
     if not arches:
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
-    built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
+    built = options.build_options(
+        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs
+    )
     asked = ExploreOptions(
         built,
         head.module_sets,
-        head.wanted,
+        head.options,
         head.channel,
         head.run.strict,
         writer.path,
@@ -100,7 +103,7 @@ def minimise(
     reporter: Reporter,
     given: Given = NOTHING,
     accel: Accel | None = None,
-) -> Way:
+) -> Reproducer:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
     place: where the bundle goes; None: among the results' findings, beside whatever is there.
@@ -120,33 +123,38 @@ def minimise(
     case = result.case
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
-    built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(arch, run.exact_source, run.series or (options.BARE,), jobs)
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)
-    (bench,) = session.benches(built, (case.module_set,), reporter)
+    (bootable,) = session.bootables(built, (case.module_set,), reporter)
     stop = threading.Event()
-    used = Options(accel=accel)
-    with Rig(bench, used, stop) as warm, Rig(bench, replace(used, cold=True), stop) as cold:
+    used = GuestOptions(accel=accel)
+    with (
+        GuestSlot(bootable, used, stop) as warm,
+        GuestSlot(bootable, replace(used, cold=True), stop) as cold,
+    ):
         reporter.say(f"minimising {notation(case.order)}")
-        short = triage.shortest(case, like, warm.run)
+        short = triage.shortest(case, like, warm.run_case)
         if short is None:
             raise HarnessError(
                 f"{name} does not fail in this way any more: {like}",
                 hint="has the kernel changed since? klp-e2e run tells",
             )
         reporter.say(f"booting it {tries} times")
-        way = Way(short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries)
+        reproducer = Reproducer(
+            short, repeated=triage.repeated(short.case, like, cold.run_case, tries), tries=tries
+        )
     if place is None:
         called = bundle.name(result.arch, case.module_set, case.name)
         place = bundle.place(_findings(results), called)
-    bundle.write(place, bench, short, (way.repeated, way.tries))
-    return replace(way, bundle=str(place))
+    bundle.write(place, bootable, short, (reproducer.repeated, reproducer.tries))
+    return replace(reproducer, bundle=str(place))
 
 
 def _findings(results: Path) -> Path:
     """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
     home = results if results.is_dir() else results.parent
-    with store.told(home / FINDINGS):
+    with store.write_errors(home / FINDINGS):
         return ours.folder(home / FINDINGS, within=home)
 
 
@@ -165,31 +173,33 @@ def explore(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter)
     """Walk it, or what is left of it, within the writer's block: every verified order and every
     finding is on disk at once."""
     session.need_emulators(asked.build, asked.accel)
-    benches = session.benches(asked.build, asked.module_sets, reporter)
+    bootables = session.bootables(asked.build, asked.module_sets, reporter)
     run = writer.head.run
     writer.update(
         replace(
             run,
-            kernels=tuple(bench.kernel for bench in benches),
-            qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in benches},
-            inputs={**run.inputs, **session.inputs(asked.build), **session.built(benches)},
+            kernels=tuple(bootable.kernel for bootable in bootables),
+            qemu={
+                bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in bootables
+            },
+            inputs={**run.inputs, **session.inputs(asked.build), **session.built(bootables)},
         )
     )
-    grounds = [Ground(b, name, asked.wanted) for b in benches for name in asked.module_sets]
-    writer.restore(grounds)
-    with _Scribe(writer, grounds, reporter) as scribe:
-        used = Options(channel=asked.channel, accel=asked.accel)
-        survey.explore(grounds, asked.wanted, used, scribe.listener())
+    campaigns = [Campaign(b, name, asked.wanted) for b in bootables for name in asked.module_sets]
+    writer.restore(campaigns)
+    with _Scribe(writer, campaigns, reporter) as scribe:
+        used = GuestOptions(channel=asked.channel, accel=asked.accel)
+        exploration.explore(campaigns, asked.wanted, used, scribe.listener())
 
 
 class _Scribe:
     """Writes down what a survey tells, and says how far it is."""
 
     def __init__(
-        self, writer: ExploreDirectory, grounds: Sequence[Ground], reporter: Reporter
+        self, writer: ExploreDirectory, campaigns: Sequence[Campaign], reporter: Reporter
     ) -> None:
         self._writer = writer
-        self._grounds = grounds
+        self._grounds = campaigns
         self._reporter = reporter
         self._saved = time.monotonic()
 
@@ -209,40 +219,44 @@ class _Scribe:
             self._reporter.say,
         )
 
-    def _verified(self, ground: Ground, path: Events, step: Step, seconds: float) -> None:
+    def _verified(self, campaign: Campaign, path: Events, step: Step, seconds: float) -> None:
         order, read = notation(Order(path)), step.relocations_read
-        self._writer.walked(Walked(*_where(ground), order, True, read, seconds=round(seconds, 4)))
-        self._advance(ground)
+        self._writer.walked(Walked(*_where(campaign), order, True, read, seconds=round(seconds, 4)))
+        self._advance(campaign)
 
-    def _failed(self, ground: Ground, path: Events, beyond: int) -> None:
+    def _failed(self, campaign: Campaign, path: Events, blocked: int) -> None:
         self._writer.save(self._grounds)  # its finding, before the order counts as walked
-        self._writer.walked(Walked(*_where(ground), notation(Order(path)), False, beyond=beyond))
-        self._advance(ground)
+        self._writer.walked(
+            Walked(*_where(campaign), notation(Order(path)), False, blocked=blocked)
+        )
+        self._advance(campaign)
 
-    def _advance(self, ground: Ground) -> None:
-        tally = ground.tally
-        note = f"depth {tally.depth}, {tally.relocations} relocations, {len(ground.findings)} found"
-        self._reporter.advance(f"exploring {ground}", tally.done, tally.planned, note)
+    def _advance(self, campaign: Campaign) -> None:
+        stats = campaign.stats
+        note = (
+            f"depth {stats.depth}, {stats.relocations} relocations, {len(campaign.findings)} found"
+        )
+        self._reporter.advance(f"exploring {campaign}", stats.done, stats.planned, note)
 
-    def _changed(self, ground: Ground) -> None:
+    def _changed(self, campaign: Campaign) -> None:
         if time.monotonic() - self._saved > SAVE_SECONDS:
             self._writer.save(self._grounds)
             self._saved = time.monotonic()
 
-    def _found(self, ground: Ground, way: Way) -> Way:
-        known = f" ({way.result.known_issue})" if way.result.known_issue else ""
-        reliability = f"{way.repeated}/{way.tries}"
-        self._reporter.say(
-            f"{ground}: {notation(way.order)}: {way.result.reason}{known}, {reliability}"
+    def _found(self, campaign: Campaign, reproducer: Reproducer) -> Reproducer:
+        known = f" ({reproducer.result.known_issue})" if reproducer.result.known_issue else ""
+        what = f"{notation(reproducer.order)}: {reproducer.result.reason}{known}"
+        self._reporter.say(f"{campaign}: {what}, {reproducer.repeated}/{reproducer.tries}")
+        place = self._writer.bundle(bundle.name(campaign.bootable.arch.name, campaign.name))
+        bundle.write(
+            place, campaign.bootable, reproducer.result, (reproducer.repeated, reproducer.tries)
         )
-        place = self._writer.bundle(bundle.name(ground.bench.arch.name, ground.name))
-        bundle.write(place, ground.bench, way.result, (way.repeated, way.tries))
-        return replace(way, bundle=str(place.relative_to(self._writer.path)))
+        return replace(reproducer, bundle=str(place.relative_to(self._writer.path)))
 
     def _guest(self, record: GuestRecord) -> None:
         run = self._writer.head.run
         self._writer.update(replace(run, guests=(*run.guests, record)))
 
 
-def _where(ground: Ground) -> tuple[str, str]:
-    return ground.bench.arch.name, ground.name
+def _where(campaign: Campaign) -> tuple[str, str]:
+    return campaign.bootable.arch.name, campaign.name

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator import initramfs
 from orchestrator.build import image, prepare, testtree
-from orchestrator.build.prepare import SET_SECONDS, Bench
-from orchestrator.build.testtree import Tree
+from orchestrator.build.prepare import SET_SECONDS, Bootable
+from orchestrator.build.testtree import SelftestTree
 from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
@@ -19,8 +20,8 @@ from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Accel, Case, CaseKind, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run import lanes, rig, scriptrun, selftests
-from orchestrator.run.rig import Rig
+from orchestrator.run import scriptrun, selftests, slot, workers
+from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
 
 ADDITION = "kselftest"  # images/guest/NAME.toml
@@ -38,18 +39,18 @@ class KselftestOptions:
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(
+    run_scripts = session.begun(
         wanted.build, command, strict=False, kind=RunKind.KSELFTEST, accel=wanted.accel
     )
-    run = replace(
-        run,
-        options={**run.options, "test": " ".join(sorted(wanted.tests)) or "all"},
+    run_scripts = replace(
+        run_scripts,
+        options={**run_scripts.options, "test": " ".join(sorted(wanted.tests)) or "all"},
         inputs=session.inputs(wanted.build),
     )
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run_scripts, go_on=wanted.go_on)
 
 
-def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every script on every architecture, in the order of kselftest.
 
     Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
@@ -57,15 +58,15 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
     """
     session.need_emulators(wanted.build, wanted.accel)
     made, unbuilt = session.buildable(wanted.build, (), reporter)
-    trees = [_tree(bench, wanted, reporter) for bench in made]
+    trees = [_tree(bootable, wanted, reporter) for bootable in made]
     chosen = cases(trees[0], wanted.tests)  # of one source and series all have the same
     writer.update(
         replace(
             writer.run,
             planned=len(chosen) * len(wanted.build.arches),
-            kernels=tuple(bench.kernel for bench in made),
+            kernels=tuple(bootable.kernel for bootable in made),
             unbuilt=unbuilt,
-            qemu={bench.arch.name: prepare.qemu_version(bench.arch) for bench in made},
+            qemu={bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made},
         )
     )
 
@@ -77,25 +78,25 @@ def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) 
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
     with run_dir("kselftest") as scratch:
-        benches = [
-            with_tests(bench, tree, scratch) for bench, tree in zip(made, trees, strict=True)
+        bootables = [
+            with_tests(bootable, tree, scratch) for bootable, tree in zip(made, trees, strict=True)
         ]
-        used = rig.Options(guests=wanted.guests, accel=wanted.accel)
+        used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
         reporter.begin("cases", len(writer.results), writer.run.planned)
-        lanes.run_cases(benches, chosen, used, on_result, on_guest, run_script, writer.done)
+        workers.run_cases(bootables, chosen, used, on_result, on_guest, run_script, writer.done)
 
 
-def _tree(bench: Bench, wanted: KselftestOptions, reporter: Reporter) -> Tree:
+def _tree(bootable: Bootable, wanted: KselftestOptions, reporter: Reporter) -> SelftestTree:
     return testtree.build(
-        bench.kernel,
-        bench.arch,
+        bootable.kernel,
+        bootable.arch,
         jobs=wanted.build.jobs,
         deadline=Deadline.after(SET_SECONDS),
         say=reporter.say,
     )
 
 
-def cases(tree: Tree, wanted: Sequence[str] = ()) -> tuple[Case, ...]:
+def cases(tree: SelftestTree, wanted: Sequence[str] = ()) -> tuple[Case, ...]:
     """A case for each wanted script, or for all. Raises UsageError for one that is not there."""
     for name in wanted:
         if name not in tree.tests:
@@ -108,14 +109,14 @@ def cases(tree: Tree, wanted: Sequence[str] = ()) -> tuple[Case, ...]:
     )
 
 
-def with_tests(bench: Bench, tree: Tree, scratch: Path) -> Bench:
-    """The bench with the tests, and the programs that they call, in its userland."""
-    userland = scratch / bench.arch.name
-    tools = image.addition(bench.arch, ADDITION).read_bytes()
-    userland.write_bytes(image.stack(bench.userland.read_bytes(), tools, tree.archive()))
-    return replace(bench, userland=userland)
+def with_tests(bootable: Bootable, tree: SelftestTree, scratch: Path) -> Bootable:
+    """The bootable with the tests, and the programs that they call, in its userland."""
+    userland = scratch / bootable.arch.name
+    tools = image.addition(bootable.arch, ADDITION).read_bytes()
+    userland.write_bytes(initramfs.stack(bootable.userland.read_bytes(), tools, tree.archive()))
+    return replace(bootable, userland=userland)
 
 
-def run_script(guests: Rig, case: Case) -> CaseResult:
+def run_script(guests: GuestSlot, case: Case) -> CaseResult:
     """A script on a fresh guest that has the tests; nothing is raised but Ctrl-C."""
-    return guests.use(case, scriptrun.run)
+    return guests.use(case, scriptrun.run_script)

@@ -15,13 +15,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
@@ -43,8 +42,9 @@ from orchestrator.nouns import (
 )
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run import lanes, rig
-from orchestrator.run.rig import Rig
+from orchestrator.repro import bundle
+from orchestrator.run import slot, workers
+from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, Health, RunKind, Status
 
 MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
@@ -95,15 +95,17 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(
+    run_malformed = session.begun(
         wanted.build, command, strict=False, kind=RunKind.MALFORMED, accel=wanted.accel
     )
     planned = len(wanted.cases) * len(wanted.build.arches)
-    run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    run_malformed = replace(
+        run_malformed, planned=planned, inputs=session.inputs(wanted.build, wanted.cases)
+    )
+    return ResultsDirectory(wanted.directory, run_malformed, go_on=wanted.go_on)
 
 
-def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every case on every architecture; a guest that a module crashes is replaced by another.
 
     Raises HarnessError, and BuildError when no kernel builds.
@@ -111,11 +113,11 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
     session.need_emulators(wanted.build, wanted.accel)
     made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
     names = dict.fromkeys(broken_how(case.module_set) for case in wanted.cases)
-    kernels = tuple(bench.kernel for bench in made)
-    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
+    kernels = tuple(bootable.kernel for bootable in made)
+    qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
     known = {**writer.run.inputs, **session.built(made)}
     writer.update(replace(writer.run, kernels=kernels, unbuilt=unbuilt, qemu=qemu, inputs=known))
-    benches = {b.arch.name: with_broken(b, names, writer.path) for b in made}
+    bootables = {b.arch.name: with_broken(b, names, writer.path) for b in made}
 
     def on_result(result: CaseResult) -> None:
         told = writer.add(result)
@@ -123,20 +125,20 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
         if told.status is Status.FAIL and told.first_failure() is not None:
             name = bundle.name(told.arch, told.case.module_set, told.case.name)
             place = bundle.place(writer.path / FINDINGS, name)
-            bundle.write(place, benches[told.arch], told, (0, 0))
+            bundle.write(place, bootables[told.arch], told, (0, 0))
 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    used = rig.Options(guests=wanted.guests, accel=wanted.accel)
-    made = tuple(benches.values())
+    used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
+    made = tuple(bootables.values())
     reporter.begin("cases", len(writer.results), writer.run.planned)
-    lanes.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
+    workers.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
 
 
-def run_case(guests: Rig, case: Case) -> CaseResult:
+def run_case(guests: GuestSlot, case: Case) -> CaseResult:
     """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
-    return judged(guests.run(case), guests.bench.kernel.capabilities)
+    return judged(guests.run_case(case), guests.bootable.kernel.capabilities)
 
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
@@ -161,24 +163,25 @@ def _broken_was_loaded(result: CaseResult) -> bool:
     return any(loads)
 
 
-def with_broken(bench: Bench, names: Iterable[str], place: Path) -> Bench:
-    """The bench with a module set for each of these malformations; the broken modules are written
-    below `place`, as modules/ARCH/NAME/klp_patch.ko. Raises HarnessError when they cannot be."""
-    good = bench.sets[MODULE_SET]
+def with_broken(bootable: Bootable, names: Iterable[str], place: Path) -> Bootable:
+    """The bootable with a module set for each of these malformations; the broken modules are
+    written below `place`, as modules/ARCH/NAME/klp_patch.ko. Raises HarnessError when they
+    cannot be."""
+    good = bootable.sets[MODULE_SET]
     sets = {}
     for name in names:
-        directory = place / MODULES / bench.arch.name / name
+        directory = place / MODULES / bootable.arch.name / name
         with workdir.disk_errors(f"cannot write below {place}"):
             ours.folder(directory, within=place)
-        sets[PREFIX + name] = broken_set(good, name, directory, bench.kernel.capabilities)
-    return replace(bench, sets=sets)
+        sets[PREFIX + name] = broken_set(good, name, directory, bootable.kernel.capabilities)
+    return replace(bootable, sets=sets)
 
 
-def with_those_of(bench: Bench, cases: Iterable[Case], place: Path) -> Bench:
-    """The bench with what the cases need of broken modules besides its own sets."""
+def with_those_of(bootable: Bootable, cases: Iterable[Case], place: Path) -> Bootable:
+    """The bootable with what the cases need of broken modules besides its own sets."""
     names = {broken_how(c.module_set) for c in cases if c.kind is CaseKind.MALFORMED}
-    broken = with_broken(bench, sorted(names), place).sets if names else {}
-    return replace(bench, sets={**bench.sets, **broken})
+    broken = with_broken(bootable, sorted(names), place).sets if names else {}
+    return replace(bootable, sets={**bootable.sets, **broken})
 
 
 def broken_set(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fnmatch
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,7 @@ from orchestrator.nouns import (
     series_prefix,
 )
 from orchestrator.report.store import fresh
-from orchestrator.source.alterations import Alteration, Kind
+from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.source.alterations import parse as parse_alteration
 
 SOURCE = "debian:6.1"
@@ -85,7 +85,7 @@ def _name(spec: str) -> str:
     return Path(spec).stem if catalog.is_arch_file(spec) else spec
 
 
-def build(
+def build_options(
     arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
 ) -> BuildOptions:
     """`jobs`: None for one each core this process may use."""
@@ -145,7 +145,7 @@ def _series(spec: str) -> str:
     return spec if ours.is_dir() or not Path(spec).exists() else str(Path(spec).absolute())
 
 
-def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
+def chosen_cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
     """The given orders on a module set, else a suite's cases, those of the set if one is given; of
     a set that is not in the default suite, its usual orders."""
     if order:
@@ -201,12 +201,17 @@ def suite(spec: str) -> str:
 
 def our_suite(name: str) -> Path:
     """The file of a suite of ours."""
-    files = {p.stem: p for p in (Path(__file__).parents[1] / "suites").glob("*.toml")}
-    if name not in files:
+    known = our_suites()
+    if name not in known:
         hint = f"a file is given as {name}.toml\n" if Path(f"{name}.toml").is_file() else ""
-        known = f"known: {', '.join(sorted(files)) or 'none'}"
-        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{known}")
-    return files[name]
+        names = f"known: {', '.join(known) or 'none'}"
+        raise UsageError(f"unknown suite: {name}", hint=f"{hint}{names}")
+    return known[name]
+
+
+def our_suites() -> Mapping[str, Path]:
+    """Name -> file, of the suites of ours."""
+    return {p.stem: p for p in sorted((Path(__file__).parents[1] / "suites").glob("*.toml"))}
 
 
 def _is_file(spec: str) -> bool:
@@ -219,8 +224,8 @@ def order(modules: str, text: str) -> Order:
     return orders.parse(text, catalog.module_set(modules))
 
 
-def run(
-    build_options: BuildOptions,
+def run_options(
+    build: BuildOptions,
     chosen: tuple[Case, ...],
     directory: Path | None,
     strict: bool,
@@ -231,7 +236,7 @@ def run(
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
     place = results(directory, go_on)
-    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
+    return RunOptions(build, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
 
 
 def results(directory: Path | None, go_on: bool = False) -> Path:
@@ -280,13 +285,13 @@ def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]
     return tuple(made)
 
 
-def patches_of(kind: Kind, directory: Path | None) -> Path:
+def patches_of(kind: AlterationKind, directory: Path | None) -> Path:
     """Where the patches of alterations lie: in the directory that is given, or with us."""
     return (directory or catalog.data_dir("kernel-config") / f"{kind}s").absolute()
 
 
 def alterations(
-    kind: Kind, patterns: Sequence[str], directory: Path | None = None
+    kind: AlterationKind, patterns: Sequence[str], directory: Path | None = None
 ) -> tuple[Alteration, ...]:
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
     pattern fits; all when none is given."""
@@ -315,5 +320,5 @@ def alterations(
 def _patch(path: Path) -> str:
     try:
         return files.read(path, files.TEXT).decode(errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+    except OSError as err:
+        raise UsageError(f"{path}: {err.strerror}") from err

@@ -23,10 +23,10 @@ from orchestrator.elf import reader
 from orchestrator.errors import KlpError, UsageError
 from orchestrator.nouns import Accel, Arch, BuiltModule
 from orchestrator.port import archcheck, archfile, card, coverage, kconfigs
-from orchestrator.port.card import LIVEPATCH, Card, Line, Part, Verdict, one_line, troubled
+from orchestrator.port.card import LIVEPATCH, Line, Part, ReportCard, Verdict, one_line, troubled
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.kconfigs import Config
-from orchestrator.report.card import CardDirectory
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
 from orchestrator.verdicts import CaseResult
@@ -53,7 +53,7 @@ class PortOptions:
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
     """The directory with an empty card. Raises UsageError for an architecture that is none."""
-    empty = Card(
+    empty = ReportCard(
         arch=catalog.arch_file(wanted.spec).stem,
         source=wanted.source,
         series=wanted.series,
@@ -74,9 +74,9 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
     writer.update(writer.card.put(_files(wanted, reporter)))
     try:
         arch = catalog.arch(wanted.spec)
-    except UsageError as trouble:
+    except UsageError as err:
         if not writer.card.bad(Part.FILES):
-            writer.update(writer.card.put(troubled(Part.FILES, trouble)))
+            writer.update(writer.card.put(troubled(Part.FILES, err)))
         others = (Part.HOST, Part.COMPILER, *NEEDS_SOURCE)
         skip(others, "the architecture's file cannot be used")
         return
@@ -85,9 +85,9 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         source = PortSource.fetch(wanted.source, wanted.series, arch, reporter.say)
     except UsageError:
         raise
-    except KlpError as trouble:
+    except KlpError as err:
         skip(NEEDS_SOURCE, "there is no kernel source")
-        writer.update(writer.card.put(troubled(Part.BUILD, trouble)))
+        writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
     built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs)
     outcome = portkernel.build(built, source, reporter)
@@ -120,8 +120,8 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
 def _files(wanted: PortOptions, reporter: Reporter) -> Line:
     """What `klp-e2e arch check` says; what the host lacks has another line."""
     (report,) = archcheck.check((wanted.spec,), wanted.source, reporter.say)
-    wrong = [r for r in report.remarks if r.kind is archfile.Kind.WRONG]
-    notes = [r for r in report.remarks if r.kind is archfile.Kind.NOTE]
+    wrong = [r for r in report.remarks if r.kind is archfile.FieldKind.WRONG]
+    notes = [r for r in report.remarks if r.kind is archfile.FieldKind.NOTE]
     told = [f"{len(wrong)} wrong" if wrong else "right", str(report.path)]
     told += [f"note: {remark.field}: {remark.text}" for remark in notes]
     return Line(
@@ -139,8 +139,8 @@ def _host(arch: Arch) -> list[Line]:
     missing = doctor.missing(needs)
     try:
         host = Line(Part.HOST, Verdict.PASS, (prepare.qemu_version(arch),))
-    except KlpError as trouble:
-        host = troubled(Part.HOST, trouble)
+    except KlpError as err:
+        host = troubled(Part.HOST, err)
     looked = f"{len(needs)} things looked for, missing: {len(missing)}"
     host = replace(host, evidence=(*host.evidence, looked))
     if missing:
@@ -149,8 +149,8 @@ def _host(arch: Arch) -> list[Line]:
         host = replace(host, verdict=Verdict.ERROR, obstacles=lacks, advice=line)
     try:
         return [host, Line(Part.COMPILER, Verdict.PASS, (compiler_version(arch),))]
-    except KlpError as trouble:
-        return [host, troubled(Part.COMPILER, trouble)]
+    except KlpError as err:
+        return [host, troubled(Part.COMPILER, err)]
 
 
 # --- the kernel's source -----------------------------------------------------------------------
@@ -210,12 +210,12 @@ def _livepatch(
 ) -> None:
     """All that needs livepatch."""
     try:
-        (bench,) = session.benches(built, catalog.module_sets(), reporter)
-    except KlpError as trouble:
-        writer.update(writer.card.put(*(troubled(part, trouble) for part in NEEDS_LIVEPATCH)))
+        (bootable,) = session.bootables(built, catalog.module_sets(), reporter)
+    except KlpError as err:
+        writer.update(writer.card.put(*(troubled(part, err) for part in NEEDS_LIVEPATCH)))
         return
     covered.modules = tuple(
-        module for made in bench.sets.values() for module in made.modules.values()
+        module for made in bootable.sets.values() for module in made.modules.values()
     )
     covered.tell()
 
@@ -226,4 +226,4 @@ def _livepatch(
     command, tell = writer.card.command, covered.tell
     portparts.Parts(
         built, wanted.scope, writer.path, command, reporter, put, tell, wanted.accel
-    ).run()
+    ).run_parts()

@@ -11,21 +11,21 @@ from dataclasses import replace
 
 from orchestrator import catalog
 from orchestrator.build import image, modules
-from orchestrator.build.prepare import SET_SECONDS, Bench
+from orchestrator.build.prepare import SET_SECONDS, Bootable
 from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError
+from orchestrator.kernelreports import reports
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
-from orchestrator.report.card import CardDirectory
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import GuestRecord, RunKind
-from orchestrator.vm.console import complaints
 
 MODULE_SET = "basic"
 ORDERS = {
@@ -46,21 +46,21 @@ def boot(
     try:
         session.need_emulators(built, accel)
         made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
-        bench = Bench(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
-    except KlpError as trouble:
+        bootable = Bootable(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
+    except KlpError as err:
         skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
-        writer.update(skipped.put(troubled(Part.BOOT, trouble)))
+        writer.update(skipped.put(troubled(Part.BOOT, err)))
         return ()
     run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT, accel=accel)
     run = replace(run, kernels=(kernel,), planned=len(ORDERS))
     results = ResultsDirectory(writer.path / PLACE, run)
-    used = Options(accel=accel)
-    with results, Rig(bench, used, threading.Event(), _recorder(results)) as rig:
-        writer.update(writer.card.put(*_booted(rig, writer)))
+    used = GuestOptions(accel=accel)
+    with results, GuestSlot(bootable, used, threading.Event(), _recorder(results)) as slot:
+        writer.update(writer.card.put(*_booted(slot, writer)))
         if writer.card.bad(Part.BOOT):
             return ()
         for name, order in ORDERS.items():
-            result = results.add(rig.run(Case(name, MODULE_SET, orders.parse(order, plain))))
+            result = results.add(slot.run_case(Case(name, MODULE_SET, orders.parse(order, plain))))
             reporter.result(result, len(results.results), run.planned)
     line = judged(
         Part.MODULES, results.results, "orders", f"{PLACE}/results.json", planned=len(ORDERS)
@@ -78,28 +78,28 @@ def ordinary(module_set: ModuleSet) -> ModuleSet:
     )
 
 
-def _booted(rig: Rig, writer: CardDirectory) -> list[Line]:
+def _booted(slot: GuestSlot, writer: CardDirectory) -> list[Line]:
     """The guest answers, or why it does not; and what it said meanwhile."""
     log = writer.path / LOG
     began = time.monotonic()
     try:
-        guest = rig.fresh()
-    except HarnessError as trouble:
-        line = troubled(Part.BOOT, trouble)
-        if isinstance(trouble, GuestLost):
-            write(log, trouble.console)
-            last = one_line(*trouble.console.splitlines()[-LAST_LINES:])
+        guest = slot.fresh()
+    except HarnessError as err:
+        line = troubled(Part.BOOT, err)
+        if isinstance(err, GuestLost):
+            write(log, err.console)
+            last = one_line(*err.console.splitlines()[-LAST_LINES:])
             line = replace(line, obstacles=(*line.obstacles, *last), files=(LOG,))
-            if trouble.crash is not None:
+            if err.crash is not None:
                 line = replace(line, verdict=Verdict.FAIL)
         why = (f"{NOT_YET}: the kernel does not boot",)
         return [line, *(Line(part, evidence=why) for part in (Part.LOG, Part.MODULES))]
     took = time.monotonic() - began
     text = guest.console_since(0)
     write(log, text)
-    said = one_line(*complaints(text))
+    said = one_line(*reports(text))
     ready = f"ready, and kept as a snapshot, after {took:.1f} s under {guest.machine.accel}"
-    told = f"{len(text.splitlines())} lines, complaints: {len(said)}"
+    told = f"{len(text.splitlines())} lines, kernel reports: {len(said)}"
     return [
         Line(Part.BOOT, Verdict.PASS, (ready,), files=(LOG,)),
         Line(Part.LOG, Verdict.FAIL if said else Verdict.PASS, (told,), said, files=(LOG,)),

@@ -19,7 +19,7 @@ from orchestrator.report.progress import Reporter
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class KernelOutcome:
     """What came of it."""
 
     lines: tuple[Line, ...]
@@ -28,39 +28,39 @@ class Outcome:
     livepatch: bool = False  # the kernel has it
 
 
-def build(built: BuildOptions, source: PortSource, reporter: Reporter) -> Outcome:
+def build(built: BuildOptions, source: PortSource, reporter: Reporter) -> KernelOutcome:
     """The kernel with livepatch, or else without. Raises UsageError for a source that is none."""
     try:
         kernel, line = _built(built, (), reporter)
-    except ConfigError as trouble:
-        return _without_livepatch(built, source, trouble, reporter)
+    except ConfigError as err:
+        return _without_livepatch(built, source, err, reporter)
     except UsageError:
         raise
-    except KlpError as trouble:
-        return Outcome((troubled(Part.BUILD, trouble),))
-    return Outcome((line,), kernel, kconfig.parse(kernel.config.read_text()), livepatch=True)
+    except KlpError as err:
+        return KernelOutcome((troubled(Part.BUILD, err),))
+    return KernelOutcome((line,), kernel, kconfig.parse(kernel.config.read_text()), livepatch=True)
 
 
 def _without_livepatch(
     built: BuildOptions, source: PortSource, refusal: ConfigError, reporter: Reporter
-) -> Outcome:
+) -> KernelOutcome:
     """The configuration was refused: what if livepatch, and what stands on it, is not asked for?"""
     (arch,) = built.arches
     config = kconfig.parse(refusal.final)
     lost = [each.name for each in kconfig.lost(configuration(arch), refusal.final)]
     first = troubled(Part.BUILD, refusal)
     if LIVEPATCH not in lost:
-        return Outcome((first,), config=config)
+        return KernelOutcome((first,), config=config)
     first = replace(first, verdict=Verdict.FAIL, detail="with livepatch", advice=())
     without = [name for name in lost if name == LIVEPATCH or source.stands_on(name, LIVEPATCH)]
     reporter.say(f"building without {', '.join(without)}")
     try:
         kernel, line = _built(built, without, reporter)
-    except KlpError as trouble:
-        line, kernel = troubled(Part.BUILD, trouble), None
+    except KlpError as err:
+        line, kernel = troubled(Part.BUILD, err), None
     left_out = f"not asked for: {', '.join(without)}"
     line = replace(line, detail="without livepatch", evidence=(*line.evidence, left_out))
-    return Outcome((first, line), kernel, config)
+    return KernelOutcome((first, line), kernel, config)
 
 
 def _built(built: BuildOptions, without: Sequence[str], reporter: Reporter) -> tuple[Kernel, Line]:

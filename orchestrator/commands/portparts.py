@@ -18,14 +18,14 @@ from orchestrator.commands.kselftest import KselftestOptions
 from orchestrator.commands.malformed import MalformedOptions
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import Exit, KlpError
-from orchestrator.explore.survey import Wanted
-from orchestrator.model import walk
-from orchestrator.model.walk import Choice
+from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.model import search
+from orchestrator.model.search import Choice
 from orchestrator.nouns import Accel, Burst, Case, Channel, Load, Race
 from orchestrator.port import card
 from orchestrator.port.card import Line, Part, Verdict
 from orchestrator.port.coverage import Coverage
-from orchestrator.report import explored, explored_text, verdict
+from orchestrator.report import explorejson, exploretext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import CaseResult
 
@@ -62,7 +62,7 @@ def whole() -> Scope:
 def _orders(module_set: str) -> int:
     """How many orders there are to that depth, on a kernel with no capability."""
     found = catalog.module_set(module_set)
-    return walk.exhaustive(found, frozenset(), DEPTH, Choice(), merge=True).edges
+    return search.exhaustive(found, frozenset(), DEPTH, Choice(), merge=True).edges
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Parts:
     covered: Callable[[Sequence[CaseResult]], Sequence[Coverage]]  # coverage with these results
     accel: Accel = Accel.AUTO
 
-    def run(self) -> None:
+    def run_parts(self) -> None:
         """One after the other; a line on the card as soon as it is known, also when interrupted."""
         self._core()
         self._explore()
@@ -117,7 +117,7 @@ class Parts:
             yield _judged(Part.CORE, results, cases, file)
 
         with self._told(parts, lines), writer:
-            session.run(asked, writer, self.reporter)
+            session.run_orders(asked, writer, self.reporter)
 
     def _explore(self) -> None:
         if not self._wanted((Part.EXPLORE,), bool(self.scope.explored)):
@@ -125,7 +125,7 @@ class Parts:
         asked = ExploreOptions(
             self.built,
             self.scope.explored,
-            Wanted(depth=DEPTH, confirm=CONFIRM, guests=self._guests),
+            CampaignOptions(depth=DEPTH, confirm=CONFIRM, guests=self._guests),
             Channel.AGENT,
             False,
             self.path / "explore",
@@ -135,15 +135,15 @@ class Parts:
         with self._told((Part.EXPLORE,), lambda: iter([self._explored(writer.head)])), writer:
             exploration.explore(asked, writer, self.reporter)
 
-    def _explored(self, document: explored.Document) -> Line:
-        found = [each for ground in document.grounds for each in explored.findings(ground)]
+    def _explored(self, document: explorejson.ExploreDocument) -> Line:
+        found = [each for campaign in document.campaigns for each in explorejson.findings(campaign)]
         verdicts = {
             Exit.GOOD: Verdict.KNOWN if found else Verdict.PASS,
-            Exit.KERNEL_WRONG: Verdict.FAIL,
+            Exit.TEST_FAILURE: Verdict.FAIL,
         }
         evidence = [
             f"to depth {DEPTH}: {', '.join(document.module_sets)}",
-            explored_text.summary(document),
+            exploretext.exploration_summary(document),
         ]
         if self.scope.unexplored:
             left = ", ".join(f"{name} ({n} orders)" for name, n in self.scope.unexplored.items())
@@ -155,18 +155,24 @@ class Parts:
             for each in bad[: card.SHOWN]
         ]
         obstacles += [f"… and {len(bad) - card.SHOWN} more"] if len(bad) > card.SHOWN else []
-        bundles = [way.bundle for each in bad if not each.known for way in each.ways if way.bundle]
+        bundles = [
+            reproducer.bundle
+            for each in bad
+            if not each.known
+            for reproducer in each.reproducers
+            if reproducer.bundle
+        ]
         advice = [
             f"klp-e2e replay {shlex.quote(str(self.path / 'explore' / bundle))}"
             for bundle in bundles[:1]
         ]
         return Line(
             Part.EXPLORE,
-            verdicts.get(explored_text.exit_code(document), Verdict.ERROR),
+            verdicts.get(exploretext.exploration_exit_code(document), Verdict.ERROR),
             tuple(evidence),
             tuple(obstacles),
             tuple(advice),
-            (f"explore/{explored.DOCUMENT}",),
+            (f"explore/{explorejson.DOCUMENT}",),
         )
 
     def _kselftest(self) -> None:
@@ -185,7 +191,7 @@ class Parts:
             yield replace(line, evidence=(*line.evidence, *told))
 
         with self._told((Part.KSELFTEST,), lines), writer:
-            kselftest.run(asked, writer, self.reporter)
+            kselftest.run_scripts(asked, writer, self.reporter)
 
     def _malformed(self) -> None:
         cases = self.scope.malformed
@@ -199,7 +205,7 @@ class Parts:
             yield card.malformed(writer.results, f"malformed/{RESULTS}", planned=len(cases))
 
         with self._told((Part.MALFORMED,), lines), writer:
-            malformed.run(asked, writer, self.reporter)
+            malformed.run_malformed(asked, writer, self.reporter)
 
     # --- the card ------------------------------------------------------------------------------
 
@@ -217,9 +223,9 @@ class Parts:
         nothing else."""
         try:
             yield
-        except KlpError as trouble:
+        except KlpError as err:
             known = {line.part: line for line in lines() if line.verdict is not Verdict.SKIP}
-            ends = [card.troubled(part, trouble) for part in parts]
+            ends = [card.troubled(part, err) for part in parts]
             self.put(_ended(known[end.part], end) if end.part in known else end for end in ends)
         except BaseException:
             self.put(lines())

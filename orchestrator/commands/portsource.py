@@ -26,7 +26,7 @@ class PortSource:
     directory: Path
     patched: Mapping[str, Patched]
     place: str  # arch/SRCARCH
-    tree: kconfigs.Tree | None  # None: the kernel has no such architecture
+    tree: kconfigs.KconfigTree | None  # None: the kernel has no such architecture
 
     @classmethod
     def fetch(

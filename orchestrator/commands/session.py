@@ -18,18 +18,18 @@ import psutil
 from orchestrator import catalog
 from orchestrator import doctor as hosts
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import shell as shells
 from orchestrator.commands.options import BuildOptions, RunOptions
 from orchestrator.errors import BuildError, Exit, UsageError
-from orchestrator.explore.bundle import Bundle
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, Arch, Case, Kernel, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run import disassembly, lanes, rig
+from orchestrator.repro.bundle import Bundle
+from orchestrator.run import disassembly, slot, workers
 from orchestrator.verdicts import CaseResult, GuestRecord, Run, RunKind
 from orchestrator.vm import machine
 
@@ -42,7 +42,7 @@ def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
     return hosts.examine(catalog.load_toml(file, hosts.HostPackages), arches)
 
 
-def build(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
+def build_kernels(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
     """The kernels, one an architecture, built where they are not."""
     return prepare.kernels(
         wanted.arches,
@@ -54,11 +54,11 @@ def build(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
     )
 
 
-def benches(
+def bootables(
     wanted: BuildOptions, module_sets: Iterable[str], reporter: Reporter
-) -> tuple[Bench, ...]:
+) -> tuple[Bootable, ...]:
     """Kernel, modules and guest image of every architecture."""
-    return prepare.benches(
+    return prepare.bootables(
         wanted.arches,
         source=wanted.source,
         series=wanted.series,
@@ -101,17 +101,17 @@ def inputs(wanted: BuildOptions, cases: Iterable[Case] = ()) -> Mapping[str, str
     return {**told, "choice of cases": _digest("\n".join([*arches, *named]))}
 
 
-def built(benches: Iterable[Bench]) -> Mapping[str, str]:
+def built(bootables: Iterable[Bootable]) -> Mapping[str, str]:
     """The modules that are run, and by what they are judged: name -> digest."""
     told = {}
-    for bench in benches:
-        arch, kernel = bench.arch.name, bench.kernel
-        for name, made in bench.sets.items():
+    for bootable in bootables:
+        arch, kernel = bootable.arch.name, bootable.kernel
+        for name, made in bootable.sets.items():
             files = (f"{m} {file_digest(made.modules[m].path)}" for m in sorted(made.modules))
             told[f"build of module set {name} for {arch}"] = _digest("\n".join(files))
             described = repr(replace(made.set, directory=Path()))
             told[f"description of module set {name} for {arch}"] = _digest(described)
-        judged = (sorted(kernel.capabilities), bench.known_issues)
+        judged = (sorted(kernel.capabilities), bootable.known_issues)
         told[f"list of capabilities and known issues for {arch}"] = _digest(repr(judged))
     return told
 
@@ -120,36 +120,36 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGITS]
 
 
-def arches_of(run: Run, place: Path) -> tuple[str, ...]:
+def arches_of(run_orders: Run, place: Path) -> tuple[str, ...]:
     """Those of a run that is gone on with, as --arch takes them. Raises UsageError."""
-    names = run.options.get("arches", "").split()
+    names = run_orders.options.get("arches", "").split()
     if not names:
         raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
-    return tuple(map(run.arch_spec, names))
+    return tuple(map(run_orders.arch_spec, names))
 
 
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = begun(
+    run_orders = begun(
         wanted.build, command, strict=wanted.strict, kind=RunKind.ORDERS, accel=wanted.accel
     )
-    run = replace(
-        run,
+    run_orders = replace(
+        run_orders,
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
-            **run.options,
+            **run_orders.options,
             "jobs": str(wanted.build.jobs),
             "cold": str(wanted.cold),
             "channel": wanted.channel,
         },
         inputs=inputs(wanted.build, wanted.cases),
     )
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run_orders, go_on=wanted.go_on)
 
 
-def accel_of(run: Run, place: Path) -> Accel:
+def accel_of(run_orders: Run, place: Path) -> Accel:
     """That of a run that is gone on with; an older klp-e2e had but one. Raises UsageError."""
-    name = run.options.get("accel", Accel.AUTO)
+    name = run_orders.options.get("accel", Accel.AUTO)
     if name not in {*Accel}:
         raise UsageError(f"{place}: '{name}' is no accelerator", hint="begin a new one")
     return Accel(name)
@@ -167,7 +167,7 @@ def _need_emulator(arch: Arch, accel: Accel) -> None:
     need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
 
 
-def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every case on every architecture; each result is on disk before the next one begins.
 
     An architecture that does not build does not keep the others from running: a patch may break
@@ -176,41 +176,41 @@ def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> Non
     need_emulators(wanted.build, wanted.accel)
     module_sets = [case.module_set for case in wanted.cases]
     made, unbuilt = buildable(wanted.build, module_sets, reporter)
-    qemu = {bench.arch.name: prepare.qemu_version(bench.arch) for bench in made}
-    kernels = tuple(bench.kernel for bench in made)
+    qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
+    kernels = tuple(bootable.kernel for bootable in made)
     known = {**writer.run.inputs, **built(made)}
     writer.update(replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known))
 
-    by_arch = {bench.arch.name: bench for bench in made}
+    by_arch = {bootable.arch.name: bootable for bootable in made}
 
     def on_result(result: CaseResult) -> None:
-        bench = by_arch[result.arch]
-        shown = disassembly.of(result, bench.sets[result.case.module_set], bench.arch)
+        bootable = by_arch[result.arch]
+        shown = disassembly.of(result, bootable.sets[result.case.module_set], bootable.arch)
         told = writer.add(replace(result, disassembly=shown))
         reporter.result(told, len(writer.results), writer.run.planned)
 
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    chosen = rig.Options(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
+    chosen = slot.GuestOptions(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
     reporter.begin("cases", len(writer.results), writer.run.planned)
-    lanes.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
+    workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
 
 
 def buildable(
     wanted: BuildOptions, module_sets: Sequence[str], reporter: Reporter
-) -> tuple[tuple[Bench, ...], Mapping[str, str]]:
+) -> tuple[tuple[Bootable, ...], Mapping[str, str]]:
     """(what builds, architecture -> why it does not). Raises BuildError when nothing builds."""
-    made: list[Bench] = []
+    made: list[Bootable] = []
     unbuilt: dict[str, BuildError] = {}
     for arch in wanted.arches:
         try:
-            made += benches(replace(wanted, arches=(arch,)), module_sets, reporter)
-        except BuildError as trouble:
-            unbuilt[arch.name] = trouble
+            made += bootables(replace(wanted, arches=(arch,)), module_sets, reporter)
+        except BuildError as err:
+            unbuilt[arch.name] = err
     if not made:
         raise next(iter(unbuilt.values()))
-    return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
+    return tuple(made), {name: err.full_message for name, err in unbuilt.items()}
 
 
 def shell(
@@ -218,8 +218,8 @@ def shell(
 ) -> Exit:
     """Boot one guest, replay the order, hand the terminal over until Ctrl-D."""
     with reporter:  # its bars must be gone when the terminal is handed over
-        (bench,) = benches(wanted, (module_set,), reporter)
-    return shells.interactive(bench, module_set, order, accel, say=reporter.say)
+        (bootable,) = bootables(wanted, (module_set,), reporter)
+    return shells.interactive(bootable, module_set, order, accel, say=reporter.say)
 
 
 def replay(
@@ -227,14 +227,14 @@ def replay(
 ) -> list[CaseResult]:
     """A bundle's order so many times, each on a guest booted for it. Raises MissingTool, and
     HarnessError where the accelerator that is asked for cannot be had."""
-    _need_emulator(recorded.bench.arch, accel)
+    _need_emulator(recorded.bootable.arch, accel)
     cpus = orders.largest_race(recorded.case.order)
     results: list[CaseResult] = []
     say(recorded.heading)
-    used = rig.Options(cold=True, accel=accel)
-    with rig.Rig(recorded.bench, used, threading.Event(), cpus=cpus) as guests:
+    used = slot.GuestOptions(cold=True, accel=accel)
+    with slot.GuestSlot(recorded.bootable, used, threading.Event(), cpus=cpus) as guests:
         for number in range(1, times + 1):
-            results.append(guests.run(recorded.case))
+            results.append(guests.run_case(recorded.case))
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results

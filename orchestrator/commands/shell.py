@@ -9,15 +9,15 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, GuestLost
 from orchestrator.host import process, tools, workdir
+from orchestrator.kernelreports import crash_title
 from orchestrator.model.orders import format_event, largest_race, plain_events
 from orchestrator.nouns import Accel, Order
-from orchestrator.run import lab
+from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, module_path, perform
-from orchestrator.vm.console import crash_title
 from orchestrator.vm.machine import Machine
 
 # kernel/reboot.c; a machine without ACPI stands still then, and QEMU goes on
@@ -29,26 +29,26 @@ _CMDLINE = "nokaslr"
 Say = Callable[[str], None]
 
 
-def interactive(bench: Bench, set_name: str, order: Order, accel: Accel, say: Say) -> Exit:
+def interactive(bootable: Bootable, set_name: str, order: Order, accel: Accel, say: Say) -> Exit:
     """Replay `order`, say what each event came to and how to attach, then run ssh until it ends.
 
     1 when the guest's kernel has reported anything by then, else 0; its console is kept then.
     Raises GuestLost when the guest dies on the way.
     """
     cpus = largest_race(order)
-    with lab.booted(
-        bench, accel=accel, want_ssh=True, debug=True, cpus=cpus, cmdline=_CMDLINE
+    with booting.booted(
+        bootable, accel=accel, want_ssh=True, debug=True, cpus=cpus, cmdline=_CMDLINE
     ) as guest:
         try:
-            sight = lab.sights(bench, guest)[set_name]
+            view = booting.views(bootable, guest)[set_name]
             for event in order.events:
-                until = lab.deadline(bench.arch, EVENT_SECONDS * plain_events(event))
-                done = perform(guest, sight, event, until)
+                until = booting.deadline(bootable.arch, EVENT_SECONDS * plain_events(event))
+                done = perform(guest, view, event, until)
                 say(f"{format_event(event)}: {describe_all(done.answers)}")
         except GuestLost as lost:
             lost.hint = f"its console: {_kept(guest.machine)}"
             raise
-        for line in _ways_in(bench, guest.machine, sight.built.set.name):
+        for line in _ways_in(bootable, guest.machine, view.built.set.name):
             say(line)
         with _ended_when_off(guest.machine):
             process.attach(_ssh_argv(guest.machine))
@@ -56,15 +56,15 @@ def interactive(bench: Bench, set_name: str, order: Order, accel: Accel, say: Sa
         if title is None:
             return Exit.GOOD
         say(f"the guest's kernel said: {title}; its console: {_kept(guest.machine)}")
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
 
 
-def _ways_in(bench: Bench, machine: Machine, set_name: str) -> Iterator[str]:
+def _ways_in(bootable: Bootable, machine: Machine, set_name: str) -> Iterator[str]:
     at = machine.places
     gdb = "gdb-multiarch"
     lacks = "" if tools.which(gdb) else f" ({gdb} is not installed)"
     yield (
-        f"gdb{lacks}: {gdb} -ex 'target remote {at.gdb}' {bench.kernel.directory}/vmlinux "
+        f"gdb{lacks}: {gdb} -ex 'target remote {at.gdb}' {bootable.kernel.directory}/vmlinux "
         f"(symbols, no line numbers; booted with {_CMDLINE})"
     )
     yield f"QMP: {Path(sys.executable).with_name('qmp-shell')} {at.user_qmp}"

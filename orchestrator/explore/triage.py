@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from orchestrator.build.prepare import Bench
-from orchestrator.explore.explore import Hit
+from orchestrator.build.prepare import Bootable
+from orchestrator.explore.walker import Hit
 from orchestrator.model import known
-from orchestrator.model.findings import Signature, Way, signature
+from orchestrator.model.findings import Reproducer, Signature, signature
 from orchestrator.model.minimise import minimise
 from orchestrator.model.orders import format_event
 from orchestrator.nouns import Case, Order
@@ -38,36 +38,36 @@ def repeated(case: Case, like: Signature, run: RunCase, times: int) -> int:
     return sum(signature(run(case)) == like for _ in range(times))
 
 
-def way(
-    bench: Bench,
+def reproducer(
+    bootable: Bootable,
     module_set: str,
     hit: Hit,
     like: Signature,
     warm: RunCase,
     cold: RunCase,
     tries: int,
-) -> Way:
+) -> Reproducer:
     """What is to be known of a failure: `warm` runs a case on a guest made fresh by a snapshot,
     `cold` on one that was booted for it."""
     case = Case("found", module_set, hit.order)
-    result = shortest(case, like, warm) or seen_once(bench, case, hit)
-    return Way(result, repeated=repeated(result.case, like, cold, tries), tries=tries)
+    result = shortest(case, like, warm) or seen_once(bootable, case, hit)
+    return Reproducer(result, repeated=repeated(result.case, like, cold, tries), tries=tries)
 
 
-def seen_once(bench: Bench, case: Case, hit: Hit) -> CaseResult:
+def seen_once(bootable: Bootable, case: Case, hit: Hit) -> CaseResult:
     """All that is known of a failure that did not come again."""
     before = tuple(Step(format_event(event), (), 0.0, 0.0, 0) for event in hit.order.events[:-1])
     bad = next(check for check in hit.step.checks if not check.good)
     result = CaseResult(
         case=case,
-        arch=bench.arch.name,
+        arch=bootable.arch.name,
         status=Status.FAIL,
         reason=f"{hit.step.event}: {bad.subject}: {bad.seen}",
         steps=(*before, hit.step),
         console=hit.console,
     )
-    module_set = bench.sets[case.module_set].set
-    return known.judge_known(result, module_set, bench.kernel, bench.known_issues)
+    module_set = bootable.sets[case.module_set].set
+    return known.judge_known(result, module_set, bootable.kernel, bootable.known_issues)
 
 
 def _up_to_failure(result: CaseResult) -> CaseResult:

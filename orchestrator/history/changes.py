@@ -22,7 +22,7 @@ from orchestrator.history.nights import (
     Changes,
     JobRecord,
     Night,
-    Past,
+    PastResult,
     Row,
     State,
 )
@@ -41,8 +41,8 @@ def symptom(reason: str) -> str:
     """The reason on one line, with N for every address, time and number: the same for the same
     fault. A number that is part of a name stays.
 
-    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f lead to 0x3ff7` becomes
-    `+L: L .text+N R_390_64 m:y,N: bytes N lead to N`
+    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f resolve to 0x3ff7` becomes
+    `+L: L .text+N R_390_64 m:y,N: bytes N resolve to N`
     """
     text = _BYTES.sub("bytes N", reason)
     return " ".join(_HEX.sub("N", _NUMBER.sub("N", text)).split())
@@ -51,7 +51,7 @@ def symptom(reason: str) -> str:
 def changes(
     now: Night,
     before: Night | None,
-    past: Mapping[tuple[str, str], Sequence[Past]],
+    past: Mapping[tuple[str, str], Sequence[PastResult]],
     configs: Configs | None = None,
 ) -> Changes:
     """What is new, worst first.
@@ -75,11 +75,11 @@ def changes(
     changed.sort(key=lambda c: (worst.index(c.change), c.row.job, c.row.case))
     if before is None:
         return Changes("", tuple(changed))
-    different = (*inputs(now, before, configs or {}), *speed.told(pace))
+    different = (*inputs(now, before, configs or {}), *speed.pace_changes(pace))
     return Changes(before.name, tuple(changed), different)
 
 
-def standing(history: Sequence[Past]) -> tuple[str, int, str]:
+def standing(history: Sequence[PastResult]) -> tuple[str, int, str]:
     """(since, nights, last good) of a case, newest night first: the first of the nights in a row in
     which it was as in the newest, how many these are, and the last in which it passed, or ""."""
     newest = history[0]
@@ -90,7 +90,7 @@ def standing(history: Sequence[Past]) -> tuple[str, int, str]:
 
 def whole(record: JobRecord) -> bool:
     """Did the job come to its end? One that ended with trouble may have left something out."""
-    verdict = record.exit_code in (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    verdict = record.exit_code in (None, Exit.GOOD, Exit.TEST_FAILURE)
     return record.state is State.ENDED and not record.reason and verdict
 
 
@@ -128,25 +128,25 @@ class _Earlier:
     """The nights before this one, by case."""
 
     def __init__(
-        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[Past]]
+        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[PastResult]]
     ) -> None:
         self.rows = {(r.job, r.case): r for r in before.rows} if before else {}
         self._night = before.name if before else ""
         self._past = past
 
-    def of(self, row: Row) -> list[Past]:
+    def of(self, row: Row) -> list[PastResult]:
         """Newest first. A night whose walk did not come upon a finding is one that passed it."""
         own = self._case(row.job, row.case)
         if not row.within:
             return own
         found = {p.night: p for p in own}
         return [
-            found.get(p.night, Past(p.night, Status.PASS, timed=False))
+            found.get(p.night, PastResult(p.night, Status.PASS, timed=False))
             for p in self._case(row.job, row.within)
             if p.night in found or _is_verdict(p.status)
         ]
 
-    def _case(self, job: str, case: str) -> list[Past]:
+    def _case(self, job: str, case: str) -> list[PastResult]:
         known = list(self._past.get((job, case), ()))
         row = self.rows.get((job, case))
         if row is None or any(p.night == self._night for p in known):
@@ -154,26 +154,26 @@ class _Earlier:
         return [_as_past(self._night, row), *known]
 
 
-def _as_past(night: str, row: Row) -> Past:
-    return Past(night, row.status, row.seconds, row.symptom, row.timed)
+def _as_past(night: str, row: Row) -> PastResult:
+    return PastResult(night, row.status, row.seconds, row.symptom, row.timed)
 
 
 def _is_verdict(status: Status) -> bool:
     return status not in (Status.ERROR, Status.SKIP)
 
 
-def _failed(past: Past) -> bool:
+def _failed(past: PastResult) -> bool:
     return past.status.wrong
 
 
-def _alike(one: Past, other: Past) -> bool:
+def _alike(one: PastResult, other: PastResult) -> bool:
     """Failed with the same symptom, as far as both are kept; or ended alike."""
     if _failed(one) and _failed(other):
         return not (one.symptom and other.symptom) or one.symptom == other.symptom
     return one.status is other.status
 
 
-def _heard(history: Sequence[Past], status: Status) -> list[Past]:
+def _heard(history: Sequence[PastResult], status: Status) -> list[PastResult]:
     """Without the nights that say nothing about a case that ends like this."""
     if status is Status.SKIP:
         return list(history)
@@ -184,31 +184,31 @@ def _heard(history: Sequence[Past], status: Status) -> list[Past]:
 # --- one case ------------------------------------------------------------------------------------
 
 
-def _news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
+def _news(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     """What there is to say of a row; None: nothing that was not known."""
     match row.status:
         case Status.FAIL | Status.FLAKY | Status.FIXED:
             return _failure(night, row, earlier)
         case Status.ERROR:
-            return _told(Change.NEW_TROUBLE, night, row, earlier, Change.STILL_TROUBLE)
+            return _note(Change.NEW_TROUBLE, night, row, earlier, Change.STILL_TROUBLE)
         case Status.SKIP:
             ran = bool(earlier) and earlier[0].status is not Status.SKIP
-            return _told(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
+            return _note(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
         case Status.PASS:
             return _passed(night, row, earlier, pace)
         case Status.KNOWN:
             if not earlier:
-                return _told(Change.NEW_CASE, night, row, earlier)
+                return _note(Change.NEW_CASE, night, row, earlier)
             heard = _heard(earlier, row.status)
             passed = bool(heard) and heard[0].status in (Status.PASS, Status.FIXED)
-            return _told(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
+            return _note(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
 
 
-def _told(
+def _note(
     change: Change,
     night: str,
     row: Row,
-    earlier: Sequence[Past],
+    earlier: Sequence[PastResult],
     still: Change | None = None,
     note: str = "",
 ) -> Changed:
@@ -218,24 +218,24 @@ def _told(
     return Changed(still if still and nights > 1 else change, row, since, nights, good, note)
 
 
-def _failure(night: str, row: Row, earlier: Sequence[Past]) -> Changed:
+def _failure(night: str, row: Row, earlier: Sequence[PastResult]) -> Changed:
     newest = _as_past(night, row)
     history = _heard([newest, *earlier], row.status)
     failed = sum(map(_failed, history))
     note = f"failed in {failed} of the last {len(history)} nights" if failed > 1 else ""
     if row.status is Status.FLAKY:
         often = f"failed {row.failed} of {row.runs} times"
-        told = f"{often}; {note}" if note else often
-        return _told(Change.FLAKY, night, row, earlier, note=told)
+        note = f"{often}; {note}" if note else often
+        return _note(Change.FLAKY, night, row, earlier, note=note)
     if _is_flake(history, newest):
-        return _told(Change.FLAKY, night, row, earlier, note=note)
+        return _note(Change.FLAKY, night, row, earlier, note=note)
     if len(history) > 1 and _failed(history[1]):
         other = "" if _alike(newest, history[1]) else history[1].symptom
         note = f"failed otherwise before: {other}" if other else ""
-    return _told(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
+    return _note(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
 
 
-def _is_flake(history: Sequence[Past], like: Past) -> bool:
+def _is_flake(history: Sequence[PastResult], like: PastResult) -> bool:
     """Has it, of late, failed like this and passed again, more than once or within one night?
 
     history: verdicts, newest first.
@@ -252,16 +252,16 @@ def _is_flake(history: Sequence[Past], like: Past) -> bool:
     return within or recoveries >= RECOVERIES
 
 
-def _passed(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
+def _passed(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     history = _heard(earlier, row.status)
     if not earlier:
-        return _told(Change.NEW_CASE, night, row, earlier)
+        return _note(Change.NEW_CASE, night, row, earlier)
     if history and _failed(history[0]):
         if _is_flake(history, history[0]):
             return None  # to pass now and then is what a flake does
         since, nights, _ = standing(history)
         known = f"failed in {nights} nights, since {since}" if nights > 1 else f"failed in {since}"
-        fixed = _told(Change.FIXED, night, row, earlier, note=known)
+        fixed = _note(Change.FIXED, night, row, earlier, note=known)
         return replace(fixed, since=night, nights=1)
     return speed.news(night, row, earlier, pace)
 
@@ -281,7 +281,7 @@ def _missing(
         record, walk = jobs.get(row.job), here.get((row.job, row.within))
         if record is not None and record.state is State.SKIPPED:
             skipped = replace(row, status=Status.SKIP, reason=record.reason, symptom="")
-            yield _told(Change.NEWLY_SKIPPED, now.name, skipped, earlier.of(row))
+            yield _note(Change.NEWLY_SKIPPED, now.name, skipped, earlier.of(row))
         elif record is not None and not whole(record):
             continue
         elif walk is None:

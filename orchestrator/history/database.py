@@ -22,7 +22,15 @@ from orchestrator.errors import UsageError
 from orchestrator.history import files, store
 from orchestrator.history.changes import whole
 from orchestrator.history.digest import digest
-from orchestrator.history.nights import CaseHistory, Changes, Job, Night, NightTotals, Past, Verdict
+from orchestrator.history.nights import (
+    CaseHistory,
+    Changes,
+    Job,
+    Night,
+    NightTotals,
+    PastResult,
+    Verdict,
+)
 from orchestrator.verdicts import Status
 
 NAME = "history.sqlite"  # beside the nights
@@ -74,7 +82,7 @@ class History:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self._connection.close()
@@ -134,7 +142,9 @@ class History:
             for night, name, started, finished, relocations, verdict in nights
         )
 
-    def past(self, before: str, limit: int = MONTH) -> Mapping[tuple[str, str], tuple[Past, ...]]:
+    def past(
+        self, before: str, limit: int = MONTH
+    ) -> Mapping[tuple[str, str], tuple[PastResult, ...]]:
         """(job, case) -> the last `limit` nights before that one, newest first; before a night that
         is not in here, the last there are."""
         late = self._do(
@@ -175,11 +185,11 @@ class History:
 
     def _of(
         self, cases: Iterable[int], late: Sequence[tuple[int, str]]
-    ) -> Mapping[int, tuple[Past, ...]]:
+    ) -> Mapping[int, tuple[PastResult, ...]]:
         """What became of these cases in these nights (id, name), in the order of the nights."""
         nights = {number: (place, name) for place, (number, name) in enumerate(late)}
         symptoms = dict(self._do("SELECT id, text FROM symptoms"))
-        found: dict[int, list[tuple[int, Past]]] = {}
+        found: dict[int, list[tuple[int, PastResult]]] = {}
         for case, night, status, ms, symptom, timed in self._do(
             'SELECT "case", night, status, ms, symptom, timed FROM json_each(?)'
             ' CROSS JOIN results ON "case" = value AND night >= ?',  # CROSS: by cases
@@ -187,7 +197,9 @@ class History:
         ):
             if night in nights:
                 place, name = nights[night]
-                past = Past(name, _STATUS[status], ms / 1000, symptoms.get(symptom, ""), timed == 1)
+                past = PastResult(
+                    name, _STATUS[status], ms / 1000, symptoms.get(symptom, ""), timed == 1
+                )
                 found.setdefault(case, []).append((place, past))
         return {
             case: tuple(past for _, past in sorted(those, key=itemgetter(0)))

@@ -28,7 +28,7 @@ from orchestrator.history.nights import (
     Skip,
     State,
 )
-from orchestrator.history.results import RESULTS, Told, told, trouble
+from orchestrator.history.results import RESULTS, RunRows, read_run, trouble
 from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
@@ -84,7 +84,7 @@ def document(place: Path) -> Night:
     file = place / NIGHT
     if not file.is_file():
         raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
-    night = _upgraded(store.load(file, _NIGHT, COMMAND).night)
+    night = _upgraded(store.load_document(file, _NIGHT, COMMAND).night)
     if why := checked.wrong(night):
         raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
     return night
@@ -113,7 +113,7 @@ def read(place: Path) -> Night:
     job for each architecture, named like it. Raises UsageError."""
     if (place / NIGHT).exists():
         return replace(document(place), name=place.resolve().name)
-    return _night(place, told(place))
+    return _night(place, read_run(place))
 
 
 def nights(place: Path) -> Iterator[Path]:
@@ -133,7 +133,7 @@ def rows(job_directory: Path, job: str, prefix: str) -> tuple[Row, ...]:
     with the reason. A case's name begins with its architecture where there are several.
     """
     try:
-        found = told(job_directory, prefix).rows
+        found = read_run(job_directory, prefix).rows
     except UsageError as malformed:
         return (replace(trouble(RESULTS, str(malformed)), job=job),)
     several = len({arch for arch, _ in found if arch}) > 1
@@ -170,7 +170,7 @@ def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
 # --- other commands' directories as nights -------------------------------------------------------
 
 
-def _night(place: Path, found: Told) -> Night:
+def _night(place: Path, found: RunRows) -> Night:
     run = found.run
     arches = dict.fromkeys([*(k.arch for k in run.kernels), *(arch for arch, _ in found.rows)])
     named = [arch for arch in arches if arch]
@@ -189,7 +189,7 @@ def _night(place: Path, found: Told) -> Night:
     )
 
 
-def _job(found: Told, arch: str) -> JobRecord:
+def _job(found: RunRows, arch: str) -> JobRecord:
     run = found.run
     job = Job(
         name=arch,
@@ -207,7 +207,7 @@ def _job(found: Told, arch: str) -> JobRecord:
     return JobRecord(job, state, run.trouble, None, run.started, run.finished)
 
 
-def _kernel(found: Told, kernel: Kernel) -> KernelInput:
+def _kernel(found: RunRows, kernel: Kernel) -> KernelInput:
     """Nameless, so that any two runs compare. Of a series only the name was recorded."""
     return KernelInput(
         kernel="",

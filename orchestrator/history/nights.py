@@ -16,7 +16,7 @@ from orchestrator.verdicts import Status
 # --- what a night does ---------------------------------------------------------------------------
 
 
-class Kind(StrEnum):
+class JobKind(StrEnum):
     """What a job is: the command of klp-e2e that does it."""
 
     BUILD = "build"
@@ -28,10 +28,10 @@ class Kind(StrEnum):
 
 
 # Which job runs a case of which kind.
-OF_CASES: Mapping[CaseKind, Kind] = {
-    CaseKind.ORDER: Kind.SUITE,
-    CaseKind.MALFORMED: Kind.MALFORMED,
-    CaseKind.SELFTEST: Kind.KSELFTEST,
+OF_CASES: Mapping[CaseKind, JobKind] = {
+    CaseKind.ORDER: JobKind.SUITE,
+    CaseKind.MALFORMED: JobKind.MALFORMED,
+    CaseKind.SELFTEST: JobKind.KSELFTEST,
 }
 
 
@@ -40,7 +40,7 @@ class Job:
     """One command of klp-e2e, for one kernel on one architecture."""
 
     name: str  # unique in a night, and a path: "debian-6.1+livepatch-reload/s390x/core"
-    kind: Kind
+    kind: JobKind
     kernel: str  # as it is named in reports: "debian:6.1 + livepatch-reload"
     source: str  # debian:6.1
     series: tuple[str, ...]  # empty: the bare kernel
@@ -180,7 +180,7 @@ class Change(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class PastResult:
     """A case in an earlier night."""
 
     night: str
@@ -238,7 +238,7 @@ class CaseHistory:
 
     job: str
     case: str
-    past: tuple[Past, ...]  # newest first; nights in which it was not there are left out
+    past: tuple[PastResult, ...]  # newest first; nights in which it was not there are left out
     versions: Mapping[str, str] = field(
         default_factory=dict
     )  # night -> its kernel's source version

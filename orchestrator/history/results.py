@@ -19,35 +19,35 @@ from pathlib import Path
 
 from orchestrator.errors import UsageError
 from orchestrator.history.changes import symptom
-from orchestrator.history.nights import OF_CASES, Kind, Row
+from orchestrator.history.nights import OF_CASES, JobKind, Row
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding
-from orchestrator.report import directory, explored, reproduce, tried
-from orchestrator.report.explored import GroundRecord
-from orchestrator.report.json import CaseRecord, Document, kind_of
-from orchestrator.report.tried import Tried
-from orchestrator.source.alterations import CONTROL, Outcome, Trial
+from orchestrator.report import directory, explorejson, reproduce, trialsjson
+from orchestrator.report.explorejson import CampaignRecord
+from orchestrator.report.resultsjson import CaseRecord, ResultsDocument, kind_of
+from orchestrator.report.trialsjson import Tried
+from orchestrator.trials import CONTROL, Trial, TrialOutcome
 from orchestrator.verdicts import Run, RunKind, Status
 
 KERNEL = "kernel"  # names of rows that are no cases
 RESULTS = "results"
 WALK = "walk"
-_OF_RUNS: Mapping[RunKind, Kind] = {
-    RunKind.KSELFTEST: Kind.KSELFTEST,
-    RunKind.MALFORMED: Kind.MALFORMED,
+_OF_RUNS: Mapping[RunKind, JobKind] = {
+    RunKind.KSELFTEST: JobKind.KSELFTEST,
+    RunKind.MALFORMED: JobKind.MALFORMED,
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class RunRows:
     """What one directory says. The job of its rows is empty: the directory does not know it."""
 
-    kind: Kind
+    kind: JobKind
     run: Run
     rows: tuple[tuple[str, Row], ...]  # (architecture, row); "": it holds for all of them
 
 
-def told(place: Path, prefix: str = "") -> Told:
+def read_run(place: Path, prefix: str = "") -> RunRows:
     """prefix: what the rows' directories begin with. Raises UsageError, naming what is wrong."""
     for file, read in _READERS.items():
         if (place / file).exists():
@@ -58,35 +58,35 @@ def told(place: Path, prefix: str = "") -> Told:
     )
 
 
-def _kind(ran: Document) -> Kind:
+def _kind(ran: ResultsDocument) -> JobKind:
     """What the job is. Until a run's kind was written down, its cases tell."""
     if ran.run.kind is not None:
-        return _OF_RUNS.get(ran.run.kind, Kind.SUITE)
-    return next((OF_CASES[kind_of(case)] for case in ran.cases), Kind.SUITE)
+        return _OF_RUNS.get(ran.run.kind, JobKind.SUITE)
+    return next((OF_CASES[kind_of(case)] for case in ran.cases), JobKind.SUITE)
 
 
-def _explored(place: Path, prefix: str) -> Told:
-    walked = explored.load(place)
-    found = [pair for ground in walked.grounds for pair in _ground(walked, ground, prefix)]
-    return _told(Kind.EXPLORE, walked.run, found)
+def _explored_rows(place: Path, prefix: str) -> RunRows:
+    walked = explorejson.load_exploration(place)
+    found = [pair for campaign in walked.campaigns for pair in _ground(walked, campaign, prefix)]
+    return _run_rows(JobKind.EXPLORE, walked.run, found)
 
 
-def _tried(place: Path, prefix: str) -> Told:
-    trials = tried.load(place)
+def _trial_rows(place: Path, prefix: str) -> RunRows:
+    trials = trialsjson.load_trials(place)
     found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
-    return _told(Kind.ABLATE, trials.run, found)
+    return _run_rows(JobKind.ABLATE, trials.run, found)
 
 
-def _ran(place: Path, prefix: str) -> Told:
+def _case_rows(place: Path, prefix: str) -> RunRows:
     ran = directory.document(place)
-    return _told(_kind(ran), ran.run, [(case.arch, _case(case, prefix)) for case in ran.cases])
+    return _run_rows(_kind(ran), ran.run, [(case.arch, _case(case, prefix)) for case in ran.cases])
 
 
 # Document -> what reads it.
-_READERS: Mapping[str, Callable[[Path, str], Told]] = {
-    explored.DOCUMENT: _explored,
-    tried.DOCUMENT: _tried,
-    directory.RESULTS: _ran,
+_READERS: Mapping[str, Callable[[Path, str], RunRows]] = {
+    explorejson.DOCUMENT: _explored_rows,
+    trialsjson.DOCUMENT: _trial_rows,
+    directory.RESULTS: _case_rows,
 }
 
 
@@ -95,11 +95,11 @@ def trouble(case: str, reason: str) -> Row:
     return Row("", case, Status.ERROR, reason, symptom(reason), timed=False)
 
 
-def _told(kind: Kind, run: Run, rows: list[tuple[str, Row]]) -> Told:
+def _run_rows(kind: JobKind, run: Run, rows: list[tuple[str, Row]]) -> RunRows:
     rows += [(arch, trouble(KERNEL, f"no kernel: {why}")) for arch, why in run.unbuilt.items()]
     if run.finished is not None and not rows:
         rows.append(("", trouble(RESULTS, run.trouble or "nothing ran")))
-    return Told(kind, run, tuple(_distinct(rows)))
+    return RunRows(kind, run, tuple(_distinct(rows)))
 
 
 def _distinct(rows: list[tuple[str, Row]]) -> Iterator[tuple[str, Row]]:
@@ -145,69 +145,72 @@ def _symptom(status: Status, reason: str) -> str:
 
 
 def _ground(
-    document: explored.Document, ground: GroundRecord, prefix: str
+    document: explorejson.ExploreDocument, campaign: CampaignRecord, prefix: str
 ) -> Iterator[tuple[str, Row]]:
-    walk = f"{ground.module_set}/{WALK}"
+    walk = f"{campaign.module_set}/{WALK}"
     found = [
         _finding(document.run, each, walk, prefix)
-        for each in explored.findings(ground)
-        if each.ways
+        for each in explorejson.findings(campaign)
+        if each.reproducers
     ]
-    tally, budget = ground.tally, document.wanted.budget
+    stats, budget = campaign.stats, document.options.budget
     reason = (
-        f"{tally.verified} of {tally.planned} orders verified, of up to {tally.depth} events"
+        f"{stats.verified} of {stats.planned} orders verified, of up to {stats.depth} events"
         + f"; {len(found)} {'finding' if len(found) == 1 else 'findings'}" * bool(found)
-        + "".join(f"; {n} not walked: {why}" for why, n in sorted(tally.troubles.items()))
+        + "".join(f"; {n} not walked: {why}" for why, n in sorted(stats.errors.items()))
     )
-    to_come = budget is None and tally.done < tally.planned
-    status = Status.ERROR if tally.unwalked or to_come or not tally.verified else Status.PASS
+    to_come = budget is None and stats.done < stats.planned
+    status = Status.ERROR if stats.not_run or to_come or not stats.verified else Status.PASS
     if any(row.status is Status.FAIL for row in found):
         status = Status.FAIL
     elif found and status is Status.PASS:
         status = Status.KNOWN
     yield (
-        ground.arch,
+        campaign.arch,
         Row(
             job="",
             case=walk,
             status=status,
             reason=reason,
             symptom=_symptom(status, reason),
-            seconds=tally.seconds,
+            seconds=stats.seconds,
             why="every order that its events can make, as deep as there is time for",
-            reproduce=_again(document.run, ground),
+            reproduce=_again(document.run, campaign),
             failed=int(status is Status.FAIL),
-            relocations=tally.relocations,
+            relocations=stats.relocations,
             timed=False,  # how far it goes is decided by its plan, or by its budget
         ),
     )
-    yield from ((ground.arch, row) for row in found)
+    yield from ((campaign.arch, row) for row in found)
 
 
-def _again(run: Run, ground: GroundRecord) -> str:
+def _again(run: Run, campaign: CampaignRecord) -> str:
     """A line that walks this module set alone, by default values where others were asked for."""
-    where = reproduce.kernel_words(run, ground.arch)
-    depth = ("--depth", str(ground.tally.depth)) if ground.tally.depth else ()
-    return shlex.join(("klp-e2e", "explore", *where, "--modules", ground.module_set, *depth))
+    where = reproduce.kernel_words(run, campaign.arch)
+    depth = ("--depth", str(campaign.stats.depth)) if campaign.stats.depth else ()
+    return shlex.join(("klp-e2e", "explore", *where, "--modules", campaign.module_set, *depth))
 
 
 def _finding(run: Run, found: Finding, walk: str, prefix: str) -> Row:
-    """By its shortest way that is not known, where there is one."""
-    way = next((way for way in found.ways if not way.result.known_issue), found.ways[0])
+    """By its shortest reproducer that is not known, where there is one."""
+    reproducer = next(
+        (reproducer for reproducer in found.reproducers if not reproducer.result.known_issue),
+        found.reproducers[0],
+    )
     status = Status.KNOWN if found.known else Status.FAIL
     return Row(
         job="",
         case=f"{found.module_set}/{found.signature}",
         status=status,
-        reason=way.result.reason,
+        reason=reproducer.result.reason,
         symptom=symptom(str(found.signature)),
-        seconds=way.result.seconds,
-        order=orders.format(way.order),
+        seconds=reproducer.result.seconds,
+        order=orders.format(reproducer.order),
         why=f"{found.hits} orders of the walk fail like this",
-        reproduce=way.result.reproduce or reproduce.line(run, way.result),
-        directory=_under(prefix, way.bundle),
-        runs=max(way.tries, 1),
-        failed=way.repeated if way.tries else 1,
+        reproduce=reproducer.result.reproduce or reproduce.line(run, reproducer.result),
+        directory=_under(prefix, reproducer.bundle),
+        runs=max(reproducer.tries, 1),
+        failed=reproducer.repeated if reproducer.tries else 1,
         within=walk,
         timed=False,
     )
@@ -220,7 +223,7 @@ def _trial(place: Path, tried_one: Tried, prefix: str) -> Row:
     trial = tried_one.trial
     status = Status.PASS
     if trial.hole:
-        untold = trial.outcome in (Outcome.UNBUILT, Outcome.ERROR)
+        untold = trial.outcome in (TrialOutcome.UNBUILT, TrialOutcome.ERROR)
         status = Status.ERROR if untold else Status.FAIL
     reason = _outcome(trial)
     at = f"{tried_one.name}/{trial.arch}"
@@ -244,16 +247,16 @@ def _trial(place: Path, tried_one: Tried, prefix: str) -> Row:
 def _outcome(trial: Trial) -> str:
     """One line: what became of it, and why."""
     match trial.outcome:
-        case Outcome.CAUGHT:
+        case TrialOutcome.CAUGHT:
             declared = f", though declared: {trial.unseen}" if trial.unseen else ""
             count = f"{len(trial.caught_by)} of {trial.orders} orders fail"
             return f"{count}, first {' '.join(trial.caught_by[:1])}: {trial.symptom}{declared}"
-        case Outcome.SURVIVED:
+        case TrialOutcome.SURVIVED:
             declared = f"; cannot be seen: {trial.unseen}" if trial.unseen else ""
             return f"no order of {trial.orders} fails{declared}"
-        case Outcome.SAME:
+        case TrialOutcome.SAME:
             return "the same kernel, byte for byte"
-        case Outcome.UNBUILT:
+        case TrialOutcome.UNBUILT:
             return f"not built: {trial.reason}"
-        case Outcome.ERROR:
+        case TrialOutcome.ERROR:
             return trial.reason

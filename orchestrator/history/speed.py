@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from itertools import takewhile
 
-from orchestrator.history.nights import Change, Changed, InputChange, Past, Row
+from orchestrator.history.nights import Change, Changed, InputChange, PastResult, Row
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import Status
 
@@ -23,7 +23,7 @@ MAD_SCALE = 1.4826  # of a normal distribution: standard deviation by median abs
 ENOUGH = 10  # cases that have to be compared before a night has a pace of its own
 
 
-def pace(cases: Iterable[tuple[Row, Sequence[Past]]]) -> float:
+def pace(cases: Iterable[tuple[Row, Sequence[PastResult]]]) -> float:
     """How many times as long as usual the night's cases took, by their median; 1 when too few can
     be compared. Each with the nights before this one, newest first."""
     ratios = [
@@ -34,14 +34,14 @@ def pace(cases: Iterable[tuple[Row, Sequence[Past]]]) -> float:
     return statistics.median(ratios) if len(ratios) >= ENOUGH else 1.0
 
 
-def told(pace: float) -> tuple[InputChange, ...]:
+def pace_changes(pace: float) -> tuple[InputChange, ...]:
     """What a reader is to know of the machine, if anything."""
     if abs(pace - 1) <= SHARE:
         return ()
     return (InputChange("", "", "time that cases take", "as usual", f"{pace:.1f} times as much"),)
 
 
-def news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed | None:
+def news(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     """SLOWER or FASTER of a case that passed; None when there is nothing to say."""
     timed = _timed(earlier)
     usual = _usual(row, timed)
@@ -67,11 +67,11 @@ def news(night: str, row: Row, earlier: Sequence[Past], pace: float) -> Changed 
     )
 
 
-def _timed(earlier: Sequence[Past]) -> list[Past]:
+def _timed(earlier: Sequence[PastResult]) -> list[PastResult]:
     return [p for p in earlier if p.status is Status.PASS and p.timed]
 
 
-def _usual(row: Row, timed: Sequence[Past]) -> float:
+def _usual(row: Row, timed: Sequence[PastResult]) -> float:
     """The median; 0 where there is nothing to compare with."""
     enough = row.timed and len(timed) >= NIGHTS
     return statistics.median(p.seconds for p in timed) if enough else 0.0

@@ -8,6 +8,7 @@ GuestLost as soon as the far end has gone.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from typing import Protocol
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, OutOfTime
+
+log = logging.getLogger(__name__)
 
 CONNECT_POLL_SECONDS = 0.005
 CHUNK_BYTES = 1 << 16
@@ -69,13 +72,14 @@ class UnixLines:
     def send(self, line: str, deadline: Deadline) -> None:
         """Raises OutOfTime, GuestLost."""
         left = deadline.check("the agent to take a request")
+        log.debug("--> %s", line)
         try:
             self._socket.settimeout(left)
             self._socket.sendall(line.encode() + b"\n")
-        except TimeoutError as error:
-            raise OutOfTime("time ran out while the agent took a request") from error
-        except OSError as error:
-            raise GuestLost(f"the agent's channel broke: {error}") from error
+        except TimeoutError as err:
+            raise OutOfTime("time ran out while the agent took a request") from err
+        except OSError as err:
+            raise GuestLost(f"the agent's channel broke: {err}") from err
 
     def receive(self, deadline: Deadline) -> str:
         """The next line, without its end. Raises OutOfTime, GuestLost."""
@@ -86,11 +90,12 @@ class UnixLines:
                 data = self._socket.recv(CHUNK_BYTES)
             except TimeoutError:
                 continue  # the check above says so with the right words
-            except OSError as error:
-                raise GuestLost(f"the agent's channel broke: {error}") from error
+            except OSError as err:
+                raise GuestLost(f"the agent's channel broke: {err}") from err
             if not data:
                 raise GuestLost("the agent's channel was closed: QEMU has ended")
             self._buffer.feed(data)
+        log.debug("<-- %s", line)
         return line
 
     def close(self) -> None:

@@ -35,7 +35,7 @@ _HALF = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY)
 
 
-class Kind(StrEnum):
+class MarkKind(StrEnum):
     """What a directory of ours is for; it stands in its mark."""
 
     CACHE = "cache"
@@ -49,14 +49,14 @@ class Kind(StrEnum):
 
 
 # What is executed, or talked to, lies in these: nobody else may write there.
-PRIVATE = frozenset({Kind.CACHE, Kind.STATE, Kind.RUNS})
+PRIVATE = frozenset({MarkKind.CACHE, MarkKind.STATE, MarkKind.RUNS})
 
 
 class NotOurs(UsageError):
     """A directory is not provably ours: it stays as it is."""
 
 
-def mark(directory: Path, kind: Kind) -> None:
+def mark(directory: Path, kind: MarkKind) -> None:
     """Say that a directory, which we have just made, is ours. Raises OSError."""
     path = directory / MARK
     with path.open("x", encoding="utf-8") as file:
@@ -68,7 +68,7 @@ def mark(directory: Path, kind: Kind) -> None:
             raise
 
 
-def marked(directory: Path, kind: Kind | None = None) -> bool:
+def marked(directory: Path, kind: MarkKind | None = None) -> bool:
     """Is it a directory, no link, and has this user written there that it is ours (this kind)?"""
     try:
         place, said = directory.lstat(), (directory / MARK).lstat()
@@ -77,14 +77,14 @@ def marked(directory: Path, kind: Kind | None = None) -> bool:
         if said.st_uid != os.geteuid():
             return False
         with (directory / MARK).open("rb") as file:
-            told = json.loads(file.read(_MARK_BYTES))
+            read = json.loads(file.read(_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    found = told.get("klp-e2e") if isinstance(told, dict) else None
-    return found == kind if kind else found in set(Kind)
+    found = read.get("klp-e2e") if isinstance(read, dict) else None
+    return found == kind if kind else found in set(MarkKind)
 
 
-def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
+def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> None:
     """A directory of ours: made and marked if it is not there or is empty, else it must be marked.
 
     hint: what to do where it is somebody else's. mode: of one that is made here. Raises NotOurs
@@ -92,7 +92,7 @@ def make(directory: Path, kind: Kind, hint: str, *, mode: int = 0o777) -> None:
     """
     if directory.is_symlink() and not directory.exists():
         raise NotOurs(f"{directory} is a link that leads nowhere", hint)
-    if kind is Kind.RUNS and directory.is_symlink():  # it lies where others may make links
+    if kind is MarkKind.RUNS and directory.is_symlink():  # it lies where others may make links
         raise NotOurs(f"{directory} is a link", hint)
     real = directory.resolve()
     real.parent.mkdir(parents=True, exist_ok=True)
@@ -127,7 +127,7 @@ def _begun(path: Path) -> bool:
     return stat.S_ISREG(info.st_mode) and info.st_uid == os.geteuid() and info.st_size == 0
 
 
-def _private(directory: Path, kind: Kind, hint: str) -> None:
+def _private(directory: Path, kind: MarkKind, hint: str) -> None:
     info = directory.stat()
     if info.st_uid != os.geteuid():
         raise NotOurs(f"{directory}, for klp-e2e's {kind}, belongs to another user", hint)
@@ -240,7 +240,7 @@ def put_aside(place: Path, word: str) -> Path:
 
 
 @contextlib.contextmanager
-def appearing(place: Path, kind: Kind) -> Iterator[Path]:
+def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
     """A new directory of ours to fill, beside `place`, that takes its place when the block ends
     well: whole or not at all.
 
@@ -264,13 +264,13 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
         if not marked(place, kind):
             try:
                 partial.rename(place)  # onto nothing, or an empty directory: the kernel sees to it
-            except OSError as trouble:
-                if trouble.errno not in _OCCUPIED:
+            except OSError as err:
+                if err.errno not in _OCCUPIED:
                     raise
                 raise NotOurs(
-                    f"{place} is no {kind} of klp-e2e, and is not replaced: {trouble.strerror}",
+                    f"{place} is no {kind} of klp-e2e, and is not replaced: {err.strerror}",
                     hint="choose another place, or move it out of the way",
-                ) from trouble
+                ) from err
             return
         place.rename(before)
         try:
@@ -281,7 +281,7 @@ def appearing(place: Path, kind: Kind) -> Iterator[Path]:
         remove(before, before)
 
 
-def sweep(directory: Path, kind: Kind) -> None:
+def sweep(directory: Path, kind: MarkKind) -> None:
     """Remove what `appearing` has left of this kind in a directory, where its process was killed.
     Raises OSError."""
     if directory.is_symlink() or not directory.is_dir():
@@ -326,10 +326,10 @@ def appending(path: Path) -> TextIO:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", buffering=1)
-    except OSError as trouble:
-        if trouble.errno != errno.ELOOP:
+    except OSError as err:
+        if err.errno != errno.ELOOP:
             raise
-        raise NotOurs(f"{path} is a link, and is not written through", "move it away") from trouble
+        raise NotOurs(f"{path} is a link, and is not written through", "move it away") from err
 
 
 def clear(directory: Path, known: Callable[[str], bool]) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import selectors
 import shlex
@@ -33,6 +34,8 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, OutOfTime
 from orchestrator.host import pump
 from orchestrator.host.tools import clean_env, need
+
+log = logging.getLogger(__name__)
 
 GRACE_S = 3.0  # between SIGTERM and SIGKILL
 
@@ -200,10 +203,10 @@ def _launch(
         process = subprocess.Popen(
             [path, *words[1:]], cwd=cwd, env=env, start_new_session=True, **popen
         )
-    except OSError as error:
-        if error.errno == errno.E2BIG:
-            raise HarnessError(f"{words[0]}: its arguments are too long") from error
-        raise HarnessError(f"{words[0]} cannot be started: {error.strerror}") from error
+    except OSError as err:
+        if err.errno == errno.E2BIG:
+            raise HarnessError(f"{words[0]}: its arguments are too long") from err
+        raise HarnessError(f"{words[0]} cannot be started: {err.strerror}") from err
     try:
         watchdog = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _ || kill -s KILL -- "-$0"', str(process.pid)],
@@ -233,6 +236,8 @@ def _started(
     with _alive_lock:  # `end_all` finds it, or comes before it is started
         running = _launch(words, path, cwd, clean_env(env), popen)
         _alive.add(running)
+    began = time.monotonic()
+    log.info("started %d: %s", running.pid, pasteable(words, cwd))
     try:
         yield running
     finally:
@@ -242,6 +247,12 @@ def _started(
             with _alive_lock:
                 _alive.discard(running)
             running._dismiss()
+            _log_end(running.popen, began)
+
+
+def _log_end(program: subprocess.Popen[bytes], began: float) -> None:
+    seconds = time.monotonic() - began
+    log.info("ended %d with status %s after %.3f s", program.pid, program.returncode, seconds)
 
 
 @contextlib.contextmanager
@@ -274,13 +285,17 @@ def attach(argv: Sequence[str | Path]) -> int:
     """
     words = [str(word) for word in argv]
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    began = time.monotonic()
     try:
         with subprocess.Popen([need(words[0]), *words[1:]], env=clean_env()) as program:
+            log.info("started %d: %s", program.pid, pasteable(words))
             try:
                 return program.wait()
             except BaseException:
                 program.kill()
                 raise
+            finally:
+                _log_end(program, began)
     finally:
         signal.signal(signal.SIGINT, before)
 

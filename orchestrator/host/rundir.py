@@ -33,7 +33,7 @@ def run_dir(label: str = "run") -> Iterator[Path]:
     """
     base = _base()
     with contextlib.ExitStack() as life, workdir.disk_errors(f"{base} has no run directory"):
-        ours.make(base, ours.Kind.RUNS, "set TMPDIR to a directory of your own", mode=0o700)
+        ours.make(base, ours.MarkKind.RUNS, "set TMPDIR to a directory of your own", mode=0o700)
         with locks.waited(base / LOCK):  # nobody sees a directory before it is locked
             _remove_stale(base)
             path = Path(tempfile.mkdtemp(prefix=f"{label}.", dir=base))

@@ -17,6 +17,7 @@ import errno
 import glob
 import hashlib
 import json
+import logging
 import os
 import re
 import shutil
@@ -30,6 +31,8 @@ import platformdirs
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import inuse, locks, ours
+
+log = logging.getLogger(__name__)
 
 APP = "klp-e2e"
 DIGESTS = "digests.json"
@@ -62,11 +65,11 @@ def disk_errors(doing: str) -> Iterator[None]:
     HarnessError with a hint."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _HINTS:
+    except OSError as err:
+        if err.errno not in _HINTS:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        raise HarnessError(f"{doing}: {error.strerror}{where}", hint=_HINTS[error.errno]) from error
+        where = f": {err.filename}" if err.filename else ""
+        raise HarnessError(f"{doing}: {err.strerror}{where}", hint=_HINTS[err.errno]) from err
 
 
 def cache_root(*, using: bool = True) -> Path:
@@ -84,8 +87,8 @@ def cache_root(*, using: bool = True) -> Path:
             hint="set KLP_E2E_CACHE to another directory",
         )
     if not named:
-        _adopt(root, ours.Kind.CACHE, frozenset({*_KINDS, inuse.PLACE}))
-    _claim(root, ours.Kind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")
+        _adopt(root, ours.MarkKind.CACHE, frozenset({*_KINDS, inuse.PLACE}))
+    _claim(root, ours.MarkKind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")
     if using:
         with disk_errors(f"the cache {root} cannot be used"):
             inuse.begin(own(root / inuse.PLACE))
@@ -97,12 +100,12 @@ def state_dir() -> Path:
     named = os.environ.get("KLP_E2E_STATE")
     root = Path(named).absolute() if named else platformdirs.user_state_path(APP)
     if not named:
-        _adopt(root, ours.Kind.STATE, frozenset({"nightly"}))
-    _claim(root, ours.Kind.STATE, "set KLP_E2E_STATE to a directory that is new or empty")
+        _adopt(root, ours.MarkKind.STATE, frozenset({"nightly"}))
+    _claim(root, ours.MarkKind.STATE, "set KLP_E2E_STATE to a directory that is new or empty")
     return root
 
 
-def _claim(root: Path, kind: ours.Kind, hint: str) -> None:
+def _claim(root: Path, kind: ours.MarkKind, hint: str) -> None:
     what = f"the {kind} directory {root}"
     with disk_errors(f"{what} cannot be used"):
         try:
@@ -113,7 +116,7 @@ def _claim(root: Path, kind: ours.Kind, hint: str) -> None:
         raise HarnessError(f"{what} cannot be written to", hint=_HINTS[errno.EACCES])
 
 
-def _adopt(root: Path, kind: ours.Kind, names: frozenset[str]) -> None:
+def _adopt(root: Path, kind: ours.MarkKind, names: frozenset[str]) -> None:
     """Mark what a klp-e2e that knew no marks has made where it always is, when nothing is there but
     what it would have made."""
     if not root.is_dir() or root.is_symlink() or (root / ours.MARK).exists():
@@ -126,11 +129,11 @@ def _adopt(root: Path, kind: ours.Kind, names: frozenset[str]) -> None:
     entries = [
         e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir() if e.is_dir()
     ]
-    if kind is ours.Kind.CACHE and not all(map(_looks_ours, entries)):
+    if kind is ours.MarkKind.CACHE and not all(map(_looks_ours, entries)):
         return
     for entry in (*entries, *(root / name for name in _WHOLE)):
         if entry.is_dir() and not entry.is_symlink() and not ours.marked(entry):
-            ours.mark(entry, ours.Kind.ENTRY)
+            ours.mark(entry, ours.MarkKind.ENTRY)
     root.chmod(0o700)
     ours.mark(root, kind)
 
@@ -180,7 +183,7 @@ def locked(path: Path, on_wait: Callable[[str], None] | None = None) -> Iterator
 def own(entry: Path) -> Path:
     """An entry that is filled where it lies (a working tree, a repository), made if need be."""
     with disk_errors(f"{entry} cannot be made"):
-        ours.make(entry, ours.Kind.ENTRY, "move it away: it lies where klp-e2e keeps its own")
+        ours.make(entry, ours.MarkKind.ENTRY, "move it away: it lies where klp-e2e keeps its own")
     return entry
 
 
@@ -204,8 +207,9 @@ def staging(final: Path) -> Iterator[Path]:
             if staged and staged["name"] == final.name and ours.marked(stale):
                 ours.remove(stale, within=stale)
         tmp = Path(tempfile.mkdtemp(prefix=f".tmp-{final.name}.", dir=final.parent))
+        log.info("making %s", final)
         try:
-            ours.mark(tmp, ours.Kind.ENTRY)
+            ours.mark(tmp, ours.MarkKind.ENTRY)
             yield tmp
         finally:
             ours.scrap(tmp)
@@ -223,7 +227,7 @@ def publish(tmp: Path, final: Path) -> None:
         write_atomically(tmp / DIGESTS, json.dumps(digests, indent=0, sort_keys=True))
         _flush(tmp)
         if os.path.lexists(final):
-            if not ours.marked(final, ours.Kind.ENTRY):
+            if not ours.marked(final, ours.MarkKind.ENTRY):
                 raise ours.NotOurs(
                     f"{final} is in the way, and klp-e2e did not make it", hint="move it away"
                 )
@@ -236,6 +240,7 @@ def publish(tmp: Path, final: Path) -> None:
         else:
             tmp.rename(final)
         _fsync(final.parent)
+    log.info("made %s", final)
 
 
 def _added(entry: Path) -> bool:
@@ -355,6 +360,7 @@ class Entry:
 def touch(entry: Path) -> None:
     """This process uses the entry, from now on; `prune` removes what was not used for long."""
     os.utime(entry)
+    log.info("using %s", entry)
 
 
 def entries(root: Path) -> tuple[Entry, ...]:
@@ -366,7 +372,7 @@ def entries(root: Path) -> tuple[Entry, ...]:
         with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
             used = path.lstat().st_mtime
             kind = path.relative_to(root).parts[0]
-            mine = ours.proven(path, root) and ours.marked(path, ours.Kind.ENTRY)
+            mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
             mine = mine and not _added(path)
             found.append(Entry(kind, path.name, path, size(path), used, mine))
     return tuple(found)

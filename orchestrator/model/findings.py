@@ -2,8 +2,8 @@
 """What belongs together of everything that failed. Pure.
 
 Two failures are of one kind when the same event goes wrong in the same way: that is a finding. The
-orders that cannot be made shorter are its ways; an order that holds a shorter one that fails alike
-says nothing new.
+orders that cannot be made shorter are its reproducers; an order that holds a shorter one that fails
+alike says nothing new.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Signature:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Reproducer:
     """One order to a failure from which nothing can be left out."""
 
     result: CaseResult  # of this order; its last step is the one that fails
@@ -46,21 +46,21 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One kind of failure on one architecture and module set, the shortest way first."""
+    """One kind of failure on one architecture and module set, the shortest reproducer first."""
 
     arch: str
     module_set: str
     signature: Signature
-    ways: tuple[Way, ...]
+    reproducers: tuple[Reproducer, ...]
 
     @property
     def hits(self) -> int:
-        return sum(way.hits for way in self.ways)
+        return sum(reproducer.hits for reproducer in self.reproducers)
 
     @property
     def known(self) -> bool:
-        """Is every way of it a known issue?"""
-        return all(way.result.known_issue for way in self.ways)
+        """Is every reproducer of it a known issue?"""
+        return all(reproducer.result.known_issue for reproducer in self.reproducers)
 
 
 def signature(result: CaseResult) -> Signature | None:
@@ -92,26 +92,30 @@ def is_part(part: Order, whole: Order) -> bool:
 
 
 def explained(found: Iterable[Finding], like: Signature, order: Order) -> tuple[int, int] | None:
-    """(index of the finding, of the way) that tells of this failure already, or None."""
+    """(index of the finding, of the reproducer) that tells of this failure already, or None."""
     for index, finding in enumerate(found):
-        for number, way in enumerate(finding.ways):
-            if finding.signature == like and is_part(way.order, order):
+        for number, reproducer in enumerate(finding.reproducers):
+            if finding.signature == like and is_part(reproducer.order, order):
                 return index, number
     return None
 
 
 def counted(found: Sequence[Finding], at: tuple[int, int]) -> tuple[Finding, ...]:
-    """The findings with one hit more for that way."""
+    """The findings with one hit more for that reproducer."""
     index, number = at
     finding = found[index]
-    way = finding.ways[number]
-    ways = (*finding.ways[:number], replace(way, hits=way.hits + 1), *finding.ways[number + 1 :])
-    return (*found[:index], replace(finding, ways=ways), *found[index + 1 :])
+    reproducer = finding.reproducers[number]
+    reproducers = (
+        *finding.reproducers[:number],
+        replace(reproducer, hits=reproducer.hits + 1),
+        *finding.reproducers[number + 1 :],
+    )
+    return (*found[:index], replace(finding, reproducers=reproducers), *found[index + 1 :])
 
 
-def added(found: Sequence[Finding], like: Signature, way: Way) -> tuple[Finding, ...]:
-    """The findings with this way: a hit more where it is there already, else in its finding."""
-    result = way.result
+def added(found: Sequence[Finding], like: Signature, reproducer: Reproducer) -> tuple[Finding, ...]:
+    """The findings with it: a hit more where it is there already, else in its finding."""
+    result = reproducer.result
     for index, finding in enumerate(found):
         if (finding.arch, finding.module_set, finding.signature) != (
             result.arch,
@@ -119,12 +123,14 @@ def added(found: Sequence[Finding], like: Signature, way: Way) -> tuple[Finding,
             like,
         ):
             continue
-        for number, other in enumerate(finding.ways):
-            if other.order == way.order:
+        for number, other in enumerate(finding.reproducers):
+            if other.order == reproducer.order:
                 return counted(found, (index, number))
-        ways = tuple(sorted((*finding.ways, way), key=lambda w: len(w.order.events)))
-        return (*found[:index], replace(finding, ways=ways), *found[index + 1 :])
-    return (*found, Finding(result.arch, result.case.module_set, like, (way,)))
+        reproducers = tuple(
+            sorted((*finding.reproducers, reproducer), key=lambda w: len(w.order.events))
+        )
+        return (*found[:index], replace(finding, reproducers=reproducers), *found[index + 1 :])
+    return (*found, Finding(result.arch, result.case.module_set, like, (reproducer,)))
 
 
 def _plain(event: Event) -> str:

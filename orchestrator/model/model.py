@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from orchestrator.errors import UsageError
 from orchestrator.model import races
 from orchestrator.model.semantics import happen
-from orchestrator.model.state import Pair, Past, State, World, sysfs_name
+from orchestrator.model.state import Pair, Progress, State, World, sysfs_name
 from orchestrator.nouns import VMLINUX, Burst, Event, ModuleSet, Order, Plain, Probe, Race
 from orchestrator.verdicts import Expectation, PatchState, RelocationState
 
@@ -65,14 +65,14 @@ def expectations(
     return tuple(result)
 
 
-def _one_by_one(world: World, state: State, events: Iterable[Plain]) -> Past:
-    past = Past(state)
+def _one_by_one(world: World, state: State, events: Iterable[Plain]) -> Progress:
+    past = Progress(state)
     for event in events:
         past = past.and_then(happen(world, past.state, event))
     return past
 
 
-def _burst(world: World, state: State, events: tuple[Plain, ...], times: int) -> Past:
+def _burst(world: World, state: State, events: tuple[Plain, ...], times: int) -> Progress:
     """States come back soon, and then so does everything else: thousands of events cost little."""
     once = functools.cache(lambda now: _one_by_one(world, now, events))
     answers: list[int] = []
@@ -82,15 +82,15 @@ def _burst(world: World, state: State, events: tuple[Plain, ...], times: int) ->
         state = past.state
         answers += past.answers
         written |= past.written
-    return Past(state, tuple(answers), written, f"{times} times, at last: {past.why}")
+    return Progress(state, tuple(answers), written, f"{times} times, at last: {past.why}")
 
 
-def expectation(world: World, past: Past) -> Expectation:
+def expectation(world: World, past: Progress) -> Expectation:
     state = past.state
     relocations = state.relocation_states()
     for pair in past.written:
-        if relocations.get(pair) is RelocationState.LEFT:
-            relocations[pair] = RelocationState.WRITTEN
+        if relocations.get(pair) is RelocationState.STALE:
+            relocations[pair] = RelocationState.INDETERMINATE
     patches = {
         name: PatchState(
             enabled=True,

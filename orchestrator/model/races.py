@@ -42,7 +42,7 @@ from orchestrator.model.semantics import (
     unload,
     with_parameters,
 )
-from orchestrator.model.state import Outcome, Past, State, World
+from orchestrator.model.state import EventOutcome, Progress, State, World
 from orchestrator.nouns import Load, Plain, SetEnabled, SetParameter, Unload
 
 # How an event stands that has begun and is not over; a number: a load that has failed with that
@@ -63,12 +63,12 @@ class _Transition:
 class _Moment:
     """How far all have come."""
 
-    past: Past
+    past: Progress
     answers: tuple[int | None, ...]  # None: not yet
     standing: tuple[_Standing, ...]
     transition: _Transition | None = None
 
-    def then(self, outcome: Outcome) -> _Moment:
+    def then(self, outcome: EventOutcome) -> _Moment:
         """Something has happened. Answers are kept by event here, not in order of coming."""
         return replace(self, past=replace(self.past.and_then(outcome), answers=()))
 
@@ -81,7 +81,7 @@ class _Moment:
         replaced = (name for name in self.transition.other if name not in state.stack)
         return replace(state, stack=(*replaced, *state.stack))
 
-    def then_still(self, outcome: Outcome) -> _Moment:
+    def then_still(self, outcome: EventOutcome) -> _Moment:
         """Something has happened to a module while livepatches stay `listed` as they are."""
         state = replace(outcome.state, stack=self.past.state.stack)
         return self.then(replace(outcome, state=state))
@@ -100,14 +100,14 @@ class _Moment:
         return self.then(refused(self.past.state, error, why)).answer(index, error)
 
 
-def ends(world: World, state: State, events: tuple[Plain, ...]) -> tuple[Past, ...]:
+def ends(world: World, state: State, events: tuple[Plain, ...]) -> tuple[Progress, ...]:
     """Every distinct end of a race, answers in the order written; first the one in which the events
     come one after another as they are written."""
     race = _Race(world, state, events)
     touched = {event.module for event in events if not isinstance(event, SetParameter)}
     standing: tuple[_Standing, ...] = tuple("" for _ in events)
-    first = _Moment(Past(state), (None,) * len(events), standing)
-    found: dict[Past, None] = {}
+    first = _Moment(Progress(state), (None,) * len(events), standing)
+    found: dict[Progress, None] = {}
     seen = {first}
     ahead = [first]
     while ahead:
@@ -195,8 +195,8 @@ class _Race:
                 yield from self._init_has_seen(moment.answer(index, 0), spec.name)
                 return
             gone = unload(self.world, moment.listed, spec)
-            told = replace(gone, why=f"the init of {spec.name} fails")
-            yield moment.then_still(told).answer(index, error)
+            failed = replace(gone, why=f"the init of {spec.name} fails")
+            yield moment.then_still(failed).answer(index, error)
         elif not error and moment.transition is not None:
             why = f"{spec.name} meets the transition of {moment.transition.livepatch}"
             yield moment.refuse(index, errno.EBUSY, why)
@@ -249,7 +249,7 @@ class _Race:
         elif event.enabled == (transition is None or transition.way == "in"):
             yield moment.refuse(index, errno.EINVAL, f"{name} is in that state already")
         elif transition is not None:
-            turns = Outcome(moment.past.state, 0, f"{name} turns round")
+            turns = EventOutcome(moment.past.state, 0, f"{name} turns round")
             way: Literal["in", "out"] = "in" if event.enabled else "out"
             yield replace(
                 moment.then(turns).answer(index, 0), transition=replace(transition, way=way)

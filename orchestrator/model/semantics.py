@@ -24,7 +24,7 @@ from orchestrator.model.state import (
     COMES,
     GOES,
     Called,
-    Outcome,
+    EventOutcome,
     Pair,
     State,
     World,
@@ -35,7 +35,7 @@ from orchestrator.nouns import VMLINUX, Load, ModuleSpec, Plain, SetEnabled, Set
 from orchestrator.verdicts import RelocationState
 
 
-def happen(world: World, state: State, event: Plain) -> Outcome:
+def happen(world: World, state: State, event: Plain) -> EventOutcome:
     """One event, alone.
 
     Raises UsageError when it names a module that the set lacks (see `orders.check`).
@@ -51,7 +51,7 @@ def happen(world: World, state: State, event: Plain) -> Outcome:
             return set_parameter(state, world.spec(module), parameter, value)
 
 
-def load(world: World, state: State, event: Load) -> Outcome:
+def load(world: World, state: State, event: Load) -> EventOutcome:
     """load_module(): the name must be free; klp_module_coming(); init; else everything back."""
     spec = world.spec(event.module)
     if spec.name in state.loaded:
@@ -109,10 +109,10 @@ def load(world: World, state: State, event: Load) -> Outcome:
         at_init=state.at_init | world.shown_at_init(state, spec.name),
         calls=world.calls(state.calls, *came),
     )
-    return Outcome(new, 0, _why_loaded(spec, state, users))
+    return EventOutcome(new, 0, _why_loaded(spec, state, users))
 
 
-def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
+def unload(world: World, state: State, spec: ModuleSpec) -> EventOutcome:
     """delete_module(name, O_NONBLOCK), then klp_module_going()."""
     if spec.name not in state.loaded:
         return refused(state, errno.ENOENT, f"{spec.name} is not loaded")
@@ -131,7 +131,7 @@ def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
         if name == spec.name and was is RelocationState.APPLIED:
             # klp_module_going() goes over enabled livepatches only: a disabled or replaced one
             # keeps what was written into it, on every kernel.
-            now = world.after_going() if livepatch in users else RelocationState.LEFT
+            now = world.after_going() if livepatch in users else RelocationState.STALE
         relocations[livepatch, name] = now
     new = replace(
         state,
@@ -150,10 +150,10 @@ def unload(world: World, state: State, spec: ModuleSpec) -> Outcome:
     why = f"{spec.name} goes"
     if users:
         why += f", {_names(users)} {_verb(users)} taken off it"
-    return Outcome(new, 0, why)
+    return EventOutcome(new, 0, why)
 
 
-def set_enabled(world: World, state: State, spec: ModuleSpec, enabled: bool) -> Outcome:
+def set_enabled(world: World, state: State, spec: ModuleSpec, enabled: bool) -> EventOutcome:
     """enabled_store(); the file exists only while the livepatch is enabled."""
     if spec.name not in state.stack:
         why = f"/sys/kernel/livepatch/{spec.name} is not there: {spec.name} is not enabled"
@@ -167,15 +167,15 @@ def set_enabled(world: World, state: State, spec: ModuleSpec, enabled: bool) -> 
             state.calls, *((spec.name, name, GOES) for name in present_objects(spec, state))
         ),
     )
-    return Outcome(new, 0, f"{spec.name} is disabled for good, its module stays")
+    return EventOutcome(new, 0, f"{spec.name} is disabled for good, its module stays")
 
 
-def set_parameter(state: State, spec: ModuleSpec, parameter: str, value: str) -> Outcome:
+def set_parameter(state: State, spec: ModuleSpec, parameter: str, value: str) -> EventOutcome:
     """A write to /sys/module/M/parameters/: takes effect the next time the module asks."""
     if spec.name not in state.loaded:
         return refused(state, errno.ENOENT, f"{spec.name} is not loaded, it has no parameters")
     new = replace(state, failing=with_parameters(state.failing, spec, ((parameter, value),)))
-    return Outcome(new, 0, f"{parameter} of {spec.name} is now {value}")
+    return EventOutcome(new, 0, f"{parameter} of {spec.name} is now {value}")
 
 
 def _init_error(
@@ -232,7 +232,7 @@ def _own_relocations(spec: ModuleSpec, loaded: frozenset[str]) -> Mapping[Pair, 
     return {
         (spec.name, name): RelocationState.APPLIED
         if name == VMLINUX or (name in spec.patches and name in loaded)
-        else RelocationState.PRISTINE
+        else RelocationState.UNRELOCATED
         for name in spec.klp_symbols
     }
 
@@ -244,12 +244,12 @@ def told_to_fail(
     object_name: str = "",
 ) -> int:
     """The errno with which this module is told to fail there, 0 when it is not."""
-    told = {parameter: error for module, parameter, error in failing if module == spec.name}
+    errors = {parameter: error for module, parameter, error in failing if module == spec.name}
     return next(
         (
-            told[f.parameter]
+            errors[f.parameter]
             for f in spec.failures
-            if f.at == at and f.parameter in told and f.object in ("", object_name)
+            if f.at == at and f.parameter in errors and f.object in ("", object_name)
         ),
         0,
     )
@@ -271,19 +271,21 @@ def with_parameters(
     return result
 
 
-def refused(state: State, error: int, why: str) -> Outcome:
+def refused(state: State, error: int, why: str) -> EventOutcome:
     """An event that changed nothing at all."""
-    return Outcome(state, error, f"{why}: {errnos.describe(error)}")
+    return EventOutcome(state, error, f"{why}: {errnos.describe(error)}")
 
 
-def _given_up(state: State, error: int, why: str, after: Mapping[Pair, RelocationState]) -> Outcome:
+def _given_up(
+    state: State, error: int, why: str, after: Mapping[Pair, RelocationState]
+) -> EventOutcome:
     """A load that wrote relocations before it failed; `after`: what became of them."""
     relocations = state.relocation_states()
     known = {pair: now for pair, now in after.items() if pair in relocations}
     relocations.update(known)
-    written = frozenset(pair for pair, now in known.items() if now is RelocationState.LEFT)
+    written = frozenset(pair for pair, now in known.items() if now is RelocationState.STALE)
     new = replace(state, relocations=frozenset(relocations.items()))
-    return Outcome(new, error, f"{why}: {errnos.describe(error)}", written)
+    return EventOutcome(new, error, f"{why}: {errnos.describe(error)}", written)
 
 
 def _why_loaded(spec: ModuleSpec, state: State, users: list[str]) -> str:

@@ -50,7 +50,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class EventOutcome:
     """What one event came to."""
 
     state: State
@@ -61,7 +61,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
+class Progress:
     """What has happened since the guest was last looked at."""
 
     state: State
@@ -69,7 +69,7 @@ class Past:
     written: frozenset[Pair] = frozenset()  # relocations written meanwhile: nobody read those bytes
     why: str = field(default="", compare=False)
 
-    def and_then(self, outcome: Outcome) -> Past:
+    def and_then(self, outcome: EventOutcome) -> Progress:
         """One more thing."""
         was = self.state.relocation_states()
         applied = {
@@ -77,7 +77,7 @@ class Past:
             for pair, now in outcome.state.relocations
             if now is RelocationState.APPLIED and was.get(pair) is not RelocationState.APPLIED
         }
-        return Past(
+        return Progress(
             outcome.state,
             (*self.answers, outcome.errno),
             self.written | outcome.written | applied,
@@ -160,12 +160,12 @@ class World:
     def after_going(self) -> RelocationState:
         """What klp_cleanup_module_patches_limited() makes of an applied relocation."""
         clears = CLEARS_ON_UNLOAD in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+        return RelocationState.UNRELOCATED if clears else RelocationState.STALE
 
     def after_refusal(self) -> RelocationState:
         """What the err path of klp_module_coming() makes of those of the failing livepatch."""
         clears = CLEARS_ON_REFUSAL in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+        return RelocationState.UNRELOCATED if clears else RelocationState.STALE
 
 
 def present_objects(spec: ModuleSpec, state: State) -> list[str]:

@@ -17,18 +17,18 @@ from pathlib import Path
 from orchestrator.announce import files as announcements
 from orchestrator.commands import bisection, malformed
 from orchestrator.errors import UsageError
-from orchestrator.explore import bundle, record
 from orchestrator.history import files
 from orchestrator.history.nights import Night
 from orchestrator.host import ours, workdir
 from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.nightly import inputs
-from orchestrator.nightly.again import AGAIN, directory_name
-from orchestrator.nightly.blame import BISECTS, Way
+from orchestrator.nightly.bisects import BISECTS, BisectKind
 from orchestrator.nightly.jobs import JOBS
+from orchestrator.nightly.retry import RETRIES, directory_name
 from orchestrator.pages import site
-from orchestrator.report import directory, explored, store, tried
-from orchestrator.source.alterations import CONTROL
+from orchestrator.report import directory, explorejson, store, trialsjson
+from orchestrator.repro import bundle, record
+from orchestrator.trials import CONTROL
 
 _TOP = (ours.MARK, files.NIGHT, files.CHANGES, site.INDEX, *announcements.NAMES)
 _HEAD = (ours.MARK, store.LOCK)  # of a directory in which a command has begun
@@ -39,7 +39,7 @@ _CASE = (
 )
 _FOUND = (bisection.FOUND, "bisect.log", "git-bisect.log")
 _PAGE = re.compile(r"[A-Za-z0-9_-]*-[0-9a-f]{10}\.html")
-_BISECT = re.compile(rf"\d+-({'|'.join(Way)})(\.log)?")
+_BISECT = re.compile(rf"\d+-({'|'.join(BisectKind)})(\.log)?")
 _POINT = re.compile(r"\d{2,}|[0-9a-f]{12}")  # a kernel that a bisect has tried
 _NUMBER = re.compile(r"-\d+$")  # of a bundle whose name was taken
 # A file, where we were killed while it was written: of the file whose name is in it.
@@ -50,7 +50,7 @@ _PARTIAL_BUNDLE = re.compile(r"\..+\.[0-9a-f]{16}\.(partial|before)")
 
 def foreign(place: Path) -> str:
     """Why a night is not ours to remove, in words; "" when it is."""
-    if not ours.marked(place, ours.Kind.NIGHT):
+    if not ours.marked(place, ours.MarkKind.NIGHT):
         return "it has no mark of klp-e2e (an older one made it, or it was copied here)"
     night: Night | None = None
     if (place / files.NIGHT).exists():  # else it was killed before it had begun
@@ -62,8 +62,8 @@ def foreign(place: Path) -> str:
             return f"its {files.NIGHT} is that of night {night.name}"
     try:
         first = next(strangers(place, night), None)
-    except OSError as trouble:
-        return f"it cannot be looked through: {trouble}"
+    except OSError as err:
+        return f"it cannot be looked through: {err}"
     return "" if first is None else f"it holds {first}, which klp-e2e did not write"
 
 
@@ -101,7 +101,7 @@ def _is_directory(path: Path) -> bool:
 
 
 def _is_half(path: Path) -> bool:
-    return bool(_PARTIAL_BUNDLE.fullmatch(path.name)) and ours.marked(path, ours.Kind.BUNDLE)
+    return bool(_PARTIAL_BUNDLE.fullmatch(path.name)) and ours.marked(path, ours.MarkKind.BUNDLE)
 
 
 def _inside(place: Path) -> list[Path]:
@@ -123,7 +123,7 @@ def _of_night(place: Path, night: Night | None) -> Iterator[Path]:
         yield place / JOBS / f"{job}.log"
         yield from _of_command(place / JOBS / job)
     for row in night.rows if night else ():
-        for path in _inside(place / AGAIN / row.job / directory_name(row.case)):
+        for path in _inside(place / RETRIES / row.job / directory_name(row.case)):
             if path.name.removesuffix(".log").isdecimal():
                 yield from (path,) if _is_file(path) else _of_command(path)
     for path in _inside(place / BISECTS):
@@ -136,27 +136,27 @@ def _of_command(place: Path) -> Iterator[Path]:
     nothing."""
     yield from (place / name for name in _HEAD)
     try:
-        if (place / explored.DOCUMENT).exists():
-            yield from _of_exploration(place, explored.load(place))
-        elif (place / tried.DOCUMENT).exists():
-            yield from _of_trials(place, tried.load(place))
+        if (place / explorejson.DOCUMENT).exists():
+            yield from _of_exploration(place, explorejson.load_exploration(place))
+        elif (place / trialsjson.DOCUMENT).exists():
+            yield from _of_trials(place, trialsjson.load_trials(place))
         elif (place / directory.RESULTS).exists():
             yield from _of_results(place)
     except UsageError:
         return
 
 
-def _of_exploration(place: Path, walked: explored.Document) -> Iterator[Path]:
-    yield from (place / explored.DOCUMENT, place / explored.JOURNAL)
-    for ground in walked.grounds:
-        for finding in ground.findings:
-            for way in finding.ways:
-                yield from _of_bundle(place / way.bundle) if way.bundle else ()
+def _of_exploration(place: Path, walked: explorejson.ExploreDocument) -> Iterator[Path]:
+    yield from (place / explorejson.DOCUMENT, place / explorejson.JOURNAL)
+    for campaign in walked.campaigns:
+        for finding in campaign.findings:
+            for reproducer in finding.reproducers:
+                yield from _of_bundle(place / reproducer.bundle) if reproducer.bundle else ()
 
 
-def _of_trials(place: Path, head: tried.Document) -> Iterator[Path]:
+def _of_trials(place: Path, head: trialsjson.TrialsDocument) -> Iterator[Path]:
     """Those that were interrupted are told by what was asked for."""
-    yield place / tried.DOCUMENT
+    yield place / trialsjson.DOCUMENT
     names = {*head.alterations, *(each.name for each in head.trials), CONTROL}
     names |= {f"{CONTROL}-{number + 1}" for number in range(head.controls)}
     arches = {*head.run.options.get("arches", "").split(), *(t.trial.arch for t in head.trials)}
@@ -181,10 +181,10 @@ def _of_results(place: Path) -> Iterator[Path]:
 
 def _of_bundle(place: Path) -> Iterator[Path]:
     """Files of a bundle that are as we wrote them."""
-    if not ours.marked(place, ours.Kind.BUNDLE):
+    if not ours.marked(place, ours.MarkKind.BUNDLE):
         return
     yield from (place / record.RECORD, place / ours.MARK)
-    for name, digest in record.load(place).files.items():
+    for name, digest in record.load_record(place).files.items():
         if _is_file(place / name) and workdir.file_digest(place / name) == digest:
             yield place / name
 

@@ -22,9 +22,9 @@ from orchestrator.commands import options, outsiders
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
-from orchestrator.history.nights import Job, JobRecord, Kind, Row
+from orchestrator.history.nights import Job, JobKind, JobRecord, Row
 from orchestrator.host import ours, process
-from orchestrator.report import documents, explored, store, tried
+from orchestrator.report import documents, explorejson, store, trialsjson
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -35,12 +35,15 @@ TAIL = 2000  # bytes of a log that tell why a job ended
 # Ourselves, whatever lies in the working directory: -P keeps that off the path.
 PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
 HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
-QUIET = (Exit.GOOD, Exit.KERNEL_WRONG)  # the results tell; any other exit code tells of trouble
-RESUMED = {Kind.EXPLORE: explored.DOCUMENT, Kind.ABLATE: tried.DOCUMENT}  # by --resume DIR
+QUIET = (Exit.GOOD, Exit.TEST_FAILURE)  # the results tell; any other exit code tells of trouble
+RESUMED = {
+    JobKind.EXPLORE: explorejson.DOCUMENT,
+    JobKind.ABLATE: trialsjson.DOCUMENT,
+}  # by --resume DIR
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class JobEnd:
     """code: None when we ended it; `why` says what for."""
 
     code: int | None
@@ -64,12 +67,12 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
-    if job.kind is Kind.BUILD:
+    if job.kind is JobKind.BUILD:
         return job.command
-    with store.told(place):
+    with store.write_errors(place):
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
-        with store.told(place):
+        with store.write_errors(place):
             ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
@@ -93,7 +96,9 @@ def _is_of(job: Job, place: Path) -> bool:
         run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
-        sets = explored.load(place).module_sets if job.kind is Kind.EXPLORE else ()
+        sets = (
+            explorejson.load_exploration(place).module_sets if job.kind is JobKind.EXPLORE else ()
+        )
     except UsageError:
         return False
     return (
@@ -107,37 +112,37 @@ def _is_of(job: Job, place: Path) -> bool:
 
 def carry_out(
     night: Path, words: Sequence[str], log: Path, stop: threading.Event, deadline: Deadline | None
-) -> Ended:
+) -> JobEnd:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with store.told(log), ours.below(log, night).open("a") as file:
+    with store.write_errors(log), ours.below(log, night).open("a") as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
             late = deadline is not None and deadline.passed
             if stop.is_set() or late:
                 running.end(GRACE)
-                return Ended(None, "the night's time was up" if late else "interrupted")
+                return JobEnd(None, "the night's time was up" if late else "interrupted")
             time.sleep(POLL)
-    return Ended(code)
+    return JobEnd(code)
 
 
-def rows(night: Path, record: JobRecord, ended: Ended) -> tuple[Row, ...]:
+def rows(night: Path, record: JobRecord, ended: JobEnd) -> tuple[Row, ...]:
     """What the job found out: its cases, and a row that tells why it did not get to the end."""
     job, place = record.job, directory_of(night, record)
     found = files.rows(place, job.name, str(JOBS / job.name)) if place.exists() else ()
-    if job.kind is Kind.BUILD and ended.code == Exit.GOOD:
+    if job.kind is JobKind.BUILD and ended.code == Exit.GOOD:
         return (Row(job.name, "build", Status.PASS, reproduce=_line(record)),)
     if ended.code is None:
         return (*found, Row(job.name, LEFT, Status.SKIP, ended.why))
     stopped = _trouble(place)
-    told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
-    if found and told and not stopped:  # one that found out nothing proved nothing
+    judged = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
+    if found and judged and not stopped:  # one that found out nothing proved nothing
         return found
-    unbuilt = job.kind is Kind.BUILD and ended.code == Exit.BUILD
+    unbuilt = job.kind is JobKind.BUILD and ended.code == Exit.BUILD
     status = Status.FAIL if unbuilt else Status.ERROR
     why = stopped or _last_words(log_of(night, record))
-    case = "build" if job.kind is Kind.BUILD else f"({job.kind})"
+    case = "build" if job.kind is JobKind.BUILD else f"({job.kind})"
     row = Row(job.name, case, status, f"{job.kind} ended with {ended.code}: {why}")
     row = replace(row, symptom=changes.symptom(row.reason), reproduce=_line(record))
     return (*found, row)
@@ -151,13 +156,13 @@ def _trouble(place: Path) -> str:
     """Why what lies there ended early."""
     try:
         return documents.run_in(place).trouble if place.exists() else ""
-    except UsageError as trouble:
-        return str(trouble)
+    except UsageError as err:
+        return str(err)
 
 
 def _last_words(log: Path) -> str:
     """The message a command of ours ends with: the last line that is not indented, and its hint."""
-    with store.told(log), log.open("rb") as file:
+    with store.write_errors(log), log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     told = [line for line in lines if line.startswith("klp-e2e: ")]

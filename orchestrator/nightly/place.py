@@ -20,11 +20,11 @@ def claim(nights: Path) -> str:
     """It is ours from here on: made, taken if it is empty, adopted if a klp-e2e that set no marks
     made it (then in words, else ""). Raises NotOurs, before anything is written; OSError."""
     try:
-        ours.make(nights, ours.Kind.NIGHTS, HINT)
+        ours.make(nights, ours.MarkKind.NIGHTS, HINT)
     except ours.NotOurs:
         if not _is_an_older_ones(nights.resolve()):
             raise
-        ours.mark(nights.resolve(), ours.Kind.NIGHTS)
+        ours.mark(nights.resolve(), ours.MarkKind.NIGHTS)
         return f"{nights} holds nights of an older klp-e2e, and is marked as their place now"
     return ""
 
@@ -52,7 +52,7 @@ def _is_an_older_ones(nights: Path) -> bool:
 
 def may_list(nights: Path) -> bool:
     """Is it a place of nights, so that the list of all and the history belong there?"""
-    return ours.marked(nights, ours.Kind.NIGHTS) or _has_history(nights)
+    return ours.marked(nights, ours.MarkKind.NIGHTS) or _has_history(nights)
 
 
 def _has_history(nights: Path) -> bool:
@@ -69,7 +69,7 @@ def belongs(place: Path) -> bool:
 
 def check_report(place: Path) -> None:
     """Raises UsageError where a report would be written over files that are somebody else's."""
-    if ours.marked(place, ours.Kind.NIGHT) or site.is_ours(place / site.INDEX):
+    if ours.marked(place, ours.MarkKind.NIGHT) or site.is_ours(place / site.INDEX):
         return
     for name in (site.INDEX, files.CHANGES, site.CASES, *announcements.NAMES):
         if os.path.lexists(place / name):

@@ -5,23 +5,30 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orchestrator.history.nights import Job, Kind, Night, State
+from orchestrator.history.nights import Job, JobKind, Night, State
 from orchestrator.nightly.config import Config, Matrix
 
 # Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
-GUESSES: Mapping[Kind, float] = {
-    Kind.BUILD: 900,
-    Kind.SUITE: 120,
-    Kind.KSELFTEST: 120,
-    Kind.MALFORMED: 180,
-    Kind.EXPLORE: 1200,
-    Kind.ABLATE: 1800,
+GUESSES: Mapping[JobKind, float] = {
+    JobKind.BUILD: 900,
+    JobKind.SUITE: 120,
+    JobKind.KSELFTEST: 120,
+    JobKind.MALFORMED: 180,
+    JobKind.EXPLORE: 1200,
+    JobKind.ABLATE: 1800,
 }
 # Within one class of value: what says most in least time first.
-RANK = (Kind.BUILD, Kind.SUITE, Kind.KSELFTEST, Kind.MALFORMED, Kind.EXPLORE, Kind.ABLATE)
+RANK = (
+    JobKind.BUILD,
+    JobKind.SUITE,
+    JobKind.KSELFTEST,
+    JobKind.MALFORMED,
+    JobKind.EXPLORE,
+    JobKind.ABLATE,
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -35,7 +42,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class Reader:
     """What the words of a configuration stand for, wherever a job runs. Each raises UsageError."""
 
     targets: Callable[[Sequence[str]], Iterable[Target]]  # `arches` of a matrix
@@ -44,7 +51,7 @@ class Reading:
     seconds: Callable[[str], float]
 
 
-def expand(config: Config, read: Reading) -> tuple[Job, ...]:
+def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     """Every job of the matrix once, in its order: of each kernel the build first."""
     found: dict[tuple[str, ...], Job] = {}
     names: set[str] = set()
@@ -70,7 +77,7 @@ def _jobs(
     source: str,
     series: tuple[str, ...],
     target: Target,
-    read: Reading,
+    read: Reader,
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
     kernel = " + ".join((source, *(series if stack else ())))
@@ -79,7 +86,7 @@ def _jobs(
     where = ("--arch", target.spec, "--kernel", tree, *words)
 
     def job(
-        kind: Kind,
+        kind: JobKind,
         what: str,
         *extra: str,
         estimate: float | None = None,
@@ -100,33 +107,35 @@ def _jobs(
             module_sets=module_sets,
         )
 
-    yield job(Kind.BUILD, "build")
+    yield job(JobKind.BUILD, "build")
     for suite in matrix.suites:
         if not matrix.modules:
-            yield job(Kind.SUITE, suite, "--suite", suite)
+            yield job(JobKind.SUITE, suite, "--suite", suite)
         for module_set in matrix.modules:
             what = f"{suite} {module_set}"
             words = ["--suite", suite, "--modules", module_set]
-            yield job(Kind.SUITE, what, *words, module_sets=(module_set,))
+            yield job(JobKind.SUITE, what, *words, module_sets=(module_set,))
     if matrix.kselftest:
-        yield job(Kind.KSELFTEST, "kselftest")
+        yield job(JobKind.KSELFTEST, "kselftest")
     if matrix.malformed:
-        yield job(Kind.MALFORMED, "malformed")
+        yield job(JobKind.MALFORMED, "malformed")
     if matrix.explore is not None:
-        told = matrix.explore
-        words = [word for name in told.modules for word in ("--modules", name)]
-        words += ["--budget", told.budget, "--strategy", told.strategy, "--guests", "1"]
-        words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
-        what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
+        exploring = matrix.explore
+        words = [word for name in exploring.modules for word in ("--modules", name)]
+        words += ["--budget", exploring.budget, "--strategy", exploring.strategy, "--guests", "1"]
+        words += ["--races"] * exploring.races + ["--burst", str(exploring.burst)] * bool(
+            exploring.burst
+        )
+        what = " ".join(("explore", *exploring.modules, *(["races"] * exploring.races)))
         yield job(
-            Kind.EXPLORE,
+            JobKind.EXPLORE,
             what,
             *words,
-            estimate=read.seconds(told.budget),
-            module_sets=tuple(told.modules),
+            estimate=read.seconds(exploring.budget),
+            module_sets=tuple(exploring.modules),
         )
     if matrix.ablate:
-        yield job(Kind.ABLATE, "ablate")
+        yield job(JobKind.ABLATE, "ablate")
 
 
 def pinned(job: Job, source: str) -> Job:
@@ -163,12 +172,14 @@ def ordered(
     last: Night | None,
     changed: Mapping[tuple[str, str], str],
     took: Callable[[str], Sequence[float]],
+    built: Container[str] = (),
 ) -> tuple[Job, ...]:
     """What failed last night, then what has changed since, then what did not run, then the rest;
     each with its estimate and why it stands where it stands. A build comes before its first user.
 
     `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
-    job took in earlier nights, in seconds, newest first.
+    job took in earlier nights, in seconds, newest first; `built`: names of the builds that find
+    their kernel in the cache.
     """
     wrong = {row.job for row in last.rows if row.status.bad} if last else set()
     ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
@@ -176,18 +187,20 @@ def ordered(
     for number, job in enumerate(jobs):
         before = took(job.name)
         estimate = statistics.median(before) if before else job.estimate
+        if job.name in built:
+            estimate = 0.0
         value, why = _value(job, wrong, ran, changed.get((job.kernel, job.arch), ""))
         made = replace(job, estimate=estimate, why=why)
         classed.append((value, RANK.index(job.kind), number, made))
     first = {
         (job.kernel, job.arch): place
         for *place, job in sorted(classed, key=lambda each: each[:3], reverse=True)
-        if job.kind is not Kind.BUILD
+        if job.kind is not JobKind.BUILD
     }
 
     def key(each: tuple[int, int, int, Job]) -> tuple[list[int], int]:
         *own, job = each
-        if job.kind is Kind.BUILD:
+        if job.kind is JobKind.BUILD:
             return first.get((job.kernel, job.arch), own), 0
         return own, 1
 
@@ -206,21 +219,21 @@ def _value(job: Job, wrong: set[str], ran: set[str] | None, changed: str) -> tup
     return 3, "as last night"
 
 
-def left_out(jobs: Sequence[Job], budget: float, lanes: int) -> tuple[Job, ...]:
-    """What will not fit, as far as the estimates can tell: builds on a lane of their own, the rest
-    on so many others, each job where it can begin first."""
-    free = {True: [0.0], False: [0.0] * lanes}
+def left_out(jobs: Sequence[Job], budget: float, workers: int) -> tuple[Job, ...]:
+    """What will not fit, as far as the estimates can tell: builds on a worker of their own, the
+    rest on so many others, each job where it can begin first."""
+    free = {True: [0.0], False: [0.0] * workers}
     built: dict[tuple[str, str], float] = {}
     out = []
     for job in jobs:
-        build = job.kind is Kind.BUILD
+        build = job.kind is JobKind.BUILD
         mine = free[build]
-        lane = mine.index(min(mine))
-        begin = max(mine[lane], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
+        worker = mine.index(min(mine))
+        begin = max(mine[worker], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
         if begin + job.estimate > budget:
             out.append(job)
             continue
-        mine[lane] = begin + job.estimate
+        mine[worker] = begin + job.estimate
         if build:
-            built[job.kernel, job.arch] = mine[lane]
+            built[job.kernel, job.arch] = mine[worker]
     return tuple(out)

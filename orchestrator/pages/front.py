@@ -18,7 +18,7 @@ from orchestrator.history.nights import (
     JobRecord,
     Night,
     NightTotals,
-    Past,
+    PastResult,
     Row,
     State,
 )
@@ -52,21 +52,21 @@ CARDS = (*BROKE, Change.FLAKY)
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
+class FrontCard:
     """Cases that changed alike: see history.alike. The first stands for all."""
 
     first: Changed
     others: tuple[Changed, ...]  # as many as are listed
     more: int  # that are not
     blame: Blame | None
-    strip: tuple[Past, ...]  # the first one's past, oldest first
+    strip: tuple[PastResult, ...]  # the first one's past, oldest first
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
     change: Change
     title: str
-    cards: tuple[Card, ...] = ()
+    cards: tuple[FrontCard, ...] = ()
     listed: tuple[Changed, ...] = ()
     more: int = 0  # that are not listed
     number: int = 0
@@ -94,7 +94,7 @@ class Matrix:
 
 def went_wrong(record: JobRecord) -> bool:
     """It ended without saying what it was to say."""
-    said = (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    said = (None, Exit.GOOD, Exit.TEST_FAILURE)
     return record.state is State.ENDED and record.exit_code not in said
 
 
@@ -105,7 +105,9 @@ def worst(found: Mapping[Status, int]) -> Status:
 # --- what changed ------------------------------------------------------------------------------
 
 
-def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -> tuple[Group, ...]:
+def groups(
+    night: Night, changes: Changes, past: Mapping[Key, Sequence[PastResult]]
+) -> tuple[Group, ...]:
     """What changed, by kind, in the order of the page."""
     kinds: dict[Change, list[Changed]] = {change: [] for change in GROUPS}
     for changed in changes.changed:
@@ -116,7 +118,7 @@ def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -
         found = kinds[change]
         if not found:
             continue
-        cards: tuple[Card, ...] = ()
+        cards: tuple[FrontCard, ...] = ()
         rest = found
         if change in CARDS:
             grouped = alike.together(found, night)
@@ -130,13 +132,13 @@ def groups(night: Night, changes: Changes, past: Mapping[Key, Sequence[Past]]) -
 def _card(
     group: Sequence[Changed],
     blames: Mapping[Key, Blame],
-    past: Mapping[Key, Sequence[Past]],
-) -> Card:
+    past: Mapping[Key, Sequence[PastResult]],
+) -> FrontCard:
     first, *others = group
     blame = blames.get(alike.key(first.row))
     strip = tuple(reversed(past.get(alike.key(first.row), ())[:STRIP]))
     listed = tuple(others[:MOST_LISTED])
-    return Card(first, listed, len(others) - len(listed), blame, strip)
+    return FrontCard(first, listed, len(others) - len(listed), blame, strip)
 
 
 def with_pages(night: Night, changes: Changes) -> Mapping[Key, str]:
@@ -195,7 +197,7 @@ def _cell(record: JobRecord, found: Mapping[Status, int], number: int) -> tuple[
         built = "not built" if record.exit_code == Exit.BUILD else told or "went wrong"
         return str(bad), built
     if not number:
-        wrong = record.exit_code == Exit.KERNEL_WRONG
+        wrong = record.exit_code == Exit.TEST_FAILURE
         return (str(Status.FAIL), "no cases") if wrong else (str(Status.PASS), "done")
     return str(worst(found)), told
 

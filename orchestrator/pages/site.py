@@ -23,16 +23,16 @@ from markupsafe import Markup
 from orchestrator.history import alike, digest
 from orchestrator.history.alike import Key
 from orchestrator.history.checked import is_night
-from orchestrator.history.nights import Changes, Night, NightTotals, Past
+from orchestrator.history.nights import Changes, Night, NightTotals, PastResult
 from orchestrator.host.ours import NotOurs, below
 from orchestrator.pages import compare, front, svg
 from orchestrator.pages.evidence import Archive
 from orchestrator.pages.front import JobView
-from orchestrator.pages.lanes import TimeLine
 from orchestrator.pages.svg import Trend
+from orchestrator.pages.timeline import TimeLine
 from orchestrator.plain import clean
-from orchestrator.report.store import told
 from orchestrator.report.store import write as write_file
+from orchestrator.report.store import write_errors
 from orchestrator.report.verdict import duration
 from orchestrator.templating import page_templates
 from orchestrator.verdicts import CheckKind, Status
@@ -55,7 +55,7 @@ def _fit(value: object) -> object:
 
 
 def _picture(shown: TimeLine | Trend, about: str = "") -> Markup:
-    return svg.trend(shown, about) if isinstance(shown, Trend) else svg.lanes(shown)
+    return svg.trend(shown, about) if isinstance(shown, Trend) else svg.lifelines(shown)
 
 
 _TEMPLATES = page_templates(finalize=_fit)
@@ -66,7 +66,7 @@ def write(
     place: Path,
     night: Night,
     changes: Changes,
-    past: Mapping[Key, Sequence[Past]],
+    past: Mapping[Key, Sequence[PastResult]],
 ) -> Path:
     """NIGHT/index.html and its cases' pages; returns the first.
 
@@ -77,7 +77,7 @@ def write(
     pages = front.with_pages(night, changes)
     views = {view.record.job.name: view for view in front.jobs(night)}
     for name, text in _cases(place, night, changes, past, pages, views):
-        with told(directory / CASES):
+        with write_errors(directory / CASES):
             file = below(directory / CASES / name, directory)
         write_file(file, text)
     index = directory / INDEX
@@ -116,18 +116,18 @@ def _night(
     directory: Path,
     night: Night,
     changes: Changes,
-    past: Mapping[Key, Sequence[Past]],
+    past: Mapping[Key, Sequence[PastResult]],
     pages: Mapping[Key, str],
     views: Mapping[str, JobView],
 ) -> str:
-    told = digest.digest(night, changes)
+    write_errors = digest.digest(night, changes)
     before = f"../{changes.before}/{INDEX}"
     listed = tuple(views.values())
     return _TEMPLATES.get_template("night.html.j2").render(
         night=night,
         changes=changes,
-        tone=str(told.tone),
-        line=told.headline[:1].upper() + told.headline[1:],
+        tone=str(write_errors.tone),
+        line=write_errors.headline[:1].upper() + write_errors.headline[1:],
         facts=_facts(night),
         totals=digest.counts(night.rows),
         before_link=before if changes.before and (directory / before).is_file() else "",
@@ -163,7 +163,7 @@ def _cases(
     place: Path,
     night: Night,
     changes: Changes,
-    past: Mapping[Key, Sequence[Past]],
+    past: Mapping[Key, Sequence[PastResult]],
     pages: Mapping[Key, str],
     views: Mapping[str, JobView],
 ) -> Iterator[tuple[str, str]]:
@@ -198,7 +198,7 @@ def _cases(
         )
 
 
-def _links(place: Path, nights: Sequence[Past], name: str) -> dict[str, str]:
+def _links(place: Path, nights: Sequence[PastResult], name: str) -> dict[str, str]:
     """night -> the same case's page there, where it still exists."""
     return {
         each.night: f"../../{each.night}/{CASES}/{name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Pictures for pages: the lanes of a case, the trend of many nights. Pure.
+"""Pictures for pages: the lifelines of a case, the trend of many nights. Pure.
 
 Colours are classes of the page's style sheet, so that light and dark are its business; whatever a
 colour says, a word or a sign says too. Lengths are pixels.
@@ -13,7 +13,7 @@ from itertools import pairwise
 
 from markupsafe import Markup
 
-from orchestrator.pages.lanes import Cell, Lane, Look, Moment, TimeLine
+from orchestrator.pages.timeline import Cell, Lifeline, Look, Moment, TimeLine
 from orchestrator.plain import clean
 
 _CHARACTER = 7.3  # of the monospace font at 12 px
@@ -22,29 +22,32 @@ _HEAD, _ROW, _BAR = 46.0, 30.0, 20.0
 _GAP = 3.0
 
 
-# --- lanes -------------------------------------------------------------------------------------
+# --- lifelines -----------------------------------------------------------------------------------
 
 
-def lanes(line: TimeLine) -> Markup:
+def lifelines(line: TimeLine) -> Markup:
     """Modules and relocations over the events, left to right; what it shows is told by a table
     beside it."""
-    label = min(_WIDEST, max((len(lane.name) for lane in line.lanes), default=0) * _CHARACTER + 16)
+    label = min(
+        _WIDEST,
+        max((len(lifeline.name) for lifeline in line.lifelines), default=0) * _CHARACTER + 16,
+    )
     edges = [label]
     for index, moment in enumerate(line.moments):
-        cells = [lane.cells[index] for lane in line.lanes]
+        cells = [lifeline.cells[index] for lifeline in line.lifelines]
         words = [f"00 {moment.event}", f"{moment.sign}{moment.told}"]
         words += [_words(cell) for cell in cells if cell.note]
         wide = (max(map(len, words)) + 3) * _CHARACTER
         edges.append(edges[-1] + min(_WIDEST, max(_NARROWEST, wide)))
-    height = _HEAD + len(line.lanes) * _ROW + 6
+    height = _HEAD + len(line.lifelines) * _ROW + 6
     parts = [_moment(i, m, edges, height) for i, m in enumerate(line.moments)]
-    for row, lane in enumerate(line.lanes):
+    for row, lifeline in enumerate(line.lifelines):
         top = _HEAD + row * _ROW
-        name = _fit(lane.name, label - 12)
-        parts.append(_text(name, 2, top + 18, "lane-name", lane.name))
-        parts += [_segment(*each, edges, top) for each in _segments(lane)]
+        name = _fit(lifeline.name, label - 12)
+        parts.append(_text(name, 2, top + 18, "lifeline-name", lifeline.name))
+        parts += [_segment(*each, edges, top) for each in _segments(lifeline)]
     reached = sum(moment.reached for moment in line.moments)
-    if reached < len(line.moments) and line.lanes:
+    if reached < len(line.moments) and line.lifelines:
         left = edges[reached]
         parts.append(
             Markup('<rect class="unreached" x="{}" y="{}" width="{}" height="{}"/>').format(
@@ -52,9 +55,10 @@ def lanes(line: TimeLine) -> Markup:
             )
         )
     return Markup(
-        '<svg role="img" aria-labelledby="lanes-title lanes-about" width="{w}" height="{h}" '
-        'viewBox="0 0 {w} {h}"><title id="lanes-title">Modules and relocations over the order'
-        '</title><desc id="lanes-about">{about}</desc>{hatch}{parts}</svg>'
+        '<svg role="img" aria-labelledby="lifelines-title lifelines-about" width="{w}" '
+        'height="{h}" viewBox="0 0 {w} {h}">'
+        '<title id="lifelines-title">Modules and relocations over the order</title>'
+        '<desc id="lifelines-about">{about}</desc>{hatch}{parts}</svg>'
     ).format(
         w=_n(edges[-1] + 2),
         h=_n(height),
@@ -73,7 +77,7 @@ _HATCH = Markup(
 
 def _about(line: TimeLine) -> str:
     wrong = [i for i, moment in enumerate(line.moments, start=1) if moment.failed]
-    what = f"{len(line.moments)} events, {len(line.lanes)} lanes. "
+    what = f"{len(line.moments)} events, {len(line.lifelines)} lifelines. "
     what += f"Wrong at event {wrong[0]}. " if wrong else ""
     return what + "The table below says the same."
 
@@ -94,9 +98,9 @@ def _moment(index: int, moment: Moment, edges: Sequence[float], height: float) -
     )
 
 
-def _segments(lane: Lane) -> Iterator[tuple[Cell, int, int]]:
+def _segments(lifeline: Lifeline) -> Iterator[tuple[Cell, int, int]]:
     """Neighbours that show the same become one: (what, first event, event behind the last)."""
-    cells, start = lane.cells, 0
+    cells, start = lifeline.cells, 0
     for at in range(1, len(cells) + 1):
         if at == len(cells) or cells[at] != cells[start] or cells[at].note:
             yield cells[start], start, at
@@ -109,8 +113,8 @@ def _segment(cell: Cell, first: int, end: int, edges: Sequence[float], top: floa
         return Markup("")
     kind = "wrong" if cell.wrong else cell.look.replace(" ", "-")
     text = _text(_fit(_words(cell), width - 12), left + 6, top + 18, f"in {kind}", cell.text)
-    if cell.look is Look.AWAY and not cell.wrong:
-        line = Markup('<line class="away" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
+    if cell.look is Look.NOT_LOADED and not cell.wrong:
+        line = Markup('<line class="not-loaded" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
         return line.format(_n(left), _n(left + width), y=_n(top + 26)) + text
     bar = Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="{}" rx="3"/>')
     return bar.format(kind, _n(left), _n(top + 4), _n(width), _n(_BAR)) + text
@@ -119,7 +123,7 @@ def _segment(cell: Cell, first: int, end: int, edges: Sequence[float], top: floa
 def _words(cell: Cell) -> str:
     if cell.wrong:
         return f"✗ {cell.note}"
-    return cell.note if cell.look is Look.AWAY else cell.text
+    return cell.note if cell.look is Look.NOT_LOADED else cell.text
 
 
 def _text(words: str, x: float, y: float, kind: str, whole: str = "") -> Markup:

@@ -10,8 +10,8 @@ from pathlib import Path
 from orchestrator import catalog
 from orchestrator.errors import Exit, HarnessError
 from orchestrator.port import archfile
-from orchestrator.port.archfile import Kind, Remark
-from orchestrator.port.archhost import Asked, Host, Tree
+from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.archhost import ArchHost, Asked, KernelTree
 from orchestrator.source import sources
 
 BASE = "base.config"
@@ -27,8 +27,12 @@ class Report:
     @property
     def lines(self) -> list[str]:
         """For a terminal: the verdict, then each remark with what to do."""
-        told = {kind: sum(r.kind is kind for r in self.remarks) for kind in Kind}
-        bad = [f"{told[kind]} {kind}" for kind in (Kind.WRONG, Kind.LACKING) if told[kind]]
+        counts = {kind: sum(r.kind is kind for r in self.remarks) for kind in FieldKind}
+        bad = [
+            f"{counts[kind]} {kind}"
+            for kind in (FieldKind.WRONG, FieldKind.LACKING)
+            if counts[kind]
+        ]
         lines = [f"{self.path.stem}: {', '.join(bad) or 'right'} ({self.path})"]
         for remark in self.remarks:
             first, *more = remark.text.splitlines()
@@ -38,27 +42,27 @@ class Report:
 
 
 def check(
-    specs: Sequence[str], source: str, say: Callable[[str], None], host: Host | None = None
+    specs: Sequence[str], source: str, say: Callable[[str], None], host: ArchHost | None = None
 ) -> list[Report]:
     """Architectures by name or file, all of ours when none is given, against a kernel's source.
 
     Raises UsageError for a name that is unknown and a source that is none.
     """
     places = [catalog.arch_file(spec) for spec in specs or catalog.arch_files()]
-    checks = [*archfile.CHECKS, *Asked(host or Host()).checks]
+    checks = [*archfile.CHECKS, *Asked(host or ArchHost()).checks]
     unread: list[Remark] = []
     try:
-        checks += Tree(sources.fetch(source, say=say).directory).checks
-    except HarnessError as trouble:
-        text = f"not compared with the kernel's source: {trouble}"
-        unread.append(Remark("kernel_arch", text, trouble.hint, Kind.LACKING))
+        checks += KernelTree(sources.fetch(source, say=say).directory).checks
+    except HarnessError as err:
+        text = f"not compared with the kernel's source: {err}"
+        unread.append(Remark("kernel_arch", text, err.hint, FieldKind.LACKING))
     return [_report(path, checks, unread) for path in places]
 
 
 def _report(path: Path, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
     draft = archfile.read(path)
     base = catalog.data_dir("kernel-config") / BASE
-    found = [*draft.remarks, *draft.run(checks), *unread]
+    found = [*draft.remarks, *draft.run_checks(checks), *unread]
     found += archfile.fragment_remarks(catalog.fragment(path), base)
     return Report(path, tuple(sorted(found, key=_rank)))
 
@@ -71,9 +75,9 @@ def _rank(remark: Remark) -> int:
     return order.index(top) if top in order else len(order) if last else -1
 
 
-def exit_code(reports: Iterable[Report]) -> Exit:
+def check_exit_code(reports: Iterable[Report]) -> Exit:
     """Files that are wrong before a host that lacks something."""
     kinds = {remark.kind for report in reports for remark in report.remarks}
-    if Kind.WRONG in kinds:
+    if FieldKind.WRONG in kinds:
         return Exit.USAGE
-    return Exit.HARNESS if Kind.LACKING in kinds else Exit.GOOD
+    return Exit.HARNESS if FieldKind.LACKING in kinds else Exit.GOOD

@@ -33,7 +33,7 @@ FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
 
-class Kind(StrEnum):
+class FieldKind(StrEnum):
     WRONG = "wrong"  # with the files
     LACKING = "lacking"  # on this host
     NOTE = "note"  # may be right
@@ -46,7 +46,7 @@ class Remark:
     field: str  # "machine", "relocations[3].bits", "Kconfig fragment"
     text: str  # what is wrong
     hint: str = ""  # what to do
-    kind: Kind = Kind.WRONG
+    kind: FieldKind = FieldKind.WRONG
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Draft:
     right: Mapping[str, Any]  # fields that are there and of the right type, defaults included
     remarks: tuple[Remark, ...]  # about the others
 
-    def run(self, checks: Iterable[Check]) -> Iterator[Remark]:
+    def run_checks(self, checks: Iterable[Check]) -> Iterator[Remark]:
         """What the checks say whose fields are all right; see the module's docstring."""
         for check in checks:
             wanted = inspect.signature(check).parameters
@@ -94,24 +94,24 @@ def read(path: Path) -> Draft:
     """Reads what can be read; a file that is no TOML is a remark like any other."""
     try:
         data = catalog.read_toml(path)
-    except UsageError as error:
+    except UsageError as err:
         hint = "`klp-e2e arch new NAME` writes one to begin with"
-        return Draft(path, {}, (Remark(FILE, str(error).removeprefix(f"{path}: "), hint),))
+        return Draft(path, {}, (Remark(FILE, str(err).removeprefix(f"{path}: "), hint),))
     types = {
         name: type_ for name, type_ in typing.get_type_hints(Arch).items() if name not in GIVEN
     }
-    told = fields()
+    described = fields()
     if data.get("name") == path.stem:  # said twice, and said rightly
         del data["name"]
     known = {key: value for key, value in data.items() if key in types}
     unknown = [key for key in data if key not in types]
-    remarks = [Remark(key, "unknown key", _guess(key, told)) for key in unknown]
+    remarks = [Remark(key, "unknown key", _guess(key, described)) for key in unknown]
     empty = [key for key, value in known.items() if value == "" and key not in MAY_BE_EMPTY]
-    remarks += [Remark(key, "empty", told[key].where) for key in empty]
+    remarks += [Remark(key, "empty", described[key].where) for key in empty]
     for place, words in catalog.problems({**known, "name": path.stem}, Arch):
         if place in empty:
             continue
-        key = told.get(
+        key = described.get(
             re.sub(r"\[\d+\]$", "", place)
         )  # of a row of the table, the words say it all
         what = f": {key.what}" if key and words == catalog.MISSING else ""
@@ -204,7 +204,7 @@ def _numbers(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
         numbers = known.get(row.name)
         if numbers is None:
             text = f"pyelftools does not know {row.name}"
-            yield Remark(f"{place}.name", text, "is it spelled as readelf has it?", Kind.NOTE)
+            yield Remark(f"{place}.name", text, "is it spelled as readelf has it?", FieldKind.NOTE)
         elif row.number not in numbers:
             text = f"{row.name} is {' or '.join(map(str, sorted(numbers)))}, not {row.number}"
             yield Remark(f"{place}.number", text, "as in elf.h of the C library")
@@ -246,7 +246,7 @@ def fragment_remarks(path: Path, base: Path) -> Iterator[Remark]:
         if value == "n":  # how a fragment says that the architecture has no such option
             text = f"CONFIG_{name} is off here, and {asked} in {base.name}"
             hint = "right where this architecture cannot have it, and only there"
-            yield Remark(FRAGMENT, text, hint, Kind.NOTE)
+            yield Remark(FRAGMENT, text, hint, FieldKind.NOTE)
         else:
             text = f"CONFIG_{name}={value} contradicts {base.name}, which has {asked}"
             yield Remark(FRAGMENT, text, "take the line out")

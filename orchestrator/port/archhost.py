@@ -24,7 +24,7 @@ from orchestrator.errors import UsageError
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
 from orchestrator.host.rundir import run_dir
-from orchestrator.port.archfile import Check, Kind, Remark, fields
+from orchestrator.port.archfile import Check, FieldKind, Remark, fields
 
 SECONDS = 60.0  # for one question; QEMU answers in a tenth of a second
 DPKG_CPUS = Path("/usr/share/dpkg/cputable")
@@ -34,8 +34,8 @@ DPKG_CPUS = Path("/usr/share/dpkg/cputable")
 
 
 def _help(program: str, option: str) -> frozenset[str]:
-    told = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
-    return frozenset(re.findall(r"[\w.+-]+", told.output))
+    ran = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
+    return frozenset(re.findall(r"[\w.+-]+", ran.output))
 
 
 def _refusal(argv: Sequence[str]) -> str:
@@ -82,7 +82,7 @@ def _dpkg_cpus() -> tuple[Cpu, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Host:
+class ArchHost:
     """How to ask a machine; the default asks this one."""
 
     packages: doctor.Host = field(default_factory=doctor.Host)
@@ -106,7 +106,7 @@ def _close(name: str, known: Sequence[str] | frozenset[str], else_: str) -> str:
 class Asked:
     """The checks that ask a host; each runs when the fields that it names are right."""
 
-    host: Host
+    host: ArchHost
 
     @property
     def checks(self) -> tuple[Check, ...]:
@@ -126,7 +126,7 @@ class Asked:
                 yield Remark(key, text, fields()[key].where)
             else:
                 text = f"this host lacks {need.what} ({need.package})"
-                yield Remark(key, text, doctor.install_line([need]), Kind.LACKING)
+                yield Remark(key, text, doctor.install_line([need]), FieldKind.LACKING)
 
     def compiler(
         self, cross_compile: str, elf_machine: int, byte_order: Literal["little", "big"]
@@ -136,8 +136,8 @@ class Asked:
             return
         try:
             elf = reader.read(self.host.object(compiler), f"what {compiler} makes")
-        except (CommandFailed, UsageError) as trouble:
-            yield Remark("cross_compile", f"{compiler}: {trouble}", fields()["cross_compile"].where)
+        except (CommandFailed, UsageError) as err:
+            yield Remark("cross_compile", f"{compiler}: {err}", fields()["cross_compile"].where)
             return
         made, hint = reader.machine_name(elf.machine), "the compiler, or this, is another's"
         if elf.machine != elf_machine:
@@ -239,7 +239,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class KernelTree:
     """The checks that read a kernel's source."""
 
     directory: Path

@@ -20,7 +20,7 @@ from orchestrator.errors import UsageError
 from orchestrator.host import ours
 from orchestrator.host.workdir import disk_errors
 from orchestrator.port.archfile import fields
-from orchestrator.port.archhost import Host
+from orchestrator.port.archhost import ArchHost
 from orchestrator.templating import text_templates
 
 TABLES = ("relocations", "stub")  # written below the other keys, as TOML wants it
@@ -34,7 +34,7 @@ def write(
     *,
     kernel_arch: str | None = None,
     like: str | None = None,
-    host: Host | None = None,
+    host: ArchHost | None = None,
 ) -> tuple[Path, Path]:
     """The architecture's file and its Kconfig fragment, in `directory` or beside ours.
 
@@ -47,7 +47,7 @@ def write(
         if os.path.lexists(path):
             raise _there(path)
     model = None if like is None else catalog.arch_file(like)
-    values = _known(name, host or Host()) if model is None else catalog.read_toml(model)
+    values = _known(name, host or ArchHost()) if model is None else catalog.read_toml(model)
     if kernel_arch is not None:  # tuxmake calls them as the kernel does
         values |= {"kernel_arch": kernel_arch, "tuxmake_arch": kernel_arch}
     options = _TEMPLATES.get_template("arch.config.j2").render(name=name)
@@ -58,8 +58,8 @@ def write(
         for path, text in ((file, _text(name, directory is None, values)), (fragment, options)):
             try:
                 ours.create(path, text)
-            except FileExistsError as trouble:  # since we looked
-                raise _there(path) from trouble
+            except FileExistsError as err:  # since we looked
+                raise _there(path) from err
     return file, fragment
 
 
@@ -67,7 +67,7 @@ def _there(path: Path) -> UsageError:
     return UsageError(f"{path} is there already", hint="nothing is ever written over")
 
 
-def _known(name: str, host: Host) -> dict[str, Any]:
+def _known(name: str, host: ArchHost) -> dict[str, Any]:
     """What can be told of an architecture by its name, which is GNU's or Debian's."""
     values: dict[str, Any] = {f.name: f.usual for f in fields().values() if f.usual is not None}
     cpu = next((cpu for cpu in host.cpus() if name in (cpu.gnu, cpu.debian)), None)

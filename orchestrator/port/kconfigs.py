@@ -43,7 +43,7 @@ class Entry:
 
 
 @dataclass(slots=True)
-class Tree:
+class KconfigTree:
     """Everything that one architecture's configuration reads."""
 
     srcarch: str  # make's SRCARCH, arch/SRCARCH
@@ -64,9 +64,9 @@ _BETWEEN = (
 _TYPES = ("bool", "tristate", "string", "int", "hex", "prompt")
 
 
-def read(read_file: Read, srcarch: str) -> Tree:
+def read(read_file: Read, srcarch: str) -> KconfigTree:
     """The Kconfig files of a tree from the top one on, and livepatch's, sourced or not."""
-    tree = Tree(srcarch)
+    tree = KconfigTree(srcarch)
     _file(read_file, TOP, (), tree)
     known = set(tree.entries)
     if LIVEPATCH not in tree.files:
@@ -75,7 +75,7 @@ def read(read_file: Read, srcarch: str) -> Tree:
     return tree
 
 
-def _file(read_file: Read, name: str, outer: tuple[str, ...], tree: Tree) -> None:
+def _file(read_file: Read, name: str, outer: tuple[str, ...], tree: KconfigTree) -> None:
     text = read_file(name)
     if text is None or name in tree.files:
         return
@@ -120,7 +120,7 @@ class _Draft:
     defaults: list[str] = field(default_factory=list)
     prompt: bool = False
 
-    def take(self, head: str, rest: str, place: str, tree: Tree) -> None:
+    def take(self, head: str, rest: str, place: str, tree: KconfigTree) -> None:
         """One of its lines: the word it begins with, and what follows."""
         if head in _TYPES:
             self.prompt |= rest.startswith('"')
@@ -133,7 +133,7 @@ class _Draft:
             made = Select(self.name, target.strip(), condition.strip(), place)
             tree.selects.setdefault(made.target, []).append(made)
 
-    def keep(self, tree: Tree) -> None:
+    def keep(self, tree: KconfigTree) -> None:
         made = Entry(self.name, self.place, self.prompt, tuple(self.depends), tuple(self.defaults))
         tree.entries.setdefault(self.name, []).append(made)
 
@@ -252,12 +252,12 @@ def _is_option(word: str) -> bool:
 # --- reasons -----------------------------------------------------------------------------------
 
 
-def demands(tree: Tree, name: str) -> tuple[str, ...]:
+def demands(tree: KconfigTree, name: str) -> tuple[str, ...]:
     """What an option depends on, an expression for each line; all of them must hold."""
     return tuple(dict.fromkeys(e for entry in tree.entries.get(name, ()) for e in entry.depends))
 
 
-def origin(tree: Tree, name: str, config: Config) -> str:
+def origin(tree: KconfigTree, name: str, config: Config) -> str:
     """Where an option that is on has it from: `arch/x86/Kconfig:237: select HAVE_LIVEPATCH if
     X86_64`; "" when nothing selects it."""
     for select in tree.selects.get(name, ()):
@@ -270,18 +270,18 @@ def _selects(select: Select) -> str:
     return f"select {select.target}" + (f" if {select.condition}" if select.condition else "")
 
 
-def reasons(tree: Tree, name: str, config: Config) -> tuple[str, ...]:
+def reasons(tree: KconfigTree, name: str, config: Config) -> tuple[str, ...]:
     """Why an option is off, a line for each thing that stands in the way, and behind it what stands
     in the way of that."""
     return tuple(dict.fromkeys(_reasons(tree, name, config, DEPTH)))
 
 
-def obstacles(tree: Tree, wanted: str, config: Config) -> tuple[str, ...]:
+def obstacles(tree: KconfigTree, wanted: str, config: Config) -> tuple[str, ...]:
     """The same of an expression that does not hold."""
     return tuple(dict.fromkeys(_behind(tree, wanted, config, DEPTH)))
 
 
-def _reasons(tree: Tree, name: str, config: Config, depth: int) -> Iterator[str]:
+def _reasons(tree: KconfigTree, name: str, config: Config, depth: int) -> Iterator[str]:
     own = f"arch/{tree.srcarch}/{TOP}"
     entries = tree.entries.get(name, [])
     if not entries:
@@ -318,7 +318,7 @@ def _reasons(tree: Tree, name: str, config: Config, depth: int) -> Iterator[str]
             yield from _behind(tree, default, config, depth)
 
 
-def _behind(tree: Tree, wanted: str, config: Config, depth: int) -> Iterator[str]:
+def _behind(tree: KconfigTree, wanted: str, config: Config, depth: int) -> Iterator[str]:
     """Of an expression, why those options are off that should be on, and which are on that should
     be off."""
     tokens = ["", *_TOKEN.findall(wanted)]

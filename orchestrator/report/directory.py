@@ -25,11 +25,11 @@ from typing import Self
 from orchestrator.errors import UsageError
 from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
-from orchestrator.report import json, reproduce, store
+from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, load, told, write
+from orchestrator.report.store import Store, load_document, write, write_errors
 from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
@@ -78,14 +78,14 @@ class ResultsDirectory(Store):
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
         try:
             self._write_documents()
-        except BaseException as trouble:
-            self.__exit__(type(trouble), trouble, trouble.__traceback__)
+        except BaseException as err:
+            self.__exit__(type(err), err, err.__traceback__)
             raise
         return self
 
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         if not self._refused:
-            self.run = store.ended_by(self.run, trouble)
+            self.run = store.ended_by(self.run, err)
         self._write_documents()
         if self._refused:
             self.results = ()  # none of what was asked for now
@@ -99,9 +99,9 @@ class ResultsDirectory(Store):
         if not result.reproduce:
             result = replace(result, reproduce=reproduce.line(self.run, result))
         name = self._case_name(result)
-        fragment = json.case_text(json.record(result, name))
+        fragment = resultsjson.case_text(resultsjson.record(result, name))
         place = self.path / name
-        with told(place):
+        with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place):  # a kill left it: of this very case, without its result
                 ours.clear(place, _is_left)
@@ -145,7 +145,7 @@ class ResultsDirectory(Store):
         )
         for result in results:
             self._take(result, self._case_name(result))
-        with told(self.path):
+        with write_errors(self.path):
             for arch in sorted({kernel.arch for kernel in before.kernels}):
                 self._go_on_below(self.path / arch)
 
@@ -153,7 +153,7 @@ class ResultsDirectory(Store):
         place = self.path / name
         console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
         self.results += (replace(result, console=console, dmesg=dmesg),)
-        self._fragments += (json.case_text(json.record(result, name)),)
+        self._fragments += (resultsjson.case_text(resultsjson.record(result, name)),)
 
     def _go_on_below(self, place: Path) -> None:
         """Of one architecture's cases: one that has its result and is not in the list yet is taken,
@@ -167,15 +167,17 @@ class ResultsDirectory(Store):
             if name in self._names:
                 continue
             if not case.is_symlink() and (case / RESULT).is_file():
-                record = load(case / RESULT, json.CASE, "klp-e2e run")
-                result = json.as_result(record)
+                record = load_document(case / RESULT, resultsjson.CASE, "klp-e2e run")
+                result = resultsjson.as_result(record)
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
                     continue
             ours.only(case, _is_left)
 
     def _write_documents(self) -> None:
-        write(self.path / RESULTS, json.document_text(self.run, self.results, self._fragments))
+        write(
+            self.path / RESULTS, resultsjson.document_text(self.run, self.results, self._fragments)
+        )
         write(self.path / "junit.xml", junit(self.run, self.results))
         write(self.path / "results.ktap", ktap(self.run, self.results))
 
@@ -191,27 +193,27 @@ class ResultsDirectory(Store):
 
 
 def _text(path: Path) -> str:
-    with told(path):
+    with write_errors(path):
         return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
     """A results directory, or a results.json, as values; consoles and kernel logs are not read."""
     found = document(path)
-    return found.run, tuple(map(json.as_result, found.cases))
+    return found.run, tuple(map(resultsjson.as_result, found.cases))
 
 
-def document(path: Path) -> json.Document:
+def document(path: Path) -> resultsjson.ResultsDocument:
     """results.json of a results directory, or the file itself. Raises UsageError."""
     file = path / RESULTS if path.is_dir() else path
     try:
         text = files.read(file, files.TEXT).decode()
-    except (OSError, UnicodeDecodeError) as trouble:
-        why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
+    except (OSError, UnicodeDecodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
         raise UsageError(
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
-        ) from trouble
-    return json.document(text, str(file))
+        ) from err
+    return resultsjson.read_document(text, str(file))
 
 
 def strangers(place: Path) -> list[Path]:

@@ -14,13 +14,13 @@ from rich.console import RenderableType
 from orchestrator.errors import Exit
 from orchestrator.port import card as cards
 from orchestrator.report import (
-    card,
+    cardjson,
     directory,
-    explored,
-    explored_text,
-    text,
-    tried,
-    tried_text,
+    explorejson,
+    exploretext,
+    resultstext,
+    trialsjson,
+    trialstext,
     verdict,
 )
 from orchestrator.verdicts import Run
@@ -56,26 +56,26 @@ def kind(
 RESULTS = kind(
     directory.RESULTS,
     directory.read,
-    lambda found: text.report(*found),
-    lambda found: verdict.exit_code(*found),
+    lambda found: resultstext.results_report(*found),
+    lambda found: verdict.results_exit_code(*found),
     lambda found: found[0],
 )
 KINDS = (
     kind(
-        explored.DOCUMENT,
-        explored.load,
-        explored_text.report,
-        explored_text.exit_code,
+        explorejson.DOCUMENT,
+        explorejson.load_exploration,
+        exploretext.exploration_report,
+        exploretext.exploration_exit_code,
         lambda found: found.run,
     ),
     kind(
-        tried.DOCUMENT,
-        tried.load,
-        tried_text.report,
-        tried_text.exit_code,
+        trialsjson.DOCUMENT,
+        trialsjson.load_trials,
+        trialstext.trials_report,
+        trialstext.trials_exit_code,
         lambda found: found.run,
     ),
-    kind(card.DOCUMENT, card.load, card.report, cards.exit_code),
+    kind(cardjson.DOCUMENT, cardjson.load_card, cardjson.card_report, cards.card_exit_code),
     RESULTS,
 )
 

@@ -9,11 +9,10 @@ from datetime import UTC, datetime
 import junitparser
 
 from orchestrator.model import orders
-from orchestrator.plain import clean
+from orchestrator.plain import clean, excerpt
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status, proofs
-from orchestrator.vm.console import excerpt
 
 THE_RUN = "run"  # of the case that stands for those that are not there
 

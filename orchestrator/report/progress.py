@@ -27,8 +27,8 @@ from rich.progress import (
 )
 from rich.table import Column
 
+from orchestrator.report.resultstext import STYLES
 from orchestrator.report.terminal import Terminal, silence
-from orchestrator.report.text import STYLES
 from orchestrator.report.verdict import duration
 from orchestrator.verdicts import CaseResult
 
@@ -60,7 +60,7 @@ class Reporter:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self._try(self._bars.stop)

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
+from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
 from orchestrator.elf import relocation
 from orchestrator.errors import HarnessError, OutOfTime
@@ -40,7 +41,6 @@ from orchestrator.nouns import (
     Unload,
 )
 from orchestrator.verdicts import Growth, Observation, RelocationReading
-from orchestrator.vm import console
 from orchestrator.vm.guest import Guest, Look
 
 SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
@@ -50,7 +50,7 @@ SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass;
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class GuestView:
     """What is needed to look at one module set in one guest."""
 
     arch: Arch
@@ -59,7 +59,7 @@ class Sight:
 
 
 def module_path(set_name: str, module: str) -> str:
-    """Where the guest finds a module (see `image.overlay`)."""
+    """Where the guest finds a module (see `initramfs.overlay`)."""
     return f"/modules/{set_name}/{module}.ko"
 
 
@@ -71,7 +71,7 @@ class Done:
     growth: Growth | None = None
 
 
-def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> Done:
+def perform(guest: Guest, view: GuestView, event: Event, deadline: Deadline) -> Done:
     """Do one event and wait until livepatch has settled, in a burst after each of its events.
 
     Raises GuestLost when the guest goes away.
@@ -79,31 +79,31 @@ def perform(guest: Guest, sight: Sight, event: Event, deadline: Deadline) -> Don
     match event:
         case Race(events):
             answers = guest.race(
-                [request(sight.built.set.name, racer) for racer in events], deadline
+                [request(view.built.set.name, racer) for racer in events], deadline
             )
-            _settle(guest, sight, deadline)
+            _settle(guest, view, deadline)
             return Done(answers)
         case Burst(events, times):
-            return _burst(guest, sight, events, times, deadline)
+            return _burst(guest, view, events, times, deadline)
         case _:
-            return Done((_plain(guest, sight, event, deadline),))
+            return Done((_plain(guest, view, event, deadline),))
 
 
-def _plain(guest: Guest, sight: Sight, event: Plain, deadline: Deadline) -> int:
-    errno = guest.change(request(sight.built.set.name, event), deadline)
-    _settle(guest, sight, deadline)
+def _plain(guest: Guest, view: GuestView, event: Plain, deadline: Deadline) -> int:
+    errno = guest.change(request(view.built.set.name, event), deadline)
+    _settle(guest, view, deadline)
     return errno
 
 
 def _burst(
-    guest: Guest, sight: Sight, events: tuple[Plain, ...], times: int, deadline: Deadline
+    guest: Guest, view: GuestView, events: tuple[Plain, ...], times: int, deadline: Deadline
 ) -> Done:
     answers, readings = [], []
     for number in range(1, times + 1):
         for event in events:
             # its own deadline as well: one that hangs is noticed before the time of all is up
-            until = deadline.sooner(EVENT_SECONDS * sight.arch.time_scale)
-            answers.append(_plain(guest, sight, event, until))
+            until = deadline.sooner(EVENT_SECONDS * view.arch.time_scale)
+            answers.append(_plain(guest, view, event, until))
         if memory.read_after(number, times):
             readings.append(memory.in_use(guest.observe((), memory.FILES, deadline).files))
     return Done(tuple(answers), memory.growth(readings, times))
@@ -124,23 +124,23 @@ def request(set_name: str, event: Plain) -> tuple[str, ...]:
             return ("write", f"/sys/module/{module}/parameters/{parameter}", value)
 
 
-def _settle(guest: Guest, sight: Sight, deadline: Deadline) -> None:
+def _settle(guest: Guest, view: GuestView, deadline: Deadline) -> None:
     with contextlib.suppress(OutOfTime):
         # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
-        guest.settle(deadline.sooner(SETTLE_SECONDS * sight.arch.time_scale))
+        guest.settle(deadline.sooner(SETTLE_SECONDS * view.arch.time_scale))
 
 
 def observe_memory(
-    guest: Guest, sight: Sight, done: Done, seconds: float, deadline: Deadline
+    guest: Guest, view: GuestView, done: Done, seconds: float, deadline: Deadline
 ) -> Observation:
     """State and relocations as they are now; no patched function is called.
 
     `seconds`: how long the event took. `observe_rest` fills in what is still missing.
     """
-    built = sight.built
+    built = view.built
     look = guest.observe(tuple(built.modules), (), deadline)
     began = time.monotonic()
-    readings = _read_relocations(guest, sight, look, deadline)
+    readings = _read_relocations(guest, view, look, deadline)
     return Observation(
         answers=done.answers,
         modules=frozenset(look.modules) & frozenset(built.modules),
@@ -157,7 +157,7 @@ def observe_memory(
 
 def observe_rest(
     guest: Guest,
-    sight: Sight,
+    view: GuestView,
     seen: Observation,
     console_mark: int,
     deadline: Deadline,
@@ -166,10 +166,10 @@ def observe_rest(
     """Call every patched function, then see what that and the event did to the guest's health.
 
     unsafe: names of probes that are left alone."""
-    probes = [probe for probe in sight.built.set.probes if probe.name not in unsafe]
+    probes = [probe for probe in view.built.set.probes if probe.name not in unsafe]
     commands = [probe for probe in probes if probe.command]
     shown = {
-        probe.name: guest.run(asked(probe), deadline)
+        probe.name: guest.run_command(asked(probe), deadline)
         if probe.object == VMLINUX or probe.object in seen.modules
         else None
         for probe in commands
@@ -181,12 +181,12 @@ def observe_rest(
         seen,
         probes=shown,
         taint=look.taint,
-        console=console.excerpt(printed),
+        console=plain.excerpt(printed),
         qmp_events=guest.qmp_events(),
-        complaints=console.complaints(printed),
-        frames=console.frames(printed),
-        refusals=console.refusals(printed),
-        crash=console.crash_title(printed),
+        reports=kernelreports.reports(printed),
+        frames=kernelreports.frames(printed),
+        refusals=kernelreports.refusals(printed),
+        crash=kernelreports.crash_title(printed),
     )
 
 
@@ -203,7 +203,7 @@ def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
     """
     until = deadline.sooner(REPORT_SECONDS)
     printed = guest.printed(mark, deadline)
-    while taint & ~ALLOWED_TAINT and not console.complaints(printed) and not until.passed:
+    while taint & ~ALLOWED_TAINT and not kernelreports.reports(printed) and not until.passed:
         time.sleep(0.01)
         printed = guest.console_since(mark)
     return printed
@@ -218,17 +218,17 @@ class _Field:
 
 
 def _read_relocations(
-    guest: Guest, sight: Sight, look: Look, deadline: Deadline
+    guest: Guest, view: GuestView, look: Look, deadline: Deadline
 ) -> tuple[RelocationReading, ...]:
     """Two passes over guest memory: the fields, then the slots and stubs they lead to."""
     fields = [
-        _Field(name, rela, row_of(sight.arch, rela), _field_address(look, name, rela))
-        for name, module in sorted(sight.built.modules.items())
+        _Field(name, rela, row_of(view.arch, rela), _field_address(look, name, rela))
+        for name, module in sorted(view.built.modules.items())
         if name in look.modules
         for rela in module.klp_relocations
     ]
-    raws = guest.peek([(f.address, len(f.relocation.initial)) for f in fields], deadline)
-    order = sight.arch.byte_order
+    raws = guest.read_memory([(f.address, len(f.relocation.initial)) for f in fields], deadline)
+    order = view.arch.byte_order
     decoded: list[int | None] = []
     for found, raw in zip(fields, raws, strict=True):
         if raw is None:
@@ -237,10 +237,10 @@ def _read_relocations(
         addend = found.relocation.addend
         decoded.append(relocation.decode(found.row, order, found.address, raw, addend))
     hops = [
-        _hop_address(sight.arch, f.row, target, _symbol_address(sight, look, f.relocation.symbol))
+        _hop_address(view.arch, f.row, target, _symbol_address(view, look, f.relocation.symbol))
         for f, target in zip(fields, decoded, strict=True)
     ]
-    slots = iter(guest.peek([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
+    slots = iter(guest.read_memory([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
     readings = []
     for found, raw, target, hop in zip(fields, raws, decoded, hops, strict=True):
         leads_to, via = target, ""
@@ -263,7 +263,7 @@ def _read_relocations(
                 raw=raw,
                 leads_to=leads_to,
                 via=via,
-                symbol_address=_symbol_address(sight, look, found.relocation.symbol),
+                symbol_address=_symbol_address(view, look, found.relocation.symbol),
                 beside=relocation.beside(found.row, order, found.relocation.initial, raw),
             )
         )
@@ -310,7 +310,7 @@ def _hop_address(
     return (target + arch.stub.address_offset) % 2**64
 
 
-def _symbol_address(sight: Sight, look: Look, symbol: KlpSymbol) -> int | None:
+def _symbol_address(view: GuestView, look: Look, symbol: KlpSymbol) -> int | None:
     """Where the symbol stands now, None while its object is not loaded or where it has none such.
 
     sympos 0 means "unique", n the n-th of that name (kernel/livepatch/core.c,
@@ -318,9 +318,9 @@ def _symbol_address(sight: Sight, look: Look, symbol: KlpSymbol) -> int | None:
     """
     index = max(symbol.sympos, 1) - 1
     if symbol.object == VMLINUX:
-        found = sight.vmlinux_symbols[symbol.name]
+        found = view.vmlinux_symbols[symbol.name]
         return found[index] if index < len(found) else None
-    module: BuiltModule | None = sight.built.modules.get(symbol.object)
+    module: BuiltModule | None = view.built.modules.get(symbol.object)
     sections = look.sections.get(symbol.object)
     if module is None or sections is None:
         return None

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, foreseen
 from orchestrator.model import words
@@ -16,8 +17,8 @@ from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
 from orchestrator.nouns import CaseKind, Event, Kernel
-from orchestrator.run.lab import deadline
-from orchestrator.run.observe import EVENT_SECONDS, Sight, observe_memory, observe_rest, perform
+from orchestrator.run.booting import deadline
+from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
     CaseResult,
     Check,
@@ -27,7 +28,7 @@ from orchestrator.verdicts import (
     Step,
     proof,
 )
-from orchestrator.vm import console
+from orchestrator.vm import marks
 from orchestrator.vm.guest import Guest
 
 
@@ -35,10 +36,10 @@ class EventRun:
     """An event on its way over a guest. `step` holds what is known so far, also after `take` has
     raised."""
 
-    def __init__(self, guest: Guest, sight: Sight, event: Event) -> None:
+    def __init__(self, guest: Guest, view: GuestView, event: Event) -> None:
         self.step = Step(format_event(event), (), 0.0, 0.0, 0)
         self._guest = guest
-        self._sight = sight
+        self._sight = view
         self._event = event
         self._mark = guest.console_untold()
 
@@ -56,18 +57,18 @@ class EventRun:
     def _taken(
         self, state: State, previous: Observation | None, capabilities: AbstractSet[str]
     ) -> tuple[State, Observation]:
-        guest, sight = self._guest, self._sight
-        until = deadline(sight.arch, EVENT_SECONDS * plain_events(self._event))
+        guest, view = self._guest, self._sight
+        until = deadline(view.arch, EVENT_SECONDS * plain_events(self._event))
         possible = [
             (after, with_cmdline(expected, guest.cmdline))
-            for after, expected in outcomes(sight.built.set, state, self._event, capabilities)
+            for after, expected in outcomes(view.built.set, state, self._event, capabilities)
         ]
         began = time.monotonic()
-        done = perform(guest, sight, self._event, until)
+        done = perform(guest, view, self._event, until)
         took = time.monotonic() - began
-        memory = observe_memory(guest, sight, done, took, until)
+        memory = observe_memory(guest, view, done, took, until)
         _, checks = _fittest(
-            [(a, judge_memory(e, memory, previous, sight.built)) for a, e in possible]
+            [(a, judge_memory(e, memory, previous, view.built)) for a, e in possible]
         )
         self.step = replace(
             self.step,
@@ -76,8 +77,8 @@ class EventRun:
             readback_seconds=memory.readback_seconds,
             relocations_read=len(memory.relocations),
         )
-        seen = observe_rest(guest, sight, memory, self._mark, until, _unsafe(sight, possible))
-        after, checks = _fittest([(a, judge(e, seen, previous, sight.built)) for a, e in possible])
+        seen = observe_rest(guest, view, memory, self._mark, until, _unsafe(view, possible))
+        after, checks = _fittest([(a, judge(e, seen, previous, view.built)) for a, e in possible])
         self.step = replace(self.step, checks=checks)
         if not self.step.good and (why := guest.stood_still()):
             raise HarnessError(why, hint="is this host, or QEMU, being stopped now and then?")
@@ -85,11 +86,11 @@ class EventRun:
 
     def console(self) -> str:
         """What the console has printed since the event began."""
-        return console.excerpt(self._guest.console_since(self._mark))
+        return plain.excerpt(self._guest.console_since(self._mark))
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        check = words.late(tuple(late), console.frames(self.console()))
+        check = words.late(tuple(late), kernelreports.frames(self.console()))
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
@@ -97,21 +98,21 @@ class EventRun:
         that has ended, an oops or a panic. The step says so, and also when the guest is silent,
         which proves nothing."""
         printed = self._guest.console_since(self._mark)
-        said = console.death_title if lost.ended else console.crash_title
+        said = kernelreports.death_title if lost.ended else kernelreports.crash_title
         title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
         if title is not None or lost.silent:
-            check = words.dead(title, console.frames(printed))
+            check = words.dead(title, kernelreports.frames(printed))
             self.step = replace(self.step, checks=(*self.step.checks, check))
         return title
 
 
-def _unsafe(sight: Sight, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
+def _unsafe(view: GuestView, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
     """The probes that may crash the guest: the model does not say what they show."""
-    told = {name for _, expected in possible for name in expected.probes}
-    probes = sight.built.set.probes
-    return frozenset(p.name for p in probes if p.at == "now" and p.name not in told)
+    promised = {name for _, expected in possible for name in expected.probes}
+    probes = view.built.set.probes
+    return frozenset(p.name for p in probes if p.at == "now" and p.name not in promised)
 
 
 def _fittest(
@@ -124,15 +125,15 @@ def _fittest(
 class CaseRun:
     """A case on its way over a guest that stands in its fresh state."""
 
-    def __init__(self, guest: Guest, sight: Sight, kernel: Kernel, result: CaseResult) -> None:
+    def __init__(self, guest: Guest, view: GuestView, kernel: Kernel, result: CaseResult) -> None:
         self._guest = guest
-        self._sight = sight
+        self._sight = view
         self._result = result
         self._capabilities = kernel.capabilities
         self._mark = guest.console_mark()
         self._taken: list[EventRun] = []
 
-    def run(self) -> CaseResult:
+    def run_events(self) -> CaseResult:
         """Do every event and check everything after it, up to the first that is wrong.
 
         Whatever goes wrong with guest or harness is in the result; nothing is raised but Ctrl-C.
@@ -141,18 +142,18 @@ class CaseRun:
         try:
             token = self._guest.mark(self._soon())
             status, reason = self._events()
-            dmesg = self._guest.run("dmesg", self._soon())
+            dmesg = self._guest.run_command("dmesg", self._soon())
             if status is Status.PASS:
-                status, reason = self._silence(console.logged_since(token, dmesg))
-            dmesg = console.without_marks(dmesg)
+                status, reason = self._silence(marks.logged_since(token, dmesg))
+            dmesg = marks.without_marks(dmesg)
             result = replace(result, status=status, reason=reason, dmesg=dmesg)
         except GuestLost as lost:
             title = self._taken[-1].end(lost) if self._taken else None
             status = Status.ERROR if title is None else Status.FAIL
-            result = replace(result, status=status, reason=title or lost.whole)
-        except HarnessError as trouble:
-            result = replace(result, status=Status.ERROR, reason=trouble.whole)
-        printed = console.excerpt(self._guest.console_since(self._mark))
+            result = replace(result, status=status, reason=title or lost.full_message)
+        except HarnessError as err:
+            result = replace(result, status=Status.ERROR, reason=err.full_message)
+        printed = plain.excerpt(self._guest.console_since(self._mark))
         return replace(result, steps=self._steps(), console=printed)
 
     def _steps(self) -> tuple[Step, ...]:
@@ -178,12 +179,12 @@ class CaseRun:
     def _silence(self, log: str) -> tuple[Status, str]:
         """What the kernel has said since its last event was judged belongs to that event. And what
         its log knows the console must have shown, or the console has proved nothing."""
-        said = console.complaints(self._guest.printed(self._mark, self._soon()))
+        said = kernelreports.reports(self._guest.printed(self._mark, self._soon()))
         if said:
             last = self._taken[-1]
             last.speak(said)
             return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
-        if unseen := console.complaints(log):
+        if unseen := kernelreports.reports(log):
             raise HarnessError(
                 f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",

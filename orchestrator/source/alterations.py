@@ -13,21 +13,19 @@ mistake in it. What it breaks stands in a header of fields above the diff:
 from __future__ import annotations
 
 import email.parser
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.errors import UsageError
-from orchestrator.model import orders
 from orchestrator.nouns import Case
-from orchestrator.verdicts import CaseResult, Status
 
 CONTROL = "unaltered"  # the kernel as it is: what it fails, no alteration can be caught by
 _EVERYWHERE = "all"
 _FIELDS = frozenset({"breaks", "piece", "first", "unseen"})
 
 
-class Kind(StrEnum):
+class AlterationKind(StrEnum):
     ABLATION = "ablation"
     MUTANT = "mutant"
 
@@ -77,99 +75,3 @@ def parse(name: str, text: str, series: str) -> Alteration:
         first=tuple(found.get("first", "").split()),
         unseen=((where, why),) if where else (),
     )
-
-
-# --- what became of it -------------------------------------------------------------------------
-
-
-class Outcome(StrEnum):
-    """What a suite said of an altered kernel."""
-
-    CAUGHT = "CAUGHT"  # at least one order failed
-    SURVIVED = "SURVIVED"  # every order passed
-    SAME = "SAME"  # byte for byte the unaltered kernel and modules: there is nothing to be seen
-    UNBUILT = "UNBUILT"  # it does not apply, or does not compile
-    ERROR = "ERROR"  # trouble of the harness: nothing is said
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """One alteration on one architecture."""
-
-    alteration: str
-    arch: str
-    outcome: Outcome = Outcome.ERROR
-    unseen: str = ""  # why nobody can see it, as declared
-    reason: str = ""  # of UNBUILT and ERROR
-    orders: int = 0  # that ran
-    caught_by: tuple[str, ...] = ()  # those that failed, as SET/NAME
-    order: str = ""  # the first of them, in notation
-    symptom: str = ""  # and what it showed
-    reproduce: str = ""
-    build_seconds: float = 0.0
-    run_seconds: float = 0.0
-
-    @property
-    def hole(self) -> bool:
-        """Is it a hole in the suite, or a claim of the header that is wrong?"""
-        if self.alteration == CONTROL:
-            return self.outcome is not Outcome.SURVIVED
-        if self.unseen:
-            return self.outcome in (Outcome.CAUGHT, Outcome.UNBUILT, Outcome.ERROR)
-        return self.outcome in (Outcome.SURVIVED, Outcome.UNBUILT, Outcome.ERROR)
-
-
-def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
-    """The trial with what its orders said. One failure is enough, whatever else went wrong."""
-    ran = tuple(results)
-    failed = [result for result in ran if result.status is Status.FAIL]
-    errors = [result for result in ran if result.status is Status.ERROR]
-    trial = replace(trial, orders=len(ran))
-    if failed:
-        first = failed[0]
-        return replace(
-            trial,
-            outcome=Outcome.CAUGHT,
-            caught_by=tuple(result.case.label for result in failed),
-            order=orders.format(first.case.order),
-            symptom=first.reason,
-            reproduce=first.reproduce,
-        )
-    if errors or not ran:
-        reason = errors[0].reason if errors else "no order ran"
-        return replace(trial, outcome=Outcome.ERROR, reason=reason)
-    return replace(trial, outcome=Outcome.SURVIVED)
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """Of one architecture."""
-
-    arch: str
-    caught: int
-    survived: int
-    unseen: int  # nobody can see them: the same kernel, or declared so
-    untold: int  # UNBUILT, ERROR
-
-    def __str__(self) -> str:
-        """`s390x: 81 of 83 that can be seen are caught (98 %), 7 cannot be seen, 1 untried`"""
-        seen = self.caught + self.survived
-        share = f" ({self.caught / seen:.0%})" if seen else ""
-        return (
-            f"{self.arch}: {self.caught} of {seen} that can be seen are caught{share}, "
-            f"{self.unseen} cannot be seen, {self.untold} untried"
-        )
-
-
-def score(trials: Iterable[Trial], arch: str) -> Score:
-    """Controls left out."""
-    mine = [each for each in trials if each.arch == arch and each.alteration != CONTROL]
-    unseen = [
-        each
-        for each in mine
-        if each.outcome is Outcome.SAME or (each.unseen and each.outcome is Outcome.SURVIVED)
-    ]
-    caught = sum(each.outcome is Outcome.CAUGHT for each in mine)
-    survived = sum(each.outcome is Outcome.SURVIVED for each in mine if not each.unseen)
-    untold = sum(each.outcome in (Outcome.UNBUILT, Outcome.ERROR) for each in mine)
-    return Score(arch, caught, survived, len(unseen), untold)

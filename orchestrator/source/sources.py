@@ -80,6 +80,34 @@ def fetch(spec: str, deadline: Deadline | None = None, say: Say = lambda _line: 
         return fetchers[kind](rest, spec, deadline, say)
 
 
+def at_hand(spec: str) -> SourceTree | None:
+    """The tree that `fetch` would give where nothing has to be looked up elsewhere, fetched or
+    unpacked; of debian:X.Y the one fetched last. None where there is none, or a branch of a URL may
+    have moved on. Raises UsageError as `fetch` does."""
+    kind, _, rest = spec.partition(":")
+    where, _, ref = rest.partition("#")
+    if kind == "dir":
+        return _dir(rest, spec, None, lambda _line: None)
+    if kind == "debian":
+        package = "" if rest == debian.NEWEST else debian.name(rest, spec)
+        entry = _newest(f"debian-{package}_*") if package else None
+        return None if entry is None else _read(entry, spec, package)
+    if kind == "tar":
+        path = Path(rest).expanduser().absolute()
+        name, lineage, commit = f"tar-{_tar_digest(path, spec)[:24]}", "tarballs", ""
+    else:
+        local = Path(where).expanduser().absolute()
+        local_ref = local.is_dir() and not ref.startswith("-")
+        commit = resolve_commit(local, ref or "HEAD", spec) if local_ref else ref
+        if not _COMMIT.fullmatch(commit):
+            return None
+        name, lineage = f"git-{commit[:24]}", where
+    entry = _entry(name)
+    if not (entry / workdir.DIGESTS).is_file():
+        return None
+    return replace(_read(entry, spec, lineage), commit=commit, revision=commit)
+
+
 def listing(tree: SourceTree) -> Iterator[str]:
     """The relative path of every file of the tree; of a git checkout, what git would list."""
     if not tree.frozen and (tree.directory / ".git").exists():
@@ -208,10 +236,10 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
     try:
         return _cached(entry, spec, package, fill, say)
-    except debian.NoDownload as error:
+    except debian.NoDownload as err:
         if cached is None:
             raise
-        say(f"{error}; using the cached {cached.name}")
+        say(f"{err}; using the cached {cached.name}")
         return _read(cached, spec, package)
 
 
@@ -226,9 +254,7 @@ def _newest(pattern: str) -> Path | None:
 
 def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
     path = Path(text).expanduser().absolute()
-    if not path.is_file():
-        raise UsageError(f"{spec}: there is no such file")
-    digest = workdir.file_digest(path)
+    digest = _tar_digest(path, spec)
 
     def fill(tmp: Path) -> dict[str, str]:
         try:
@@ -238,6 +264,12 @@ def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
         return {"version": kernel_version(tmp / "linux")[0], "digest": digest}
 
     return _cached(_entry(f"tar-{digest[:24]}"), spec, "tarballs", fill, say)
+
+
+def _tar_digest(path: Path, spec: str) -> str:
+    if not path.is_file():
+        raise UsageError(f"{spec}: there is no such file")
+    return workdir.file_digest(path)
 
 
 def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
@@ -301,11 +333,14 @@ def _version(version: str, commit: str) -> str:
 
 
 _URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 def resolve_commit(repository: Path, ref: str, spec: str) -> str:
     """The full commit id. Raises UsageError naming `spec` when there is no such commit."""
-    done = git.run(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    done = git.run_git(
+        repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False
+    )
     if done.code != 0:
         raise UsageError(f"{spec}: {repository} has no commit {ref}", hint=done.errors.strip())
     return done.output.strip()
@@ -325,7 +360,7 @@ def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Pa
             process.run(["git", "init", "--quiet", "--bare", str(repository)])
         command = ["git", "-C", str(repository)]
         there = process.run([*command, "rev-parse", "--verify", "--quiet", name], check=False)
-        if re.fullmatch(r"[0-9a-f]{40}", ref):
+        if _COMMIT.fullmatch(ref):
             here = [*command, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}"]
             if process.run(here, check=False).code == 0:
                 return repository, ref

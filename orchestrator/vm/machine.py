@@ -8,6 +8,7 @@ and console sit in one private directory on one ExitStack.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import platform
 import re
@@ -17,15 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from orchestrator.build import image
+from orchestrator import initramfs
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
+from orchestrator.kernelreports import crash_title, death_title
 from orchestrator.nouns import Accel, Arch
 from orchestrator.vm import pulse, qmp, serial, ssh
-from orchestrator.vm.console import crash_title, death_title
 from orchestrator.vm.qemu import Places, qemu_argv
+
+log = logging.getLogger(__name__)
 
 KVM_DEVICE = Path("/dev/kvm")
 # A kernel under a KVM that works prints its first line in a fraction of this. Some nested KVMs
@@ -170,6 +173,9 @@ def boot(
             try:
                 machine = stack.enter_context(attempt)
             except _KvmUseless:
+                log.info(
+                    "%s: KVM is there and does not work: TCG, until this host reboots", arch.name
+                )
                 _remember_kvm_useless(arch)
         if machine is None:
             machine = stack.enter_context(
@@ -177,7 +183,7 @@ def boot(
             )
         if want_ssh:
             with machine.open_ssh(deadline):
-                pass
+                log.info("%s: a login over SSH works", arch.name)
         yield machine
 
 
@@ -201,14 +207,15 @@ def _boot(
         at = Places(stack.enter_context(run_dir(arch.name)))
         keys = ssh.new_keys()
         with workdir.disk_errors("the guest's initramfs cannot be made"):
-            overlay = image.overlay({**keys.files(), **files})
-            at.initrd.write_bytes(image.stack(base.read_bytes(), overlay))
+            overlay = initramfs.overlay({**keys.files(), **files})
+            at.initrd.write_bytes(initramfs.stack(base.read_bytes(), overlay))
         process.run(
             ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
         )
         console = stack.enter_context(serial.kept(at.console))
         argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
         stack.enter_context(_named(argv))
+        log.info("%s: booting %s under %s; its console: %s", arch.name, kernel, accel, at.console)
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
         stack.enter_context(console.watched(serial.LIMIT_BYTES, running.kill))
         felt = stack.enter_context(pulse.felt(running.pid))
@@ -219,16 +226,19 @@ def _boot(
 
         try:
             monitor = stack.enter_context(qmp.connect(at.qmp, deadline, alive))
+            log.info("%s: QEMU runs and answers", arch.name)
             agent = stack.enter_context(lines.connect(at.agent, deadline, alive))
             agent.send("hello boot", deadline)  # waits in QEMU until the guest listens
             if accel == "kvm" and asked is Accel.AUTO:
                 _await_sign_of_life(console, deadline)
             port = _forwarded_port(monitor, deadline)
+            log.info("%s: waiting for the agent in the guest", arch.name)
             agent.receive(deadline)
-        except HarnessError as error:
+            log.info("%s: the agent answers", arch.name)
+        except HarnessError as err:
             if accel == "kvm" and asked is Accel.AUTO and not console.mark():
-                raise _KvmUseless from error
-            raise _boot_failure(arch, argv, running, at, felt, console, error) from error
+                raise _KvmUseless from err
+            raise _boot_failure(arch, argv, running, at, felt, console, err) from err
         machine = Machine(
             arch=arch,
             argv=tuple(argv),
@@ -251,8 +261,8 @@ def _named(argv: list[str]) -> Iterator[None]:
     """Whatever of ours ends this boot or this guest carries QEMU's command line."""
     try:
         yield
-    except HarnessError as error:
-        error.argv = tuple(argv)
+    except HarnessError as err:
+        err.argv = tuple(argv)
         raise
 
 
@@ -280,10 +290,10 @@ def _boot_failure(
     at: Places,
     felt: pulse.Pulse,
     console: serial.Console,
-    error: HarnessError,
+    err: HarnessError,
 ) -> HarnessError:
     """Why there is no guest: QEMU did not start, or the guest died, or it never got ready."""
-    if isinstance(error, GuestLost):
+    if isinstance(err, GuestLost):
         with contextlib.suppress(OutOfTime):
             running.wait(Deadline.after(LAST_WORDS_SECONDS))
         if running.poll() is not None and not console.mark():
@@ -292,10 +302,10 @@ def _boot_failure(
                 f"{arch.qemu} ended with status {running.poll()} before the guest started: {said}",
                 hint=f"to see it again: {process.pasteable(argv)}",
             )
-        return _lost(arch, f"it died while booting ({error})", running, at, felt, console, None)
-    if isinstance(error, OutOfTime):
-        return _lost(arch, f"it never got ready ({error})", running, at, felt, console, None)
-    return error
+        return _lost(arch, f"it died while booting ({err})", running, at, felt, console, None)
+    if isinstance(err, OutOfTime):
+        return _lost(arch, f"it never got ready ({err})", running, at, felt, console, None)
+    return err
 
 
 # --- KVM ---------------------------------------------------------------------------------------
@@ -355,6 +365,7 @@ def _end(machine: Machine, hurry: bool) -> None:
 
     if running.poll() is not None:
         machine.ended_by = "itself"
+        log.info("%s: the guest has ended by itself", machine.arch.name)
         return
     rungs: list[tuple[str, Callable[[], None]]] = [
         ("power-off", power_off),
@@ -368,5 +379,6 @@ def _end(machine: Machine, hurry: bool) -> None:
             rung()
         if ended():
             machine.ended_by = name
+            log.info("%s: the guest was ended by %s", machine.arch.name, name)
             return
     raise HarnessError(f"QEMU (process {machine.pid}) cannot be ended")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -22,6 +23,8 @@ from qemu.qmp import EventListener, ExecuteError, QMPClient, QMPError, Runstate
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -64,7 +67,10 @@ class Qmp:
         if client is None or self._closed:
             raise GuestLost(f"QMP is closed; {command} cannot be executed")
         deadline = deadline or Deadline.after(DEFAULT_SECONDS)
-        return self._wait(client.execute(command, arguments), deadline, f"QMP {command}")
+        log.debug("--> %s %s", command, arguments or "")
+        answer = self._wait(client.execute(command, arguments), deadline, f"QMP {command}")
+        log.debug("<-- %s", answer)
+        return answer
 
     def events(self) -> tuple[Event, ...]:
         """Every event so far, oldest first."""
@@ -123,6 +129,7 @@ class Qmp:
             client = self._client = QMPClient("klp")
             try:
                 self._wait(client.connect(str(path)), deadline, "QMP's greeting")
+                log.debug("<-- %s", client.greeting)
                 break
             except GuestLost:
                 alive()  # not there yet, or never
@@ -135,12 +142,13 @@ class Qmp:
         future = asyncio.run_coroutine_threadsafe(self._bounded(work, deadline.left()), self._loop)
         try:
             return future.result()
-        except TimeoutError as error:
-            raise OutOfTime(f"time ran out while waiting for {what}") from error
-        except ExecuteError as error:
-            raise HarnessError(f"{what}: QEMU refuses: {error}") from error
-        except (QMPError, EOFError, OSError, concurrent.futures.CancelledError) as error:
-            raise GuestLost(f"{what}: QEMU is gone: {error}") from error
+        except TimeoutError as err:
+            raise OutOfTime(f"time ran out while waiting for {what}") from err
+        except ExecuteError as err:
+            log.debug("<-- %s", err)
+            raise HarnessError(f"{what}: QEMU refuses: {err}") from err
+        except (QMPError, EOFError, OSError, concurrent.futures.CancelledError) as err:
+            raise GuestLost(f"{what}: QEMU is gone: {err}") from err
         except BaseException:
             future.cancel()
             raise
@@ -161,6 +169,7 @@ class Qmp:
 
     async def _collect(self, listener: EventListener) -> None:
         async for message in listener:
+            log.debug("<-- %s", dict(message))
             stamp: Any = message["timestamp"]
             data: Any = message.get("data", {})
             at = stamp["seconds"] + stamp["microseconds"] / 1e6

@@ -12,6 +12,7 @@ That what is here is all that was printed is proved by `vm.guest.Guest.printed`.
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
@@ -20,7 +21,9 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.vm.console import without_marks
+from orchestrator.vm.marks import without_marks
+
+log = logging.getLogger(__name__)
 
 # What a guest may print from its boot, or its last restore, to the next. A case prints some kB.
 LIMIT_BYTES = 16 << 20
@@ -82,7 +85,9 @@ class Console:
         leave = threading.Event()
 
         def watch() -> None:
+            logged = 0
             while not leave.wait(WATCH_SECONDS):
+                logged = self._log_since(logged)
                 if self.mark() - self._start > limit:
                     self.flooded = True
                     end()
@@ -95,6 +100,16 @@ class Console:
         finally:
             leave.set()
             watcher.join()
+
+    def _log_since(self, mark: int) -> int:
+        """Log the whole lines after `mark`, where anybody looks; where they end."""
+        if not log.isEnabledFor(logging.DEBUG):
+            return mark
+        start = max(mark, self._start)
+        whole, end, _ = b"".join(self._chunks(start)).rpartition(b"\n")
+        for line in without_marks(whole.decode(errors="replace")).splitlines():
+            log.debug("%s", line)
+        return start + len(whole) + len(end)
 
     def _chunks(self, at: int) -> Iterator[bytes]:
         while chunk := os.pread(self._fd, CHUNK_BYTES, at):
@@ -111,6 +126,6 @@ def kept(link: Path) -> Iterator[Console]:
             stack.callback(os.close, fd)
             # not os.getpid(), which may be another where /proc is of another PID namespace
             link.symlink_to(f"/proc/{Path('/proc/self').readlink()}/fd/{fd}")
-        except OSError as error:
-            raise HarnessError(f"the guest's console cannot be kept: {error}") from error
+        except OSError as err:
+            raise HarnessError(f"the guest's console cannot be kept: {err}") from err
         yield Console(fd)

@@ -23,6 +23,8 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, OutOfTime
 from orchestrator.host import lines
 
+log = logging.getLogger(__name__)
+
 # What goes wrong comes as an exception; without a handler logging prints it as well.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -97,6 +99,7 @@ class Ssh:
             raise GuestLost(f"the SSH connection is closed; {command!r} cannot be run")
         with _errors(f"a channel for {command!r}"):
             channel = transport.open_session(timeout=max(0.01, deadline.left()))
+        log.debug("command: %s", command)
         with contextlib.closing(channel):
             with _errors(f"start of {command!r}"):
                 channel.settimeout(max(0.01, deadline.left()))
@@ -116,6 +119,7 @@ class Lines:
         self._buffer = lines.Buffer()
 
     def send(self, line: str, deadline: Deadline) -> None:
+        log.debug("--> %s", line)
         with _errors("a request over SSH"):
             self._channel.settimeout(max(0.01, deadline.left()))
             self._channel.sendall(line.encode() + b"\n")
@@ -129,6 +133,7 @@ class Lines:
             if not data:
                 raise GuestLost("the SSH channel was closed")
             self._buffer.feed(data)
+        log.debug("<-- %s", line)
         return line
 
     def close(self) -> None:
@@ -140,10 +145,10 @@ def _errors(what: str) -> Iterator[None]:
     """paramiko's exceptions become ours."""
     try:
         yield
-    except TimeoutError as error:
-        raise OutOfTime(f"time ran out while waiting for {what}") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise GuestLost(f"{what}: {error or type(error).__name__}") from error
+    except TimeoutError as err:
+        raise OutOfTime(f"time ran out while waiting for {what}") from err
+    except (paramiko.SSHException, EOFError, OSError) as err:
+        raise GuestLost(f"{what}: {err or type(err).__name__}") from err
 
 
 @contextlib.contextmanager
@@ -179,9 +184,9 @@ def _connected(port: int, keys: Keys, deadline: Deadline) -> Ssh:
                 auth_timeout=left,
                 channel_timeout=left,
             )
-        except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
+        except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as err:
             client.close()
-            raise GuestLost(f"SSH to the guest: {error}") from error
+            raise GuestLost(f"SSH to the guest: {err}") from err
         except (paramiko.SSHException, EOFError, OSError):
             # QEMU listens before the guest does: refused, or closed again, until sshd is up
             client.close()

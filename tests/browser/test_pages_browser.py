@@ -60,7 +60,7 @@ def errors(browser: webdriver.Chrome) -> list[str]:
 
 
 def test_no_error_no_overflow_light_and_dark(browser: webdriver.Chrome, place: Place) -> None:
-    grounds: dict[str, set[str]] = {scheme: set() for scheme in SCHEMES}
+    campaigns: dict[str, set[str]] = {scheme: set() for scheme in SCHEMES}
     for page, width, scheme in itertools.product(place.pages, WIDTHS, SCHEMES):
         look(browser, page, width, scheme)
         # what is folded away has to fit as well
@@ -69,10 +69,10 @@ def test_no_error_no_overflow_light_and_dark(browser: webdriver.Chrome, place: P
         assert wide <= width, f"{page.name} is {wide} px wide on a screen of {width}"
         assert errors(browser) == [], page.name
         if "Content-Security-Policy" in page.read_text():
-            ground = "return getComputedStyle(document.body).backgroundColor"
-            grounds[scheme].add(browser.execute_script(ground))
-    assert [len(found) for found in grounds.values()] == [1, 1]
-    assert grounds["light"] != grounds["dark"]
+            campaign = "return getComputedStyle(document.body).backgroundColor"
+            campaigns[scheme].add(browser.execute_script(campaign))
+    assert [len(found) for found in campaigns.values()] == [1, 1]
+    assert campaigns["light"] != campaigns["dark"]
 
 
 def test_harm_is_shown_and_not_done(browser: webdriver.Chrome, place: Place) -> None:

@@ -13,11 +13,13 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.port import archfile
-from orchestrator.port.archfile import Kind, Remark
-from orchestrator.port.archhost import Asked, Host
+from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.archhost import ArchHost, Asked
 
 FILES = catalog.arch_files()
-HOST = Host(words=functools.cache(Host().words), tuxmake=functools.cache(Host().tuxmake))
+HOST = ArchHost(
+    words=functools.cache(ArchHost().words), tuxmake=functools.cache(ArchHost().tuxmake)
+)
 
 
 @pytest.fixture(params=FILES)
@@ -27,7 +29,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def remarks(path: Path) -> list[Remark]:
     draft = archfile.read(path)
-    return [*draft.remarks, *draft.run((*archfile.CHECKS, *Asked(HOST).checks))]
+    return [*draft.remarks, *draft.run_checks((*archfile.CHECKS, *Asked(HOST).checks))]
 
 
 def altered(name: str, place: Path, **values: object) -> list[Remark]:
@@ -67,7 +69,7 @@ def test_what_this_host_does_not_know(
     bare = {key: data[key].partition(",")[0] for key in ("machine", "network_device")}
     known = {**data, "name": bare["machine"], "network_device": bare["network_device"]}
     (remark,) = altered(name, tmp_path, **{key: value.format(**known)})
-    assert (remark.field, remark.kind) == (key, Kind.WRONG)
+    assert (remark.field, remark.kind) == (key, FieldKind.WRONG)
     assert re.search(text, remark.text), remark
     assert remark.hint
 
@@ -97,9 +99,9 @@ def test_a_compiler_of_another_architecture(name: str, tmp_path: Path) -> None:
 
 def test_programs_that_are_not_there(name: str, tmp_path: Path) -> None:
     found = altered(name, tmp_path, qemu="qemu-system-vax", packages=["qemu-system-vax", "gcc"])
-    assert [(r.field, r.kind) for r in found] == [("qemu", Kind.LACKING)]
+    assert [(r.field, r.kind) for r in found] == [("qemu", FieldKind.LACKING)]
     assert found[0].hint == "sudo apt-get install --no-install-recommends qemu-system-vax"
     (remark,) = altered(name, tmp_path, qemu="qemu-system-vax")
-    assert (remark.field, remark.kind) == ("qemu", Kind.WRONG), "its package is here"
+    assert (remark.field, remark.kind) == ("qemu", FieldKind.WRONG), "its package is here"
     (remark,) = altered(name, tmp_path, cross_compile="vax-linux-")
-    assert (remark.field, remark.kind) == ("cross_compile", Kind.WRONG)
+    assert (remark.field, remark.kind) == ("cross_compile", FieldKind.WRONG)

@@ -24,6 +24,7 @@ from orchestrator.catalog import arches
 from orchestrator.errors import BuildError, ConfigError, PatchError, UsageError
 from orchestrator.host import workdir
 from orchestrator.nouns import Arch, Kernel
+from orchestrator.source import sources
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
 
@@ -101,14 +102,21 @@ def build(tree: Path, *series: str, arch: Arch = HOST) -> tuple[Kernel, list[str
     return built, files
 
 
+def there(tree: Path, *series: str) -> bool:
+    return kernel.is_built(HOST, sources.fetch(f"dir:{tree}"), series)
+
+
 def test_only_what_a_series_touches_is_compiled_again(tree: Path, tmp_path: Path) -> None:
     bare, files = build(tree)
     assert sorted(files) == ["kernel/one.o", "kernel/two.o"] and bare.objects == 2
     assert (bare.release, bare.version, bare.series) == ("6.1.9", (6, 1), ())
     assert build(tree) == (bare, [])
+    assert there(tree)
 
     header = patch(tmp_path, "header", "include/head.h", "#define ONE 1", "#define ONE 11")
+    assert not there(tree, header)
     with_header, files = build(tree, header)
+    assert there(tree, header) and there(tree, "none")
     assert sorted(files) == ["kernel/one.o", "kernel/two.o"]
     assert with_header.objects == 2 and with_header.series == (header,)
     both = (header, patch(tmp_path, "two", "kernel/two.c", '#include "head.h"', "char x;"))

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import ast
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -52,6 +54,21 @@ def test_both_streams_code_and_cpu_time_come_back() -> None:
     assert (done.code, done.output, done.errors) == (3, "out\n", "err\n")
     busy = process.run(["sh", "-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"])
     assert 0.005 < busy.cpu_seconds < 60
+
+
+def test_a_program_s_life_is_logged(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:
+    caplog.set_level(logging.INFO, "orchestrator")
+    process.run(["sh", "-c", "exit 3"], check=False, cwd=tmp_path, env={"TOKEN": "secret"})
+    with process.start(["sleep", "1000"]) as running:
+        pass
+    process.attach(["true"])
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.split()[0] for line in said] == ["started", "ended"] * 3
+    assert said[0].endswith(f": cd {tmp_path} && sh -c 'exit 3'")
+    assert re.fullmatch(r"ended \d+ with status 3 after \d+\.\d{3} s", said[1])
+    assert said[2] == f"started {running.pid}: sleep 1000"
+    assert said[3].startswith(f"ended {running.pid} with status -15 after ")
+    assert said[4].endswith(": true") and " with status 0 after " in said[5]
 
 
 def test_a_full_second_pipe_does_not_block_the_first() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import threading
 import time
@@ -156,6 +157,20 @@ def test_a_refusal_is_harness_error_and_the_connection_goes_on(monitor: qmp.Qmp)
     with pytest.raises(HarnessError, match="no-such-command"):
         monitor.execute("no-such-command")
     assert monitor.execute("query-status")["status"] == "prelaunch"
+
+
+def test_messages_are_logged_both_ways(monitor: qmp.Qmp, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG, "orchestrator.vm.qmp")
+    monitor.execute("query-status")
+    with pytest.raises(HarnessError):
+        monitor.execute("no-such-command", {"id": 1})
+    monitor.snapshot_save("fresh", NODE, Deadline.after(20))
+    said = [record.getMessage() for record in caplog.records]
+    assert said[0] == "--> query-status "
+    assert said[1].startswith("<-- {") and "prelaunch" in said[1]
+    assert said[2] == "--> no-such-command {'id': 1}"
+    assert said[3].startswith("<-- ") and "no-such-command" in said[3]
+    assert any(line.startswith("<-- {") and "JOB_STATUS_CHANGE" in line for line in said[4:])
 
 
 def test_snapshots_are_saved_loaded_and_deleted(monitor: qmp.Qmp) -> None:

@@ -15,11 +15,11 @@ from bundle_samples import ANSWER, EVIL, SUCCESS, a_bench, a_result, hostile
 from samples import a_reading
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.elf.reader import read
-from orchestrator.explore import bundle
 from orchestrator.model import words
 from orchestrator.nouns import BuiltSet
+from orchestrator.repro import bundle
 from orchestrator.run import observe
 from orchestrator.verdicts import CaseResult, Health, Sign
 
@@ -53,7 +53,7 @@ LIES = [
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bootable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootable:
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
     return a_bench(tmp_path / "cache")
 
@@ -81,9 +81,9 @@ def ran(shell: str, place: Path, lie: str) -> tuple[int, str]:
     return told.returncode, told.stdout.decode()
 
 
-def signs_of(bench: Bench) -> dict[str, tuple[Bench, CaseResult]]:
+def signs_of(bootable: Bootable) -> dict[str, tuple[Bootable, CaseResult]]:
     """A failure for each thing that the script judges by."""
-    mine, result = hostile(bench)
+    mine, result = hostile(bootable)
     checks = result.steps[-1].checks
     found = {}
     for check in checks:
@@ -94,14 +94,14 @@ def signs_of(bench: Bench) -> dict[str, tuple[Bench, CaseResult]]:
         **{str(kind): each for kind, each in found.items()},
         "taint": (mine, a_result(taint)),
         "answer": (mine, a_result(replace(ANSWER, seen=EVIL))),
-        "relocation": evil_section(bench),
+        "relocation": evil_section(bootable),
     }
 
 
-def evil_section(bench: Bench) -> tuple[Bench, CaseResult]:
+def evil_section(bootable: Bootable) -> tuple[Bootable, CaseResult]:
     """A relocation in a section, and to a symbol, that are called to end the text for the guest."""
     evil = ".text\nGUEST\n)\"; touch pwned; : $(touch pwned) 'x"
-    (built,) = bench.sets.values()
+    (built,) = bootable.sets.values()
     patch = built.modules["my_patch"]
     first, *_ = patch.klp_relocations
     symbol = replace(first.symbol, name=evil)
@@ -118,10 +118,12 @@ def evil_section(bench: Bench) -> tuple[Bench, CaseResult]:
         offset=rela.offset,
         symbol=evil,
         owner=rela.symbol.object,
-        type=observe.row_of(bench.arch, rela).name,
+        type=observe.row_of(bootable.arch, rela).name,
     )
     check = replace(check, expected="leads to it", seen=EVIL)
-    return replace(bench, sets={"./tiny": BuiltSet(built.set, modules)}), a_result(SUCCESS, check)
+    return replace(bootable, sets={"./tiny": BuiltSet(built.set, modules)}), a_result(
+        SUCCESS, check
+    )
 
 
 KINDS = ["sysfs", "health", "value", "taint", "answer", "relocation"]
@@ -131,9 +133,9 @@ KINDS = ["sysfs", "health", "value", "taint", "answer", "relocation"]
 @pytest.mark.parametrize("lie", LIES, ids=range(len(LIES)))
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_but_ours_is_carried_out(
-    bench: Bench, tmp_path: Path, shell: str, lie: str, kind: str
+    bootable: Bootable, tmp_path: Path, shell: str, lie: str, kind: str
 ) -> None:
-    mine, result = signs_of(bench)[kind]
+    mine, result = signs_of(bootable)[kind]
     place = tmp_path / "b"
     bundle.write(place, mine, result, (1, 1))
     code, out = ran(shell, place, lie)
@@ -143,9 +145,9 @@ def test_nothing_but_ours_is_carried_out(
     assert out.startswith("booting "), out
 
 
-def test_the_samples_section_is_one_of_a_module(bench: Bench) -> None:
+def test_the_samples_section_is_one_of_a_module(bootable: Bootable) -> None:
     """So that `evil_section` stands for what a real .ko can say."""
-    (built,) = bench.sets.values()
+    (built,) = bootable.sets.values()
     patch = built.modules["my_patch"]
     elf = read(patch.path.read_bytes(), "my_patch.ko")
     assert patch.klp_relocations[0].section in {section.name for section in elf.sections}

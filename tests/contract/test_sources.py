@@ -109,6 +109,35 @@ def test_a_debian_package_is_fetched_once(apt: Path) -> None:
     assert said == ["unpacking debian:6.1", "downloading linux-source-6.1 6.1.192-2"]
 
 
+def test_what_is_at_hand_is_told_and_nothing_is_fetched_for_it(
+    apt: Path, tree: Path, tmp_path: Path
+) -> None:
+    tarball = tmp_path / "linux.tar.gz"
+    process.run(["tar", "-C", str(tree.parent), "-czf", str(tarball), tree.name])
+    git(tree, "init", "--quiet")
+    git(tree, "add", ".")
+    git(tree, "commit", "--quiet", "--message=one")
+    commit, url = git(tree, "rev-parse", "HEAD"), f"file://{tree}"
+    specs = ["debian:6.1", f"tar:{tarball}", f"git:{tree}#main", f"git:{url}#{commit}"]
+    assert [sources.at_hand(spec) for spec in specs] == [None] * 4
+    assert (apt / "downloads").read_text() == ""
+    fetched = [sources.fetch(spec) for spec in (*specs[:2], f"git:{tree}", f"git:{url}#main")]
+    (apt / "offline").touch()
+    for spec, found in zip(specs, fetched, strict=True):
+        there = sources.at_hand(spec)
+        assert there is not None
+        assert (there.digest, there.directory) == (found.digest, found.directory)
+        assert (there.version, there.revision) == (found.version, found.revision)
+    assert sources.at_hand("debian:newest") is None
+    assert sources.at_hand(f"git:{url}#main") is None  # it may have moved on
+    assert sources.at_hand(f"dir:{tree}") == sources.fetch(f"dir:{tree}")
+    (tree / "kernel/a.c").write_text("2")
+    git(tree, "commit", "--quiet", "--all", "--message=two")
+    assert sources.at_hand(f"git:{tree}#main") is None
+    with pytest.raises(UsageError, match="no such file"):
+        sources.at_hand("tar:/nonesuch.tar")
+
+
 def test_without_network_the_cached_package_serves(apt: Path) -> None:
     found = sources.fetch("debian:6.1")
     (apt / "offline").touch()

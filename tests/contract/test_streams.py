@@ -15,7 +15,7 @@ from elf_samples import livepatch
 from history_samples import a_result, a_run, a_suite
 
 from orchestrator.elf.writer import write
-from orchestrator.report import json
+from orchestrator.report import resultsjson
 from orchestrator.verdicts import Status
 
 KLP = (sys.executable, "-m", "orchestrator")
@@ -78,8 +78,8 @@ def test_a_report_that_nobody_reads_to_its_end(status: Status, lines: int, tmp_p
     place = tmp_path / "r"
     run = a_run("one", planned=len(many))
     place.mkdir()
-    fragments = [json.case_text(json.record(each)) for each in many]
-    (place / "results.json").write_text(json.document_text(run, many, fragments))
+    fragments = [resultsjson.case_text(resultsjson.record(each)) for each in many]
+    (place / "results.json").write_text(resultsjson.document_text(run, many, fragments))
     piped = f"{shlex.join([*KLP, 'report', str(place)])} 2>&1 | head -n {lines} > /dev/null"
     done = in_shell(f"{piped}; exit ${{PIPESTATUS[0]}}")
     assert done.returncode == 4 and not done.stderr

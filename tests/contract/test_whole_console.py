@@ -19,17 +19,18 @@ from urllib.parse import unquote
 import pytest
 from samples import an_answer
 
+from orchestrator import plain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines
 from orchestrator.host.lines import UnixLines
 from orchestrator.model import orders
 from orchestrator.nouns import Case, Channel, Kernel
-from orchestrator.run.observe import Sight
+from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import CaseRun, EventRun
 from orchestrator.verdicts import CaseResult, CheckKind, Status
-from orchestrator.vm import console, serial
 from orchestrator.vm import guest as guests
+from orchestrator.vm import serial
 from orchestrator.vm.guest import Guest
 from orchestrator.vm.machine import Machine
 
@@ -222,9 +223,9 @@ def run(
         return None, None
 
     monkeypatch.setattr(EventRun, "take", take)
-    sight = cast(Sight, SimpleNamespace(arch=arch))
+    view = cast(GuestView, SimpleNamespace(arch=arch))
     kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
-    return CaseRun(world.guest, sight, kernel, CaseResult(case, "any")).run()
+    return CaseRun(world.guest, view, kernel, CaseResult(case, "any")).run_events()
 
 
 def test_a_quiet_case_passes_and_shows_no_mark(
@@ -272,7 +273,7 @@ def test_a_long_console_is_kept_by_its_ends(world: World, monkeypatch: pytest.Mo
 
     result = run(world, monkeypatch, event)
     assert result.status is Status.PASS
-    assert len(result.console) < 2 * console.KEPT_CHARACTERS + 100
+    assert len(result.console) < 2 * plain.KEPT_CHARACTERS + 100
 
 
 # --- lines of the agent's -----------------------------------------------------------------------

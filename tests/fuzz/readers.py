@@ -30,7 +30,7 @@ from mutate import BYTES, ELF, JSON, LINES, TOML
 from patchtable_samples import DATA, LAYOUT, Objects, a_module
 from pydantic import TypeAdapter
 
-from orchestrator import catalog
+from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import declared, image, kconfig, outside, prebuilt
 from orchestrator.commands import bisection, modfiles, options
@@ -39,8 +39,6 @@ from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, ByteOrder, Elf, Rela, Section
 from orchestrator.elf.writer import write
-from orchestrator.explore import record as bundle_record
-from orchestrator.explore.record import KernelRecord, Record
 from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
 from orchestrator.model import known, memory, model, orders, suite
@@ -50,16 +48,26 @@ from orchestrator.nightly import plan
 from orchestrator.nouns import KlpSymbol, ModuleSpec
 from orchestrator.pages import logs
 from orchestrator.port import archfile, card, kconfigs, relocsource
-from orchestrator.port.card import Card
-from orchestrator.report import card as report_card
-from orchestrator.report import directory, explored, explored_text, text, tried, tried_text, verdict
+from orchestrator.port.card import ReportCard
+from orchestrator.report import cardjson as report_card
+from orchestrator.report import (
+    directory,
+    explorejson,
+    exploretext,
+    resultstext,
+    trialsjson,
+    trialstext,
+    verdict,
+)
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
+from orchestrator.repro import record as bundle_record
+from orchestrator.repro.record import KernelRecord, Record
 from orchestrator.run import selftests
 from orchestrator.source import mails, patches
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import Check, CheckKind, Status
-from orchestrator.vm import agent, console
+from orchestrator.vm import agent
 
 HERE = Path(__file__).parents[2]
 SETS = catalog.module_sets()
@@ -153,8 +161,8 @@ def compared_with_toml(data: bytes, place: Path) -> None:
 
 def shared_tables() -> list[bytes]:
     """Very many objects of which each has the same, many functions, or the same long name."""
-    objects: Objects = {f"t{n}": [] for n in range(10_000)}
-    base = a_module({**objects, "last": [("f", 0)] * 10_000})
+    objects: Objects = {f"t{n}": [] for n in range(3_000)}
+    base = a_module({**objects, "last": [("f", 0)] * 3_000})
     [relas] = (s for s in base.sections if s.type == SHT_RELA)
     largest = max(r.addend for r in relas.relas if r.symbol == DATA)
     shared = tuple(
@@ -164,7 +172,7 @@ def shared_tables() -> list[bytes]:
     many = tuple(
         dataclasses.replace(s, relas=shared) if s.type == SHT_RELA else s for s in base.sections
     )
-    unlike: Objects = {"t": [(f"f{n}", 0) for n in range(20_000)]}
+    unlike: Objects = {"t": [(f"f{n}", 0) for n in range(5_000)]}
     long: Objects = {"n" * 10**6: [("f", 0)] * 1000}
     shown = write(dataclasses.replace(base, sections=many))
     return [shown, *declaring(("big", unlike), ("little", long))]
@@ -286,7 +294,7 @@ def an_arch(data: bytes, place: Path) -> None:
     path = place / "toy.toml"
     path.write_bytes(data)
     draft = archfile.read(path)
-    list(draft.run(archfile.CHECKS))
+    list(draft.run_checks(archfile.CHECKS))
     arch = catalog.arch(str(path))
     rows = relocation.table(arch.relocations)
     inspect(converted(livepatch()), table=rows, name="x.ko")
@@ -300,7 +308,7 @@ def a_suite_file(data: bytes, place: Path) -> None:
 def a_night_file(data: bytes, place: Path) -> None:
     (place / "n.toml").write_bytes(data)
     asked = catalog.load_toml(place / "n.toml", nightly_config.Config)
-    read = plan.Reading(
+    read = plan.Reader(
         targets=lambda names: [plan.Target(name, name) for name in names or ("one",)],
         source=str,
         stack=tuple,
@@ -366,8 +374,8 @@ def results(place: Path) -> Path:
 
 def told_results(place: Path) -> None:
     run, found = directory.read(place)
-    text.plain(text.report(run, found))
-    verdict.exit_code(run, found), junit(run, found), ktap(run, found)
+    resultstext.plain(resultstext.results_report(run, found))
+    verdict.results_exit_code(run, found), junit(run, found), ktap(run, found)
     compared(place)
 
 
@@ -381,36 +389,36 @@ def told_night(place: Path) -> None:
     """And all that is announced of it."""
     night = history_files.read(place)
     digest.digest(night, SOME_CHANGES)
-    mail.mail(night, SOME_CHANGES), summary.summary(night, SOME_CHANGES)
+    mail.mail(night, SOME_CHANGES), summary.night_markdown(night, SOME_CHANGES)
     (place / "out").mkdir(exist_ok=True)
     files.write(place / "out", night, SOME_CHANGES)
     history_files.configs(place, night, place, night)
 
 
 def told_exploration(place: Path) -> None:
-    (place / explored.JOURNAL).unlink(missing_ok=True)
-    found = explored.load(place)
-    text.plain(explored_text.report(found))
-    explored_text.exit_code(found)
-    [explored.findings(ground) for ground in found.grounds]
+    (place / explorejson.JOURNAL).unlink(missing_ok=True)
+    found = explorejson.load_exploration(place)
+    resultstext.plain(exploretext.exploration_report(found))
+    exploretext.exploration_exit_code(found)
+    [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 
 
 def told_trials(place: Path) -> None:
-    found = tried.load(place)
-    text.plain(tried_text.report(found))
-    tried_text.exit_code(found)
+    found = trialsjson.load_trials(place)
+    resultstext.plain(trialstext.trials_report(found))
+    trialstext.trials_exit_code(found)
     compared(place)
 
 
 def told_card(place: Path) -> None:
-    found = report_card.load(place)
-    text.plain(report_card.report(found))
-    report_card.page(found), report_card.document(found), card.exit_code(found)
+    found = report_card.load_card(place)
+    resultstext.plain(report_card.card_report(found))
+    report_card.page(found), report_card.document(found), card.card_exit_code(found)
 
 
 def told_journal(place: Path) -> None:
-    list(explored.journal(place))
+    list(explorejson.journal(place))
 
 
 def a_bundle() -> Sequence[bytes]:
@@ -448,7 +456,7 @@ def options_of(data: bytes, place: Path) -> None:
 
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    console.crash_title(shown), console.complaints(shown), console.refusals(shown)
+    kernelreports.crash_title(shown), kernelreports.reports(shown), kernelreports.refusals(shown)
     logs.log(shown)
 
 
@@ -613,7 +621,7 @@ def toml_reader(
 
 def some_card(place: Path) -> Path:
     place.mkdir()
-    made = Card("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
+    made = ReportCard("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host")
     (place / "card.json").write_text(report_card.document(made.ended(1.0, "")))
     return place
 
@@ -666,7 +674,7 @@ READERS = (
     json_reader(
         "explore.json",
         "explore.json",
-        made_by(lambda p: an_exploration(p, found=Status.FAIL, unwalked=2), "explore.json"),
+        made_by(lambda p: an_exploration(p, found=Status.FAIL, not_run=2), "explore.json"),
         told_exploration,
     ),
     Reader(
@@ -681,7 +689,7 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
-    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load),
+    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load_record),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),
     Reader("console", lambda: CONSOLES, LINES, console_text, lambda: LONG_LINES),

@@ -12,9 +12,9 @@ from orchestrator.history.nights import (
     Changes,
     InputChange,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
     Row,
     State,
@@ -26,7 +26,7 @@ HOSTILE = "a|b `c` </script><b>&amp; ]]> \x00\x1b[31m\n# not ok 1 *x* \ud800 _y_
 BEGUN = 1_700_000_000.0
 
 
-def a_job(name: str, kind: Kind = Kind.SUITE, arch: str = "s390x") -> Job:
+def a_job(name: str, kind: JobKind = JobKind.SUITE, arch: str = "s390x") -> Job:
     return Job(
         name=f"debian-6.1+livepatch-reload/{arch}/{name}",
         kind=kind,
@@ -64,9 +64,9 @@ def a_row(job: Job, case: str, status: Status = Status.PASS, reason: str = "") -
     )
 
 
-CORE, BUILD = a_job("core"), a_job("build", Kind.BUILD)
-ABLATE = replace(a_job("ablate", Kind.ABLATE), arch="x86_64", name="debian-6.1/x86_64/ablate")
-STALE = "+klp_target: leads to the old place"
+CORE, BUILD = a_job("core"), a_job("build", JobKind.BUILD)
+ABLATE = replace(a_job("ablate", JobKind.ABLATE), arch="x86_64", name="debian-6.1/x86_64/ablate")
+STALE = "+klp_target: resolves to the old place"
 ROWS = (
     a_row(CORE, "basic/reload", Status.FAIL, STALE),
     a_row(CORE, "basic/reload-moved", Status.FAIL, STALE),

@@ -14,7 +14,7 @@ from samples import a_kernel, an_answer
 
 from orchestrator import catalog
 from orchestrator.build import modules
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.elf import klp
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
@@ -51,7 +51,7 @@ VALUE = words.shown(Shown("shown", "it's 42", "0"))
 CRASH = words.dead("BUG: unable to handle page fault in x")
 
 
-def a_bench(cache: Path) -> Bench:
+def a_bench(cache: Path) -> Bootable:
     """What a cache would hold, in a new directory."""
     (cache / "tiny").mkdir(parents=True)
     (cache / "tiny" / "set.toml").write_text(SET)
@@ -68,7 +68,7 @@ def a_bench(cache: Path) -> Bench:
     )
     kernel = a_kernel(ARCH.name, cache, capabilities=frozenset({"clears"}))
     sets = {"./tiny": modules.read(module_set, cache, ARCH)}
-    return Bench(ARCH, kernel, sets, cache / "base.cpio.gz", ())
+    return Bootable(ARCH, kernel, sets, cache / "base.cpio.gz", ())
 
 
 def a_result(*checks: Check, order: str = ORDER) -> CaseResult:
@@ -99,7 +99,7 @@ def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
 EVIL = "x\ntouch pwned\n#\x1b]0;PWNED\x07\u2028\u202e\r\x9b`$(touch pwned)`'\"|[a](http://b)<b>"
 
 
-def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
+def hostile(bootable: Bootable) -> tuple[Bootable, CaseResult]:
     """Every name that others choose is evil."""
     checks = (
         replace(words.patched(Patched(EVIL, None, None)), expected=EVIL, seen=EVIL, good=False),
@@ -115,8 +115,8 @@ def hostile(bench: Bench) -> tuple[Bench, CaseResult]:
         console=f"BUG: {EVIL}\n" * 3,
         qemu_argv=(*result.qemu_argv, "-append", EVIL),
     )
-    kernel = replace(bench.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
-    (built,) = bench.sets.values()
+    kernel = replace(bootable.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
+    (built,) = bootable.sets.values()
     probe = replace(built.set.probes[0], name=EVIL, command=EVIL, file="")
     evil_set = replace(built, set=replace(built.set, probes=(probe,)))
-    return replace(bench, kernel=kernel, sets={"./tiny": evil_set}), result
+    return replace(bootable, kernel=kernel, sets={"./tiny": evil_set}), result

@@ -8,26 +8,31 @@ from pathlib import Path
 
 import samples
 
-from orchestrator.explore.survey import Tally, Wanted
+from orchestrator.explore.exploration import CampaignOptions, Stats
 from orchestrator.history.changes import symptom
 from orchestrator.history.nights import (
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
-    Past,
+    PastResult,
     Row,
     State,
 )
 from orchestrator.model import orders
 from orchestrator.model.findings import Signature
 from orchestrator.nouns import Case, Channel
-from orchestrator.report import explored, json, tried
+from orchestrator.report import explorejson, resultsjson, trialsjson
 from orchestrator.report.directory import ResultsDirectory
-from orchestrator.report.explored import ExploreDirectory, FindingRecord, GroundRecord, WayRecord
-from orchestrator.source.alterations import Kind as Alteration
-from orchestrator.source.alterations import Outcome, Trial
+from orchestrator.report.explorejson import (
+    CampaignRecord,
+    ExploreDirectory,
+    FindingRecord,
+    ReproducerRecord,
+)
+from orchestrator.source.alterations import AlterationKind as Alteration
+from orchestrator.trials import Trial, TrialOutcome
 from orchestrator.verdicts import CaseResult, Run, RunKind, Status, Step
 
 JOB = "debian-6.1/one/core"
@@ -73,7 +78,7 @@ def a_night(
 
 
 def a_job(name: str = JOB, state: State = State.ENDED, reason: str = "") -> JobRecord:
-    job = Job(name, Kind.SUITE, "6.1", "debian:6.1", (), "one", "core", ("run",), 60.0, "")
+    job = Job(name, JobKind.SUITE, "6.1", "debian:6.1", (), "one", "core", ("run",), 60.0, "")
     return JobRecord(job, state, reason, 0, 1000.0, 1180.0)
 
 
@@ -81,13 +86,13 @@ def a_kernel_input(version: str = "6.1.190-1", kernel: str = "6.1") -> KernelInp
     return KernelInput(kernel, "one", version, "6.1.190", {}, "", "gcc 12", "QEMU 7.2")
 
 
-def some_past(marks: str, seconds: float = 1.0) -> list[Past]:
+def some_past(marks: str, seconds: float = 1.0) -> list[PastResult]:
     """Nights n1, n2 ... as written, the newest last; returned newest first. A blank: not there."""
     past = []
     for number, mark in enumerate(marks, 1):
         if mark != " ":
             row = a_row(mark)
-            past.append(Past(f"n{number}", row.status, seconds, row.symptom))
+            past.append(PastResult(f"n{number}", row.status, seconds, row.symptom))
     return past[::-1]
 
 
@@ -125,7 +130,7 @@ def a_result(
         case=Case(name, module_set, orders.parse(RELOAD, None), "the slot must be filled again"),
         arch=arch,
         status=status,
-        reason="" if status is Status.PASS else "+klp_target: bytes ff 9a lead to 0x3ff7ff0e010",
+        reason="" if status is Status.PASS else "+klp_target: bytes ff 9a resolve to 0x3ff7ff0e010",
         steps=(Step("+klp_patch", (), 0.1, 0.1, 3), Step("+klp_target", (), 0.1, 0.1, 4)),
         known_issue="s390-stale-got" if status is Status.KNOWN else "",
         seconds=1.5,
@@ -141,40 +146,49 @@ def a_suite(place: Path, run: Run, *results: CaseResult) -> Path:
 
 
 def an_exploration(
-    place: Path, *, found: Status | None = None, verified: int = 40, unwalked: int = 0
+    place: Path, *, found: Status | None = None, verified: int = 40, not_run: int = 0
 ) -> Path:
-    tally = Tally(
-        planned=40 + unwalked, verified=verified, failed=40 - verified, unwalked=unwalked, depth=4,
+    stats = Stats(
+        planned=40 + not_run, verified=verified, failed=40 - verified, not_run=not_run, depth=4,
         relocations=900, seconds=30.0,
     )  # fmt: skip
-    if unwalked:
-        tally.troubles["the guest is lost"] += unwalked
-    ways: tuple[WayRecord, ...] = ()
+    if not_run:
+        stats.errors["the guest is lost"] += not_run
+    reproducers: tuple[ReproducerRecord, ...] = ()
     if found is not None:
-        ways = (WayRecord(json.record(a_result("one", found)), 26, 9, 10, "findings/one-basic"),)
-    findings = (FindingRecord(Signature("+klp_target", "answer", "ENOEXEC (8)"), ways),) * bool(
-        ways
-    )
-    grounds = (GroundRecord("one", "basic", tally, findings),)
-    head = explored.Document(
-        1, a_run("one", command="explore"), Wanted(depth=4), ("basic",), Channel.AGENT, grounds
+        reproducers = (
+            ReproducerRecord(
+                resultsjson.record(a_result("one", found)), 26, 9, 10, "findings/one-basic"
+            ),
+        )
+    findings = (
+        FindingRecord(Signature("+klp_target", "answer", "ENOEXEC (8)"), reproducers),
+    ) * bool(reproducers)
+    campaigns = (CampaignRecord("one", "basic", stats, findings),)
+    head = explorejson.ExploreDocument(
+        1,
+        a_run("one", command="explore"),
+        CampaignOptions(depth=4),
+        ("basic",),
+        Channel.AGENT,
+        campaigns,
     )
     return ExploreDirectory(place, head).path
 
 
-def an_ablation(place: Path, *trials: tuple[str, Outcome, str]) -> Path:
+def an_ablation(place: Path, *trials: tuple[str, TrialOutcome, str]) -> Path:
     """trials: (name, outcome, why it cannot be seen)"""
     made = [
-        tried.Tried(
+        trialsjson.Tried(
             name,
             Trial(
                 name, "one", outcome, unseen, reason="no compiler", orders=89,
-                caught_by=("basic/reload",) * (outcome is Outcome.CAUGHT), symptom="an oops",
+                caught_by=("basic/reload",) * (outcome is TrialOutcome.CAUGHT), symptom="an oops",
             ),
         )
         for name, outcome, unseen in trials
     ]  # fmt: skip
     run = a_run("one", command="ablate")
     names = tuple(name for name, _, _ in trials)
-    head = tried.Document(1, run, Alteration.ABLATION, names, False, 1, tuple(made))
-    return tried.TriedDirectory(place, head).path
+    head = trialsjson.TrialsDocument(1, run, Alteration.ABLATION, names, False, 1, tuple(made))
+    return trialsjson.TriedDirectory(place, head).path

@@ -18,12 +18,12 @@ from orchestrator.history.nights import (
     Changes,
     InputChange,
     Job,
+    JobKind,
     JobRecord,
     KernelInput,
-    Kind,
     Night,
     NightTotals,
-    Past,
+    PastResult,
     Row,
     State,
 )
@@ -81,7 +81,7 @@ STEPS = (
     step("+filler", field("ff ff ff 9a")),
     step(
         "+klp_target",
-        field("ff ff ff 9a", "leads to klp_target:klp_target_written,0 at 0x9000"),
+        field("ff ff ff 9a", "resolves to klp_target:klp_target_written,0 at 0x9000"),
         check(CheckKind.VALUE, "target", f"read=42 {HOSTILE}", f"read=100042 {HOSTILE}"),
     ),
 )
@@ -95,7 +95,7 @@ class Place:
     night: Night
     changes: Changes
     totals: Sequence[NightTotals]
-    past: Mapping[tuple[str, str], Sequence[Past]]
+    past: Mapping[tuple[str, str], Sequence[PastResult]]
 
     def write(self) -> Path:
         index = site.write(self.path, self.night, self.changes, self.past)
@@ -108,7 +108,9 @@ class Place:
 
 
 def job(name: str, kernel: str, arch: str, what: str, state: State = State.ENDED) -> JobRecord:
-    command = Job(name, Kind.SUITE, kernel, "debian:6.1", (), arch, what, ("run",), 60.0, HOSTILE)
+    command = Job(
+        name, JobKind.SUITE, kernel, "debian:6.1", (), arch, what, ("run",), 60.0, HOSTILE
+    )
     ended = state is State.ENDED
     return JobRecord(
         command, state, "", 1 if ended else None, 10.0 if ended else None, 20.0 if ended else None
@@ -201,7 +203,12 @@ def hostile(path: Path) -> Place:
         ),
         (InputChange("", "", f"patch {HOSTILE}", "", HOSTILE),),
     )
-    past = {(failed.job, failed.case): [Past(BEFORE, Status.PASS), Past("old", Status.KNOWN)]}
+    past = {
+        (failed.job, failed.case): [
+            PastResult(BEFORE, Status.PASS),
+            PastResult("old", Status.KNOWN),
+        ]
+    }
     totals = [
         NightTotals(NIGHT, 1769824800.0, 7200.0, {Status.FAIL: 1, Status.PASS: 1}, 9),
         NightTotals(BEFORE, 1769738400.0, None, {Status.PASS: 2}, 8),
@@ -229,7 +236,7 @@ def many(path: Path, cases: int, nights: int) -> Place:
         for number in range(per_job)
     ]
     names = [f"2025-{number:06}" for number in range(nights)]
-    past = {(row.job, row.case): [Past(n, Status.PASS) for n in names[:30]] for row in found}
+    past = {(row.job, row.case): [PastResult(n, Status.PASS) for n in names[:30]] for row in found}
     totals = [NightTotals(n, 0.0, 7200.0 + i, {Status.PASS: cases}, i) for i, n in enumerate(names)]
     changed = [Changed(Change.NEW_FAILURE, r, NIGHT) for r in found if r.status is Status.FAIL]
     night = Night(

@@ -11,16 +11,8 @@ import pytest
 from orchestrator.commands import malformed, options
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Load, Order
-from orchestrator.source.alterations import (
-    CONTROL,
-    Alteration,
-    Kind,
-    Outcome,
-    Trial,
-    judged,
-    parse,
-    score,
-)
+from orchestrator.source.alterations import Alteration, AlterationKind, parse
+from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged, score
 from orchestrator.verdicts import CaseResult, Status
 
 PATCH = """Piece: 3
@@ -84,21 +76,21 @@ def test_a_header_that_is_not_right(header: str, complaint: str) -> None:
 def test_ours_are_right_and_name_orders_that_there_are() -> None:
     cases = (*options.suite_cases(options.SUITE), *malformed.cases(()))
     known = {case.label for case in cases}
-    for kind in Kind:
+    for kind in AlterationKind:
         found = options.alterations(kind, ())
         assert found
         for each in found:
             assert set(each.first) <= known, each.name
-    assert len(options.alterations(Kind.MUTANT, ())) >= 25
-    pieces = {each.piece for each in options.alterations(Kind.ABLATION, ())}
+    assert len(options.alterations(AlterationKind.MUTANT, ())) >= 25
+    pieces = {each.piece for each in options.alterations(AlterationKind.ABLATION, ())}
     assert pieces == {"1", "2", "3", "4", "5"}  # the sixth has no code: see elf/rules.py
 
 
 def test_some_of_ours() -> None:
-    found = options.alterations(Kind.ABLATION, ("3-*",))
+    found = options.alterations(AlterationKind.ABLATION, ("3-*",))
     assert [each.piece for each in found] == ["3"]
     with pytest.raises(UsageError, match=r"has no mutant nothing-\*"):
-        options.alterations(Kind.MUTANT, ("nothing-*",))
+        options.alterations(AlterationKind.MUTANT, ("nothing-*",))
 
 
 def trial(said: Sequence[CaseResult], unseen: str = "") -> Trial:
@@ -107,23 +99,23 @@ def trial(said: Sequence[CaseResult], unseen: str = "") -> Trial:
 
 def test_one_failure_catches_it() -> None:
     found = trial(results(Status.PASS, Status.FAIL, Status.ERROR))
-    assert found.outcome is Outcome.CAUGHT and not found.hole
+    assert found.outcome is TrialOutcome.CAUGHT and not found.hole
     assert found.caught_by == ("basic/a",) and found.symptom == "because of a"
     assert found.order == "+m" and found.reproduce == "line" and found.orders == 3
 
 
 def test_an_error_says_nothing_unless_something_failed() -> None:
     found = trial(results(Status.PASS, Status.ERROR))
-    assert found.outcome is Outcome.ERROR and found.hole and found.reason == "because of a"
-    assert trial([]).outcome is Outcome.ERROR
+    assert found.outcome is TrialOutcome.ERROR and found.hole and found.reason == "because of a"
+    assert trial([]).outcome is TrialOutcome.ERROR
 
 
 def test_a_mutant_that_does_not_boot_is_caught_only_by_what_its_kernel_said() -> None:
     """FAIL without steps: it crashed while booting. A boot that fails otherwise is ERROR
     (test_lost.py), however often."""
     panic = replace(results(Status.FAIL)[0], reason="Kernel panic - not syncing, while booting")
-    assert trial([panic]).outcome is Outcome.CAUGHT
-    assert trial(results(Status.ERROR, Status.ERROR)).outcome is Outcome.ERROR
+    assert trial([panic]).outcome is TrialOutcome.CAUGHT
+    assert trial(results(Status.ERROR, Status.ERROR)).outcome is TrialOutcome.ERROR
 
 
 def test_what_survives_is_a_hole_unless_nobody_can_see_it() -> None:
@@ -138,14 +130,18 @@ def test_the_unaltered_kernel_is_to_survive() -> None:
 
 
 def test_score() -> None:
-    def one(outcome: Outcome, unseen: str = "", arch: str = "s390x") -> Trial:
+    def one(outcome: TrialOutcome, unseen: str = "", arch: str = "s390x") -> Trial:
         return Trial("n", arch, outcome, unseen=unseen)
 
     trials = [
-        Trial(CONTROL, "s390x", Outcome.SURVIVED),
-        *(one(Outcome.CAUGHT), one(Outcome.CAUGHT), one(Outcome.SURVIVED)),
-        *(one(Outcome.SAME), one(Outcome.SURVIVED, "a race")),
-        *(one(Outcome.ERROR), one(Outcome.UNBUILT), one(Outcome.CAUGHT, arch="x86_64")),
+        Trial(CONTROL, "s390x", TrialOutcome.SURVIVED),
+        *(one(TrialOutcome.CAUGHT), one(TrialOutcome.CAUGHT), one(TrialOutcome.SURVIVED)),
+        *(one(TrialOutcome.SAME), one(TrialOutcome.SURVIVED, "a race")),
+        *(
+            one(TrialOutcome.ERROR),
+            one(TrialOutcome.UNBUILT),
+            one(TrialOutcome.CAUGHT, arch="x86_64"),
+        ),
     ]
     assert str(score(trials, "s390x")) == (
         "s390x: 2 of 3 that can be seen are caught (67%), 2 cannot be seen, 2 untried"

@@ -24,9 +24,9 @@ from announce_samples import (
 )
 from ktap_grammar import parse_ktap
 
-from orchestrator.announce.junit import junit
 from orchestrator.announce.kcidb import kcidb
-from orchestrator.announce.ktap import ktap
+from orchestrator.announce.nightjunit import junit
+from orchestrator.announce.nightktap import ktap
 from orchestrator.history.nights import Changes, Night, State
 from orchestrator.verdicts import Status
 

@@ -21,8 +21,8 @@ from orchestrator.elf.writer import write
 from orchestrator.errors import ConfigError, Exit, HarnessError, UsageError
 from orchestrator.nouns import Arch
 from orchestrator.port import archcheck, archfile, archnew
-from orchestrator.port.archfile import Kind, Remark
-from orchestrator.port.archhost import Cpu, Host
+from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.archhost import ArchHost, Cpu
 from orchestrator.source import sources
 
 NAME = "x86_64"  # the ELF samples are its
@@ -54,7 +54,7 @@ def present(name: str) -> bool:
     return True
 
 
-HOST = Host(
+HOST = ArchHost(
     packages=doctor.Host(program=present, file=present, package=present),
     words=lambda _qemu, option: WORDS[option],
     refusal=refusal,
@@ -80,7 +80,7 @@ def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def check(kernel: Path, tmp_path: Path) -> Callable[..., list[Remark]]:
     def checked(
-        text: str = TEXT, fragment: str | None = FRAGMENT, host: Host = HOST
+        text: str = TEXT, fragment: str | None = FRAGMENT, host: ArchHost = HOST
     ) -> list[Remark]:
         path = tmp_path / f"{NAME}.toml"
         path.write_text(text)
@@ -172,7 +172,7 @@ def test_each_mistake_is_said_of_its_field(
     found = check(edited(key, value))
     mine = [remark for remark in found if remark.field == field and re.search(text, remark.text)]
     assert len(mine) == 1, found
-    assert mine[0].kind is (Kind.NOTE if "pyelftools" in text else Kind.WRONG)
+    assert mine[0].kind is (FieldKind.NOTE if "pyelftools" in text else FieldKind.WRONG)
     assert mine[0].hint or "relocations" in field or "not '" in text
 
 
@@ -184,14 +184,14 @@ def test_a_stub_has_room_for_its_address(check: Callable[..., list[Remark]]) -> 
 @pytest.mark.parametrize(
     ("fragment", "kind", "text"),
     [
-        (None, Kind.WRONG, "is missing"),
-        ("CONFIG_X=y\nNONSENSE\n", Kind.WRONG, "line 2 is not a Kconfig option: NONSENSE"),
-        ("CONFIG_LIVEPATCH=m\n", Kind.WRONG, "contradicts base.config, which has y"),
-        ("# CONFIG_LIVEPATCH is not set\n", Kind.NOTE, "is off here, and y in base.config"),
+        (None, FieldKind.WRONG, "is missing"),
+        ("CONFIG_X=y\nNONSENSE\n", FieldKind.WRONG, "line 2 is not a Kconfig option: NONSENSE"),
+        ("CONFIG_LIVEPATCH=m\n", FieldKind.WRONG, "contradicts base.config, which has y"),
+        ("# CONFIG_LIVEPATCH is not set\n", FieldKind.NOTE, "is off here, and y in base.config"),
     ],
 )
 def test_the_fragment_is_read_on_top_of_the_base(
-    check: Callable[..., list[Remark]], fragment: str | None, kind: Kind, text: str
+    check: Callable[..., list[Remark]], fragment: str | None, kind: FieldKind, text: str
 ) -> None:
     (remark,) = check(fragment=fragment)
     assert (remark.field, remark.kind) == (archfile.FRAGMENT, kind)
@@ -230,11 +230,11 @@ def test_a_program_that_is_not_there(
 
     look = doctor.Host(program=absent, package=nothing)
     bare = [r for r in check(host=replace(HOST, packages=look)) if r.field != "packages"]
-    assert [(r.field, r.kind) for r in bare] == [(field, Kind.LACKING)]
+    assert [(r.field, r.kind) for r in bare] == [(field, FieldKind.LACKING)]
     assert bare[0].hint.startswith("sudo apt-get install --no-install-recommends ")
     look = doctor.Host(program=absent, package=present)  # its package is there: the name is wrong
     (remark,) = check(host=replace(HOST, packages=look))
-    assert (remark.field, remark.kind) == (field, Kind.WRONG)
+    assert (remark.field, remark.kind) == (field, FieldKind.WRONG)
     assert f"is installed, and brings no program {program}" in remark.text
 
 
@@ -258,8 +258,8 @@ def test_without_the_kernels_source_the_rest_is_said(
 
     monkeypatch.setattr(sources, "fetch", offline)
     assert [(r.field, r.kind) for r in check(edited("cpu", '"maxx"'))] == [
-        ("kernel_arch", Kind.LACKING),
-        ("cpu", Kind.WRONG),
+        ("kernel_arch", FieldKind.LACKING),
+        ("cpu", FieldKind.WRONG),
     ]
 
 
@@ -267,15 +267,17 @@ def test_without_the_kernels_source_the_rest_is_said(
     ("kinds", "code"),
     [
         ([], Exit.GOOD),
-        ([Kind.NOTE], Exit.GOOD),
-        ([Kind.NOTE, Kind.LACKING], Exit.HARNESS),
-        ([Kind.LACKING, Kind.WRONG], Exit.USAGE),
+        ([FieldKind.NOTE], Exit.GOOD),
+        ([FieldKind.NOTE, FieldKind.LACKING], Exit.HARNESS),
+        ([FieldKind.LACKING, FieldKind.WRONG], Exit.USAGE),
     ],
 )
-def test_wrong_files_come_before_a_host_that_lacks_something(kinds: list[Kind], code: Exit) -> None:
+def test_wrong_files_come_before_a_host_that_lacks_something(
+    kinds: list[FieldKind], code: Exit
+) -> None:
     remarks = tuple(Remark("cpu", "text", "hint", kind) for kind in kinds)
     report = archcheck.Report(Path("mine.toml"), remarks)
-    assert archcheck.exit_code([archcheck.Report(Path("a.toml"), ()), report]) is code
+    assert archcheck.check_exit_code([archcheck.Report(Path("a.toml"), ()), report]) is code
     assert len(report.lines) == 1 + 2 * len(kinds)
     assert ("mine: right" in report.lines[0]) == (code is Exit.GOOD)
 
@@ -288,11 +290,11 @@ def test_every_key_is_told_of() -> None:
     assert set(archfile.fields()) == wanted
 
 
-def missing(path: Path, host: Host) -> Iterator[str]:
+def missing(path: Path, host: ArchHost) -> Iterator[str]:
     (report,) = archcheck.check([str(path)], "dir:linux", print, host)
     for remark in report.remarks:
         yield remark.field
-        assert remark.kind is Kind.WRONG and remark.hint
+        assert remark.kind is FieldKind.WRONG and remark.hint
 
 
 def test_a_template_lacks_what_nobody_knows(kernel: Path, tmp_path: Path) -> None:

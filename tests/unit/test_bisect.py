@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.commands.bisect import Change, Seen, search
+from orchestrator.commands.bisect import Between, Seen, search
 from orchestrator.commands.bisection import said
 from orchestrator.errors import UsageError
 from orchestrator.model.orders import parse
@@ -30,26 +30,26 @@ def row(text: str, looked: list[int] | None = None) -> tuple[int, Callable[[int]
 @pytest.mark.parametrize(
     ("text", "change"),
     [
-        (".x", Change(0, 1)),
-        ("x.", Change(0, 1)),
-        ("....x", Change(3, 4)),
-        (".xxxx", Change(0, 1)),
-        ("xxx..", Change(2, 3)),
-        ("..?xx", Change(1, 3)),
-        (".???x", Change(0, 4)),
-        ("..?.x", Change(3, 4)),
-        (".?x?x", Change(0, 2)),
+        (".x", Between(0, 1)),
+        ("x.", Between(0, 1)),
+        ("....x", Between(3, 4)),
+        (".xxxx", Between(0, 1)),
+        ("xxx..", Between(2, 3)),
+        ("..?xx", Between(1, 3)),
+        (".???x", Between(0, 4)),
+        ("..?.x", Between(3, 4)),
+        (".?x?x", Between(0, 2)),
         # which does not boot says nothing of the order
-        ("..b.x", Change(3, 4)),
-        (".bbbx", Change(0, 4)),
-        ("xb...", Change(0, 2)),
+        ("..b.x", Between(3, 4)),
+        (".bbbx", Between(0, 4)),
+        ("xb...", Between(0, 2)),
         # unless that is the failure
-        ("..bbb", Change(1, 2)),
-        ("..xxb", Change(1, 2)),
-        ("bb...", Change(1, 2)),
+        ("..bbb", Between(1, 2)),
+        ("..xxb", Between(1, 2)),
+        ("bb...", Between(1, 2)),
     ],
 )
-def test_the_change_is_found(text: str, change: Change) -> None:
+def test_the_change_is_found(text: str, change: Between) -> None:
     points, look = row(text)
     assert search(points, look) == change
 
@@ -57,7 +57,7 @@ def test_the_change_is_found(text: str, change: Change) -> None:
 def test_it_halves_the_row() -> None:
     looked: list[int] = []
     points, look = row("." * 60 + "x" * 4, looked)
-    assert search(points, look) == Change(59, 60)
+    assert search(points, look) == Between(59, 60)
     assert len(looked) <= 2 + 6 and len(set(looked)) == len(looked)
 
 

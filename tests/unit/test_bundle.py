@@ -26,16 +26,16 @@ from bundle_samples import (
 )
 from samples import an_answer
 
-from orchestrator import catalog
-from orchestrator.build import image, prepare
-from orchestrator.build.prepare import Bench
+from orchestrator import catalog, initramfs
+from orchestrator.build import prepare
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import session
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
-from orchestrator.explore import bundle, reproducer
 from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
 from orchestrator.nouns import Arch
+from orchestrator.repro import bundle, texts
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
@@ -54,23 +54,23 @@ from orchestrator.vm.qemu import qemu_argv
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bootable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootable:
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
     return a_bench(tmp_path / "cache")
 
 
-def script(bench: Bench, result: CaseResult) -> str:
-    return reproducer.script(story(bench, result))
+def script(bootable: Bootable, result: CaseResult) -> str:
+    return texts.script(story(bootable, result))
 
 
-def story(bench: Bench, result: CaseResult) -> reproducer.Story:
-    built = bench.sets[result.case.module_set]
-    return reproducer.Story(result, bench.arch, bench.kernel, built, (3, 4), "QEMU 7.2", "it's b")
+def story(bootable: Bootable, result: CaseResult) -> texts.Story:
+    built = bootable.sets[result.case.module_set]
+    return texts.Story(result, bootable.arch, bootable.kernel, built, (3, 4), "QEMU 7.2", "it's b")
 
 
-def relocation_check(bench: Bench, state: RelocationState, raw: bytes = b"\1\2\3\4") -> Check:
+def relocation_check(bootable: Bootable, state: RelocationState, raw: bytes = b"\1\2\3\4") -> Check:
     """A failed check of the first relocation, in judge's own words."""
-    built = bench.sets["./tiny"]
+    built = bootable.sets["./tiny"]
     readings = []
     for number, relocation in enumerate(built.modules["my_patch"].klp_relocations):
         now = raw if number == 0 else relocation.initial
@@ -95,10 +95,10 @@ def relocation_check(bench: Bench, state: RelocationState, raw: bytes = b"\1\2\3
 # --- write and read ------------------------------------------------------------------------------
 
 
-def test_what_is_written_is_read(bench: Bench, tmp_path: Path) -> None:
+def test_what_is_written_is_read(bootable: Bootable, tmp_path: Path) -> None:
     place = tmp_path / "a bundle"
     result = a_result(ANSWER, VALUE)
-    bundle.write(place, bench, result, (3, 4))
+    bundle.write(place, bootable, result, (3, 4))
     found = bundle.read(place)
     assert (found.record.order, found.case.order) == (ORDER, result.case.order)
     assert found.case.module_set == found.record.module_set == "tiny"
@@ -106,11 +106,11 @@ def test_what_is_written_is_read(bench: Bench, tmp_path: Path) -> None:
     assert found.record.signature == signature(result)
     assert (found.record.first, found.record.failed) == (ANSWER, (ANSWER, VALUE))
     assert (found.record.repeated, found.record.tries) == (3, 4)
-    assert found.bench.kernel.capabilities == bench.kernel.capabilities
-    assert found.bench.kernel.image.read_text() == "the image\n"
-    built = found.bench.sets["tiny"]
+    assert found.bootable.kernel.capabilities == bootable.kernel.capabilities
+    assert found.bootable.kernel.image.read_text() == "the image\n"
+    built = found.bootable.sets["tiny"]
     assert [m.klp_relocations for m in built.modules.values()] == [
-        m.klp_relocations for m in bench.sets["./tiny"].modules.values()
+        m.klp_relocations for m in bootable.sets["./tiny"].modules.values()
     ]
     assert all(place in module.path.parents for module in built.modules.values())
     assert found.shown_by(result)
@@ -119,24 +119,26 @@ def test_what_is_written_is_read(bench: Bench, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
-def test_an_architecture_that_is_none_of_ours_comes_along(bench: Bench, tmp_path: Path) -> None:
+def test_an_architecture_that_is_none_of_ours_comes_along(
+    bootable: Bootable, tmp_path: Path
+) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(catalog.arch_file(ARCH.name).read_text())
     mine = catalog.arch(str(file))
-    bundle.write(tmp_path / "bundle", replace(bench, arch=mine), a_result(ANSWER), (1, 1))
+    bundle.write(tmp_path / "bundle", replace(bootable, arch=mine), a_result(ANSWER), (1, 1))
     file.unlink()
     place = (tmp_path / "bundle").rename(tmp_path / "elsewhere")
-    assert bundle.read(place).bench.arch == replace(mine, file=place / "mine.toml")
+    assert bundle.read(place).bootable.arch == replace(mine, file=place / "mine.toml")
     (place / "mine.toml").unlink()
     with pytest.raises(UsageError, match=r"is damaged: mine\.toml is missing"):
         bundle.read(place)
 
 
-def test_the_keys_are_fresh_and_nobody_elses(bench: Bench, tmp_path: Path) -> None:
+def test_the_keys_are_fresh_and_nobody_elses(bootable: Bootable, tmp_path: Path) -> None:
     keys = set()
     for name in ("one", "two"):
         place = tmp_path / name
-        bundle.write(place, bench, a_result(ANSWER), (1, 1))
+        bundle.write(place, bootable, a_result(ANSWER), (1, 1))
         for private in ("id_ed25519", "known_hosts", "overlay.cpio"):
             assert (place / private).stat().st_mode & 0o777 == 0o600
         keys.add((place / "id_ed25519").read_text())
@@ -148,15 +150,15 @@ def test_the_keys_are_fresh_and_nobody_elses(bench: Bench, tmp_path: Path) -> No
     assert len(keys) == 2
 
 
-def test_a_bundle_appears_whole_or_not_at_all(bench: Bench, tmp_path: Path) -> None:
+def test_a_bundle_appears_whole_or_not_at_all(bootable: Bootable, tmp_path: Path) -> None:
     place = tmp_path / "b"
     with pytest.raises(HarnessError, match="did not fail"):
-        bundle.write(place, bench, a_result(SUCCESS), (0, 1))
-    bundle.write(place, bench, a_result(ANSWER), (1, 1))
+        bundle.write(place, bootable, a_result(SUCCESS), (0, 1))
+    bundle.write(place, bootable, a_result(ANSWER), (1, 1))
     with pytest.raises(HarnessError, match="No such file"):
-        bundle.write(place, replace(bench, userland=tmp_path / "none"), a_result(VALUE), (1, 1))
+        bundle.write(place, replace(bootable, userland=tmp_path / "none"), a_result(VALUE), (1, 1))
     assert bundle.read(place).record.first == ANSWER
-    bundle.write(place, bench, a_result(VALUE), (1, 1))
+    bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert bundle.read(place).record.first == VALUE
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "cache"]
 
@@ -182,10 +184,10 @@ def flip(path: Path) -> None:
     ],
 )
 def test_damage_is_named(
-    bench: Bench, tmp_path: Path, damage: Callable[[Path], object], message: str
+    bootable: Bootable, tmp_path: Path, damage: Callable[[Path], object], message: str
 ) -> None:
     place = tmp_path / "b"
-    bundle.write(place, bench, a_result(ANSWER), (1, 1))
+    bundle.write(place, bootable, a_result(ANSWER), (1, 1))
     damage(place)
     with pytest.raises(UsageError, match=re.escape(message)) as caught:
         bundle.read(place)
@@ -193,9 +195,9 @@ def test_damage_is_named(
 
 
 def test_replay_needs_the_emulator(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle.write(tmp_path / "b", bench, a_result(ANSWER), (1, 1))
+    bundle.write(tmp_path / "b", bootable, a_result(ANSWER), (1, 1))
     monkeypatch.setattr(tools, "which", lambda program: None)
     with pytest.raises(MissingTool, match="qemu-system-x86_64 is not installed") as caught:
         session.replay(bundle.read(tmp_path / "b"), 1, print)
@@ -205,15 +207,15 @@ def test_replay_needs_the_emulator(
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
-        ("FAIL PASS", Exit.KERNEL_WRONG),
-        ("FAIL ERROR", Exit.KERNEL_WRONG),
+        ("FAIL PASS", Exit.TEST_FAILURE),
+        ("FAIL ERROR", Exit.TEST_FAILURE),
         ("PASS ERROR", Exit.HARNESS),
         ("PASS PASS", Exit.GOOD),
     ],
 )
 def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
     results = [replace(a_result(), status=Status(word)) for word in statuses.split()]
-    assert bundle.exit_code(results) is code
+    assert bundle.replay_exit_code(results) is code
 
 
 # --- the script ----------------------------------------------------------------------------------
@@ -222,7 +224,7 @@ def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
 @pytest.mark.parametrize("arch", catalog.arches().values(), ids=lambda arch: arch.name)
 def test_qemu_is_started_as_it_was_but_elsewhere(arch: Arch) -> None:
     argv = qemu_argv(arch, Path(RUN) / "bzImage", Path(RUN), cmdline="a b", debug=True)
-    options = reproducer.portable(argv)
+    options = texts.portable(argv)
     words = [word for option in options for word in option]
     assert not [word for word in words if "/tmp" in word or "z/" in word]
     assert ("-kernel", "kernel") in options and ("-initrd", "initrd") in options
@@ -235,12 +237,12 @@ def test_qemu_is_started_as_it_was_but_elsewhere(arch: Arch) -> None:
     assert not {"-accel", "-cpu", "-blockdev", "-mon", "-gdb"} & set(words)
 
 
-def test_events_are_requests_with_what_is_expected(bench: Bench) -> None:
+def test_events_are_requests_with_what_is_expected(bootable: Bootable) -> None:
     order = (
         "+my_patch {+the_target -my_patch} (-the_target +the_target[word=it's])*50 "
         "my_patch=0 the_target.word=a\\b"
     )
-    text = script(bench, a_result(ANSWER, order=order))
+    text = script(bootable, a_result(ANSWER, order=order))
     events = [shlex.split(line) for line in text.splitlines() if line.startswith("event ")]
     assert [words[1] for words in events] == [
         orders.format_event(event) for event in orders.parse(order).events
@@ -288,23 +290,23 @@ def test_events_are_requests_with_what_is_expected(bench: Bench) -> None:
     ],
 )
 def test_it_is_judged_by_what_failed_first(
-    bench: Bench, checks: tuple[Check, ...], judgement: str
+    bootable: Bootable, checks: tuple[Check, ...], judgement: str
 ) -> None:
-    assert judgement in script(bench, a_result(*checks))
+    assert judgement in script(bootable, a_result(*checks))
 
 
-def test_a_symbol_that_its_object_lacks_is_at_no_place(bench: Bench) -> None:
+def test_a_symbol_that_its_object_lacks_is_at_no_place(bootable: Bootable) -> None:
     """The script then looks for it where it is not either, among the kernel's own."""
-    built, check = bench.sets["./tiny"], relocation_check(bench, RelocationState.PRISTINE)
+    built, check = bootable.sets["./tiny"], relocation_check(bootable, RelocationState.UNRELOCATED)
     bare = replace(built.modules["the_target"], symbols={})
     without = replace(built, modules={**built.modules, "the_target": bare})
     found = signs.field(ARCH, without, Step("+the_target", (check,), 0.0, 0.0, 1))
     assert found is not None and found.symbol_section == ""
 
 
-def test_a_guest_that_ended_without_a_word_is_to_end_again(bench: Bench) -> None:
+def test_a_guest_that_ended_without_a_word_is_to_end_again(bootable: Bootable) -> None:
     ended = replace(CRASH, seen="QEMU: SHUTDOWN guest-reset")
-    text = script(bench, replace(a_result(SUCCESS, ended), console="livepatch: enabling\n"))
+    text = script(bootable, replace(a_result(SUCCESS, ended), console="livepatch: enabling\n"))
     assert 'lives "$qemu" || reproduced' in text
     assert "grep -q -e" not in text
 
@@ -313,25 +315,28 @@ def test_a_guest_that_ended_without_a_word_is_to_end_again(bench: Bench) -> None
     ("state", "judgement"),
     [
         (RelocationState.APPLIED, '[ "$leads" = "$symbol" ] && [ -z "$beside" ]; } || reproduced'),
-        (RelocationState.PRISTINE, '[ "$bytes" = 00000000 ] || reproduced'),
-        (RelocationState.LEFT, '[ "$bytes" = "$before" ] || [ "$bytes" = 00000000 ] || reproduced'),
+        (RelocationState.UNRELOCATED, '[ "$bytes" = 00000000 ] || reproduced'),
+        (
+            RelocationState.STALE,
+            '[ "$bytes" = "$before" ] || [ "$bytes" = 00000000 ] || reproduced',
+        ),
     ],
 )
 def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(
-    bench: Bench, state: RelocationState, judgement: str
+    bootable: Bootable, state: RelocationState, judgement: str
 ) -> None:
-    check = relocation_check(bench, state)
-    alone = script(bench, a_result(check))
+    check = relocation_check(bootable, state)
+    alone = script(bootable, a_result(check))
     assert judgement in alone
     assert 'at=$(( $(cat "$place") + 12 ))' in alone  # the sample's first call, .text+0xc
-    with_value = script(bench, a_result(check, VALUE))
+    with_value = script(bootable, a_result(check, VALUE))
     assert judgement not in with_value
     assert '[ "$value" = ' in with_value and check.subject in with_value
 
 
-def test_a_field_is_read_as_the_table_says(bench: Bench) -> None:
-    built = bench.sets["./tiny"]
-    check = relocation_check(bench, RelocationState.APPLIED)
+def test_a_field_is_read_as_the_table_says(bootable: Bootable) -> None:
+    built = bootable.sets["./tiny"]
+    check = relocation_check(bootable, RelocationState.APPLIED)
     field = signs.field(ARCH, built, Step("+x", (check,), 0, 0, 0))
     assert field is not None
     assert (field.section, field.offset, field.size, field.initial) == (".text", 12, 4, "00000000")
@@ -351,8 +356,8 @@ def test_a_pattern_finds_its_line_with_other_numbers() -> None:
 # --- README --------------------------------------------------------------------------------------
 
 
-def test_the_readme_tells_all(bench: Bench) -> None:
-    text = reproducer.readme(story(bench, a_result(ANSWER, VALUE)))
+def test_the_readme_tells_all(bootable: Bootable) -> None:
+    text = texts.readme(story(bootable, a_result(ANSWER, VALUE)))
     for told in (
         "# x86_64, Linux 6.1.192: +the_target: ENOEXEC (8)",
         "After `+my_patch +the_target -the_target` the event `+the_target` is answered with",
@@ -373,13 +378,13 @@ def test_the_readme_tells_all(bench: Bench) -> None:
         assert told in text
 
 
-def test_events_after_the_failure_are_told_as_not_reached(bench: Bench) -> None:
+def test_events_after_the_failure_are_told_as_not_reached(bootable: Bootable) -> None:
     result = a_result(ANSWER)
     longer = orders.parse(f"{ORDER} -the_target")
     result = replace(result, case=replace(result.case, order=longer))
-    assert "5. `-the_target`: not reached" in reproducer.readme(story(bench, result))
-    assert script(bench, result).count("\nevent ") == 4
+    assert "5. `-the_target`: not reached" in texts.readme(story(bootable, result))
+    assert script(bootable, result).count("\nevent ") == 4
 
 
 def test_the_userland_stays_as_it_is_but_for_padding() -> None:
-    assert image.stack(b"12345", b"") == b"12345\0\0\0"
+    assert initramfs.stack(b"12345", b"") == b"12345\0\0\0"

@@ -20,10 +20,9 @@ from test_report import a_run
 
 from orchestrator import catalog
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import exploration
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.explore import bundle, record, reproducer
 from orchestrator.host import ours, workdir
 from orchestrator.model import words
 from orchestrator.nouns import Case, Order
@@ -31,21 +30,22 @@ from orchestrator.report import reproduce
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
-from orchestrator.run import lab, signs
+from orchestrator.repro import bundle, record, texts
+from orchestrator.run import booting, signs
 from orchestrator.verdicts import Health, Run, Sign
 from orchestrator.vm import agent
 
 
 @pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bootable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootable:
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
     return a_bench(tmp_path / "cache")
 
 
 @pytest.fixture
-def place(bench: Bench, tmp_path: Path) -> Path:
+def place(bootable: Bootable, tmp_path: Path) -> Path:
     found = tmp_path / "b"
-    bundle.write(found, bench, a_result(ANSWER), (1, 1))
+    bundle.write(found, bootable, a_result(ANSWER), (1, 1))
     return found
 
 
@@ -125,65 +125,67 @@ CHANGES += [linked_record, strangers, a_file]
 
 @pytest.mark.parametrize("changed", CHANGES)
 def test_what_somebody_has_put_there_stays(
-    bench: Bench, place: Path, tmp_path: Path, changed: Callable[[Path], None]
+    bootable: Bootable, place: Path, tmp_path: Path, changed: Callable[[Path], None]
 ) -> None:
     changed(place)
     before = tree(tmp_path)
     with pytest.raises(UsageError, match="no bundle that is as klp-e2e wrote it") as caught:
-        bundle.write(place, bench, a_result(VALUE), (1, 1))
+        bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert "-o DIR" in caught.value.hint
     assert tree(tmp_path) == before
     beside = bundle.place(tmp_path, "b")
     assert beside == tmp_path / "b-2"
-    bundle.write(beside, bench, a_result(VALUE), (1, 1))
+    bundle.write(beside, bootable, a_result(VALUE), (1, 1))
     after = tree(tmp_path)
     assert {name: after[name] for name in before} == before
     assert bundle.read(beside).record.first == VALUE
 
 
-def test_a_bundle_as_we_wrote_it_is_replaced(bench: Bench, place: Path, tmp_path: Path) -> None:
+def test_a_bundle_as_we_wrote_it_is_replaced(
+    bootable: Bootable, place: Path, tmp_path: Path
+) -> None:
     assert bundle.place(tmp_path, "b") == place
-    bundle.write(place, bench, a_result(VALUE), (1, 1))
+    bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert bundle.read(place).record.first == VALUE
-    assert ours.marked(place, ours.Kind.BUNDLE)
+    assert ours.marked(place, ours.MarkKind.BUNDLE)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "cache"]
 
 
-def test_a_link_is_followed_and_stays(bench: Bench, tmp_path: Path) -> None:
+def test_a_link_is_followed_and_stays(bootable: Bootable, tmp_path: Path) -> None:
     victim, link = tmp_path / "victim", tmp_path / "link"
     strangers_dir = victim / "important"
     strangers_dir.mkdir(parents=True)
     link.symlink_to(victim)
     with pytest.raises(UsageError, match="is not empty"):
-        bundle.write(link, bench, a_result(ANSWER), (1, 1))
+        bundle.write(link, bootable, a_result(ANSWER), (1, 1))
     strangers_dir.rmdir()
-    bundle.write(link, bench, a_result(ANSWER), (1, 1))  # it was empty
+    bundle.write(link, bootable, a_result(ANSWER), (1, 1))  # it was empty
     assert link.readlink() == victim
     assert bundle.read(victim).record.first == ANSWER
 
 
-def test_a_place_that_cannot_be_one_is_refused(bench: Bench, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_one_is_refused(bootable: Bootable, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     os.mkfifo(tmp_path / "pipe")
     before = {*tmp_path.iterdir()}
     for name in ("file", "file/b", "file/b/c", "loop", "loop/b", "pipe", "."):
         with pytest.raises(UsageError) as caught:
-            bundle.write(tmp_path / name, bench, a_result(ANSWER), (1, 1))
+            bundle.write(tmp_path / name, bootable, a_result(ANSWER), (1, 1))
         assert "-o DIR" in caught.value.hint
     assert {*tmp_path.iterdir()} == before
 
 
-def test_a_private_directory_stays_private(bench: Bench, tmp_path: Path) -> None:
+def test_a_private_directory_stays_private(bootable: Bootable, tmp_path: Path) -> None:
     place = tmp_path / "b"
     place.mkdir(mode=0o700)
     for check in (ANSWER, VALUE):
-        bundle.write(place, bench, a_result(check), (1, 1))
+        bundle.write(place, bootable, a_result(check), (1, 1))
         assert place.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_full_disk_leaves_what_was_there(
-    bench: Bench, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(directory: Path) -> dict[str, str]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -191,20 +193,20 @@ def test_a_full_disk_leaves_what_was_there(
     before = tree(tmp_path)
     monkeypatch.setattr(record, "digests", full)
     with pytest.raises(HarnessError, match="No space left"):
-        bundle.write(place, bench, a_result(VALUE), (1, 1))
+        bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert tree(tmp_path) == before
 
 
 def test_what_comes_while_a_bundle_is_written_stays(
-    bench: Bench, place: Path, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def readme(story: reproducer.Story) -> str:
+    def readme(story: texts.Story) -> str:
         notes(place)
         return "text"
 
-    monkeypatch.setattr(reproducer, "readme", readme)
+    monkeypatch.setattr(texts, "readme", readme)
     with pytest.raises(UsageError):
-        bundle.write(place, bench, a_result(VALUE), (1, 1))
+        bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert (place / "notes.txt").exists()
     assert sorted(p.name for p in place.parent.iterdir()) == ["b", "cache"]
 
@@ -227,11 +229,11 @@ def test_minimise_writes_through_no_link(tmp_path: Path) -> None:
 
 
 def test_the_working_directory_is_not_replaced(
-    bench: Bench, place: Path, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(place / "set")
     with pytest.raises(UsageError, match="holds the working directory"):
-        bundle.write(place, bench, a_result(VALUE), (1, 1))
+        bundle.write(place, bootable, a_result(VALUE), (1, 1))
 
 
 @pytest.mark.parametrize(
@@ -354,7 +356,7 @@ def test_it_starts_no_program_of_its_own(place: Path) -> None:
     with pytest.raises(UsageError, match="qemu_args: '-S'"):
         bundle.read(place)
     put(place, "evil.toml", mine.encode())
-    assert bundle.read(place).bench.arch.qemu == "qemu-system-x86_64"
+    assert bundle.read(place).bootable.arch.qemu == "qemu-system-x86_64"
 
 
 @pytest.mark.parametrize("name", ["../../../elsewhere", "/etc/hostname", "a\nb", "a b", ""])
@@ -385,11 +387,11 @@ def test_what_a_terminal_obeys_is_not_shown(place: Path) -> None:
 def test_a_symbol_map_of_a_strangers_is_read_or_refused() -> None:
     names = {"_text", "printk"}
     good = "ffffffff81000000 T _text\n" + "0000000000000010 t printk\n" * 200_000
-    found = lab.parse_system_map(f"{good}junk\n\n\0\xff x\n", names)
+    found = booting.parse_system_map(f"{good}junk\n\n\0\xff x\n", names)
     assert found["_text"] == (0xFFFFFFFF81000000,)
     assert len(found["printk"]) == 200_000
     with pytest.raises(HarnessError, match=r"System\.map is damaged in line 2"):
-        lab.parse_system_map("0 T other\nnothing T _text\n", names)
+        booting.parse_system_map("0 T other\nnothing T _text\n", names)
 
 
 # --- what guests and modules call themselves -----------------------------------------------------
@@ -405,33 +407,33 @@ def carried_out(script: str) -> str:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2])
-def test_no_name_becomes_a_line_of_the_script(bench: Bench, which: int) -> None:
-    mine, result = hostile(bench)
+def test_no_name_becomes_a_line_of_the_script(bootable: Bootable, which: int) -> None:
+    mine, result = hostile(bootable)
     *steps, last = result.steps
     steps.append(replace(last, checks=last.checks[which:]))
     result = replace(result, steps=tuple(steps))
-    story = reproducer.Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
-    text = reproducer.script(story)
+    story = texts.Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
+    text = texts.script(story)
     title = text.splitlines()[2]
     assert title.startswith("# x86_64, Linux x\\x0atouch pwned")
     assert "touch pwned" not in carried_out(text)
-    for line in reproducer.readme(story).splitlines():
+    for line in texts.readme(story).splitlines():
         assert line.isprintable() or not line.replace("\t", ""), line
         assert not line.startswith(("touch", "#\x1b", "```"))
 
 
-def test_a_relocations_names_stay_between_quotes(bench: Bench) -> None:
+def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
     """A section of a .ko may be called so that it ends the text for the guest."""
     evil = ".text\nGUEST\n)\"; touch pwned; : $(touch pwned) 'x"
     field = signs.Field(
-        *("subject", "seen", "left", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
+        *("subject", "seen", "stale", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
         *("0x8", 0, "00000000", True, "symbol", 0, evil, evil, 1, evil, 0),
     )
-    template = reproducer._TEMPLATES.get_template("reproduce.sh.j2")
-    story = reproducer.Story(
-        a_result(ANSWER), ARCH, bench.kernel, bench.sets["./tiny"], (1, 1), "QEMU", "b"
+    template = texts._TEMPLATES.get_template("reproduce.sh.j2")
+    story = texts.Story(
+        a_result(ANSWER), ARCH, bootable.kernel, bootable.sets["./tiny"], (1, 1), "QEMU", "b"
     )
-    whole = reproducer.script(story)
+    whole = texts.script(story)
     assert "GUEST" not in whole  # it has no relocation
     text = template.render(
         title="t", program="q", options=[], kvm=False, cpu="c", cpu_kvm="c", kvm_host="h",
@@ -443,17 +445,17 @@ def test_a_relocations_names_stay_between_quotes(bench: Bench) -> None:
     assert "touch pwned" not in carried_out(text)
 
 
-def test_the_guests_taint_is_a_number_before_it_is_reckoned_with(bench: Bench) -> None:
+def test_the_guests_taint_is_a_number_before_it_is_reckoned_with(bootable: Bootable) -> None:
     """`$((taint & 1))` of "a[$(COMMAND)]" runs COMMAND in bash."""
     check = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
-    built = bench.sets["./tiny"]
-    story = reproducer.Story(a_result(check), ARCH, bench.kernel, built, (1, 1), "QEMU", "b")
-    text = reproducer.script(story)
+    built = bootable.sets["./tiny"]
+    story = texts.Story(a_result(check), ARCH, bootable.kernel, built, (1, 1), "QEMU", "b")
+    text = texts.script(story)
     assert text.index("*[!0-9]*) trouble") < text.index("$((taint &")
 
 
-def test_a_result_of_evil_names_has_one_script(bench: Bench) -> None:
-    _, result = hostile(bench)
+def test_a_result_of_evil_names_has_one_script(bootable: Bootable) -> None:
+    _, result = hostile(bootable)
     run = Run((EVIL,), 0.0, EVIL, (), 1)
     text = reproduce.script(run, replace(result, case=Case(EVIL, EVIL, Order(()), EVIL)))
     comments = text.split("set -eu\n")[0].split("\n")

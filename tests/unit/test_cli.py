@@ -27,7 +27,7 @@ from orchestrator.commands import experiment, exploration, options, session
 from orchestrator.commands.outsiders import Given
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.explore.survey import Wanted
+from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.model import orders
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import (
@@ -43,9 +43,9 @@ from orchestrator.nouns import (
 )
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
-from orchestrator.run import lanes
-from orchestrator.run.rig import Options
-from orchestrator.source.alterations import Kind
+from orchestrator.run import workers
+from orchestrator.run.slot import GuestOptions
+from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import CaseResult, Check, CheckKind, GuestRecord, RunKind, Status, Step
 from orchestrator.vm import machine
 
@@ -94,7 +94,7 @@ def test_version_is_the_number_and_the_commit() -> None:
         (["convert", "a.ko", "b.ko", "--auto", "t.ko"], "cannot read a.ko: No such file", ".ko"),
         (["inspect", "none.ko"], "cannot read none.ko: No such file", ".ko"),
         (["report", "."], "cannot read results.json: No such file", "-o"),
-        (["report"], "report of what?", "--schema"),
+        (["report"], "report needs a directory", "--schema"),
         (["replay", "."], "is no bundle: bundle.json: No such file", "holds reproduce.sh"),
     ],
 )
@@ -167,15 +167,15 @@ def test_a_new_architecture_writes_through_no_link(name: str, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def raising(trouble: BaseException) -> Callable[[], Exit]:
+def raising(err: BaseException) -> Callable[[], Exit]:
     def body() -> NoReturn:
-        raise trouble
+        raise err
 
     return body
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("err", "code"),
     [
         (UsageError("no such thing", "take another"), 2),
         (BuildError("gcc failed", "take another", log="/tmp/build.log"), 3),
@@ -183,12 +183,12 @@ def raising(trouble: BaseException) -> Callable[[], Exit]:
     ],
 )
 def test_our_errors_become_message_hint_and_code(
-    trouble: KlpError, code: int, capsys: pytest.CaptureFixture[str]
+    err: KlpError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.outcome(raising(trouble)) == code
+    assert program.outcome(raising(err)) == code
     said = capsys.readouterr().err
-    assert said.startswith(f"klp-e2e: {trouble}\n    take another\n")
-    assert ("the whole output: /tmp/build.log" in said) == isinstance(trouble, BuildError)
+    assert said.startswith(f"klp-e2e: {err}\n    take another\n")
+    assert ("the whole output: /tmp/build.log" in said) == isinstance(err, BuildError)
 
 
 def test_a_mistake_of_ours_is_short_unless_asked(
@@ -255,14 +255,22 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     name = next(iter(catalog.arches()))
     (tmp_path / "mine.toml").write_text(catalog.arch_file(name).read_text())
     monkeypatch.chdir(tmp_path)
-    built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
+    built = options.build_options(["mine.toml", name], "debian:6.1", ["none"], 1)
     explored = exploration.ExploreOptions(
-        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
+        built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
     exploration.begin(explored, ("klp-e2e",))
-    patches = options.alterations(Kind.ABLATION, ())
+    patches = options.alterations(AlterationKind.ABLATION, ())
     tried = experiment.ExperimentOptions(
-        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "tried", Accel.TCG
+        built,
+        AlterationKind.ABLATION,
+        patches,
+        None,
+        options.SUITE,
+        True,
+        1,
+        tmp_path / "tried",
+        Accel.TCG,
     )
     experiment.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
@@ -285,8 +293,8 @@ def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_modules_without_an_order_choose_from_the_suite() -> None:
-    every = options.cases(None, (), None)
-    some = options.cases("replace", (), None)
+    every = options.chosen_cases(None, (), None)
+    some = options.chosen_cases("replace", (), None)
     assert some == tuple(case for case in every if case.module_set == "replace")
     assert 0 < len(some) < len(every)
 
@@ -305,8 +313,8 @@ patches.t = ["f"]
 """
     (tmp_path / "set.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert {case.module_set for case in options.cases(".", (), None)} == {str(tmp_path)}
-    (one,) = options.cases("./", ("+p +t",), None)
+    assert {case.module_set for case in options.chosen_cases(".", (), None)} == {str(tmp_path)}
+    (one,) = options.chosen_cases("./", ("+p +t",), None)
     assert (one.module_set, one.name) == (str(tmp_path), "order-1")
     assert options.module_sets([".", "basic"]) == (str(tmp_path), "basic")
     told = klp("orders", "--modules", ".", "--order", "+p +p -t", "--why")
@@ -359,17 +367,17 @@ def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.M
     monkeypatch.chdir(own_suite.parent)
     names = ["ours", "mine+P+T", "mine+T+P"]
     for spec in ("mine.toml", "./mine.toml", str(own_suite)):
-        found = options.cases(None, (), spec)
+        found = options.chosen_cases(None, (), spec)
         assert [(case.module_set, case.name) for case in found] == list(
             zip(("basic", own, own), names, strict=True)
         )
         assert options.suite(spec) == str(own_suite)
     assert options.suite("core") == "core"
     for modules in ("../sets/own", "link/sets/own", own):
-        assert len(options.cases(modules, (), "mine.toml")) == 2
-    assert len(options.cases("basic", (), "mine.toml")) == 1
+        assert len(options.chosen_cases(modules, (), "mine.toml")) == 2
+    assert len(options.chosen_cases("basic", (), "mine.toml")) == 1
     with pytest.raises(UsageError, match="unknown suite: mine") as trouble:
-        options.cases(None, (), "mine")
+        options.chosen_cases(None, (), "mine")
     assert "a file is given as mine.toml" in trouble.value.hint
 
 
@@ -446,27 +454,27 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
 
     def plan(happening: object) -> None:
         def run_cases(
-            benches: tuple[Bench, ...],
+            bootables: tuple[Bench, ...],
             cases: tuple[Case, ...],
             how: object,
             on_result: Callable[[CaseResult], None],
             on_guest: Callable[[GuestRecord], None],
             done: frozenset[tuple[str, str]],
         ) -> None:
-            for bench in benches:
-                on_guest(GuestRecord(bench.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
-                on_result(a_case_result(cases[0], bench.kernel.arch, Status.PASS))
+            for bootable in bootables:
+                on_guest(GuestRecord(bootable.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))
+                on_result(a_case_result(cases[0], bootable.kernel.arch, Status.PASS))
                 if isinstance(happening, BaseException):
                     raise happening
                 assert isinstance(happening, Status)
                 for case in cases[1:]:
-                    on_result(a_case_result(case, bench.kernel.arch, happening))
+                    on_result(a_case_result(case, bootable.kernel.arch, happening))
 
-        monkeypatch.setattr(lanes, "run_cases", run_cases)
+        monkeypatch.setattr(workers, "run_cases", run_cases)
 
     monkeypatch.setattr(
         session,
-        "benches",
+        "bootables",
         lambda wanted, sets, reporter: tuple(Bench(a, a_kernel(a.name)) for a in wanted.arches),
     )
     monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
@@ -513,15 +521,15 @@ def test_guests_run_under_what_is_asked_for_and_so_does_who_reproduces(
 ) -> None:
     guests(Status.PASS)
     used: list[Accel] = []
-    there: Callable[..., None] = lanes.run_cases
+    there: Callable[..., None] = workers.run_cases
 
     def run_cases(
-        benches: object, cases: object, how: Options, *rest: object, **more: object
+        bootables: object, cases: object, how: GuestOptions, *rest: object, **more: object
     ) -> None:
         used.append(how.accel)
-        there(benches, cases, how, *rest, **more)
+        there(bootables, cases, how, *rest, **more)
 
-    monkeypatch.setattr(lanes, "run_cases", run_cases)
+    monkeypatch.setattr(workers, "run_cases", run_cases)
     for accel in ("auto", "tcg"):
         words = ("run", "-o", str(tmp_path / accel), "--order", ORDER, "--accel", accel)
         assert klp(*words).code == Exit.GOOD
@@ -584,9 +592,9 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
     refused = klp(*words)
     assert refused.code == Exit.USAGE and "another description of mine" in refused.err
     file.write_text(text)
-    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "x"})
+    monkeypatch.setattr(session, "built", lambda bootables: {"build of module set basic": "x"})
     assert klp(*words).code == Exit.GOOD  # an older one did not tell: nothing to compare with
-    monkeypatch.setattr(session, "built", lambda benches: {"build of module set basic": "y"})
+    monkeypatch.setattr(session, "built", lambda bootables: {"build of module set basic": "y"})
     refused = klp(*words)
     assert refused.code == Exit.USAGE and "another build of module set basic" in refused.err
     assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
@@ -607,7 +615,7 @@ def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> N
         module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
         made = BuiltSet(ModuleSet("own", tmp_path, (), probes=probes), {"own": module})
         kernel = replace(a_kernel("s390x"), capabilities=able)
-        return session.built([prepare.Bench(arch, kernel, {"own": made}, tmp_path, issues)])
+        return session.built([prepare.Bootable(arch, kernel, {"own": made}, tmp_path, issues)])
 
     assert told() == told()
     assert told() != told("two")
@@ -677,7 +685,7 @@ def test_a_complaint_that_nobody_can_read_leaves_the_exit_code(
 
 
 def test_report_publishes_the_schema() -> None:
-    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 2"
+    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 3"
 
 
 # --- doctor ---------------------------------------------------------------------------------------

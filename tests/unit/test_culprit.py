@@ -13,7 +13,7 @@ from test_report import a_result
 from orchestrator.model import words
 from orchestrator.model.culprit import not_the_kernels
 from orchestrator.nouns import ModuleSet, Probe
-from orchestrator.report import text
+from orchestrator.report import resultstext
 from orchestrator.verdicts import Check, Modules, Patched, PatchState, Shown, Status, Step
 
 SET = ModuleSet(
@@ -66,10 +66,10 @@ def test_a_failure_of_a_set_that_is_not_ours_says_who_else_may_be_wrong() -> Non
     frames = ("klp_show [mine]", "klp_show [mine]", "seq_read_iter", "vfs_read")
     dead = step(words.dead("BUG: oops in klp_show", frames))
     result = replace(a_result(Status.FAIL), steps=(dead,))
-    shown = text.plain(text.failure(result))
+    shown = resultstext.plain(resultstext.failure(result))
     assert "in         klp_show [mine] < seq_read_iter < vfs_read\n" in shown
     assert "suspects" not in shown
     mine = replace(result, case=replace(result.case, module_set="/home/me/mine"))
-    assert "suspects   the kernel; or the modules, or set.toml, of this set\n" in text.plain(
-        text.failure(mine)
+    assert "suspects   the kernel; or the modules, or set.toml, of this set\n" in resultstext.plain(
+        resultstext.failure(mine)
     )

@@ -20,13 +20,14 @@ from test_report import RELOAD, a_case, a_result, a_run
 from orchestrator.commands import experiment, options
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
-from orchestrator.port.card import Card
-from orchestrator.report import card, directory, store, tried, tried_text
-from orchestrator.report.card import CardDirectory
+from orchestrator.port.card import ReportCard
+from orchestrator.report import cardjson, directory, store, trialsjson, trialstext
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
-from orchestrator.report.explored import ExploreDirectory
-from orchestrator.report.tried import TriedDirectory
-from orchestrator.source.alterations import Kind, Trial
+from orchestrator.report.explorejson import ExploreDirectory
+from orchestrator.report.trialsjson import TriedDirectory
+from orchestrator.source.alterations import AlterationKind
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Run, Status
 
 
@@ -300,7 +301,9 @@ def test_two_in_one_directory_are_told_apart(begun: Path, tmp_path: Path) -> Non
 
 
 def _tried(place: Path, run: Run) -> TriedDirectory:
-    return TriedDirectory(place, tried.Document(1, run, Kind.MUTANT, ("a",), True, 1))
+    return TriedDirectory(
+        place, trialsjson.TrialsDocument(1, run, AlterationKind.MUTANT, ("a",), True, 1)
+    )
 
 
 def test_notes_in_an_interrupted_trial_stay(tmp_path: Path) -> None:
@@ -333,7 +336,7 @@ def test_two_begun_in_one_second_have_a_directory_each(
     for place in made:
         with ResultsDirectory(place, RUN):
             pass
-    assert ours.marked(made[2], ours.Kind.RESULTS)
+    assert ours.marked(made[2], ours.MarkKind.RESULTS)
     assert [path.name for path in tmp_path.iterdir()] == ["results"]
 
 
@@ -352,13 +355,18 @@ def test_a_time_that_is_none_is_refused(begun: Path, value: str) -> None:
 
 
 def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
-    with CardDirectory(tmp_path / "c", Card("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")):
+    with CardDirectory(
+        tmp_path / "c", ReportCard("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")
+    ):
         pass
     with _tried(tmp_path / "t", RUN) as writer:
         writer.add("a", Trial("a", "s390x"))
-    for file, load in ((tmp_path / "c" / "card.json", card.load), (tmp_path / "t", tried.load)):
+    for file, load in (
+        (tmp_path / "c" / "card.json", cardjson.load_card),
+        (tmp_path / "t", trialsjson.load_trials),
+    ):
         place = file.parent if file.suffix else file
-        document = file if file.suffix else file / tried.DOCUMENT
+        document = file if file.suffix else file / trialsjson.DOCUMENT
         text = document.read_text()
         load(place)
         for value in ("1e999", "Infinity", "-1"):
@@ -367,11 +375,11 @@ def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
                 load(place)
         document.write_text(text)
     # what does not say for which architectures it was planned is not whole
-    assert tried_text.exit_code(tried.load(tmp_path / "t")) == Exit.HARNESS
+    assert trialstext.trials_exit_code(trialsjson.load_trials(tmp_path / "t")) == Exit.HARNESS
     with pytest.raises(UsageError, match="for which architectures"):
         experiment.resumed(tmp_path / "t", 1)
-    trials = json.loads((tmp_path / "t" / tried.DOCUMENT).read_text())
+    trials = json.loads((tmp_path / "t" / trialsjson.DOCUMENT).read_text())
     trials["trials"][0]["trial"]["arch"] = "../x"
-    (tmp_path / "t" / tried.DOCUMENT).write_text(json.dumps(trials))
+    (tmp_path / "t" / trialsjson.DOCUMENT).write_text(json.dumps(trials))
     with pytest.raises(UsageError, match="no name of an architecture"):
-        tried.load(tmp_path / "t")
+        trialsjson.load_trials(tmp_path / "t")

@@ -19,13 +19,14 @@ from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
-from orchestrator.explore import record, survey
+from orchestrator.explore import exploration
 from orchestrator.history import nights
 from orchestrator.model import known, suite
 from orchestrator.nightly import config
 from orchestrator.port import card, coverage
-from orchestrator.report import explored, json, tried
-from orchestrator.source.alterations import Trial
+from orchestrator.report import explorejson, resultsjson, trialsjson
+from orchestrator.repro import record
+from orchestrator.trials import Trial
 from orchestrator.verdicts import Check, GuestRecord, Run, Status, Step
 
 TOP = Path(__file__).parents[2]
@@ -112,6 +113,15 @@ def test_every_command_has_a_section_with_all_its_options(name: str) -> None:
     assert words <= mine, "no option of it"
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_and_argument_says_what_it_is_for_without_ours_and_yours(name: str) -> None:
+    command = COMMANDS[name]
+    texts = {each.opts[0]: each.help or "" for each in command.params}
+    assert [name for name, text in texts.items() if len(text.split()) < 3] == []
+    told = " ".join((command.help, *texts.values()))
+    assert re.findall(r"(?i)\b(?:ours|yours|theirs|them\.|of our|so often)\b", told) == []
+
+
 def test_every_section_is_a_command_s() -> None:
     titles = re.findall(r"(?m)^### klp-e2e (.*)$", (REFERENCE / "commands.md").read_text())
     assert sorted(titles) == sorted(COMMANDS)
@@ -180,9 +190,21 @@ FORMATS: Mapping[str, Sequence[type]] = {
     "nightly-file.md": [config.Config, config.Matrix, config.Exploring],
     "known-issues.md": [known.KnownIssue, known.Fails, known.Capability],
     "results.md": [
-        *(json.Document, json.CaseRecord, Step, Check, Run, GuestRecord),
-        *(explored.Document, explored.WayRecord, survey.Tally, explored.Walked),
-        *(tried.Document, Trial, card.Card, card.Line, coverage.Coverage, record.Record),
+        *(resultsjson.ResultsDocument, resultsjson.CaseRecord, Step, Check, Run, GuestRecord),
+        *(
+            explorejson.ExploreDocument,
+            explorejson.ReproducerRecord,
+            exploration.Stats,
+            explorejson.Walked,
+        ),
+        *(
+            trialsjson.TrialsDocument,
+            Trial,
+            card.ReportCard,
+            card.Line,
+            coverage.Coverage,
+            record.Record,
+        ),
         *(nights.Night, nights.Row, nights.Changes, nights.Changed),
     ],
 }

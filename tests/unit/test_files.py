@@ -18,7 +18,7 @@ from orchestrator.errors import KlpError, UsageError
 from orchestrator.history.files import configs
 from orchestrator.host import files
 from orchestrator.nightly import inputs
-from orchestrator.report import card, directory, explored, tried
+from orchestrator.report import cardjson, directory, explorejson, trialsjson
 from orchestrator.source import series
 from orchestrator.verdicts import Status
 
@@ -82,9 +82,9 @@ def test_nor_is_it_read_where_a_document_of_ours_is_to_be(
 ) -> None:
     for name, load in (
         ("results.json", directory.read),
-        ("explore.json", explored.load),
-        ("trials.json", tried.load),
-        ("card.json", card.load),
+        ("explore.json", explorejson.load_exploration),
+        ("trials.json", trialsjson.load_trials),
+        ("card.json", cardjson.load_card),
     ):
         odd.rename(tmp_path / name)
         with pytest.raises(UsageError, match="cannot read"):

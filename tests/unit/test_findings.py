@@ -7,7 +7,7 @@ import pytest
 from samples import a_reading, an_answer
 
 from orchestrator.model import findings, orders, words
-from orchestrator.model.findings import Signature, Way, added, counted, explained, signature
+from orchestrator.model.findings import Reproducer, Signature, added, counted, explained, signature
 from orchestrator.nouns import Case
 from orchestrator.verdicts import CaseResult, Check, Shown, Status, Step
 
@@ -55,17 +55,22 @@ def test_parts(part: str, whole: str, expected: bool) -> None:
 
 def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
     like = Signature("+t", "answer", "ENOEXEC (8)")
-    found = added((), like, Way(failed("+f +p +t -t +t", REFUSED)))
+    found = added((), like, Reproducer(failed("+f +p +t -t +t", REFUSED)))
     assert explained(found, like, orders.parse("+f +p p.x=1 +t -t +t")) == (0, 0)
     assert explained(found, like, orders.parse("+p +t -t +t")) is None
-    found = added(found, like, Way(failed("+p +t -t +t", REFUSED)))
-    assert [orders.format(way.order) for way in found[0].ways] == ["+p +t -t +t", "+f +p +t -t +t"]
-    found = added(found, Signature("+t", "value", "target"), Way(failed("+p +t", VALUE)))
+    found = added(found, like, Reproducer(failed("+p +t -t +t", REFUSED)))
+    assert [orders.format(reproducer.order) for reproducer in found[0].reproducers] == [
+        "+p +t -t +t",
+        "+f +p +t -t +t",
+    ]
+    found = added(found, Signature("+t", "value", "target"), Reproducer(failed("+p +t", VALUE)))
     assert len(found) == 2
     at = explained(found, like, orders.parse("+p +t -t +t +f"))
     assert at == (0, 0)
     found = counted(found, at)
-    assert [way.hits for way in found[0].ways] == [2, 1]
+    assert [reproducer.hits for reproducer in found[0].reproducers] == [2, 1]
     assert found[0].hits == 3
     # a longer order was minimised to one that is there already
-    assert added(found, like, Way(failed("+p +t -t +t", REFUSED)))[0].ways[0].hits == 3
+    assert (
+        added(found, like, Reproducer(failed("+p +t -t +t", REFUSED)))[0].reproducers[0].hits == 3
+    )

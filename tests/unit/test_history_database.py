@@ -17,7 +17,7 @@ from history_samples import JOB, a_job, a_kernel_input, a_night, a_row
 from orchestrator.errors import Exit, NoHistory
 from orchestrator.history import files, store
 from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Night, NightTotals, Past, State, Verdict
+from orchestrator.history.nights import Night, NightTotals, PastResult, State, Verdict
 from orchestrator.history.schema import MIGRATIONS, OURS, VERSION
 from orchestrator.history.store import SIDES
 from orchestrator.host import ours
@@ -71,10 +71,12 @@ def test_what_is_put_in_comes_out(tmp_path: Path) -> None:
             history.add(night)
         assert history.told == ()
         assert history.names() == ("2026-01-03-020000", "2026-01-02-020000", "2026-01-01-020000")
-        first = Past("2026-01-02-020000", Status.FAIL, 0.25, "+klp_target: answer: ENOEXEC (N)")
+        first = PastResult(
+            "2026-01-02-020000", Status.FAIL, 0.25, "+klp_target: answer: ENOEXEC (N)"
+        )
         assert history.past("2026-01-03-020000")[KEY] == (
             first,
-            Past("2026-01-01-020000", Status.PASS, 0.125),
+            PastResult("2026-01-01-020000", Status.PASS, 0.125),
         )
         assert set(history.past("2026-01-03-020000")) == {KEY, ("other/job", "basic/reload")}
         both = {Status.FAIL: 1, Status.PASS: 1}
@@ -259,7 +261,7 @@ def test_a_database_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
     an_old_one(path, 1)
     with History(path) as history:
         assert history.told == ()
-        assert history.past("")[KEY] == (Past("2026-01-00-020000", Status.FAIL, 1.5),)
+        assert history.past("")[KEY] == (PastResult("2026-01-00-020000", Status.FAIL, 1.5),)
         assert history.totals() == (
             NightTotals("2026-01-00-020000", 5.0, 4.0, {Status.FAIL: 1}, 0),
         )
@@ -528,7 +530,7 @@ def test_a_damaged_one_is_set_aside_and_made_anew(
 ) -> None:
     path = tmp_path / NAME
     made = nights(".F.")
-    ours.mark(tmp_path, ours.Kind.NIGHTS)
+    ours.mark(tmp_path, ours.MarkKind.NIGHTS)
     keep(tmp_path, *made)
     with History(path) as history:
         history.add(a_night("2026-01-04-020000", a_row(".")))  # has no files

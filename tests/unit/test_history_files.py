@@ -26,9 +26,9 @@ from samples import read_changes
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.changes import changes
-from orchestrator.history.nights import Blame, Change, Kind, Night, Row, Skip, State
+from orchestrator.history.nights import Blame, Change, JobKind, Night, Row, Skip, State
 from orchestrator.report.directory import ResultsDirectory
-from orchestrator.source.alterations import CONTROL, Outcome
+from orchestrator.trials import CONTROL, TrialOutcome
 from orchestrator.verdicts import Status
 
 NIGHT = replace(
@@ -170,8 +170,8 @@ def test_a_suite_s_rows(tmp_path: Path) -> None:
     assert (first.case, first.status, first.timed) == ("basic/first", Status.PASS, False)
     assert (first.symptom, first.seconds, first.relocations) == ("", 1.5, 7)
     assert (failed.status, failed.timed, failed.failed) == (Status.FAIL, True, 1)
-    assert failed.reason == "+klp_target: bytes ff 9a lead to 0x3ff7ff0e010"
-    assert failed.symptom == "+klp_target: bytes N lead to N"
+    assert failed.reason == "+klp_target: bytes ff 9a resolve to 0x3ff7ff0e010"
+    assert failed.symptom == "+klp_target: bytes N resolve to N"
     assert failed.directory == "jobs/job/one/basic.reload"
     assert (tmp_path / "r/one/basic.reload/console.log").exists()
     assert failed.order.startswith("+klp_patch ") and "--order" in failed.reproduce
@@ -208,7 +208,7 @@ def test_what_ended_a_run_early_is_its_trouble(ran: bool, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("found", "verified", "unwalked", "statuses"),
+    ("found", "verified", "not_run", "statuses"),
     [
         (None, 40, 0, [Status.PASS]),
         (None, 40, 3, [Status.ERROR]),
@@ -220,14 +220,14 @@ def test_what_ended_a_run_early_is_its_trouble(ran: bool, tmp_path: Path) -> Non
     ],
 )
 def test_an_exploration_s_rows(
-    found: Status | None, verified: int, unwalked: int, statuses: list[Status], tmp_path: Path
+    found: Status | None, verified: int, not_run: int, statuses: list[Status], tmp_path: Path
 ) -> None:
-    place = an_exploration(tmp_path / "r", found=found, verified=verified, unwalked=unwalked)
+    place = an_exploration(tmp_path / "r", found=found, verified=verified, not_run=not_run)
     walk, *others = rows(place)
     assert [walk.status, *(row.status for row in others)] == statuses
     assert walk.case == "basic/walk" and walk.relocations == 900 and not walk.timed
-    assert f"{verified} of {40 + unwalked} orders verified" in walk.reason
-    assert ("3 not walked: the guest is lost" in walk.reason) is bool(unwalked)
+    assert f"{verified} of {40 + not_run} orders verified" in walk.reason
+    assert ("3 not walked: the guest is lost" in walk.reason) is bool(not_run)
     for row in others:
         assert row.case == "basic/+klp_target: answer: ENOEXEC (8)"
         assert (row.within, row.runs, row.failed) == ("basic/walk", 10, 9)
@@ -240,10 +240,10 @@ def test_an_exploration_that_is_not_done_has_earned_nothing(tmp_path: Path) -> N
     place = an_exploration(tmp_path / "r")
     file = place / "explore.json"
     told = json.loads(file.read_text())
-    told["grounds"][0]["tally"]["planned"] = 50
+    told["campaigns"][0]["stats"]["planned"] = 50
     file.write_text(json.dumps(told))
     assert [row.status for row in rows(place)] == [Status.ERROR]
-    told["wanted"]["budget"] = 60.0
+    told["options"]["budget"] = 60.0
     file.write_text(json.dumps(told))
     assert [row.status for row in rows(place)] == [Status.PASS]
 
@@ -253,23 +253,23 @@ def test_an_exploration_that_is_not_done_has_earned_nothing(tmp_path: Path) -> N
     [
         (
             "1-x",
-            Outcome.CAUGHT,
+            TrialOutcome.CAUGHT,
             "",
             Status.PASS,
             "1 of 89 orders fail, first basic/reload: an oops",
         ),
-        ("1-x", Outcome.CAUGHT, "why", Status.FAIL, "an oops, though declared: why"),
-        ("1-x", Outcome.SURVIVED, "", Status.FAIL, "no order of 89 fails"),
-        ("1-x", Outcome.SURVIVED, "why", Status.PASS, "cannot be seen: why"),
-        ("1-x", Outcome.SAME, "", Status.PASS, "byte for byte"),
-        ("1-x", Outcome.UNBUILT, "", Status.ERROR, "not built: no compiler"),
-        ("1-x", Outcome.ERROR, "", Status.ERROR, "no compiler"),
-        (CONTROL, Outcome.SURVIVED, "", Status.PASS, "no order of 89 fails"),
-        (CONTROL, Outcome.CAUGHT, "", Status.FAIL, "1 of 89 orders fail"),
+        ("1-x", TrialOutcome.CAUGHT, "why", Status.FAIL, "an oops, though declared: why"),
+        ("1-x", TrialOutcome.SURVIVED, "", Status.FAIL, "no order of 89 fails"),
+        ("1-x", TrialOutcome.SURVIVED, "why", Status.PASS, "cannot be seen: why"),
+        ("1-x", TrialOutcome.SAME, "", Status.PASS, "byte for byte"),
+        ("1-x", TrialOutcome.UNBUILT, "", Status.ERROR, "not built: no compiler"),
+        ("1-x", TrialOutcome.ERROR, "", Status.ERROR, "no compiler"),
+        (CONTROL, TrialOutcome.SURVIVED, "", Status.PASS, "no order of 89 fails"),
+        (CONTROL, TrialOutcome.CAUGHT, "", Status.FAIL, "1 of 89 orders fail"),
     ],
 )
 def test_an_ablation_s_rows(
-    name: str, outcome: Outcome, unseen: str, status: Status, reason: str, tmp_path: Path
+    name: str, outcome: TrialOutcome, unseen: str, status: Status, reason: str, tmp_path: Path
 ) -> None:
     [row] = rows(an_ablation(tmp_path / "r", (name, outcome, unseen)))
     assert (row.case, row.status) == (name, status)
@@ -307,7 +307,7 @@ def test_a_run_as_a_night(command: str, tmp_path: Path) -> None:
         ("one", State.ENDED),
         ("two", State.ENDED),
     ]
-    assert {each.job.kind for each in night.jobs} == {Kind(command)}
+    assert {each.job.kind for each in night.jobs} == {JobKind(command)}
     assert [(row.job, row.case) for row in night.rows] == [
         ("two", "basic/reload"),
         ("one", "basic/reload"),
@@ -331,8 +331,11 @@ def test_any_two_runs_compare(tmp_path: Path) -> None:
 
 def test_explorations_and_ablations_as_nights(tmp_path: Path) -> None:
     walked = files.read(an_exploration(tmp_path / "e"))
-    tried = files.read(an_ablation(tmp_path / "a", ("1-x", Outcome.CAUGHT, "")))
-    assert [each.job.kind for each in (*walked.jobs, *tried.jobs)] == [Kind.EXPLORE, Kind.ABLATE]
+    tried = files.read(an_ablation(tmp_path / "a", ("1-x", TrialOutcome.CAUGHT, "")))
+    assert [each.job.kind for each in (*walked.jobs, *tried.jobs)] == [
+        JobKind.EXPLORE,
+        JobKind.ABLATE,
+    ]
 
 
 def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:

@@ -19,14 +19,14 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # What imports only from floors below it, or from its own floor where that makes no circle:
 # a folder, or a module beside the folders.
 FLOORS = (
-    "errors errnos nouns verdicts deadline plain",
+    "errors errnos nouns verdicts deadline plain kernelreports initramfs",
     "host model elf",
-    "catalog doctor templating",
+    "catalog doctor templating trials",
     "source",
     "build port",
     "vm",
     "run",
-    "explore",
+    "explore repro",
     "report",
     "history",
     "pages announce",
@@ -52,8 +52,8 @@ OWNERS = {
 # no I/O: folders and modules
 PURE = (
     *FLOORS[0].split(),
-    *("model", "elf", "source.patches", "source.mails", "source.alterations"),
-    *("build.kconfig", "vm.qemu", "vm.agent", "vm.console", "run.selftests", "commands.bisect"),
+    *("model", "elf", "trials", "source.patches", "source.mails", "source.alterations"),
+    *("build.kconfig", "vm.qemu", "vm.agent", "kernelreports", "run.selftests", "commands.bisect"),
     *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
     *(
         "history.nights",
@@ -64,7 +64,7 @@ PURE = (
         "history.digest",
     ),
     *(f"pages.{name}" for name in ("plain", "lanes", "svg", "compare", "logs", "front")),
-    *("announce.junit", "announce.kcidb", "announce.ktap", "announce.mail"),
+    *("announce.nightjunit", "announce.kcidb", "announce.nightktap", "announce.mail"),
     "announce.summary",
 )
 IO = {"os", "socket", "subprocess", "shutil", "tempfile", "threading", "psutil", "select"}

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog
+from orchestrator import catalog, initramfs
 from orchestrator.build import image
-from orchestrator.build.image import Entry, Recipe
+from orchestrator.build.image import Recipe
 from orchestrator.errors import BuildError
+from orchestrator.initramfs import Entry
 from orchestrator.vm.ssh import new_keys
 
 FILE = stat.S_IFREG | 0o644
@@ -41,7 +42,7 @@ def members(archive: bytes) -> dict[str, tuple[int, bytes, tuple[int, int]]]:
 
 
 def test_archive_holds_files_links_devices_and_parents_in_order() -> None:
-    archive = image.cpio(
+    archive = initramfs.cpio(
         {
             "usr/bin/x": Entry(stat.S_IFREG | 0o755, b"abc"),
             "dev/console": Entry(stat.S_IFCHR | 0o600, device=(5, 1)),
@@ -59,12 +60,12 @@ def test_archive_holds_files_links_devices_and_parents_in_order() -> None:
 
 def test_same_input_in_another_order_gives_the_same_bytes() -> None:
     one = {"b": Entry(FILE, b"2"), "a/c": Entry(FILE, b"1")}
-    assert image.cpio(one) == image.cpio(dict(reversed(one.items())))
+    assert initramfs.cpio(one) == initramfs.cpio(dict(reversed(one.items())))
 
 
 def test_overlay_keeps_keys_private() -> None:
     files = {**new_keys().files(), "/modules/basic/klp_patch.ko": b"\x7fELF"}
-    found = members(image.overlay(files))
+    found = members(initramfs.overlay(files))
     assert found["modules/basic/klp_patch.ko"][1] == b"\x7fELF"
     for name in ("root/.ssh/authorized_keys", "etc/dropbear/host_key"):
         assert stat.S_IMODE(found[name][0]) == 0o600
@@ -73,10 +74,10 @@ def test_overlay_keeps_keys_private() -> None:
 
 
 def test_stacked_archives_begin_at_multiples_of_four() -> None:
-    base = gzip.compress(image.cpio({"a": Entry(FILE, b"x")}), mtime=0)
-    over = image.overlay({"/b": b"y"})
+    base = gzip.compress(initramfs.cpio({"a": Entry(FILE, b"x")}), mtime=0)
+    over = initramfs.overlay({"/b": b"y"})
     for shift in range(4):
-        stacked = image.stack(base + bytes(shift), over)
+        stacked = initramfs.stack(base + bytes(shift), over)
         start = stacked.index(b"070701")
         assert start % 4 == 0
         assert list(members(stacked[start:])) == ["b"]

@@ -12,14 +12,14 @@ from typing import cast
 
 import pytest
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.catalog import arches
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
-from orchestrator.explore.explore import Told, Walker
+from orchestrator.explore.walker import Walker, WalkListener
 from orchestrator.host.process import Running
 from orchestrator.model import orders
 from orchestrator.nouns import Case
-from orchestrator.run.rig import Options, Rig
+from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import Status
 from orchestrator.vm import machine, serial
 from orchestrator.vm.pulse import Pulse
@@ -56,7 +56,7 @@ Lose = Callable[[str, int | None, HarnessError], HarnessError]
 def lose(console: serial.Console, tmp_path: Path) -> Lose:
     """A boot that fails with this trouble, its console saying this, QEMU's status being that."""
 
-    def lost(said: str, status: int | None, trouble: HarnessError) -> HarnessError:
+    def lost(said: str, status: int | None, err: HarnessError) -> HarnessError:
         with (tmp_path / "console.log").open("r+") as printer:
             printer.write(said)
         running = SimpleNamespace(poll=lambda: status, wait=lambda deadline: status)
@@ -68,48 +68,48 @@ def lose(console: serial.Console, tmp_path: Path) -> Lose:
             cast(Places, at),
             Pulse(os.getpid()),
             console,
-            trouble,
+            err,
         )
 
     return lost
 
 
-def booted(trouble: HarnessError) -> tuple[Status, str]:
+def booted(err: HarnessError) -> tuple[Status, str]:
     """What a case is whose guest did not boot for that."""
 
-    class Unbooted(Rig):
+    class Unbooted(GuestSlot):
         def _boot(self, cpus: int) -> None:  # type: ignore[override]
-            raise trouble
+            raise err
 
-    bench = cast(Bench, SimpleNamespace(arch=ARCH))
-    with Unbooted(bench, Options(), cast(object, SimpleNamespace(is_set=bool))) as rig:  # type: ignore[arg-type]
-        result = rig.use(Case("one", "basic", orders.parse("+klp_target")), lambda _, r: r)
+    bootable = cast(Bootable, SimpleNamespace(arch=ARCH))
+    with Unbooted(bootable, GuestOptions(), cast(object, SimpleNamespace(is_set=bool))) as slot:  # type: ignore[arg-type]
+        result = slot.use(Case("one", "basic", orders.parse("+klp_target")), lambda _, r: r)
     return result.status, result.reason
 
 
 TROUBLES = (GuestLost("QEMU has ended"), OutOfTime("time ran out"))
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("err", TROUBLES, ids=repr)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("said", HARMLESS)
 def test_a_boot_that_ends_without_a_crash_of_the_kernel_is_error(
-    said: str, status: int | None, trouble: HarnessError, lose: Lose
+    said: str, status: int | None, err: HarnessError, lose: Lose
 ) -> None:
-    lost = lose(said, status, trouble)
+    lost = lose(said, status, err)
     assert isinstance(lost, GuestLost) and lost.crash is None
     verdict, reason = booted(lost)
     assert verdict is Status.ERROR
     assert (said is QUIET) == ("its kernel said" not in reason), "what it said is told even so"
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("err", TROUBLES, ids=repr)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("said", DEADLY)
 def test_a_kernel_that_says_that_it_crashed_is_fail(
-    said: str, status: int | None, trouble: HarnessError, lose: Lose
+    said: str, status: int | None, err: HarnessError, lose: Lose
 ) -> None:
-    assert booted(lose(said, status, trouble)) == (Status.FAIL, f"{DEADLY[said]}, while booting")
+    assert booted(lose(said, status, err)) == (Status.FAIL, f"{DEADLY[said]}, while booting")
 
 
 def test_a_qemu_that_was_ended_is_told_from_one_that_hangs(lose: Lose) -> None:
@@ -133,15 +133,15 @@ def test_a_kernel_that_crashes_while_booting_is_no_finding_of_an_order() -> None
     def fresh() -> None:
         raise lost
 
-    bench = SimpleNamespace(sets={"basic": SimpleNamespace(set=None)})
-    rig = SimpleNamespace(bench=bench, fresh=fresh, discard=lambda: None, booted=True)
+    bootable = SimpleNamespace(sets={"basic": SimpleNamespace(set=None)})
+    slot = SimpleNamespace(bootable=bootable, fresh=fresh, discard=lambda: None, booted=True)
     told: list[str] = []
 
     def hit(*_: object) -> None:
         told.append("hit")
 
-    hears = Told(hit, hit, lambda path, edges, why: told.append(why))
-    walker = Walker(cast(Rig, rig), "basic", frozenset(), hears, lambda: False)
+    hears = WalkListener(hit, hit, lambda path, edges, why: told.append(why))
+    walker = Walker(cast(GuestSlot, slot), "basic", frozenset(), hears, lambda: False)
     first, second = orders.parse("+klp_patch +klp_target").events
     assert not walker._verify((first,), second, 1)
     assert told == ["it died while booting"]

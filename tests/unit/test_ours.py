@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.host import ours
-from orchestrator.host.ours import Kind, NotOurs
+from orchestrator.host.ours import MarkKind, NotOurs
 
 
-def place(directory: Path, kind: Kind = Kind.RESULTS) -> Path:
+def place(directory: Path, kind: MarkKind = MarkKind.RESULTS) -> Path:
     ours.make(directory, kind, "choose another")
     return directory
 
@@ -25,14 +25,14 @@ def test_a_new_and_an_empty_directory_become_ours_a_full_one_does_not(tmp_path: 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis").write_text("x")
     for name in ("new", "empty"):
-        assert ours.marked(place(tmp_path / name), Kind.RESULTS)
+        assert ours.marked(place(tmp_path / name), MarkKind.RESULTS)
         place(tmp_path / name)  # it is ours already
     with pytest.raises(NotOurs, match="is not empty") as caught:
         place(tmp_path / "full")
     assert caught.value.hint == "choose another" and caught.value.exit_code == 2
     assert [p.name for p in (tmp_path / "full").iterdir()] == ["thesis"]
     with pytest.raises(NotOurs):
-        place(tmp_path / "new", Kind.NIGHTS)
+        place(tmp_path / "new", MarkKind.NIGHTS)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '"results"', '{"klp-e2e": 1}', "[" * 5000, "\xff"])
@@ -115,11 +115,11 @@ def test_a_link_is_not_replaced(tmp_path: Path) -> None:
 
 def test_a_mark_that_a_kill_left_half_written_is_written(tmp_path: Path) -> None:
     (tmp_path / ours.MARK).touch()
-    assert ours.marked(place(tmp_path), Kind.RESULTS)
+    assert ours.marked(place(tmp_path), MarkKind.RESULTS)
 
 
 def test_several_processes_may_claim_one_place_at_once(tmp_path: Path) -> None:
     script = "import sys, pathlib; from orchestrator.host import ours\n"
-    script += "ours.make(pathlib.Path(sys.argv[1]), ours.Kind.CACHE, 'x', mode=0o700)"
+    script += "ours.make(pathlib.Path(sys.argv[1]), ours.MarkKind.CACHE, 'x', mode=0o700)"
     argv = [sys.executable, "-c", script, str(tmp_path / "cache")]
     assert [one.wait() for one in [subprocess.Popen(argv) for _ in range(6)]] == [0] * 6

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from orchestrator.host import ours
-from orchestrator.host.ours import Kind, NotOurs
+from orchestrator.host.ours import MarkKind, NotOurs
 
 
-def make(place: Path, text: str, kind: Kind = Kind.BUNDLE) -> None:
+def make(place: Path, text: str, kind: MarkKind = MarkKind.BUNDLE) -> None:
     with ours.appearing(place, kind) as partial:
         assert partial.parent == place.parent and ours.marked(partial, kind)
         (partial / "text").write_text(text)
@@ -47,7 +47,7 @@ def test_anything_else_stays(tmp_path: Path, what: str) -> None:
             (tmp_path / "theirs").mkdir()
             place.symlink_to(tmp_path / "theirs")
         case "other kind":
-            make(place, "years", Kind.NIGHT)
+            make(place, "years", MarkKind.NIGHT)
     before = names(tmp_path)
     with pytest.raises(NotOurs, match="is not replaced"):
         make(place, "mine")
@@ -64,7 +64,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
     make(place, "one")
 
     def fails() -> None:
-        with ours.appearing(place, Kind.BUNDLE) as partial:
+        with ours.appearing(place, MarkKind.BUNDLE) as partial:
             (partial / "half").write_text("")
             raise KeyboardInterrupt
 
@@ -88,7 +88,7 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
 MAKES = """
 import pathlib, sys
 from orchestrator.host import ours
-with ours.appearing(pathlib.Path(sys.argv[1]), ours.Kind.BUNDLE):
+with ours.appearing(pathlib.Path(sys.argv[1]), ours.MarkKind.BUNDLE):
     print("begun", flush=True)
     sys.stdin.read()
 """
@@ -108,15 +108,15 @@ def test_what_a_killed_process_has_left_goes_and_nothing_else(tmp_path: Path) ->
     (theirs / "thesis").mkdir(parents=True)
     other = tmp_path / ".other.0123456789abcdef.partial"
     other.mkdir()
-    ours.mark(other, Kind.NIGHT)
+    ours.mark(other, MarkKind.NIGHT)
     living = begin("living")
     alive = [name for name in names(tmp_path) if name.startswith(".living.")]
     assert len(alive) == 1
     assert not [name for name in names(tmp_path) if name.startswith(".killed.")]  # living swept
-    ours.sweep(tmp_path, Kind.BUNDLE)
+    ours.sweep(tmp_path, MarkKind.BUNDLE)
     assert names(tmp_path) == sorted([*alive, theirs.name, other.name])
     living.communicate()
-    assert (living.returncode, ours.marked(tmp_path / "living", Kind.BUNDLE)) == (0, True)
+    assert (living.returncode, ours.marked(tmp_path / "living", MarkKind.BUNDLE)) == (0, True)
     (tmp_path / "link").symlink_to(tmp_path)
-    ours.sweep(tmp_path / "link", Kind.BUNDLE)
-    ours.sweep(tmp_path / "nowhere", Kind.BUNDLE)
+    ours.sweep(tmp_path / "link", MarkKind.BUNDLE)
+    ours.sweep(tmp_path / "nowhere", MarkKind.BUNDLE)

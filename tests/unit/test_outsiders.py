@@ -18,12 +18,12 @@ from orchestrator import catalog
 from orchestrator.commands import experiment, exploration, options, outsiders
 from orchestrator.commands.outsiders import Given
 from orchestrator.errors import UsageError
-from orchestrator.explore.survey import Wanted
+from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.nouns import Channel
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
-from orchestrator.source.alterations import Kind
+from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Run
 
 EVIL = Path("/evil")
@@ -91,18 +91,18 @@ def test_what_is_typed_serves_from_any_directory(
 
 
 def a_walk(tmp_path: Path) -> None:
-    built = options.build([], "dir:/evil", ["none"], 1)
+    built = options.build_options([], "dir:/evil", ["none"], 1)
     wanted = exploration.ExploreOptions(
-        built, ("basic",), Wanted(), Channel.AGENT, False, tmp_path / "doc"
+        built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "doc"
     )
     exploration.begin(wanted, ("klp-e2e",))
 
 
 def an_experiment(tmp_path: Path) -> None:
-    built = options.build([], "dir:/evil", ["none"], 1)
-    patches = options.alterations(Kind.ABLATION, ())
+    built = options.build_options([], "dir:/evil", ["none"], 1)
+    patches = options.alterations(AlterationKind.ABLATION, ())
     wanted = experiment.ExperimentOptions(
-        built, Kind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "doc"
+        built, AlterationKind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "doc"
     )
     experiment.begin(wanted, ("klp-e2e",))
 

@@ -25,15 +25,15 @@ from orchestrator.nouns import Case, Kernel, RelocationType
 from orchestrator.port import archcheck, coverage, kconfigs, relocsource
 from orchestrator.port import card as cards
 from orchestrator.port.archcheck import Report
-from orchestrator.port.archfile import Kind, Remark
-from orchestrator.port.card import Card, Line, Part, Verdict, exit_code
+from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.card import Line, Part, ReportCard, Verdict, card_exit_code
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.relocsource import Handled
-from orchestrator.report import card as rendered
-from orchestrator.report.card import CardDirectory
+from orchestrator.report import cardjson as rendered
+from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.report.text import plain
+from orchestrator.report.resultstext import plain
 from orchestrator.verdicts import CaseResult, Check, CheckKind, RelocationState, Status, Step
 
 # --- Kconfig -----------------------------------------------------------------------------------
@@ -90,11 +90,11 @@ config LIVEPATCH
 
 
 @pytest.fixture(scope="module")
-def tree() -> kconfigs.Tree:
+def tree() -> kconfigs.KconfigTree:
     return kconfigs.read(KCONFIG.get, "toy")
 
 
-def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.Tree) -> None:
+def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.KconfigTree) -> None:
     assert "OTHER" not in tree.entries and "IN_MENU" in tree.entries
     assert tree.unsourced == {"HAVE_LIVEPATCH", "LIVEPATCH"}
     assert kconfigs.demands(tree, "TRACE") == ("TRACING", "MODULES", "HAVE_TRACE")
@@ -130,7 +130,7 @@ def test_expressions_hold_or_not_or_nobody_knows(expression: str, holds: bool | 
     assert kconfigs.evaluate(expression, config) is holds
 
 
-def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.Tree) -> None:
+def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y"}
     assert kconfigs.reasons(tree, "TRACE", config) == (
         "kernel/Kconfig:5: TRACE depends on HAVE_TRACE",
@@ -148,7 +148,7 @@ def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.Tree)
     assert kconfigs.origin(tree, "MODULES", config) == ""
 
 
-def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigs.Tree) -> None:
+def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigs.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y", "QUIET": "y"}
     lines = {line.detail: line for line in cards.kconfig(tree, config, "config")}
     good = {name for name, line in lines.items() if line.verdict is Verdict.PASS}
@@ -319,7 +319,7 @@ def test_coverage_has_a_row_for_what_kernel_or_gcc_know() -> None:
 
 def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) -> Check:
     owner, _, name = symbol.partition(":")
-    applied = expected.startswith("leads to")
+    applied = expected.startswith("resolves to")
     made = a_reading(
         "00",
         livepatch=livepatch,
@@ -328,7 +328,7 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
         type="R_TOY_64",
         initial="00",
         resolves_to=0x10 if good else 0x18,
-        state=RelocationState.APPLIED if applied else RelocationState.PRISTINE,
+        state=RelocationState.APPLIED if applied else RelocationState.UNRELOCATED,
     )
     assert made.good == good
     return made
@@ -337,14 +337,18 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
 @pytest.mark.parametrize(
     ("event", "check", "times"),
     [
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt[a=1]", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10", good=False), 0),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt[a=1]", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10", good=False), 0),
         ("+tgt", relocation("lp", "tgt:f", "00 as in the .ko"), 0),
-        ("+lp", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),  # the target was first
-        ("+filler", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
-        ("+lp", relocation("lp", "vmlinux:f", "leads to vmlinux:f,0 at 0x10"), 0),
-        ("{+tgt +lp}", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
+        (
+            "+lp",
+            relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"),
+            0,
+        ),  # the target was first
+        ("+filler", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
+        ("+lp", relocation("lp", "vmlinux:f", "resolves to vmlinux:f,0 at 0x10"), 0),
+        ("{+tgt +lp}", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
     ],
 )
 def test_late_is_when_the_target_comes_to_the_livepatch(
@@ -364,8 +368,10 @@ def of_toy(status: Status, **changes: Any) -> CaseResult:
     return a_result(**{"case": CASE, "arch": "toy", "status": status, "reason": "", **changes})
 
 
-def a_card(*lines: Line) -> Card:
-    return Card("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host").put(*lines)
+def a_card(*lines: Line) -> ReportCard:
+    return ReportCard("toy", "debian:6.1", (), ("klp-e2e", "port", "toy"), 0.0, "a host").put(
+        *lines
+    )
 
 
 def every(verdict: Verdict) -> list[Line]:
@@ -378,14 +384,14 @@ def every(verdict: Verdict) -> list[Line]:
         (every(Verdict.PASS), Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.KNOWN)], Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.SKIP)], Exit.HARNESS),
-        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
         ([*every(Verdict.FAIL)[1:], Line(Part.FILES, Verdict.WRONG)], Exit.USAGE),
         ([*every(Verdict.ERROR)[1:], Line(Part.FILES, Verdict.UNBUILT)], Exit.BUILD),
-        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
     ],
 )
 def test_the_exit_code_is_the_first_cause(lines: list[Line], code: Exit) -> None:
-    assert exit_code(a_card(*lines)) is code
+    assert card_exit_code(a_card(*lines)) is code
 
 
 def test_a_card_begins_with_nothing_known_and_ends_early_as_harness() -> None:
@@ -393,8 +399,8 @@ def test_a_card_begins_with_nothing_known_and_ends_early_as_harness() -> None:
     assert [line.part for line in empty.lines] == list(Part)
     assert {line.verdict for line in empty.lines} == {Verdict.SKIP}
     early = replace(a_card(*every(Verdict.PASS)), trouble="interrupted")
-    assert exit_code(early) is Exit.HARNESS
-    assert cards.summary(early) == "15 PASS; interrupted"
+    assert card_exit_code(early) is Exit.HARNESS
+    assert cards.card_summary(early) == "15 PASS; interrupted"
 
 
 def test_lines_stand_in_the_order_of_the_parts_whoever_comes_first() -> None:
@@ -447,7 +453,7 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
     good = of_toy(Status.PASS)
     bad = of_toy(
         Status.FAIL,
-        steps=(Step("+tgt", (relocation("lp", "tgt:f", "leads to", good=False),), 0, 0, 1),),
+        steps=(Step("+tgt", (relocation("lp", "tgt:f", "resolves to", good=False),), 0, 0, 1),),
     )
     line = cards.deferred([good], [seen], planned=1)
     assert line.verdict is Verdict.PASS and "R_TOY_64 7 times" in line.evidence[0]
@@ -473,17 +479,17 @@ def test_malformed_modules_are_counted_by_what_became_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "verdict"),
+    ("err", "verdict"),
     [
         (UsageError("a"), Verdict.WRONG),
         (BuildError("a"), Verdict.UNBUILT),
         (HarnessError("a"), Verdict.ERROR),
     ],
 )
-def test_trouble_is_told_apart(trouble: KlpError, verdict: Verdict) -> None:
-    trouble.args = ("one\n  two",)
-    trouble.hint = "do this"
-    line = cards.troubled(Part.BUILD, trouble)
+def test_trouble_is_told_apart(err: KlpError, verdict: Verdict) -> None:
+    err.args = ("one\n  two",)
+    err.hint = "do this"
+    line = cards.troubled(Part.BUILD, err)
     assert (line.verdict, line.evidence, line.obstacles) == (verdict, ("one",), ("two",))
     assert line.advice == ("do this",)
 
@@ -529,7 +535,7 @@ class Page(HTMLParser):
         assert self._open.pop() == tag
 
 
-def hostile() -> Card:
+def hostile() -> ReportCard:
     line = Line(
         Part.CORE,
         Verdict.FAIL,
@@ -557,7 +563,7 @@ def test_the_page_is_static_and_escapes_what_it_shows() -> None:
 
 
 def test_the_text_has_every_line_and_takes_brackets_as_they_are() -> None:
-    text = plain(rendered.report(hostile()))
+    text = plain(rendered.card_report(hostile()))
     assert "[bold]" in text
     assert all(str(part) in text for part in Part)
 
@@ -566,7 +572,7 @@ def test_a_card_survives_its_directory(tmp_path: Path) -> None:
     made = replace(hostile(), trouble="")
     with CardDirectory(tmp_path / "c", made) as writer:
         pass
-    read = rendered.load(tmp_path / "c")
+    read = rendered.load_card(tmp_path / "c")
     assert read.lines[0] == made.lines[0] and read.finished is not None
     document = json.loads((tmp_path / "c" / "card.json").read_text())
     assert (document["schema"], document["exit_code"]) == (1, 1)
@@ -577,7 +583,7 @@ def test_a_card_survives_its_directory(tmp_path: Path) -> None:
 def test_an_interrupted_card_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), CardDirectory(tmp_path / "c", a_card()):
         raise KeyboardInterrupt
-    read = rendered.load(tmp_path / "c")
+    read = rendered.load_card(tmp_path / "c")
     assert read.trouble == "interrupted"
     assert {line.evidence for line in read.lines} == {("not done: interrupted",)}
 
@@ -598,7 +604,7 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
 ) -> None:
     file = tmp_path / "toy.toml"
     file.write_text('kernel_arch = "toy"\n')
-    remark = Remark("qemu", "missing", kind=Kind.WRONG)
+    remark = Remark("qemu", "missing", kind=FieldKind.WRONG)
     monkeypatch.setattr(archcheck, "check", lambda *_: [Report(file, (remark,))])
     scope = portparts.Scope()
     wanted = porting.PortOptions(str(file), "debian:6.1", (), 1, scope, tmp_path / "c")
@@ -607,7 +613,7 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
     first, *others = writer.card.lines
     assert (first.verdict, first.obstacles) == (Verdict.WRONG, ("qemu: missing",))
     assert {line.verdict for line in others} == {Verdict.SKIP}
-    assert exit_code(writer.card) is Exit.USAGE
+    assert card_exit_code(writer.card) is Exit.USAGE
 
 
 def a_toy_kernel(directory: Path) -> Kernel:
@@ -616,12 +622,12 @@ def a_toy_kernel(directory: Path) -> Kernel:
     return a_kernel("toy", directory)
 
 
-def source(tree: kconfigs.Tree) -> PortSource:
+def source(tree: kconfigs.KconfigTree) -> PortSource:
     return PortSource(Path(), {}, "arch/toy", tree)
 
 
 def test_a_kernel_that_cannot_have_livepatch_is_built_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigs.Tree
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
     built = BuildOptions((arch,), "debian:6.1", (), 1)
@@ -647,7 +653,7 @@ def test_a_kernel_that_cannot_have_livepatch_is_built_without(
 
 
 def test_a_kernel_that_does_not_build_is_told_as_unbuilt(
-    monkeypatch: pytest.MonkeyPatch, tree: kconfigs.Tree
+    monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
 
@@ -671,7 +677,7 @@ def test_a_part_that_ends_early_says_what_it_knew(
         writer.add(CaseResult(CASE, arch.name, Status.PASS))
         raise ending
 
-    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(session, "run_orders", run)
     parts = portparts.Parts(
         BuildOptions((arch,), "debian:6.1", (), 1),
         portparts.Scope(core=(CASE, replace(CASE, name="two"))),
@@ -683,11 +689,11 @@ def test_a_part_that_ends_early_says_what_it_knew(
     )
     if isinstance(ending, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            parts.run()
+            parts.run_parts()
         assert Part.EXPLORE not in told
         assert "only 1 of 2 ran" in told[Part.CORE].obstacles
     else:
-        parts.run()
+        parts.run_parts()
         assert told[Part.EXPLORE].verdict is Verdict.SKIP  # and is not kept from being done
         assert told[Part.VMLINUX].evidence == ("no guest",)
         assert told[Part.CORE].advice == ("look",) and "no guest" in told[Part.CORE].obstacles

@@ -26,8 +26,9 @@ from harness import fault, limits
 from history_samples import a_run
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
+from samples import load_results
 
-from orchestrator import catalog
+from orchestrator import catalog, kernelreports
 from orchestrator.elf import reader as elf_reader
 from orchestrator.elf.records import SHN_ABS, SHT_NOBITS, SHT_PROGBITS, Elf, Section, Symbol
 from orchestrator.elf.writer import write
@@ -46,7 +47,7 @@ from orchestrator.nouns import (
     SetParameter,
     Unload,
 )
-from orchestrator.report import json as results
+from orchestrator.report import resultsjson
 from orchestrator.source import mails
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import (
@@ -63,7 +64,6 @@ from orchestrator.verdicts import (
     Unread,
     proofs,
 )
-from orchestrator.vm import console
 
 settings.register_profile(
     "same every time",
@@ -346,16 +346,21 @@ QUIET = st.lists(
 
 @given(CONSOLES)
 def test_any_console_is_read(text: str) -> None:
-    found = console.complaints(text)
-    assert all(line and line in text for line in (*found, *console.refusals(text)))
-    assert bool(found) == (console.crash_title(text) is not None)
-    assert console.death_title(text) is None or found
-    assert found or not console.frames(text)
+    found = kernelreports.reports(text)
+    assert all(line and line in text for line in (*found, *kernelreports.refusals(text)))
+    assert bool(found) == (kernelreports.crash_title(text) is not None)
+    assert kernelreports.death_title(text) is None or found
+    assert found or not kernelreports.frames(text)
 
 
 @given(CONSOLES, QUIET)
 def test_what_a_kernel_says_before_a_report_changes_nothing(text: str, quiet: str) -> None:
-    for reads in (console.complaints, console.crash_title, console.death_title, console.frames):
+    for reads in (
+        kernelreports.reports,
+        kernelreports.crash_title,
+        kernelreports.death_title,
+        kernelreports.frames,
+    ):
         assert reads(quiet + text) == reads(text)
 
 
@@ -406,9 +411,11 @@ RESULTS = st.builds(
 @given(st.lists(RESULTS, max_size=2))
 def test_results_are_read_as_they_were_written(found: list[CaseResult]) -> None:
     run = a_run("one")
-    text = results.document_text(run, found, [results.case_text(results.record(r)) for r in found])
-    assert results.load(text) == (run, tuple(found))
-    assert results.document(text).proof == proofs(found)
+    text = resultsjson.document_text(
+        run, found, [resultsjson.case_text(resultsjson.record(r)) for r in found]
+    )
+    assert load_results(text) == (run, tuple(found))
+    assert resultsjson.read_document(text).proof == proofs(found)
 
 
 # --- files that are damaged ----------------------------------------------------------------------

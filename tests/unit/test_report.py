@@ -17,23 +17,33 @@ import junitparser
 import pytest
 import samples
 from ktap_grammar import parse_ktap
+from samples import a_reading, load_results
 
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
 from orchestrator.nouns import Case, CaseKind, Kernel
-from orchestrator.report import directory, json, reproduce, store, text, verdict
+from orchestrator.report import directory, reproduce, resultsjson, resultstext, store, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    CheckKind,
+    Reading,
+    RelocationState,
+    Run,
+    Status,
+    Step,
+)
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
 BAD = Check(
     CheckKind.RELOCATION,
     "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_target_value,0",
-    "leads to 0x3ff7fc1a010",
-    "leads to 0x3ff7fc0a010, got 0x3ff7fc02018",
+    "resolves to 0x3ff7fc1a010",
+    "resolves to 0x3ff7fc0a010, got 0x3ff7fc02018",
     False,
 )
 CONSOLE = "[    3.1] \x1b[1mBUG: unable to handle page fault\x00\ud800\n]]> & <"
@@ -94,9 +104,9 @@ EVERY = tuple(
     [
         ("PASS", False, Exit.GOOD),
         ("PASS SKIP KNOWN", False, Exit.GOOD),
-        ("PASS KNOWN", True, Exit.KERNEL_WRONG),
-        ("PASS FIXED", False, Exit.KERNEL_WRONG),
-        ("ERROR FAIL PASS", False, Exit.KERNEL_WRONG),
+        ("PASS KNOWN", True, Exit.TEST_FAILURE),
+        ("PASS FIXED", False, Exit.TEST_FAILURE),
+        ("ERROR FAIL PASS", False, Exit.TEST_FAILURE),
         ("ERROR PASS", False, Exit.HARNESS),
         ("SKIP SKIP", False, Exit.HARNESS),
         ("", False, Exit.HARNESS),
@@ -104,21 +114,21 @@ EVERY = tuple(
 )
 def test_exit_code(statuses: str, strict: bool, code: Exit) -> None:
     results = [a_result(Status(word)) for word in statuses.split()]
-    assert verdict.exit_code(a_run(len(results), strict=strict), results) is code
+    assert verdict.results_exit_code(a_run(len(results), strict=strict), results) is code
 
 
 def test_a_run_that_stopped_early_is_not_good() -> None:
     results = [a_result(Status.PASS)]
-    assert verdict.exit_code(a_run(2), results) is Exit.HARNESS
-    assert verdict.exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(2), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
 
 
 def test_an_architecture_that_was_not_built() -> None:
     """What the others say comes first."""
     run = a_run(2, unbuilt={"s390x": "no compiler"})
-    assert verdict.exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
-    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.KERNEL_WRONG
-    shown = text.plain(text.report(run, [a_result(Status.PASS, "x86_64")]))
+    assert verdict.results_exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
+    assert verdict.results_exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.TEST_FAILURE
+    shown = resultstext.plain(resultstext.results_report(run, [a_result(Status.PASS, "x86_64")]))
     assert "s390x: no kernel: no compiler" in shown and "not built: s390x" in shown
 
 
@@ -133,13 +143,19 @@ def test_duration(seconds: float, shown: str) -> None:
 
 
 def document(run: Run, results: tuple[CaseResult, ...]) -> str:
-    return json.document_text(run, results, [json.case_text(json.record(r)) for r in results])
+    return resultsjson.document_text(
+        run, results, [resultsjson.case_text(resultsjson.record(r)) for r in results]
+    )
 
 
 @pytest.mark.parametrize("results", [(), EVERY])
 def test_results_json_follows_the_published_schema(results: tuple[CaseResult, ...]) -> None:
-    published = stdjson.loads(Path(json.__file__).with_name("results.schema.json").read_text())
-    assert published == json.schema(), "schema changed: write it anew, raise SCHEMA if it breaks"
+    published = stdjson.loads(
+        Path(resultsjson.__file__).with_name("results.schema.json").read_text()
+    )
+    assert published == resultsjson.schema(), (
+        "schema changed: write it anew, raise SCHEMA if it breaks"
+    )
     checker = jsonschema.Draft202012Validator(published)
     checker.check_schema(published)
     made = stdjson.loads(document(a_run(len(results)), results))
@@ -149,7 +165,7 @@ def test_results_json_follows_the_published_schema(results: tuple[CaseResult, ..
 
 
 def test_results_json_loads_back() -> None:
-    run, results = json.load(document(a_run(len(EVERY)), EVERY))
+    run, results = load_results(document(a_run(len(EVERY)), EVERY))
     assert run == a_run(len(EVERY))
     assert results == tuple(replace(r, console="", dmesg="") for r in EVERY)
 
@@ -158,9 +174,12 @@ def test_results_json_loads_back() -> None:
     ("broken", "complaint"),
     [
         (lambda text: text[:-20], "is not JSON"),
-        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2"),
-        (lambda text: text.replace('"schema": 2', '"schema": 3'), "has schema 3"),
-        (lambda text: text.replace('"status":', '"state":', 1), r"malformed at cases\.0\.status"),
+        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2 and 3"),
+        (lambda text: text.replace('"schema": 3', '"schema": 4'), "has schema 4"),
+        (
+            lambda text: text.replace('"status":', '"state":', 1),
+            r"malformed at cases\.0\.status",
+        ),
         (
             lambda text: text.replace('"status":"PASS"', '"status":"MAYBE"', 1),
             r"cases\.0\.status: .*'PASS'",
@@ -171,8 +190,26 @@ def test_results_json_loads_back() -> None:
 def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -> None:
     assert callable(broken)
     with pytest.raises(UsageError, match=complaint) as told:
-        json.load(broken(document(a_run(1), EVERY[:1])), "night/results.json")
+        load_results(broken(document(a_run(1), EVERY[:1])), "night/results.json")
     assert told.value.hint
+
+
+def test_states_of_relocations_by_the_names_of_schema_2() -> None:
+    """`pristine`, `left`, `written`, as results of an older klp-e2e have them."""
+    checks = tuple(a_reading(state=state) for state in RelocationState)
+    result = replace(a_result(Status.PASS), steps=(Step("+klp_patch", checks, 1.0, 0.1, 4),))
+    text = document(a_run(1), (result,)).replace('"schema": 3', '"schema": 2')
+    for now, before in (
+        ("unrelocated", "pristine"),
+        ("stale", "left"),
+        ("indeterminate", "written"),
+    ):
+        assert f'"state":"{now}"' in text
+        text = text.replace(f'"state":"{now}"', f'"state":"{before}"')
+    (read,) = load_results(text)[1]
+    assert [c.detail.state for c in read.steps[0].checks if isinstance(c.detail, Reading)] == [
+        *RelocationState
+    ]
 
 
 # --- KTAP and JUnit ------------------------------------------------------------------------------
@@ -227,7 +264,9 @@ def test_junit_has_the_ends_of_a_long_console() -> None:
 
 def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
     failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
-    shown = text.plain(text.report(a_run(2), (failed, a_result(Status.PASS, "x86_64"))))
+    shown = resultstext.plain(
+        resultstext.results_report(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
+    )
     row = next(line for line in shown.splitlines() if line.lstrip().startswith("basic/reload"))
     assert RELOAD in row
     assert row.index("FAIL") < row.index("PASS"), "columns are sorted by architecture"
@@ -245,13 +284,16 @@ def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
 
 def test_a_lost_guest_is_marked_at_the_event_it_did_not_answer() -> None:
     lost = replace(a_result(Status.ERROR), steps=(a_step("+klp_patch", GOOD),), reason="guest lost")
-    assert ">>+klp_target<< -klp_target" in text.marked_order(lost).plain
-    assert ">>" not in text.marked_order(a_result(Status.PASS)).plain
+    assert ">>+klp_target<< -klp_target" in resultstext.marked_order(lost).plain
+    assert ">>" not in resultstext.marked_order(a_result(Status.PASS)).plain
 
 
 def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     some = (a_result(Status.PASS), a_result(Status.SKIP, "x86_64", a_case("other")))
-    rows = [line.split() for line in text.plain(text.report(a_run(3), some)).splitlines()]
+    rows = [
+        line.split()
+        for line in resultstext.plain(resultstext.results_report(a_run(3), some)).splitlines()
+    ]
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 
 
@@ -430,6 +472,6 @@ def test_a_full_disk_leaves_the_last_valid_file(
 def test_what_a_case_is_was_not_always_written_down(module_set: str, kind: CaseKind) -> None:
     case = replace(a_result(Status.PASS).case, module_set=module_set, kind=kind)
     result = replace(a_result(Status.PASS), case=case)
-    record = json.record(result)
+    record = resultsjson.record(result)
     assert record.kind is kind
-    assert json.as_result(replace(record, kind=None)).case == case
+    assert resultsjson.as_result(replace(record, kind=None)).case == case

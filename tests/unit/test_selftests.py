@@ -8,13 +8,14 @@ from pathlib import Path
 
 import junitparser
 import pytest
+from samples import load_results
 
-from orchestrator.build.image import Entry
-from orchestrator.build.testtree import Tree
+from orchestrator.build.testtree import SelftestTree
 from orchestrator.commands.kselftest import cases
 from orchestrator.errors import HarnessError, UsageError
+from orchestrator.initramfs import Entry
 from orchestrator.nouns import Case, CaseKind, Order
-from orchestrator.report import json, reproduce, text
+from orchestrator.report import reproduce, resultsjson, resultstext
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.run import selftests
@@ -56,10 +57,10 @@ LOG = """\
 
 
 def judged(
-    output: str, taint: int = 0x9000, complaints: tuple[str, ...] = ()
+    output: str, taint: int = 0x9000, reports: tuple[str, ...] = ()
 ) -> tuple[Status, str, tuple[Step, ...]]:
     told = selftests.parse(output, SCRIPT)
-    steps = selftests.steps(told, LOG, taint, complaints, 5.0)
+    steps = selftests.steps(told, LOG, taint, reports, 5.0)
     return *selftests.verdict(told, steps), steps
 
 
@@ -144,7 +145,7 @@ def test_a_skip_does_not_outweigh_what_the_kernel_reports(skips: str) -> None:
     head = "TAP version 13\n1..1\n# selftests: livepatch: test-state.sh\n"
     output = f"{head}{skips}{SKIPPED}"
     assert judged(output)[0] is Status.SKIP
-    complaint = judged(output, complaints=("WARNING: CPU: 0",))
+    complaint = judged(output, reports=("WARNING: CPU: 0",))
     assert complaint[0] is Status.FAIL and complaint[1].startswith("console: WARNING: CPU: 0")
     tainted = judged(output, taint=0x9200)
     assert tainted[0] is Status.FAIL and tainted[1].startswith("taint: 0x9200")
@@ -172,7 +173,7 @@ def test_a_runner_that_tells_no_result_is_our_trouble(output: str) -> None:
 
 
 def test_a_kernel_that_complains_fails_though_the_script_is_content() -> None:
-    assert judged(OUTPUT, complaints=("WARNING: bad",))[:2] == (
+    assert judged(OUTPUT, reports=("WARNING: bad",))[:2] == (
         Status.FAIL,
         "console: WARNING: bad",
     )
@@ -218,8 +219,8 @@ def test_ktap_has_the_scripts_tests_as_subtests() -> None:
 
 
 def test_results_load_back() -> None:
-    fragments = [json.case_text(json.record(result)) for result in BOTH]
-    run, results = json.load(json.document_text(RUN, BOTH, fragments))
+    fragments = [resultsjson.case_text(resultsjson.record(result)) for result in BOTH]
+    run, results = load_results(resultsjson.document_text(RUN, BOTH, fragments))
     assert (run, results) == (RUN, BOTH)
 
 
@@ -233,7 +234,7 @@ def test_junit_tells_the_test_and_the_difference() -> None:
 
 
 def test_the_table_counts_tests_and_shows_the_difference() -> None:
-    shown = text.plain(text.report(RUN, BOTH))
+    shown = resultstext.plain(resultstext.results_report(RUN, BOTH))
     assert "2 tests" in next(line for line in shown.splitlines() if "FAIL" in line)
     for wanted in (
         "test       taking over",
@@ -248,7 +249,7 @@ def test_the_table_counts_tests_and_shows_the_difference() -> None:
 
 
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(tmp_path: Path) -> SelftestTree:
     for name, mode in {
         "kselftest/run_kselftest.sh": 0o755,
         "kselftest/livepatch/test-b.sh": 0o700,
@@ -261,10 +262,10 @@ def tree(tmp_path: Path) -> Tree:
         path.chmod(mode)
     listed = "livepatch:test-b.sh\nlivepatch:test-a.sh\n"
     (tmp_path / "kselftest/kselftest-list.txt").write_text(listed)
-    return Tree(tmp_path, "6.1.192")
+    return SelftestTree(tmp_path, "6.1.192")
 
 
-def test_scripts_run_in_the_order_of_the_list(tree: Tree) -> None:
+def test_scripts_run_in_the_order_of_the_list(tree: SelftestTree) -> None:
     assert [case.name for case in cases(tree)] == ["test-b.sh", "test-a.sh"]
     assert [case.name for case in cases(tree, ["test-a.sh", "test-b.sh"])] == [*tree.tests]
     with pytest.raises(UsageError, match=r"no test test-c\.sh") as caught:
@@ -273,10 +274,10 @@ def test_scripts_run_in_the_order_of_the_list(tree: Tree) -> None:
 
 
 def test_modprobe_finds_the_modules_and_the_scripts_can_be_run(
-    tree: Tree, monkeypatch: pytest.MonkeyPatch
+    tree: SelftestTree, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     packed: dict[str, Entry] = {}
-    monkeypatch.setattr("orchestrator.build.image.cpio", lambda given: packed.update(given) or b"")
+    monkeypatch.setattr("orchestrator.initramfs.cpio", lambda given: packed.update(given) or b"")
     tree.archive()
     run, plain = stat.S_IFREG | 0o755, stat.S_IFREG | 0o644
     assert {name: entry.mode for name, entry in packed.items()} == {

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -14,7 +16,7 @@ import pytest
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.vm import serial
-from orchestrator.vm.console import MARK
+from orchestrator.vm.marks import MARK
 from orchestrator.vm.serial import Console
 
 
@@ -107,3 +109,23 @@ def test_a_console_that_cannot_be_kept_is_harness_error(link: Path) -> None:
     link.touch()
     with pytest.raises(HarnessError, match="cannot be kept"), serial.kept(link):
         pytest.fail("it is there already")
+
+
+def test_lines_are_logged_whole_for_who_looks(
+    console: Console, printer: BinaryIO, caplog: pytest.LogCaptureFixture
+) -> None:
+    def wait_for(count: int) -> list[str]:
+        until = Deadline.after(20)
+        while len(caplog.records) < count and not until.passed:
+            time.sleep(0.01)
+        return [record.getMessage() for record in caplog.records]
+
+    caplog.set_level(logging.DEBUG, "orchestrator.vm.serial")
+    printer.write(b"one\r\ntw")
+    with console.watched(serial.LIMIT_BYTES, lambda: None):
+        assert wait_for(1) == ["one"]
+        printer.write(b"o\n\xff\n")
+        assert wait_for(3) == ["one", "two", "\ufffd"]
+        console.forget()
+        printer.write(b"of another life\n")
+        assert wait_for(4)[3:] == ["of another life"]

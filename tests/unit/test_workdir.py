@@ -75,7 +75,7 @@ def test_a_failed_or_killed_fill_leaves_nothing_that_looks_finished(tmp_path: Pa
         leftover.mkdir()
         (leftover / "half").write_text("")
     for leftover in (killed, longer):
-        ours.mark(leftover, ours.Kind.ENTRY)
+        ours.mark(leftover, ours.MarkKind.ENTRY)
     publish(final, a="1")
     assert {p.name for p in tmp_path.iterdir()} == {"e", "e.lock", longer.name, stranger.name}
 
@@ -118,7 +118,7 @@ def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(cache: Path) -> No
         os.utime(kernels / name, (0, 0) if name != "new" else None)
     for name in (".tmp-x.abcd_123", ".tmp-y.abcd_123"):
         (kernels / name).mkdir()
-        ours.mark(kernels / name, ours.Kind.ENTRY)
+        ours.mark(kernels / name, ours.MarkKind.ENTRY)
     with workdir.locked(kernels / "busy"), workdir.locked(kernels / "y"):
         gone = workdir.prune(cache, older_than_days=1)
     assert [entry.name for entry in gone] == [".tmp-x.abcd_123", "old"]
@@ -160,7 +160,7 @@ def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
     for directory in (victim, foreign, cache / "my-notes" / "old"):
         directory.mkdir(parents=True)
         (directory / "thesis").write_text("x")
-    ours.mark(victim, ours.Kind.ENTRY)
+    ours.mark(victim, ours.MarkKind.ENTRY)
     linked.symlink_to(victim)
     notes.write_text("x")
     (cache / "logs").symlink_to(victim)

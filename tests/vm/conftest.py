@@ -20,16 +20,18 @@ from vmkit import FRESH, TROUBLE, Klp
 
 from orchestrator import catalog
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
 from orchestrator.host import rundir
-from orchestrator.run import lab
+from orchestrator.run import booting
 from orchestrator.vm.guest import Guest
 
 HERE = Path(__file__).parent
 GUEST_SECONDS = 3600.0  # for a test, its fixtures included; one command has 40 minutes (vmkit.py)
 Say = Callable[[str], None]
-MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]  # series -> benches by architecture
+MakeBenches = Callable[
+    [tuple[str, ...]], Mapping[str, Bootable]
+]  # series -> benches by architecture
 SAY_EVERY = 10.0  # seconds between lines of one build
 
 
@@ -65,8 +67,8 @@ def make_benches(say: Say) -> MakeBenches:
             say(f"{task}: {done} of {total}")
 
     @functools.cache
-    def make(series: tuple[str, ...]) -> Mapping[str, Bench]:
-        made = prepare.benches(
+    def make(series: tuple[str, ...]) -> Mapping[str, Bootable]:
+        made = prepare.bootables(
             tuple(catalog.default_arches().values()),
             source=options.SOURCE,
             series=series,
@@ -75,47 +77,47 @@ def make_benches(say: Say) -> MakeBenches:
             say=say,
             advance=advance,
         )
-        return {bench.arch.name: bench for bench in made}
+        return {bootable.arch.name: bootable for bootable in made}
 
     return make
 
 
 @pytest.fixture(scope="session")
-def benches(make_benches: MakeBenches) -> Mapping[str, Bench]:
+def bootables(make_benches: MakeBenches) -> Mapping[str, Bootable]:
     """By architecture, with the default series."""
     return make_benches((options.SERIES,))
 
 
 @pytest.fixture(scope="session", params=catalog.default_arches())
-def bench(request: pytest.FixtureRequest, benches: Mapping[str, Bench]) -> Bench:
+def bootable(request: pytest.FixtureRequest, bootables: Mapping[str, Bootable]) -> Bootable:
     """Each architecture in turn."""
     name: str = request.param
-    return benches[name]
+    return bootables[name]
 
 
 @pytest.fixture(scope="session")
-def any_bench(benches: Mapping[str, Bench]) -> Bench:
+def any_bench(bootables: Mapping[str, Bootable]) -> Bootable:
     """One architecture, for what is the harness's business and not the kernel's."""
-    return next(iter(benches.values()))
+    return next(iter(bootables.values()))
 
 
 @pytest.fixture(scope="session")
-def booted(bench: Bench) -> Iterator[Guest]:
+def booted(bootable: Bootable) -> Iterator[Guest]:
     """One guest for all tests of an architecture; see `guest`."""
-    with lab.booted(bench, want_ssh=True) as guest:
-        guest.save(FRESH, lab.deadline(bench.arch, 20))
+    with booting.booted(bootable, want_ssh=True) as guest:
+        guest.save(FRESH, booting.deadline(bootable.arch, 20))
         yield guest
 
 
 @pytest.fixture
-def guest(bench: Bench, booted: Guest) -> Guest:
+def guest(bootable: Bootable, booted: Guest) -> Guest:
     """That guest in its freshly booted state."""
-    booted.restore(FRESH, lab.deadline(bench.arch, 20))
+    booted.restore(FRESH, booting.deadline(bootable.arch, 20))
     return booted
 
 
 @pytest.fixture
-def klp(benches: Mapping[str, Bench]) -> Iterator[Klp]:
+def klp(bootables: Mapping[str, Bootable]) -> Iterator[Klp]:
     """The real `klp-e2e`; everything it would build is in the cache."""
     with (
         tempfile.TemporaryDirectory(prefix="k", dir="/tmp") as directory,  # short, for sockets

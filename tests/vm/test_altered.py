@@ -14,7 +14,8 @@ from vmkit import BUILDS, Klp, klp_e2e, wait_for
 from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.source.alterations import CONTROL, Kind, Outcome
+from orchestrator.source.alterations import AlterationKind
+from orchestrator.trials import CONTROL, TrialOutcome
 
 pytestmark = [pytest.mark.xdist_group("build trees"), pytest.mark.timeout(BUILDS)]
 
@@ -32,14 +33,14 @@ def test_a_piece_is_missed_where_it_is_used(tmp_path: Path) -> None:
     told = klp_e2e("ablate", "--only", "3-*", "--suite", "smoke", "-o", tmp_path / "r")
     assert told.code == Exit.GOOD, told.output + told.errors
     found = trials(tmp_path / "r")
-    (piece,) = options.alterations(Kind.ABLATION, ("3-*",))
+    (piece,) = options.alterations(AlterationKind.ABLATION, ("3-*",))
     caught = found[piece.name, "s390x"]
-    assert caught["outcome"] == Outcome.CAUGHT
+    assert caught["outcome"] == TrialOutcome.CAUGHT
     assert caught["caught_by"] == ["basic/livepatch-first", "basic/life", "basic/reload-moved"]
-    assert found[piece.name, "x86_64"]["outcome"] == Outcome.SAME
+    assert found[piece.name, "x86_64"]["outcome"] == TrialOutcome.SAME
     for arch in ("s390x", "x86_64"):
-        assert found[CONTROL, arch]["outcome"] == Outcome.SURVIVED
-        assert found["6-documentation", arch]["outcome"] == Outcome.CAUGHT
+        assert found[CONTROL, arch]["outcome"] == TrialOutcome.SURVIVED
+        assert found["6-documentation", arch]["outcome"] == TrialOutcome.CAUGHT
     again = klp_e2e("report", tmp_path / "r")
     assert again.code == Exit.GOOD and again.output in told.output
     # what it showed is kept like the results of any run, and the line that shows it again names it
@@ -53,7 +54,7 @@ def mutants(tmp_path: Path) -> Path:
     """One that is caught, one that does not compile, one that does not apply."""
     place = tmp_path / "mutants"
     place.mkdir()
-    (ours,) = options.alterations(Kind.MUTANT, ("*-alive-not-set",))
+    (ours,) = options.alterations(AlterationKind.MUTANT, ("*-alive-not-set",))
     text = (catalog.data_dir("kernel-config") / f"{ours.series}.patch").read_text()
     taken_out = "-\tmod->klp_alive = true;\n"
     assert text.count(taken_out) == 1
@@ -83,10 +84,10 @@ def test_what_does_not_build_is_named_and_does_not_stop_the_rest(klp: Klp, mutan
     refused = klp.run("mutate", "--resume", str(place))
     assert (refused.code, "--patches" in refused.err) == (Exit.USAGE, True), refused.err
     told = klp.run("mutate", "--resume", str(place), "--patches", str(mutants))
-    assert told.code == Exit.KERNEL_WRONG, told.err
+    assert told.code == Exit.TEST_FAILURE, told.err
     found = {name: trial for (name, _), trial in trials(place).items()}
     assert [trial["outcome"] for trial in found.values()] == [
-        *(Outcome.CAUGHT, Outcome.CAUGHT, Outcome.UNBUILT, Outcome.UNBUILT)
+        *(TrialOutcome.CAUGHT, TrialOutcome.CAUGHT, TrialOutcome.UNBUILT, TrialOutcome.UNBUILT)
     ]
     assert found[CONTROL]["caught_by"] == ["basic/reload-moved"]
     assert found["1-caught"]["caught_by"] == ["basic/target-first"]

@@ -18,11 +18,11 @@ import psutil
 import pytest
 from vmkit import TROUBLE, Ran, case, run_cases, wait_for
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model.words import SILENT
-from orchestrator.run import lab, observe, rig, runner
+from orchestrator.run import booting, observe, runner, slot
 from orchestrator.run.observe import Done
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 from orchestrator.vm import machine, pulse
@@ -37,11 +37,11 @@ HANG_SECONDS = 2.5  # an event takes a tenth of a second
 # --- guests that never are ------------------------------------------------------------------------
 
 
-def test_a_qemu_that_does_not_start_says_why(bench: Bench) -> None:
-    arch = dataclasses.replace(bench.arch, machine=f"{bench.arch.machine},no-such-option=on")
+def test_a_qemu_that_does_not_start_says_why(bootable: Bootable) -> None:
+    arch = dataclasses.replace(bootable.arch, machine=f"{bootable.arch.machine},no-such-option=on")
     with (
         pytest.raises(HarnessError, match=r"before the guest started: .*no-such-option") as caught,
-        lab.booted(dataclasses.replace(bench, arch=arch)),
+        booting.booted(dataclasses.replace(bootable, arch=arch)),
     ):
         pytest.fail("it is up")
     assert f"to see it again: {arch.qemu}" in caught.value.hint.replace("/usr/bin/", "")
@@ -49,9 +49,9 @@ def test_a_qemu_that_does_not_start_says_why(bench: Bench) -> None:
 
 
 def test_an_emulator_that_does_not_start_is_error_and_the_others_run(
-    benches: Mapping[str, Bench],
+    bootables: Mapping[str, Bootable],
 ) -> None:
-    first, *others = benches.values()
+    first, *others = bootables.values()
     broken = dataclasses.replace(first, arch=dataclasses.replace(first.arch, cpu="no-such-cpu"))
     ran = run_cases([broken, *others], [GOOD, dataclasses.replace(GOOD, name="again")])
     for name in ("good", "again"):
@@ -63,19 +63,19 @@ def test_an_emulator_that_does_not_start_is_error_and_the_others_run(
 
 
 def test_after_two_boots_in_vain_nobody_boots_again(
-    benches: Mapping[str, Bench], monkeypatch: pytest.MonkeyPatch
+    bootables: Mapping[str, Bootable], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a row: one that works starts the count afresh."""
-    good = next(iter(benches.values()))
+    good = next(iter(bootables.values()))
     broken = dataclasses.replace(good, arch=dataclasses.replace(good.arch, cpu="no-such-cpu"))
-    boot, plan = lab.booted, iter([broken, good, broken, broken])
+    boot, plan = booting.booted, iter([broken, good, broken, broken])
 
-    def booted(bench: Bench, **how: Any) -> contextlib.AbstractContextManager[Guest]:
+    def booted(bootable: Bootable, **how: Any) -> contextlib.AbstractContextManager[Guest]:
         return boot(next(plan), **how)
 
-    monkeypatch.setattr(lab, "booted", booted)
+    monkeypatch.setattr(booting, "booted", booted)
     cases = [dataclasses.replace(GOOD, name=str(number)) for number in range(6)]
-    results = run_cases([good], cases, rig.Options(cold=True)).results
+    results = run_cases([good], cases, slot.GuestOptions(cold=True)).results
     assert list(plan) == []
     assert [result.status for result in results] == [
         Status.ERROR,
@@ -99,17 +99,17 @@ def test_after_two_boots_in_vain_nobody_boots_again(
     ],
 )
 def test_a_guest_that_never_gets_ready_is_lost_with_its_last_lines(
-    bench: Bench, cmdline: str, why: str
+    bootable: Bootable, cmdline: str, why: str
 ) -> None:
     seconds = 2.0 if "never" in why else 20.0
     with (
-        pytest.raises(GuestLost, match=f"the {bench.arch.name} guest is lost: {why}") as caught,
+        pytest.raises(GuestLost, match=f"the {bootable.arch.name} guest is lost: {why}") as caught,
         machine.boot(
-            bench.arch,
-            bench.kernel.image,
-            bench.userland,
+            bootable.arch,
+            bootable.kernel.image,
+            bootable.userland,
             {},
-            lab.deadline(bench.arch, seconds),
+            booting.deadline(bootable.arch, seconds),
             cmdline=cmdline,
         ),
     ):
@@ -118,9 +118,9 @@ def test_a_guest_that_never_gets_ready_is_lost_with_its_last_lines(
     assert any(cmdline in word for word in caught.value.argv)
 
 
-def test_a_kernel_that_crashes_while_booting_is_fail(bench: Bench) -> None:
-    cmdline = f"{bench.arch.cmdline} rdinit=/bin/ls"
-    broken = dataclasses.replace(bench, arch=dataclasses.replace(bench.arch, cmdline=cmdline))
+def test_a_kernel_that_crashes_while_booting_is_fail(bootable: Bootable) -> None:
+    cmdline = f"{bootable.arch.cmdline} rdinit=/bin/ls"
+    broken = dataclasses.replace(bootable, arch=dataclasses.replace(bootable.arch, cmdline=cmdline))
     (result,) = run_cases([broken], [GOOD]).results
     assert (result.status, result.steps) == (Status.FAIL, ())
     title = "Kernel panic - not syncing: Attempted to kill init, while booting"
@@ -128,20 +128,23 @@ def test_a_kernel_that_crashes_while_booting_is_fail(bench: Bench) -> None:
     assert "Kernel panic" in result.console
 
 
-def test_two_guests_of_one_architecture_do_not_meet(bench: Bench) -> None:
+def test_two_guests_of_one_architecture_do_not_meet(bootable: Bootable) -> None:
     """Each has a port of its own, chosen by QEMU."""
     with contextlib.ExitStack() as stack:
-        guests = [stack.enter_context(lab.booted(bench, want_ssh=True)) for _ in range(2)]
+        guests = [stack.enter_context(booting.booted(bootable, want_ssh=True)) for _ in range(2)]
         assert len({guest.machine.ssh_port for guest in guests}) == 2
         for number, guest in enumerate(guests):
-            until = lab.deadline(bench.arch, 20)
+            until = booting.deadline(bootable.arch, 20)
             with guest.machine.open_ssh(until) as ssh:
                 shell = ssh.lines("read who; echo $who > /tmp/who; echo written", until)
                 shell.send(str(number), until)
                 assert shell.receive(until) == "written"
                 shell.close()
         for number, guest in enumerate(guests):
-            assert guest.run("cat /tmp/who", lab.deadline(bench.arch, 20)) == f"{number}\n"
+            assert (
+                guest.run_command("cat /tmp/who", booting.deadline(bootable.arch, 20))
+                == f"{number}\n"
+            )
 
 
 # --- guests that come to grief --------------------------------------------------------------------
@@ -161,20 +164,20 @@ CRASHES = {"bug", "oops", "panic", "reboot", "show"}
 
 
 @pytest.fixture(scope="session")
-def troubled(benches: Mapping[str, Bench]) -> Ran:
+def troubled(bootables: Mapping[str, Bootable]) -> Ran:
     """Every trouble and a good case at the end, on all architectures side by side."""
     cases = [case(name, order, TROUBLE) for name, (order, _) in TROUBLES.items()]
     cases += [case("hang", "+trouble trouble.what=hang", TROUBLE), GOOD]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "EVENT_SECONDS", HANG_SECONDS)
-        return run_cases(list(benches.values()), cases)
+        return run_cases(list(bootables.values()), cases)
 
 
 @pytest.mark.parametrize("name", TROUBLES)
 def test_what_the_kernel_complains_of_is_fail_with_its_title(
-    troubled: Ran, bench: Bench, name: str
+    troubled: Ran, bootable: Bootable, name: str
 ) -> None:
-    result = troubled.result(bench.arch.name, name)
+    result = troubled.result(bootable.arch.name, name)
     title = TROUBLES[name][1]
     assert result.status is Status.FAIL
     assert title in result.reason
@@ -193,9 +196,9 @@ def last_event(result: CaseResult) -> str:
     return TROUBLES[result.case.name][0].split()[-1]
 
 
-def test_a_hang_is_error_with_the_last_console_lines(troubled: Ran, bench: Bench) -> None:
+def test_a_hang_is_error_with_the_last_console_lines(troubled: Ran, bootable: Bootable) -> None:
     """Nothing shows that the kernel is to blame, and nothing that it is not."""
-    result = troubled.result(bench.arch.name, "hang")
+    result = troubled.result(bootable.arch.name, "hang")
     assert result.status is Status.ERROR
     assert "no answer to `write /sys/module/trouble/parameters/what hang` in time" in result.reason
     assert result.console.splitlines()[-1].endswith("trouble: hang begins")
@@ -204,11 +207,11 @@ def test_a_hang_is_error_with_the_last_console_lines(troubled: Ran, bench: Bench
     assert [(check.subject, check.seen) for check in hung.checks] == [("guest", SILENT)]
 
 
-def test_after_a_lost_guest_the_next_case_has_a_new_one(troubled: Ran, bench: Bench) -> None:
-    mine = [result for result in troubled.results if result.arch == bench.arch.name]
+def test_after_a_lost_guest_the_next_case_has_a_new_one(troubled: Ran, bootable: Bootable) -> None:
+    mine = [result for result in troubled.results if result.arch == bootable.arch.name]
     assert all(result.cold for result in mine)  # every one before it was thrown away
     assert mine[-1].case == GOOD and mine[-1].status is Status.PASS
-    records = [record for record in troubled.guests if record.arch == bench.arch.name]
+    records = [record for record in troubled.guests if record.arch == bootable.arch.name]
     assert len(records) == len(mine)
     assert {record.ended_by for record in records} <= {"itself", "QMP quit", "power-off"}
 
@@ -220,9 +223,9 @@ def console_of(emulator: psutil.Process) -> Path:
     return Path(path)
 
 
-def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Bench]) -> None:
+def test_a_killed_emulator_is_error_for_that_case_alone(bootables: Mapping[str, Bootable]) -> None:
     """SIGKILL while a module's init runs on the first architecture."""
-    victim = next(iter(benches.values()))
+    victim = next(iter(bootables.values()))
     waits = case("waits", "+trouble[what=wait]", TROUBLE)
     cases = [GOOD, waits, dataclasses.replace(GOOD, name="after")]
 
@@ -239,23 +242,23 @@ def test_a_killed_emulator_is_error_for_that_case_alone(benches: Mapping[str, Be
 
     killer = threading.Thread(target=kill)
     killer.start()
-    ran = run_cases(list(benches.values()), cases)
+    ran = run_cases(list(bootables.values()), cases)
     killer.join()
     killed = ran.result(victim.arch.name, "waits")
     assert killed.status is Status.ERROR
     assert "QEMU ended with status -9" in killed.reason
     assert killed.console.splitlines()[-1].endswith("trouble: wait begins")
     others = [result for result in ran.results if result is not killed]
-    assert len(others) == len(benches) * len(cases) - 1
+    assert len(others) == len(bootables) * len(cases) - 1
     assert {result.status for result in others} == {Status.PASS}
     assert ran.result(victim.arch.name, "after").cold
     assert {r.arch: r.cold for r in others if r.case.name == "after"} == {
-        name: name == victim.arch.name for name in benches
+        name: name == victim.arch.name for name in bootables
     }
 
 
 def test_what_is_wrong_with_a_guest_that_was_stopped_is_error(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its clock went on: an RCU stall, a hung task, a transition without an end prove nothing. What
     is right is right."""
@@ -271,12 +274,14 @@ def test_what_is_wrong_with_a_guest_that_was_stopped_is_error(
 
     monkeypatch.setattr(runner, "perform", perform)
     cases = [case("warn", "+trouble[what=warn]", TROUBLE), case("calm", "+trouble", TROUBLE)]
-    warn, calm = run_cases([bench], cases).results
+    warn, calm = run_cases([bootable], cases).results
     assert warn.status is Status.ERROR and "was let stand still for 1 s" in warn.reason
     assert calm.status is Status.PASS
 
 
-def test_time_that_runs_out_before_the_start_is_no_guest(bench: Bench) -> None:
+def test_time_that_runs_out_before_the_start_is_no_guest(bootable: Bootable) -> None:
     with pytest.raises(HarnessError), contextlib.ExitStack() as stack:
-        at = machine.boot(bench.arch, bench.kernel.image, bench.userland, {}, Deadline.after(0.0))
+        at = machine.boot(
+            bootable.arch, bootable.kernel.image, bootable.userland, {}, Deadline.after(0.0)
+        )
         stack.enter_context(at)

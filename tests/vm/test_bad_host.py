@@ -17,11 +17,11 @@ import pytest
 from samples import Told
 from vmkit import Klp, descendants, in_namespace, wait_for
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit
-from orchestrator.explore.explore import SAVES_IN_VAIN
+from orchestrator.explore.walker import SAVES_IN_VAIN
 from orchestrator.host import ours, workdir
-from orchestrator.report import json as report_json
+from orchestrator.report import resultsjson as report_json
 
 ORDER = ("--modules", "basic", "--order", "+klp_patch +klp_target")
 # many cases on one guest: there is time to interrupt it
@@ -29,9 +29,9 @@ MANY = ("--suite", "core", "--modules", "two-targets")
 
 
 @pytest.fixture
-def one(benches: Mapping[str, Bench]) -> Bench:
+def one(bootables: Mapping[str, Bootable]) -> Bootable:
     """Of the architectures the one whose kernel is smallest."""
-    return min(benches.values(), key=lambda bench: bench.kernel.objects)
+    return min(bootables.values(), key=lambda bootable: bootable.kernel.objects)
 
 
 def assert_clear(told: Told, code: Exit, *words: str) -> None:
@@ -58,10 +58,10 @@ def valid(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def test_ctrl_c_while_the_guests_boot(klp: Klp, benches: Mapping[str, Bench]) -> None:
+def test_ctrl_c_while_the_guests_boot(klp: Klp, bootables: Mapping[str, Bootable]) -> None:
     # with a single order the first guest may be gone before the other begins
     started = klp.start("run", "-o", str(klp.results), *MANY)
-    wait_for("emulators", lambda: all(klp.emulators(bench) for bench in benches.values()))
+    wait_for("emulators", lambda: all(klp.emulators(bootable) for bootable in bootables.values()))
     started.send_signal(signal.SIGINT)
     interrupted(klp.end(started))
     klp.assert_nothing_left()
@@ -70,11 +70,11 @@ def test_ctrl_c_while_the_guests_boot(klp: Klp, benches: Mapping[str, Bench]) ->
     # on a busy machine one guest may be at work before the other boots; none is half a result
     assert len(document["cases"]) < document["run"]["planned"]
     assert {case["status"] for case in document["cases"]} <= {"PASS"}
-    assert len(document["run"]["kernels"]) == len(benches)
+    assert len(document["run"]["kernels"]) == len(bootables)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_ctrl_c_in_mid_suite(klp: Klp, one: Bench, number: signal.Signals) -> None:
+def test_ctrl_c_in_mid_suite(klp: Klp, one: Bootable, number: signal.Signals) -> None:
     started = klp.start(*klp.run_argv(one, *MANY))
     wait_for("a result", lambda: klp.begun() and klp.document()["cases"])
     started.send_signal(number)
@@ -89,7 +89,7 @@ def test_ctrl_c_in_mid_suite(klp: Klp, one: Bench, number: signal.Signals) -> No
     assert "stopped early: interrupted" in told.out
 
 
-def test_an_impatient_ctrl_c_leaves_no_process(klp: Klp, one: Bench) -> None:
+def test_an_impatient_ctrl_c_leaves_no_process(klp: Klp, one: Bootable) -> None:
     started = klp.start(*klp.run_argv(one, *MANY))
     wait_for("an emulator", lambda: klp.emulators(one))
     for _ in range(5):
@@ -101,7 +101,7 @@ def test_an_impatient_ctrl_c_leaves_no_process(klp: Klp, one: Bench) -> None:
     valid(klp.document())
 
 
-def test_ctrl_c_before_anything_has_begun(klp: Klp, one: Bench) -> None:
+def test_ctrl_c_before_anything_has_begun(klp: Klp, one: Bootable) -> None:
     """From the first document on, which is written before anything is built."""
     started = klp.start(*klp.run_argv(one, *MANY))
     wait_for("results", klp.begun)
@@ -111,7 +111,7 @@ def test_ctrl_c_before_anything_has_begun(klp: Klp, one: Bench) -> None:
     assert valid(klp.document())["run"]["trouble"] == "interrupted"
 
 
-def test_kill_9_leaves_no_process_and_what_was_known(klp: Klp, one: Bench) -> None:
+def test_kill_9_leaves_no_process_and_what_was_known(klp: Klp, one: Bootable) -> None:
     """Nobody can remove its run directory but the next run, and that does."""
     started = klp.start(*klp.run_argv(one, *MANY))
     wait_for("a result", lambda: klp.begun() and klp.document()["cases"])
@@ -147,7 +147,7 @@ def slow_tree(tmp_path: Path) -> Path:
     return tree
 
 
-def test_ctrl_c_while_building(klp: Klp, one: Bench, slow_tree: Path) -> None:
+def test_ctrl_c_while_building(klp: Klp, one: Bootable, slow_tree: Path) -> None:
     cache = klp.directory / "cache"
     started = klp.start(
         *klp.run_argv(one, "--kernel", f"dir:{slow_tree}", "--series", "none", *ORDER),
@@ -170,7 +170,7 @@ def tmpfs(path: Path, options: str) -> str:
     return f"mount -t tmpfs -o mode=0700,{options} klp-e2e-test {path}"
 
 
-def test_no_room_for_a_build(klp: Klp, one: Bench, slow_tree: Path) -> None:
+def test_no_room_for_a_build(klp: Klp, one: Bootable, slow_tree: Path) -> None:
     cache = klp.directory / "cache"
     told = klp.run(
         *klp.run_argv(one, "--kernel", f"dir:{slow_tree}", "--series", "none", *ORDER),
@@ -180,7 +180,7 @@ def test_no_room_for_a_build(klp: Klp, one: Bench, slow_tree: Path) -> None:
     assert_clear(told, Exit.HARNESS, "needs 3 GiB", "klp-e2e cache prune")
 
 
-def test_a_cache_that_runs_full_while_modules_are_built(klp: Klp, one: Bench) -> None:
+def test_a_cache_that_runs_full_while_modules_are_built(klp: Klp, one: Bootable) -> None:
     cache, real = klp.directory / "cache", workdir.cache_root()
     shared = " ".join(str(real / kind) for kind in ("kernels", "sources", "guest", "trees"))
     mark = f"cp {real}/{ours.MARK} {cache}"
@@ -195,7 +195,7 @@ def test_a_cache_that_runs_full_while_modules_are_built(klp: Klp, one: Bench) ->
     assert [name for name in left.read_text().split() if not name.endswith(".lock")] == []
 
 
-def test_no_room_for_a_guest(klp: Klp, one: Bench) -> None:
+def test_no_room_for_a_guest(klp: Klp, one: Bootable) -> None:
     """The run goes on to the next guest; the case has no verdict."""
     told = klp.run(
         *klp.run_argv(one, *ORDER),
@@ -208,7 +208,7 @@ def test_no_room_for_a_guest(klp: Klp, one: Bench) -> None:
     assert "Traceback" not in told.err
 
 
-def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bench) -> None:
+def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bootable) -> None:
     """States are reached by their events instead, from a new boot; nothing is left out."""
     told = klp.run(
         *(
@@ -226,17 +226,17 @@ def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bench) -> None:
     )
     assert told.code == Exit.GOOD, told.err
     document = json.loads((klp.results / "explore.json").read_text())
-    tally = document["grounds"][0]["tally"]
-    assert tally["verified"] == tally["planned"] > 0
+    stats = document["campaigns"][0]["stats"]
+    assert stats["verified"] == stats["planned"] > 0
     assert len(document["run"]["guests"]) == 1 + SAVES_IN_VAIN  # each of them cost a guest
 
 
-def test_no_room_for_results(klp: Klp, one: Bench) -> None:
+def test_no_room_for_results(klp: Klp, one: Bootable) -> None:
     told = klp.run(*klp.run_argv(one, *ORDER), prefix=in_namespace(tmpfs(klp.results, "size=4k")))
     assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
 
 
-def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bench) -> None:
+def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bootable) -> None:
     told = klp.run(
         *("explore", "--arch", one.arch.name, "--depth", "5", "-o", str(klp.results)),
         prefix=in_namespace(tmpfs(klp.results, "size=24k")),
@@ -244,7 +244,7 @@ def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bench) -> None
     assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
 
 
-def test_a_cache_that_cannot_be_written_to(klp: Klp, one: Bench) -> None:
+def test_a_cache_that_cannot_be_written_to(klp: Klp, one: Bootable) -> None:
     """Read-only, which binds root as well."""
     cache = klp.directory / "cache"
     told = klp.run(
@@ -269,32 +269,32 @@ def path_without(directory: Path, program: str) -> Mapping[str, str]:
     return {"PATH": str(directory)}
 
 
-def test_a_missing_emulator_is_told_before_anything_is_built(klp: Klp, bench: Bench) -> None:
+def test_a_missing_emulator_is_told_before_anything_is_built(klp: Klp, bootable: Bootable) -> None:
     told = klp.run(
-        *klp.run_argv(bench, *ORDER),
+        *klp.run_argv(bootable, *ORDER),
         env={
-            **path_without(klp.directory / "bin", bench.arch.qemu),
+            **path_without(klp.directory / "bin", bootable.arch.qemu),
             "KLP_E2E_CACHE": str(klp.directory / "cache"),
         },
     )
-    package = next(name for name in bench.arch.packages if name.startswith("qemu-"))
-    assert_clear(told, Exit.HARNESS, bench.arch.qemu, "apt-get install", package)
+    package = next(name for name in bootable.arch.packages if name.startswith("qemu-"))
+    assert_clear(told, Exit.HARNESS, bootable.arch.qemu, "apt-get install", package)
 
 
-def test_a_missing_compiler_is_told(klp: Klp, bench: Bench) -> None:
-    compiler = f"{bench.arch.cross_compile}gcc"
+def test_a_missing_compiler_is_told(klp: Klp, bootable: Bootable) -> None:
+    compiler = f"{bootable.arch.cross_compile}gcc"
     told = klp.run(
-        *("build", "--arch", bench.arch.name),
+        *("build", "--arch", bootable.arch.name),
         env=path_without(klp.directory / "bin", compiler),
     )
     assert_clear(told, Exit.HARNESS, f"{compiler} is not installed", "apt-get install gcc")
 
 
-def test_doctor_names_what_is_missing(klp: Klp, bench: Bench) -> None:
-    env = path_without(klp.directory / "bin", bench.arch.qemu)
-    told = klp.run("doctor", "--arch", bench.arch.name, env=env)
+def test_doctor_names_what_is_missing(klp: Klp, bootable: Bootable) -> None:
+    env = path_without(klp.directory / "bin", bootable.arch.qemu)
+    told = klp.run("doctor", "--arch", bootable.arch.name, env=env)
     assert told.code == Exit.HARNESS
-    assert f"missing: program {bench.arch.qemu}" in told.out
+    assert f"missing: program {bootable.arch.qemu}" in told.out
     assert told.out.splitlines()[-1].startswith("sudo apt-get install ")
 
 

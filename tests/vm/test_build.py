@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from vmkit import BUILDS, Klp, wait_for
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.host import ours, workdir
@@ -42,12 +42,12 @@ FOR_EVERY_LINK = re.compile(
 
 
 @pytest.fixture(scope="module")
-def arch(benches: Mapping[str, Bench]) -> Arch:
-    return min(benches.values(), key=lambda bench: bench.kernel.objects).arch
+def arch(bootables: Mapping[str, Bootable]) -> Arch:
+    return min(bootables.values(), key=lambda bootable: bootable.kernel.objects).arch
 
 
 @pytest.fixture(scope="module")
-def tree(benches: Mapping[str, Bench]) -> Path:
+def tree(bootables: Mapping[str, Bootable]) -> Path:
     return sources.fetch(options.SOURCE).directory
 
 
@@ -99,10 +99,10 @@ def log(kernel: Path) -> str:
     return (kernel / "build.log").read_text()
 
 
-def test_kernels_are_small(benches: Mapping[str, Bench]) -> None:
-    assert set(OBJECTS_AT_MOST) == set(benches)
-    for name, bench in benches.items():
-        assert 100 < bench.kernel.objects <= OBJECTS_AT_MOST[name]
+def test_kernels_are_small(bootables: Mapping[str, Bootable]) -> None:
+    assert set(OBJECTS_AT_MOST) == set(bootables)
+    for name, bootable in bootables.items():
+        assert 100 < bootable.kernel.objects <= OBJECTS_AT_MOST[name]
 
 
 def test_a_patch_that_does_not_apply_names_patch_file_and_hunk(

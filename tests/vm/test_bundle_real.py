@@ -16,9 +16,9 @@ from conftest import MakeBenches
 from samples import Told
 from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp, case, run_cases, wait_for
 
-from orchestrator.build.prepare import Bench
-from orchestrator.explore import bundle, record
-from orchestrator.run.rig import Options
+from orchestrator.build.prepare import Bootable
+from orchestrator.repro import bundle, record
+from orchestrator.run.slot import GuestOptions
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
@@ -29,7 +29,7 @@ SYSTEM = "/usr/bin:/bin"  # nothing of ours
 class Failure:
     """The reload order on a bare kernel, and its bundle."""
 
-    bench: Bench
+    bootable: Bootable
     result: CaseResult
     place: Path
 
@@ -40,13 +40,13 @@ def failure(
     make_benches: MakeBenches,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Failure:
-    bench = make_benches(())[request.param]
-    ran = run_cases([bench], [case("reload", RELOAD)], Options(cold=True))
+    bootable = make_benches(())[request.param]
+    ran = run_cases([bootable], [case("reload", RELOAD)], GuestOptions(cold=True))
     (result,) = ran.results
     assert result.status is Status.KNOWN
     place = tmp_path_factory.mktemp("bundles") / "b"
-    bundle.write(place, bench, result, (1, 1))
-    return Failure(bench, result, place)
+    bundle.write(place, bootable, result, (1, 1))
+    return Failure(bootable, result, place)
 
 
 def started(klp: Klp, place: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -98,15 +98,15 @@ def test_the_script_sees_it_again_in_a_directory_with_a_blank(
 
 
 def test_the_script_reads_relocations_as_we_do(
-    failure: Failure, benches: Mapping[str, Bench], klp: Klp, tmp_path: Path
+    failure: Failure, bootables: Mapping[str, Bootable], klp: Klp, tmp_path: Path
 ) -> None:
     """Judged by nothing but the bytes: wrong on the bare kernel, right on the good one."""
     result = only(failure.result, CheckKind.RELOCATION)
-    bundle.write(tmp_path / "bare", failure.bench, result, (1, 1))
+    bundle.write(tmp_path / "bare", failure.bootable, result, (1, 1))
     told = reproduce(klp, tmp_path / "bare")
     assert told.code == 1, told.out
     assert "\nREPRODUCED: bytes " in told.out
-    good = benches[failure.bench.arch.name]
+    good = bootables[failure.bootable.arch.name]
     bundle.write(tmp_path / "good", good, result, (1, 1))
     told = reproduce(klp, tmp_path / "good")
     assert told.code == 0, told.out
@@ -114,10 +114,10 @@ def test_the_script_reads_relocations_as_we_do(
 
 
 def test_another_kernel_in_its_place_is_tried(
-    failure: Failure, benches: Mapping[str, Bench], klp: Klp, tmp_path: Path
+    failure: Failure, bootables: Mapping[str, Bootable], klp: Klp, tmp_path: Path
 ) -> None:
     """What a developer does with a fix; both say that it is one."""
-    good = benches[failure.bench.arch.name].kernel
+    good = bootables[failure.bootable.arch.name].kernel
     place = tmp_path / "b"
     shutil.copytree(failure.place, place)
     shutil.copyfile(good.image, place / "kernel")
@@ -126,7 +126,7 @@ def test_another_kernel_in_its_place_is_tried(
     assert "kernel is not what was written" in told.err and "sha256" in told.err
     shutil.copyfile(good.system_map, place / "System.map")
     text = (place / "bundle.json").read_text()
-    for name, digest in record.load(failure.place).files.items():
+    for name, digest in record.load_record(failure.place).files.items():
         text = text.replace(digest, record.digests(place)[name])
     (place / "bundle.json").write_text(text)
     told = klp.run("replay", str(place))
@@ -137,11 +137,11 @@ def test_another_kernel_in_its_place_is_tried(
     assert "\nNOT REPRODUCED: " in told.out
 
 
-def test_a_crash_is_seen_again(bench: Bench, klp: Klp, tmp_path: Path) -> None:
+def test_a_crash_is_seen_again(bootable: Bootable, klp: Klp, tmp_path: Path) -> None:
     """What the guest can still say of its end is all there is to judge by."""
     place = tmp_path / "b"
-    ran = run_cases([bench], [case("panic", "+trouble trouble.what=panic", TROUBLE)])
-    bundle.write(place, bench, ran.results[0], (1, 1))
+    ran = run_cases([bootable], [case("panic", "+trouble trouble.what=panic", TROUBLE)])
+    bundle.write(place, bootable, ran.results[0], (1, 1))
     told = reproduce(klp, place)
     assert told.code == 1, told.out
     assert "REPRODUCED: health: guest: expected lives, seen Kernel panic" in told.out
@@ -152,7 +152,7 @@ def test_a_crash_is_seen_again(bench: Bench, klp: Klp, tmp_path: Path) -> None:
 
 def test_a_script_that_is_ended_leaves_nothing(failure: Failure, klp: Klp) -> None:
     with started(klp, failure.place) as script:
-        wait_for("QEMU and ssh", lambda: klp.emulators(failure.bench) and klp.running("ssh"))
+        wait_for("QEMU and ssh", lambda: klp.emulators(failure.bootable) and klp.running("ssh"))
         script.send_signal(signal.SIGTERM)
         script.communicate(timeout=PATIENCE)
     assert script.returncode == 128 + signal.SIGTERM

@@ -18,7 +18,7 @@ from orchestrator import catalog
 from orchestrator.commands import options
 from orchestrator.host import process
 from orchestrator.report import directory
-from orchestrator.report import json as documents
+from orchestrator.report import resultsjson as documents
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 pytestmark = pytest.mark.xdist_group("core run")  # one run of a suite for all of them
@@ -88,7 +88,7 @@ def test_every_relocation_type_was_seen_deferred_and_then_applied(
             for check in step.checks:
                 if check.kind is CheckKind.RELOCATION:
                     name = next(word for word in check.subject.split() if word.startswith("R_"))
-                    if check.expected.startswith("leads to"):
+                    if check.expected.startswith("resolves to"):
                         applied.add(name)
                     elif "as in the .ko" in check.expected:
                         deferred.add(name)

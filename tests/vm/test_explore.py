@@ -14,40 +14,40 @@ from typing import Any
 import pytest
 from vmkit import ARCHES, TROUBLE, Klp, wait_for
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
-from orchestrator.explore import survey
-from orchestrator.explore.explore import Path as Events
-from orchestrator.explore.survey import Ground, Listener, Strategy, Wanted
-from orchestrator.model import orders, walk
-from orchestrator.model.findings import Way
+from orchestrator.explore import exploration
+from orchestrator.explore.exploration import Campaign, CampaignOptions, Listener, Strategy
+from orchestrator.explore.walker import EventPath as Events
+from orchestrator.model import orders, search
+from orchestrator.model.findings import Reproducer
 from orchestrator.nouns import Load
 from orchestrator.run import observe
 from orchestrator.run.observe import Done
-from orchestrator.run.rig import Options
+from orchestrator.run.slot import GuestOptions
 from orchestrator.verdicts import CheckKind, Step
 from orchestrator.vm.guest import Guest
 
-MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bench]]
+MakeBenches = Callable[[tuple[str, ...]], Mapping[str, Bootable]]
 
 
 def explored(
-    bench: Bench,
+    bootable: Bootable,
     module_set: str,
-    wanted: Wanted,
-    on_verified: Callable[[Ground], None] = lambda ground: None,
-) -> Ground:
-    ground = Ground(bench, module_set, wanted)
+    wanted: CampaignOptions,
+    on_verified: Callable[[Campaign], None] = lambda campaign: None,
+) -> Campaign:
+    campaign = Campaign(bootable, module_set, wanted)
     seen: list[Events] = []
 
-    def verified(_: Ground, path: Events, step: Step, seconds: float) -> None:
+    def verified(_: Campaign, path: Events, step: Step, seconds: float) -> None:
         assert step.good and seconds > 0
         seen.append(path)
-        on_verified(ground)
+        on_verified(campaign)
 
-    def found(_: Ground, way: Way) -> Way:
-        return way
+    def found(_: Campaign, reproducer: Reproducer) -> Reproducer:
+        return reproducer
 
     listener = Listener(
         verified=verified,
@@ -57,80 +57,84 @@ def explored(
         guest=lambda _: None,
         say=lambda _: None,
     )
-    survey.explore([ground], wanted, Options(), listener)
-    tally = ground.tally
-    assert len(seen) == len(set(seen)) == tally.verified
-    assert tally.done == tally.planned
-    return ground
+    exploration.explore([campaign], wanted, GuestOptions(), listener)
+    stats = campaign.stats
+    assert len(seen) == len(set(seen)) == stats.verified
+    assert stats.done == stats.planned
+    return campaign
 
 
-def planned(bench: Bench, module_set: str, depth: int) -> walk.Plan:
-    return walk.exhaustive(bench.sets[module_set].set, bench.kernel.capabilities, depth)
+def planned(bootable: Bootable, module_set: str, depth: int) -> search.Plan:
+    return search.exhaustive(bootable.sets[module_set].set, bootable.kernel.capabilities, depth)
 
 
-def test_a_good_kernel_differs_from_the_model_nowhere(bench: Bench) -> None:
-    ground = explored(bench, "callbacks", Wanted(depth=3, guests=2))
-    plan = planned(bench, "callbacks", 3)
-    assert ground.findings == ()
-    assert (ground.tally.verified, ground.tally.states) == (plan.edges, plan.states)
-    assert ground.tally.relocations > plan.edges
+def test_a_good_kernel_differs_from_the_model_nowhere(bootable: Bootable) -> None:
+    campaign = explored(bootable, "callbacks", CampaignOptions(depth=3, guests=2))
+    plan = planned(bootable, "callbacks", 3)
+    assert campaign.findings == ()
+    assert (campaign.stats.verified, campaign.stats.states) == (plan.edges, plan.states)
+    assert campaign.stats.relocations > plan.edges
 
 
-def has_got(bench: Bench) -> bool:
+def has_got(bootable: Bootable) -> bool:
     """Then the bug shows only when the target moves, one event later."""
-    return any(r.leads_to == "got" for r in bench.arch.relocations)
+    return any(r.leads_to == "got" for r in bootable.arch.relocations)
 
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_the_reload_bugs_are_found_and_minimised(make_benches: MakeBenches, arch: str) -> None:
     """Nobody says where to look."""
-    bench = make_benches(())[arch]
-    got = has_got(bench)
-    ground = explored(bench, "basic", Wanted(depth=5 if got else 4, confirm=1))
-    assert ground.findings
-    shortest = [orders.format(found.ways[0].order) for found in ground.findings]
+    bootable = make_benches(())[arch]
+    got = has_got(bootable)
+    campaign = explored(bootable, "basic", CampaignOptions(depth=5 if got else 4, confirm=1))
+    assert campaign.findings
+    shortest = [orders.format(found.reproducers[0].order) for found in campaign.findings]
     moved = ["+klp_patch +klp_target -klp_target +filler +klp_target"]
     same = ["+klp_patch +klp_target -klp_target +klp_target"]
     first = "+klp_target +klp_patch "
     told = {text.replace(first, "+klp_patch +klp_target ") for text in shortest}
     assert told == {*(moved if got else same)}
     kind = CheckKind.RELOCATION if got else CheckKind.ANSWER
-    for found in ground.findings:
+    for found in campaign.findings:
         assert found.signature.kind == kind
         assert found.known
-        assert [(way.repeated, way.tries) for way in found.ways] == [(1, 1)] * len(found.ways)
+        assert [(reproducer.repeated, reproducer.tries) for reproducer in found.reproducers] == [
+            (1, 1)
+        ] * len(found.reproducers)
 
 
-def test_random_walks_with_races_and_bursts_on_a_good_kernel(bench: Bench) -> None:
-    choice = walk.Choice(races=True, burst=3)
-    wanted = Wanted(Strategy.RANDOM, depth=8, orders=4, seed=3, choice=choice)
-    ground = explored(bench, "basic", wanted)
-    assert ground.findings == ()
-    assert ground.tally.verified == ground.tally.planned
+def test_random_walks_with_races_and_bursts_on_a_good_kernel(bootable: Bootable) -> None:
+    choice = search.Choice(races=True, burst=3)
+    wanted = CampaignOptions(Strategy.RANDOM, depth=8, orders=4, seed=3, choice=choice)
+    campaign = explored(bootable, "basic", wanted)
+    assert campaign.findings == ()
+    assert campaign.stats.verified == campaign.stats.planned
 
 
-def test_a_crash_is_a_finding_and_no_error(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crash_is_a_finding_and_no_error(
+    bootable: Bootable, monkeypatch: pytest.MonkeyPatch
+) -> None:
     told = [
         "+trouble -trouble",
         "+trouble -trouble +trouble trouble.what=panic -trouble",
         "+trouble",
     ]
     given = [orders.parse(text) for text in told]
-    monkeypatch.setattr(walk, "random_orders", lambda *_: iter(given))
-    ground = explored(bench, TROUBLE, Wanted(Strategy.RANDOM, confirm=1))
-    (found,) = ground.findings
+    monkeypatch.setattr(search, "random_orders", lambda *_: iter(given))
+    campaign = explored(bootable, TROUBLE, CampaignOptions(Strategy.RANDOM, confirm=1))
+    (found,) = campaign.findings
     assert found.signature.detail.startswith("guest: Kernel panic - not syncing")
-    assert orders.format(found.ways[0].order) == "+trouble trouble.what=panic"
-    assert found.ways[0].repeated == 1
-    tally = ground.tally
-    assert (tally.verified, tally.failed, tally.beyond, tally.unwalked) == (3, 1, 1, 0)
+    assert orders.format(found.reproducers[0].order) == "+trouble trouble.what=panic"
+    assert found.reproducers[0].repeated == 1
+    stats = campaign.stats
+    assert (stats.verified, stats.failed, stats.blocked, stats.not_run) == (3, 1, 1, 0)
 
 
 # --- robustness --------------------------------------------------------------------------------
 
 
 def test_guests_that_are_killed_cost_nothing_but_time(
-    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guests: list[Guest] = []
     save = Guest.save
@@ -141,18 +145,18 @@ def test_guests_that_are_killed_cost_nothing_but_time(
 
     monkeypatch.setattr(Guest, "save", saved)
 
-    def kill(ground: Ground) -> None:
-        if ground.tally.verified in (5, 20, 40):
+    def kill(campaign: Campaign) -> None:
+        if campaign.stats.verified in (5, 20, 40):
             guests[-1].machine.kill()
 
-    ground = explored(any_bench, "basic", Wanted(depth=3), kill)
+    campaign = explored(any_bench, "basic", CampaignOptions(depth=3), kill)
     assert len(guests) == 4
-    assert ground.findings == ()
-    assert ground.tally.verified == planned(any_bench, "basic", 3).edges
+    assert campaign.findings == ()
+    assert campaign.stats.verified == planned(any_bench, "basic", 3).edges
 
 
 def test_snapshots_that_do_not_load_cost_nothing_but_time(
-    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore = Guest.restore
     refused = []
@@ -165,15 +169,15 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
 
     monkeypatch.setattr(Guest, "restore", restored)
     monkeypatch.setattr(
-        "orchestrator.explore.explore.returns", lambda branch: 1000
+        "orchestrator.explore.walker.returns", lambda branch: 1000
     )  # keep every state
-    ground = explored(any_bench, "basic", Wanted(depth=2))
+    campaign = explored(any_bench, "basic", CampaignOptions(depth=2))
     assert refused
-    assert ground.tally.verified == planned(any_bench, "basic", 2).edges
+    assert campaign.stats.verified == planned(any_bench, "basic", 2).edges
 
 
 def test_a_way_that_answers_otherwise_is_not_gone_on_with(
-    any_bench: Bench, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that was good once, and is not when it is done again to get somewhere."""
 
@@ -181,32 +185,32 @@ def test_a_way_that_answers_otherwise_is_not_gone_on_with(
         done = observe.perform(*arguments)
         return Done((5,)) if isinstance(arguments[2], Load) else done
 
-    monkeypatch.setattr("orchestrator.explore.explore.perform", perform)
-    monkeypatch.setattr("orchestrator.explore.explore.returns", lambda branch: 0)  # keep no state
-    ground = explored(any_bench, "vmlinux", Wanted(depth=2))
-    assert ground.findings == ()
-    assert ground.tally.unwalked
-    assert all("answered EIO (5)" in why for why in ground.tally.troubles)
+    monkeypatch.setattr("orchestrator.explore.walker.perform", perform)
+    monkeypatch.setattr("orchestrator.explore.walker.returns", lambda branch: 0)  # keep no state
+    campaign = explored(any_bench, "vmlinux", CampaignOptions(depth=2))
+    assert campaign.findings == ()
+    assert campaign.stats.not_run
+    assert all("answered EIO (5)" in why for why in campaign.stats.errors)
 
 
 def test_without_any_guest_everything_is_unwalked_and_says_why(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bootable: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def boot(*_: object, **__: object) -> None:
         raise HarnessError("no guest today")
 
-    monkeypatch.setattr("orchestrator.run.lab.booted", boot)
-    ground = explored(bench, "basic", Wanted(depth=4))
-    plan = planned(bench, "basic", 4)
-    assert ground.tally.unwalked == plan.edges
-    assert dict(ground.tally.troubles) == {"no guest today": plan.edges}
+    monkeypatch.setattr("orchestrator.run.booting.booted", boot)
+    campaign = explored(bootable, "basic", CampaignOptions(depth=4))
+    plan = planned(bootable, "basic", 4)
+    assert campaign.stats.not_run == plan.edges
+    assert dict(campaign.stats.errors) == {"no guest today": plan.edges}
 
 
 # --- the command -------------------------------------------------------------------------------
 
 
-def arguments(bench: Bench, *more: str) -> Sequence[str]:
-    return ("explore", "--arch", bench.arch.name, "--modules", "basic", *more)
+def arguments(bootable: Bootable, *more: str) -> Sequence[str]:
+    return ("explore", "--arch", bootable.arch.name, "--modules", "basic", *more)
 
 
 def journal(directory: Path) -> list[str]:
@@ -216,11 +220,11 @@ def journal(directory: Path) -> list[str]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_exploration_is_taken_up_again(
-    klp: Klp, benches: Mapping[str, Bench], how: signal.Signals
+    klp: Klp, bootables: Mapping[str, Bootable], how: signal.Signals
 ) -> None:
-    bench = next(iter(benches.values()))
+    bootable = next(iter(bootables.values()))
     place = klp.directory / "walk"
-    started = klp.start(*arguments(bench, "--depth", "3", "-o", str(place)))
+    started = klp.start(*arguments(bootable, "--depth", "3", "-o", str(place)))
     wait_for("some orders", lambda: (place / "walk.jsonl").exists() and len(journal(place)) > 9)
     started.send_signal(how)
     told = klp.end(started)
@@ -233,20 +237,20 @@ def test_an_interrupted_exploration_is_taken_up_again(
     assert again.code == 0, again.err
     walked = journal(place)
     assert walked[: len(before)] == before
-    assert len(walked) == len(set(walked)) == planned(bench, "basic", 3).edges
+    assert len(walked) == len(set(walked)) == planned(bootable, "basic", 3).edges
     document = json.loads((place / "explore.json").read_text())
     assert document["run"]["trouble"] == ""
-    assert document["grounds"][0]["tally"]["verified"] == len(walked)
+    assert document["campaigns"][0]["stats"]["verified"] == len(walked)
 
 
 def test_interrupted_while_it_minimises_it_finds_the_same_again(
     klp: Klp, make_benches: MakeBenches
 ) -> None:
-    bench = min(make_benches(()).values(), key=has_got)
+    bootable = min(make_benches(()).values(), key=has_got)
     place = klp.directory / "walk"
-    depth = "5" if has_got(bench) else "4"
+    depth = "5" if has_got(bootable) else "4"
     bare = ("--series", "none", "--depth", depth, "--confirm", "1", "-o", str(place))
-    started = klp.start(*arguments(bench, *bare))
+    started = klp.start(*arguments(bootable, *bare))
     assert started.stderr is not None
     for line in started.stderr:
         if "minimising" in line:
@@ -256,33 +260,33 @@ def test_interrupted_while_it_minimises_it_finds_the_same_again(
     assert klp.end(started).code == 130
     assert time.monotonic() - began < 15, "nobody boots guests any more"
     klp.assert_nothing_left()
-    assert json.loads((place / "explore.json").read_text())["grounds"][0]["findings"] == []
+    assert json.loads((place / "explore.json").read_text())["campaigns"][0]["findings"] == []
     again = klp.run("explore", "--resume", str(place))
     assert "KNOWN" in again.out
     assert len(journal(place)) == len(set(journal(place)))
 
 
-def test_a_budget_bounds_the_walk(klp: Klp, any_bench: Bench) -> None:
+def test_a_budget_bounds_the_walk(klp: Klp, any_bench: Bootable) -> None:
     began = time.monotonic()
     more = ("--modules", "callbacks", "--budget", "12s", "-o", str(klp.directory / "walk"))
     told = klp.run(*arguments(any_bench, *more))
     assert told.code == 0, told.err
     assert time.monotonic() - began < 60
-    grounds = json.loads((klp.directory / "walk/explore.json").read_text())["grounds"]
-    assert [g["module_set"] for g in grounds] == ["basic", "callbacks"]
-    assert all(ground["tally"]["verified"] > 0 for ground in grounds), "it is for all of them"
+    campaigns = json.loads((klp.directory / "walk/explore.json").read_text())["campaigns"]
+    assert [g["module_set"] for g in campaigns] == ["basic", "callbacks"]
+    assert all(campaign["stats"]["verified"] > 0 for campaign in campaigns), "it is for all of them"
     assert "orders verified" in told.out
 
 
 def test_a_failure_of_a_run_is_shortened(klp: Klp, make_benches: MakeBenches) -> None:
     """With events that do nothing to it before, between and behind."""
-    bench = next(iter(make_benches(()).values()))
+    bootable = next(iter(make_benches(()).values()))
     order = "+filler -filler +klp_patch +klp_patch +klp_target -klp_target +filler +klp_target"
     bare = ("--series", "none", "--modules", "basic", "--order", order)
-    ran = klp.run("run", "--arch", bench.arch.name, *bare, "-o", str(klp.results))
+    ran = klp.run("run", "--arch", bootable.arch.name, *bare, "-o", str(klp.results))
     assert ran.code == 0, "it is known, by whatever order it is reached"
     assert "KNOWN" in ran.out
-    name = f"{bench.arch.name}/basic/order-1"
+    name = f"{bootable.arch.name}/basic/order-1"
     told = klp.run("minimise", str(klp.results), name, "--confirm", "1")
     assert told.code == 1, told.err
     (shortest,) = [line for line in told.out.splitlines() if line.startswith("order ")]

@@ -12,10 +12,10 @@ import pytest
 from vmkit import HOSTILE, RUNS, Klp, Ran, case, in_namespace, run_cases
 
 from orchestrator.build import prepare
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
 from orchestrator.errors import Exit
-from orchestrator.run import rig, runner
+from orchestrator.run import runner, slot
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import guest as guests
 
@@ -45,8 +45,8 @@ HUNG = "INFO: task foo:1 blocked for more than 120 seconds."
 
 
 @pytest.fixture(scope="module")
-def bench(any_bench: Bench) -> Bench:
-    (made,) = prepare.benches(
+def bootable(any_bench: Bootable) -> Bootable:
+    (made,) = prepare.bootables(
         (any_bench.arch,),
         source=options.SOURCE,
         series=(options.SERIES,),
@@ -59,7 +59,7 @@ def bench(any_bench: Bench) -> Bench:
 
 
 @pytest.fixture(scope="module")
-def ran(bench: Bench) -> Iterator[Ran]:
+def ran(bootable: Bootable) -> Iterator[Ran]:
     """Every lie, each with a good case behind it."""
     cases = [
         made
@@ -77,35 +77,37 @@ def ran(bench: Bench) -> Iterator[Ran]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "EVENT_SECONDS", EVENT_SECONDS)
         patch.setattr(guests, "CONSOLE_SECONDS", EVENT_SECONDS / 2)
-        yield run_cases([bench], cases, rig.Options())
+        yield run_cases([bootable], cases, slot.GuestOptions())
 
 
 @pytest.mark.parametrize("what", LIES)
-def test_a_lie_is_error_and_says_what_it_was(ran: Ran, bench: Bench, what: str) -> None:
-    result = ran.result(bench.arch.name, what)
+def test_a_lie_is_error_and_says_what_it_was(ran: Ran, bootable: Bootable, what: str) -> None:
+    result = ran.result(bootable.arch.name, what)
     assert result.status is Status.ERROR, result.reason
     assert LIES[what][1] in result.reason
-    assert_bounded(result, bench)
+    assert_bounded(result, bootable)
 
 
 @pytest.mark.parametrize("what", LIES)
-def test_the_run_goes_on_with_a_new_guest(ran: Ran, bench: Bench, what: str) -> None:
-    after = ran.result(bench.arch.name, f"after {what}")
+def test_the_run_goes_on_with_a_new_guest(ran: Ran, bootable: Bootable, what: str) -> None:
+    after = ran.result(bootable.arch.name, f"after {what}")
     assert (after.status, after.cold) == (Status.PASS, True), after.reason
 
 
-def test_one_long_line_is_no_trouble(ran: Ran, bench: Bench) -> None:
+def test_one_long_line_is_no_trouble(ran: Ran, bootable: Bootable) -> None:
     """And what a module says behind words of its own is no report."""
-    result = ran.result(bench.arch.name, "longline")
+    result = ran.result(bootable.arch.name, "longline")
     assert result.status is Status.PASS, result.reason
     assert "debug WARNING: calibration missing" in result.console
-    assert_bounded(result, bench)
+    assert_bounded(result, bootable)
 
 
 @pytest.mark.parametrize("name", ["hung", "quiet"])
-def test_what_the_kernel_says_alone_in_its_log_is_fail(ran: Ran, bench: Bench, name: str) -> None:
+def test_what_the_kernel_says_alone_in_its_log_is_fail(
+    ran: Ran, bootable: Bootable, name: str
+) -> None:
     """Also where the console is told to be quiet, and the log is emptied then."""
-    result = ran.result(bench.arch.name, name)
+    result = ran.result(bootable.arch.name, name)
     assert (result.status, HUNG in result.reason) == (Status.FAIL, True), result.reason
     assert "klp-e2e: mark" not in result.console + result.dmesg
 
@@ -115,12 +117,12 @@ def test_memory_stays_bounded(ran: Ran) -> None:
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < MEMORY_BYTES
 
 
-def assert_bounded(result: CaseResult, bench: Bench) -> None:
-    assert result.seconds < CASE_SECONDS * bench.arch.time_scale
+def assert_bounded(result: CaseResult, bootable: Bootable) -> None:
+    assert result.seconds < CASE_SECONDS * bootable.arch.time_scale
     assert len(result.console) < 1 << 20
 
 
-def test_a_disk_that_runs_full_hides_nothing(klp: Klp, bench: Bench) -> None:
+def test_a_disk_that_runs_full_hides_nothing(klp: Klp, bootable: Bootable) -> None:
     """The guest complains when the temporary directory has had no room for seconds."""
     mount = f"mount -t tmpfs -o size=150m none {klp.temporary}"
     full = f"dd if=/dev/zero of={klp.temporary}/full 2> {klp.directory}/full"
@@ -129,10 +131,10 @@ def test_a_disk_that_runs_full_hides_nothing(klp: Klp, bench: Bench) -> None:
     script = f'({waiting}; {full}) & "$@"; code=$?; rm -f {klp.temporary}/full; exit $code'
     order = "+hostile " + "-hostile +hostile " * 10 + "hostile.what=hung"
     told = klp.run(
-        *klp.run_argv(bench, "--modules", HOSTILE, "--cold", "--order", order),
+        *klp.run_argv(bootable, "--modules", HOSTILE, "--cold", "--order", order),
         prefix=[*in_namespace(mount), "sh", "-c", script, "sh"],
     )
     assert "No space left" in Path(klp.directory / "full").read_text()
     (found,) = klp.document()["cases"]
     assert (found["status"], HUNG in found["reason"]) == ("FAIL", True), found["reason"]
-    assert told.code == Exit.KERNEL_WRONG
+    assert told.code == Exit.TEST_FAILURE

@@ -12,11 +12,11 @@ import pytest
 from vmkit import ARCHES
 
 from orchestrator.build import testtree
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import kselftest
 from orchestrator.deadline import Deadline
 from orchestrator.nouns import Case
-from orchestrator.run import lanes, rig, scriptrun
+from orchestrator.run import scriptrun, slot, workers
 from orchestrator.run.observe import module_path
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
@@ -35,27 +35,27 @@ echo panic > /sys/module/trouble/parameters/what
 """
 
 
-def run(guests: rig.Rig, case: Case) -> CaseResult:
+def run(guests: slot.GuestSlot, case: Case) -> CaseResult:
     if case.name == "hangs.sh":
-        return guests.use(case, functools.partial(scriptrun.run, patience=IMPATIENCE))
+        return guests.use(case, functools.partial(scriptrun.run_script, patience=IMPATIENCE))
     return kselftest.run_script(guests, case)
 
 
 @pytest.fixture(scope="module")
 def results(
-    benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory
+    bootables: Mapping[str, Bootable], tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[tuple[str, str], CaseResult]:
     """By architecture and script, all architectures side by side."""
     scratch = tmp_path_factory.mktemp("kselftest")
     crashes = CRASHES.format(module=module_path("trouble", "trouble"))
     scripts = {"crashes.sh": crashes, "differs.sh": DIFFERS, "hangs.sh": HANGS}
     ready = []
-    for bench in benches.values():
+    for bootable in bootables.values():
         built = testtree.build(
-            bench.kernel, bench.arch, jobs=2, deadline=Deadline.after(600), say=print
+            bootable.kernel, bootable.arch, jobs=2, deadline=Deadline.after(600), say=print
         )
         assert "test-reload.sh" in built.tests, "of the series"
-        tree = testtree.Tree(scratch / f"{bench.arch.name}.tree", built.release)
+        tree = testtree.SelftestTree(scratch / f"{bootable.arch.name}.tree", built.release)
         shutil.copytree(built.directory, tree.directory)
         installed = tree.directory / "kselftest"
         for name, text in scripts.items():
@@ -63,9 +63,9 @@ def results(
             (installed / "livepatch" / name).chmod(0o755)
         listed = "".join(f"livepatch:{name}\n" for name in (OWN, *scripts))
         (installed / testtree.LIST).write_text(listed)
-        ready.append(kselftest.with_tests(bench, tree, scratch))
+        ready.append(kselftest.with_tests(bootable, tree, scratch))
     found: list[CaseResult] = []
-    lanes.run_cases(ready, kselftest.cases(tree), rig.Options(), found.append, run=run)
+    workers.run_cases(ready, kselftest.cases(tree), slot.GuestOptions(), found.append, run=run)
     return {(result.arch, result.case.name): result for result in found}
 
 

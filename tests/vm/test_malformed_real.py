@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 from vmkit import ARCHES, run_cases
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import malformed
 from orchestrator.verdicts import CaseResult, Status
 
@@ -23,12 +23,12 @@ Results = Mapping[str, tuple[CaseResult, ...]]  # by architecture
 
 
 @pytest.fixture(scope="module")
-def results(benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory) -> Results:
+def results(bootables: Mapping[str, Bootable], tmp_path_factory: pytest.TempPathFactory) -> Results:
     """As they are before it is asked what is known."""
     place = tmp_path_factory.mktemp("malformed")
     cases = [malformed.cases([name])[0] for name in (REFUSED, CRASHES, HARMLESS)]
     names = [name.partition("/")[0] for name in (REFUSED, CRASHES, HARMLESS)]
-    broken = [malformed.with_broken(bench, names, place) for bench in benches.values()]
+    broken = [malformed.with_broken(bootable, names, place) for bootable in bootables.values()]
     ran = run_cases(broken, cases)
     return {
         arch: tuple(r for case in cases for r in ran.results if (r.arch, r.case) == (arch, case))
@@ -49,12 +49,12 @@ def test_what_is_refused_and_what_is_harmless_pass(results: Results, arch: str) 
 
 @pytest.mark.parametrize("arch", ARCHES)
 def test_a_crash_is_a_failure_unless_it_is_known(
-    results: Results, benches: Mapping[str, Bench], arch: str
+    results: Results, bootables: Mapping[str, Bootable], arch: str
 ) -> None:
     _, crashed, _ = results[arch]
     assert crashed.status is Status.FAIL
     assert [step.good for step in crashed.steps] == [True, False]
     assert crashed.reason.startswith(("BUG: ", "Unable to handle"))
-    known = malformed.judged(crashed, benches[arch].kernel.capabilities)
+    known = malformed.judged(crashed, bootables[arch].kernel.capabilities)
     assert known.status is Status.KNOWN
     assert "klp_resolve_symbols()" in known.known_issue

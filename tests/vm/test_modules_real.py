@@ -15,7 +15,7 @@ from vmkit import TROUBLE
 
 from orchestrator import catalog
 from orchestrator.build import declared, modules
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, patchtable, reader, relocation, writer
 from orchestrator.errors import Exit, UsageError
@@ -25,15 +25,15 @@ from orchestrator.nouns import KlpSymbol
 CUTS = 97  # a prime: cuts fall anywhere in a structure
 
 
-def all_modules(bench: Bench) -> Iterator[Path]:
+def all_modules(bootable: Bootable) -> Iterator[Path]:
     """Every .ko of the build: the kernel's own, and those of the sets."""
-    yield from sorted(bench.kernel.build_tree.rglob("*.ko"))
-    for built in bench.sets.values():
+    yield from sorted(bootable.kernel.build_tree.rglob("*.ko"))
+    for built in bootable.sets.values():
         yield from (module.path for module in built.modules.values())
 
 
-def test_every_relocation_type_that_gcc_emits_is_in_some_livepatch(bench: Bench) -> None:
-    ours = [built for name, built in bench.sets.items() if name != TROUBLE]
+def test_every_relocation_type_that_gcc_emits_is_in_some_livepatch(bootable: Bootable) -> None:
+    ours = [built for name, built in bootable.sets.items() if name != TROUBLE]
     assert len(ours) == len(catalog.module_sets())
     carried = {
         entry.type
@@ -41,15 +41,15 @@ def test_every_relocation_type_that_gcc_emits_is_in_some_livepatch(bench: Bench)
         for module in built.modules.values()
         for entry in module.klp_relocations
     }
-    emitted = [row for row in bench.arch.relocations if row.emitted_for]
+    emitted = [row for row in bootable.arch.relocations if row.emitted_for]
     assert emitted and [row.name for row in emitted if row.number not in carried] == []
 
 
-def test_every_livepatch_is_well_formed(bench: Bench) -> None:
+def test_every_livepatch_is_well_formed(bootable: Bootable) -> None:
     """But for one that the kernel has to refuse."""
     seen = 0
-    table = relocation.table(bench.arch.relocations)
-    for built in bench.sets.values():
+    table = relocation.table(bootable.arch.relocations)
+    for built in bootable.sets.values():
         for module in built.modules.values():
             if module.spec.kind != "livepatch":
                 continue
@@ -62,10 +62,10 @@ def test_every_livepatch_is_well_formed(bench: Bench) -> None:
     assert seen >= 8
 
 
-def test_every_livepatch_says_of_itself_what_set_toml_says(bench: Bench) -> None:
+def test_every_livepatch_says_of_itself_what_set_toml_says(bootable: Bootable) -> None:
     """The build compares what it can read; here it must have read something."""
-    layout = declared.layout(bench.kernel, bench.arch, jobs=2, deadline=Deadline.after(300))
-    for built in bench.sets.values():
+    layout = declared.layout(bootable.kernel, bootable.arch, jobs=2, deadline=Deadline.after(300))
+    for built in bootable.sets.values():
         for module in built.modules.values():
             found = patchtable.tables(reader.read(module.path.read_bytes()), layout, "x.ko")
             assert len(found) == (module.spec.kind == "livepatch"), module.path
@@ -74,8 +74,8 @@ def test_every_livepatch_says_of_itself_what_set_toml_says(bench: Bench) -> None
                 assert {name for name, _ in table.objects} == set(module.spec.patches)
 
 
-def test_inspect_says_so_on_the_command_line(bench: Bench) -> None:
-    path = bench.sets["basic"].modules["klp_patch"].path
+def test_inspect_says_so_on_the_command_line(bootable: Bootable) -> None:
+    path = bootable.sets["basic"].modules["klp_patch"].path
     told = klp_e2e("inspect", path, "--json")
     assert told.code == Exit.GOOD
     document = json.loads(told.out)
@@ -83,8 +83,8 @@ def test_inspect_says_so_on_the_command_line(bench: Bench) -> None:
     assert "klp_target" in klp_e2e("inspect", path).out
 
 
-def test_reader_and_writer_agree_on_every_module(bench: Bench) -> None:
-    paths = list(all_modules(bench))
+def test_reader_and_writer_agree_on_every_module(bootable: Bootable) -> None:
+    paths = list(all_modules(bootable))
     assert len(paths) >= 25
     for path in paths:
         elf = reader.read(path.read_bytes(), path.name)
@@ -94,15 +94,15 @@ def test_reader_and_writer_agree_on_every_module(bench: Bench) -> None:
         assert writer.write(again) == written, path
 
 
-def test_convert_gives_what_the_build_gives(bench: Bench, tmp_path: Path) -> None:
+def test_convert_gives_what_the_build_gives(bootable: Bootable, tmp_path: Path) -> None:
     """By the command, from the modules as kbuild leaves them, byte by byte."""
     module_set = catalog.module_set("basic")
     until = Deadline.after(300)
     with run_dir("test") as scratch:
-        files = modules._make(scratch, bench.kernel, bench.arch, module_set, 2, until)
+        files = modules._make(scratch, bootable.kernel, bootable.arch, module_set, 2, until)
     for name, data in files.items():
         (tmp_path / f"{name}.ko").write_bytes(data)
-    built = bench.sets["basic"].modules["klp_patch"]
+    built = bootable.sets["basic"].modules["klp_patch"]
     (entries,) = built.spec.klp_symbols.values()
     named = [word for entry in entries if entry != "auto" for word in ("--symbol", entry)]
     goal = tmp_path / "out.ko"
@@ -113,9 +113,9 @@ def test_convert_gives_what_the_build_gives(bench: Bench, tmp_path: Path) -> Non
 
 
 def test_a_module_of_another_architecture_is_refused(
-    benches: Mapping[str, Bench], tmp_path: Path
+    bootables: Mapping[str, Bootable], tmp_path: Path
 ) -> None:
-    one, other, *_ = (bench.sets["basic"].modules for bench in benches.values())
+    one, other, *_ = (bootable.sets["basic"].modules for bootable in bootables.values())
     goal = tmp_path / "out.ko"
     target = other["klp_target"].path
     told = klp_e2e("convert", one["klp_target"].path, goal, "--auto", target)
@@ -124,8 +124,8 @@ def test_a_module_of_another_architecture_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_truncated_module_is_refused_wherever_it_ends(bench: Bench, tmp_path: Path) -> None:
-    data = bench.sets["basic"].modules["klp_patch"].path.read_bytes()
+def test_a_truncated_module_is_refused_wherever_it_ends(bootable: Bootable, tmp_path: Path) -> None:
+    data = bootable.sets["basic"].modules["klp_patch"].path.read_bytes()
     symbol = KlpSymbol("klp_target", "anything", 0)
     for end in range(0, len(data), max(1, len(data) // CUTS)):
         with pytest.raises(UsageError):
@@ -137,10 +137,10 @@ def test_a_truncated_module_is_refused_wherever_it_ends(bench: Bench, tmp_path: 
     assert (told.code, "truncated" in told.err) == (Exit.USAGE, True)
 
 
-def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) -> None:
+def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bootable: Bootable) -> None:
     """One byte of a header, of the section table or of the symbol table is wrong."""
-    data = bench.sets["basic"].modules["klp_patch"].path.read_bytes()
-    table = relocation.table(bench.arch.relocations)
+    data = bootable.sets["basic"].modules["klp_patch"].path.read_bytes()
+    table = relocation.table(bootable.arch.relocations)
     headers = len(data) - 64 * len(reader.read(data).sections)
     for at in (*range(64), *range(headers, len(data), 7)):
         for value in (0x00, 0x7F, 0xFF):
@@ -152,7 +152,7 @@ def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bench: Bench) ->
 
 
 def test_a_set_is_built_again_when_something_outside_of_it_changes(
-    any_bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_bench: Bootable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A header of another directory, one that is found before it, and a variable of ours."""
     place = tmp_path / ("own" * 70)

@@ -17,7 +17,7 @@ import stranger_samples
 from samples import Told
 from vmkit import RUNS, Klp, wait_for
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit
 from orchestrator.host import ours, workdir
 from orchestrator.host.rundir import run_dir
@@ -30,11 +30,11 @@ CONTAINER = ["unshare", *(["-r"] if os.getuid() else []), "-pf", "--mount-proc"]
 
 
 @pytest.fixture
-def one(benches: Mapping[str, Bench]) -> Bench:
-    return min(benches.values(), key=lambda bench: bench.kernel.objects)
+def one(bootables: Mapping[str, Bootable]) -> Bootable:
+    return min(bootables.values(), key=lambda bootable: bootable.kernel.objects)
 
 
-def words(one: Bench, place: Path, *more: str) -> list[str]:
+def words(one: Bootable, place: Path, *more: str) -> list[str]:
     return ["run", "--arch", one.arch.name, "-o", str(place), *more]
 
 
@@ -51,7 +51,7 @@ def cases(place: Path) -> list[tuple[str, str]]:
 # --- containers -----------------------------------------------------------------------------------
 
 
-def test_a_run_beside_another_with_one_tmp_and_one_cache(klp: Klp, one: Bench) -> None:
+def test_a_run_beside_another_with_one_tmp_and_one_cache(klp: Klp, one: Bootable) -> None:
     first = klp.start(*words(one, klp.results, *LONG))
     wait_for("its guest", lambda: klp.emulators(one))
     second = klp.start(*words(one, klp.directory / "second", *ORDER), prefix=CONTAINER)
@@ -62,7 +62,7 @@ def test_a_run_beside_another_with_one_tmp_and_one_cache(klp: Klp, one: Bench) -
     assert found[0] == "PASS" and "klp_patch" in found[1]
 
 
-def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bench) -> None:
+def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bootable) -> None:
     """Of a cache of its own, which holds the kernels of the real one."""
     cache = klp.directory / "cache"
     env = {"KLP_E2E_CACHE": str(cache)}
@@ -88,7 +88,7 @@ def test_pruning_takes_nothing_from_a_run(klp: Klp, one: Bench) -> None:
 # --- a stranger's files ---------------------------------------------------------------------------
 
 
-def test_a_run_in_a_directory_full_of_a_stranger_s_files(klp: Klp, one: Bench) -> None:
+def test_a_run_in_a_directory_full_of_a_stranger_s_files(klp: Klp, one: Bootable) -> None:
     place = stranger_samples.make(klp.directory / "mine")
     before = stranger_samples.inventory(place)
     klp.temporary.rmdir()
@@ -147,7 +147,7 @@ needs_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can be two u
 @needs_root
 def test_another_user_s_cache_is_refused_and_left_alone(place: Path) -> None:
     (place / "cache").mkdir(mode=0o755)
-    ours.mark(place / "cache", ours.Kind.CACHE)
+    ours.mark(place / "cache", ours.MarkKind.CACHE)
     said = as_nobody("workdir.cache_root()", place)
     assert "belongs to another user" in said
     assert [path.name for path in (place / "cache").iterdir()] == [ours.MARK]
@@ -194,7 +194,7 @@ def test_a_link_that_a_neighbour_has_made_leads_nowhere(
     assert not list((place / "mine").iterdir())
 
 
-def test_a_killed_run_s_directory_goes_with_the_next_run(klp: Klp, one: Bench) -> None:
+def test_a_killed_run_s_directory_goes_with_the_next_run(klp: Klp, one: Bootable) -> None:
     started = klp.start(*words(one, klp.results, *LONG))
     wait_for("its guest", lambda: klp.emulators(one))
     started.send_signal(signal.SIGKILL)

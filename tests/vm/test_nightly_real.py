@@ -18,13 +18,13 @@ from samples import Told, read_changes
 from vmkit import BUILDS, Klp, in_namespace, wait_for
 
 from orchestrator import catalog
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.nights import Change, Night, State
 from orchestrator.nightly import content
-from orchestrator.source.alterations import Kind
+from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Status
 
 pytestmark = [pytest.mark.xdist_group("nights"), pytest.mark.timeout(BUILDS)]
@@ -86,12 +86,12 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     assert night().code == Exit.GOOD
     assert {row.status for row in last(nights).rows} == {Status.PASS, Status.KNOWN}
 
-    (ours,) = options.alterations(Kind.MUTANT, ("*-alive-not-set",))
+    (ours,) = options.alterations(AlterationKind.MUTANT, ("*-alive-not-set",))
     bad = catalog.data_dir("kernel-config") / f"{ours.series}.patch"
     (series / "bad.patch").write_bytes(bad.read_bytes())
     (series / "series").write_text("harmless.patch\nbad.patch\n")
     told = night()
-    assert told.code == Exit.KERNEL_WRONG, told.err
+    assert told.code == Exit.TEST_FAILURE, told.err
     found = last(nights)
     failed = [row for row in found.rows if row.status is Status.FAIL]
     assert [row.case for row in failed] == ["basic/target-first"]
@@ -119,7 +119,7 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
     for place in files.nights(nights):
         assert content.foreign(place) == "", "all of it may go when its time has come"
     compared = klp.run("compare", *map(str, list(files.nights(nights))[:2]), env=own_state(klp))
-    assert compared.code == Exit.KERNEL_WRONG and "bad.patch" in compared.out
+    assert compared.code == Exit.TEST_FAILURE and "bad.patch" in compared.out
 
 
 # --- whatever happens on the way -----------------------------------------------------------------
@@ -152,11 +152,11 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
 
 
 def test_a_killed_emulator_is_error_and_no_failure(
-    klp: Klp, nights: Path, benches: Mapping[str, Bench]
+    klp: Klp, nights: Path, bootables: Mapping[str, Bootable]
 ) -> None:
     begun = klp.start(*nightly(klp), env=own_state(klp))
-    bench = benches["s390x"]
-    victim: psutil.Process = wait_for("an emulator", lambda: klp.emulators(bench))[0]
+    bootable = bootables["s390x"]
+    victim: psutil.Process = wait_for("an emulator", lambda: klp.emulators(bootable))[0]
     time.sleep(0.5)
     victim.kill()
     told = klp.end(begun)

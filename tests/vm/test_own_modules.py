@@ -18,7 +18,7 @@ from vmkit import ARCHES, klp_e2e
 
 from orchestrator import catalog, cli
 from orchestrator.build import modules
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, reader, relocation
 from orchestrator.elf.records import SHN_LIVEPATCH, STB_LOCAL
@@ -53,7 +53,7 @@ ORDERS = (
 
 
 @pytest.fixture(scope="module")
-def own(benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def own(bootables: Mapping[str, Bootable], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory as a user has it: set.toml, and the .ko files of every architecture."""
     place = tmp_path_factory.mktemp("users") / "mine"
     place.mkdir()
@@ -61,21 +61,23 @@ def own(benches: Mapping[str, Bench], tmp_path_factory: pytest.TempPathFactory) 
     module_set = catalog.module_set(str(OWN))
     to_make = tuple(replace(m, ko="") for m in module_set.modules if m.name != SAMPLE)
     to_make_set = replace(module_set, modules=to_make)
-    for bench in benches.values():
+    for bootable in bootables.values():
         with run_dir("test") as scratch:
             until = Deadline.after(300)
-            files = dict(modules._make(scratch, bench.kernel, bench.arch, to_make_set, 2, until))
+            files = dict(
+                modules._make(scratch, bootable.kernel, bootable.arch, to_make_set, 2, until)
+            )
         symbols = [
             KlpSymbol(owner, *_parts(entry)) for owner, found in DEFERRED.items() for entry in found
         ]
-        table = relocation.table(bench.arch.relocations)
+        table = relocation.table(bootable.arch.relocations)
         converted = klp.convert(files[PATCH], symbols, table=table)
         files[PATCH] = laid_out(converted, PATCH, ("klp_own_base", "klp_own_target"))
-        (place / bench.arch.name).mkdir()
+        (place / bootable.arch.name).mkdir()
         for name, data in files.items():
-            (place / bench.arch.name / f"{name}.ko").write_bytes(data)
-        sample = bench.kernel.build_tree / "samples/livepatch/livepatch-sample.ko"
-        shutil.copy(sample, place / bench.arch.name)
+            (place / bootable.arch.name / f"{name}.ko").write_bytes(data)
+        sample = bootable.kernel.build_tree / "samples/livepatch/livepatch-sample.ko"
+        shutil.copy(sample, place / bootable.arch.name)
     return place
 
 
@@ -142,7 +144,7 @@ def test_every_relocation_is_read_back(ran: Sequence[CaseResult], arch: str) -> 
             sign, name = step.event[0], step.event.strip("+-")
             there = there | {name} if sign == "+" else there - {name}
             checks = [c for c in step.checks if c.kind is CheckKind.RELOCATION]
-            leading = [c for c in checks if c.expected.startswith("leads to")]
+            leading = [c for c in checks if c.expected.startswith("resolves to")]
             never = [c for c in checks if "klp_own_absent:" in c.subject and c not in leading]
             assert len(checks) == step.relocations_read == (17 if PATCH in there else 0)
             if PATCH in there:

@@ -13,13 +13,13 @@ from vmkit import case
 
 from orchestrator import catalog
 from orchestrator.build import kconfig
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.commands import malformed, options, port, portparts
 from orchestrator.commands.portsource import PortSource
 from orchestrator.errors import Exit
 from orchestrator.port import card as cards
-from orchestrator.port.card import Card, Part, Verdict, exit_code
-from orchestrator.report import card as rendered
+from orchestrator.port.card import Part, ReportCard, Verdict, card_exit_code
+from orchestrator.report import cardjson as rendered
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -29,7 +29,7 @@ FOREIGN = Path(__file__).with_name("port") / "arm64.toml"
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 
 
-def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> Card:
+def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> ReportCard:
     wanted = port.PortOptions(
         arch,
         options.SOURCE,
@@ -44,8 +44,8 @@ def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> Card:
     return writer.card
 
 
-def test_a_short_card(benches: Mapping[str, Bench], tmp_path: Path) -> None:
-    arch = sorted(benches)[-1]
+def test_a_short_card(bootables: Mapping[str, Bootable], tmp_path: Path) -> None:
+    arch = sorted(bootables)[-1]
     scope = portparts.Scope(
         core=(case("reload", RELOAD), case("life", "+klp_vmlinux klp_vmlinux=0", "vmlinux")),
         explored=("vmlinux",),
@@ -56,7 +56,7 @@ def test_a_short_card(benches: Mapping[str, Bench], tmp_path: Path) -> None:
     assert {n: v for n, v in verdicts.items() if v is not Verdict.PASS} == {
         Part.KSELFTEST: Verdict.SKIP
     }
-    assert exit_code(made) is Exit.HARNESS  # not all was done
+    assert card_exit_code(made) is Exit.HARNESS  # not all was done
     assert {row.name for row in made.coverage if row.livepatches} == {
         row.name for row in made.coverage if row.late
     }
@@ -65,15 +65,17 @@ def test_a_short_card(benches: Mapping[str, Bench], tmp_path: Path) -> None:
         assert all((tmp_path / "card" / name).is_file() for name in line.files)
     run, results = directory.read(tmp_path / "card" / "core")
     assert {result.status for result in results} == {Status.PASS} and len(results) == run.planned
-    assert rendered.load(tmp_path / "card").lines == made.lines
+    assert rendered.load_card(tmp_path / "card").lines == made.lines
 
 
 def test_the_real_source_tells_why_an_architecture_has_no_livepatch(
-    benches: Mapping[str, Bench],
+    bootables: Mapping[str, Bootable],
 ) -> None:
     arch = catalog.arch(str(FOREIGN))
-    (bench, *_) = benches.values()
-    config = kconfig.parse(bench.kernel.config.read_text())  # of another one, which has livepatch
+    (bootable, *_) = bootables.values()
+    config = kconfig.parse(
+        bootable.kernel.config.read_text()
+    )  # of another one, which has livepatch
     config = {name: value for name, value in config.items() if "LIVEPATCH" not in name}
     source = PortSource.fetch(options.SOURCE, (), arch, lambda _text: None)
     assert source.tree is not None

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 from vmkit import TROUBLE, case, run_cases
 
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Status
 
 AGAIN = 10
@@ -16,11 +16,11 @@ def checks(result: CaseResult, subject: str) -> list[Check]:
     return [check for step in result.steps for check in step.checks if check.subject == subject]
 
 
-def test_livepatch_and_target_race_and_the_rest_is_as_ever(bench: Bench) -> None:
+def test_livepatch_and_target_race_and_the_rest_is_as_ever(bootable: Bootable) -> None:
     """Each time from the snapshot of one guest with two CPUs."""
     order = "{+klp_patch +klp_target} -klp_target +klp_target"
     cases = [case(f"race-{number}", order) for number in range(AGAIN)]
-    ran = run_cases([bench], cases)
+    ran = run_cases([bootable], cases)
     assert [r.reason for r in ran.results if r.status is not Status.PASS] == []
     assert len(ran.results) == AGAIN
     assert len(ran.guests) == 1
@@ -54,21 +54,21 @@ def test_livepatch_and_target_race_and_the_rest_is_as_ever(bench: Bench) -> None
     ],
 )
 def test_the_kernel_decides_a_race_as_it_may(
-    bench: Bench, order: str, modules: str, answers: set[str]
+    bootable: Bootable, order: str, modules: str, answers: set[str]
 ) -> None:
-    ran = run_cases([bench], [case(f"race-{number}", order, modules) for number in range(3)])
+    ran = run_cases([bootable], [case(f"race-{number}", order, modules) for number in range(3)])
     assert [r.reason for r in ran.results if r.status is not Status.PASS] == []
     assert {checks(result, "answer")[-1].seen for result in ran.results} <= answers
 
 
-def test_reloads_leak_nothing_and_a_leak_of_a_page_is_seen(bench: Bench) -> None:
+def test_reloads_leak_nothing_and_a_leak_of_a_page_is_seen(bootable: Bootable) -> None:
     leaks = ("leak", "forget")
     cases = [
         case("reload", "+klp_patch (+klp_target -klp_target)*50"),
         case("all", "(+klp_patch +klp_target -klp_target klp_patch=0 -klp_patch)*50"),
         *[case(what, f"(+trouble[what={what}] -trouble)*50", TROUBLE) for what in leaks],
     ]
-    ran = run_cases([bench], cases)
+    ran = run_cases([bootable], cases)
     results = {result.case.name: result for result in ran.results}
     for name in ("reload", "all"):
         assert (results[name].status, results[name].reason) == (Status.PASS, "")

@@ -18,7 +18,7 @@ from pathlib import Path
 from vmkit import ARCHES, MARK, PATIENCE, TROUBLE, Klp
 
 from orchestrator import catalog
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.model import model, orders
 
 ORDER = "+klp_patch +klp_target"
@@ -83,39 +83,39 @@ def on_terminal(klp: Klp, *argv: str, env: Mapping[str, str] | None = None) -> I
         program.wait(PATIENCE)
 
 
-def patched_text(bench: Bench) -> str:
+def patched_text(bootable: Bootable) -> str:
     """What the model expects the probe `target` to show after ORDER."""
     module_set = catalog.module_set("basic")
     order = orders.parse(ORDER, module_set)
-    text = model.expectations(module_set, order, bench.kernel.capabilities)[-1].probes["target"]
+    text = model.expectations(module_set, order, bootable.kernel.capabilities)[-1].probes["target"]
     assert text is not None
     return text
 
 
-def test_a_person_reads_the_patched_text_and_leaves(bench: Bench, klp: Klp) -> None:
-    with on_terminal(klp, "shell", bench.arch.name, "--order", ORDER) as terminal:
+def test_a_person_reads_the_patched_text_and_leaves(bootable: Bootable, klp: Klp) -> None:
+    with on_terminal(klp, "shell", bootable.arch.name, "--order", ORDER) as terminal:
         told = terminal.until("Ctrl-D ends the guest")
         for event in ORDER.split():
             assert f"{event}: success\n" in told
         assert "target remote" in told and "qmp-shell" in told
         terminal.until(PROMPT)
         terminal.press("cat /sys/module/klp_target/parameters/show\n")
-        assert f"\n{patched_text(bench)}\n" in terminal.until(PROMPT)
+        assert f"\n{patched_text(bootable)}\n" in terminal.until(PROMPT)
         terminal.press(CTRL_D)
         assert terminal.end() == 0
     klp.assert_nothing_left()
 
 
-def test_a_terminal_that_is_closed_ends_the_guest(bench: Bench, klp: Klp) -> None:
-    with on_terminal(klp, "shell", bench.arch.name) as terminal:
+def test_a_terminal_that_is_closed_ends_the_guest(bootable: Bootable, klp: Klp) -> None:
+    with on_terminal(klp, "shell", bootable.arch.name) as terminal:
         terminal.until(PROMPT)
     assert terminal.program.returncode == 130
     klp.assert_nothing_left()
 
 
-def test_a_guest_that_is_switched_off_ends_the_session(bench: Bench, klp: Klp) -> None:
+def test_a_guest_that_is_switched_off_ends_the_session(bootable: Bootable, klp: Klp) -> None:
     """Also where the machine has no ACPI, so that QEMU would go on for ever."""
-    with on_terminal(klp, "shell", bench.arch.name) as terminal:
+    with on_terminal(klp, "shell", bootable.arch.name) as terminal:
         assert "modules lie in /modules/basic;" in terminal.until("Ctrl-D ends the guest")
         terminal.until(PROMPT)
         terminal.press("poweroff -f\n")
@@ -123,8 +123,8 @@ def test_a_guest_that_is_switched_off_ends_the_session(bench: Bench, klp: Klp) -
     klp.assert_nothing_left()
 
 
-def test_a_crash_in_the_session_is_kept(bench: Bench, klp: Klp) -> None:
-    argv = ("shell", bench.arch.name, "--modules", TROUBLE, "--order", "+trouble")
+def test_a_crash_in_the_session_is_kept(bootable: Bootable, klp: Klp) -> None:
+    argv = ("shell", bootable.arch.name, "--modules", TROUBLE, "--order", "+trouble")
     with on_terminal(klp, *argv) as terminal:
         terminal.until(PROMPT)
         terminal.press("echo panic > /sys/module/trouble/parameters/what\n")

@@ -21,12 +21,12 @@ import psutil
 from samples import Told
 
 from orchestrator import catalog
-from orchestrator.build.prepare import Bench
+from orchestrator.build.prepare import Bootable
 from orchestrator.catalog import module_set
 from orchestrator.host import process
 from orchestrator.model import orders
 from orchestrator.nouns import Case
-from orchestrator.run import lanes, rig
+from orchestrator.run import slot, workers
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 ARCHES = sorted(catalog.default_arches())
@@ -60,10 +60,12 @@ class Ran:
 
 
 def run_cases(
-    benches: Sequence[Bench], cases: Sequence[Case], options: rig.Options | None = None
+    bootables: Sequence[Bootable], cases: Sequence[Case], options: slot.GuestOptions | None = None
 ) -> Ran:
     ran = Ran([], [])
-    lanes.run_cases(benches, cases, options or rig.Options(), ran.results.append, ran.guests.append)
+    workers.run_cases(
+        bootables, cases, options or slot.GuestOptions(), ran.results.append, ran.guests.append
+    )
     return ran
 
 
@@ -142,9 +144,9 @@ class Klp:
         self.assert_nothing_left()
         return told
 
-    def run_argv(self, bench: Bench, *more: str) -> list[str]:
+    def run_argv(self, bootable: Bootable, *more: str) -> list[str]:
         """`run` on one architecture with results where `document` reads them."""
-        return ["run", "--arch", bench.arch.name, "-o", str(self.results), *more]
+        return ["run", "--arch", bootable.arch.name, "-o", str(self.results), *more]
 
     def begun(self) -> bool:
         """Is there a document yet?"""
@@ -163,8 +165,8 @@ class Klp:
                     found.append(one)
         return found
 
-    def emulators(self, bench: Bench) -> list[psutil.Process]:
-        return self.running(bench.arch.qemu, "-kernel")
+    def emulators(self, bootable: Bootable) -> list[psutil.Process]:
+        return self.running(bootable.arch.qemu, "-kernel")
 
     def assert_no_process_left(self) -> None:
         wait_for("all processes to end", lambda: not descendants(self.mark))
@@ -185,7 +187,7 @@ class Klp:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         for started in self._started:

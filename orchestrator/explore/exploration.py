@@ -1,0 +1,368 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An exploration of module sets on several guests: who walks what, what was found, and totals that
+add up."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AliasChoices, Field
+from pydantic.fields import FieldInfo
+
+from orchestrator.build.prepare import Bootable
+from orchestrator.explore import triage
+from orchestrator.explore.walker import Costs, EventPath, Hit, Walker, WalkListener
+from orchestrator.model import orders, search
+from orchestrator.model.findings import Finding, Reproducer, added, counted, explained, of_step
+from orchestrator.model.search import Choice, WorkItem
+from orchestrator.nouns import Order
+from orchestrator.run.slot import GuestOptions, GuestSlot
+from orchestrator.run.workers import with_slots
+from orchestrator.verdicts import GuestRecord, Step
+
+PART = 120  # events in a work item: some tens of seconds
+RANDOM_DEPTH = 10
+DEPTH = 4
+
+
+def also(name: str, before: str) -> FieldInfo:
+    """A field that schema 1 of explore.json has by another name."""
+    info: FieldInfo = Field(validation_alias=AliasChoices(name, before))
+    return info
+
+
+class Strategy(StrEnum):
+    """Which orders are taken."""
+
+    EXHAUSTIVE = "exhaustive"  # every event in every state
+    RANDOM = "random"  # walks by a seed
+    PAIRS = "pairs"  # every two events in either sequence, in few orders
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignOptions:
+    """What is to be explored, and for how long."""
+
+    strategy: Strategy = Strategy.EXHAUSTIVE
+    depth: Annotated[int, Field(ge=1)] | None = (
+        None  # None: until the budget is used up, or the strategy's own
+    )
+    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
+        None  # seconds for all sets together
+    )
+    orders: Annotated[int, Field(ge=1)] = 100  # random walks, where no budget bounds them
+    seed: int = 1
+    choice: Choice = field(default_factory=Choice)
+    merge: bool = True  # see `walk`
+    confirm: Annotated[int, Field(ge=0)] = 10  # cold boots of each reproducer of a finding
+    guests: Annotated[int, Field(ge=1, le=1024)] = 1  # of each architecture
+
+
+@dataclass(slots=True)
+class Stats:
+    """What became of one module set's plan on one architecture.
+
+    planned = verified + failed + beyond + unwalked + what is still to come.
+    """
+
+    states: int = 0
+    planned: int = 0
+    verified: int = 0  # events after which all was as it should be: as many orders
+    failed: int = 0
+    blocked: Annotated[int, also("blocked", "beyond")] = (
+        0  # events behind a failed one, which nobody can verify
+    )
+    not_run: Annotated[int, also("not_run", "unwalked")] = 0  # given up for trouble of the harness
+    depth: int = 0  # of the longest verified order
+    relocations: int = 0  # read back
+    seconds: float = 0.0  # guests' time
+    saves: int = 0
+    restores: int = 0
+    repeated: int = 0  # events done again to get to a state
+    spent: dict[str, float] = field(default_factory=dict)  # seconds of walking, by what took them
+    whole: bool = True  # the plan leaves out no state for its depth
+    errors: Annotated[Counter[str], also("errors", "troubles")] = field(
+        default_factory=Counter
+    )  # why -> events not walked
+
+    @property
+    def done(self) -> int:
+        return self.verified + self.failed + self.blocked + self.not_run
+
+    @property
+    def per_minute(self) -> float:
+        """Verified orders in a minute of one guest."""
+        return 60 * self.verified / self.seconds if self.seconds else 0.0
+
+
+class Campaign:
+    """One module set on one architecture: its plan, handed out in work items, and what was found.
+
+    May be used from several threads.
+    """
+
+    def __init__(self, bootable: Bootable, name: str, wanted: CampaignOptions) -> None:
+        self.bootable = bootable
+        self.name = name
+        self.stats = Stats()
+        self.findings: tuple[Finding, ...] = ()
+        self.done: set[EventPath] = set()
+        self.dead: set[EventPath] = set()
+        self.triage = threading.Lock()
+        self._mutex = threading.Lock()
+        self._wanted = wanted
+        self._items = self._all()
+
+    def next(self) -> WorkItem | None:
+        """The next part of the plan of which something is left, None when there is none."""
+        with self._mutex:
+            return next(self._items, None)
+
+    # --- what is told of the walk --------------------------------------------------------------
+
+    def verified(self, path: EventPath, relocations: int) -> bool:
+        """False when it was verified before, and is not to be counted again."""
+        with self._mutex:
+            if path in self.done:
+                return False
+            self.done.add(path)
+            self.stats.verified += 1
+            self.stats.relocations += relocations
+            self.stats.depth = max(self.stats.depth, len(path))
+            return True
+
+    def failed(self, path: EventPath, blocked: int) -> None:
+        with self._mutex:
+            self.dead.add(path)
+            self.stats.failed += 1
+            self.stats.blocked += blocked
+
+    def not_run(self, path: EventPath, edges: int, why: str) -> None:
+        with self._mutex:
+            self.stats.not_run += edges
+            self.stats.errors[why] += edges
+
+    def spent(self, seconds: float, costs: Costs) -> None:
+        """A guest's time on a work item, and what its walker has spent since it began."""
+        with self._mutex:
+            self.stats.seconds += seconds
+            self.stats.saves += costs.saves
+            self.stats.restores += costs.restores
+            self.stats.repeated += costs.repeated
+            for what, took in costs.spent.items():
+                self.stats.spent[what] = self.stats.spent.get(what, 0.0) + took
+            costs.saves = costs.restores = costs.repeated = 0
+            costs.spent.clear()
+
+    def __str__(self) -> str:
+        return f"{self.bootable.arch.name} {self.name}"
+
+    # --- the plan ------------------------------------------------------------------------------
+
+    def _all(self) -> Iterator[WorkItem]:
+        wanted = self._wanted
+        module_set = self.bootable.sets[self.name].set
+        able = self.bootable.kernel.capabilities
+        if wanted.strategy is Strategy.EXHAUSTIVE:
+            yield from self._ever_deeper()
+            return
+        depth = wanted.depth or RANDOM_DEPTH
+        chosen: Iterator[Order]
+        if wanted.strategy is Strategy.PAIRS:
+            chosen = iter(search.pairs(module_set, able, depth, wanted.seed))
+        else:
+            chosen = search.random_orders(module_set, able, depth, wanted.seed, wanted.choice)
+            if wanted.budget is None:
+                chosen = itertools.islice(chosen, wanted.orders)
+        for order in chosen:
+            yield from self._left(search.chain(order))
+
+    def _ever_deeper(self) -> Iterator[WorkItem]:
+        """To the depth asked for; within a budget, depth by depth."""
+        wanted = self._wanted
+        depths: Iterator[int] = iter([wanted.depth or DEPTH])
+        if wanted.budget is not None:
+            depths = itertools.islice(itertools.count(1), wanted.depth)
+        for depth in depths:
+            plan = search.exhaustive(
+                self.bootable.sets[self.name].set,
+                self.bootable.kernel.capabilities,
+                depth,
+                wanted.choice,
+                merge=wanted.merge,
+            )
+            self.stats.states = plan.states
+            self.stats.whole = plan.complete
+            if wanted.budget is None:
+                self.stats.planned = plan.edges
+            for item in search.items(plan.root, PART):
+                yield from self._left(item)
+            if plan.complete:
+                return
+
+    def _left(self, item: WorkItem) -> Iterator[WorkItem]:
+        left = search.undone(item, self.done, self.dead)
+        if left is not None:
+            if self._wanted.budget is not None or self._wanted.strategy is not Strategy.EXHAUSTIVE:
+                self.stats.planned += self._new(left)
+            yield left
+
+    def _new(self, item: WorkItem) -> int:
+        """How many of its events were not verified yet."""
+
+        def count(before: EventPath, branch: search.Branch) -> int:
+            own = sum((*before, event) not in self.done for event in branch.settled)
+            for child in branch.children:
+                path = (*before, child.event)
+                own += (path not in self.done) + count(path, child)
+            return own
+
+        return count(item.before, item.branch)
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who hears of an exploration's course; called one at a time."""
+
+    verified: Callable[[Campaign, EventPath, Step, float], None]  # seconds
+    failed: Callable[
+        [Campaign, EventPath, int], None
+    ]  # and events behind it that nobody can verify
+    change: Callable[[Campaign], None]  # totals or findings have changed
+    found: Callable[[Campaign, Reproducer], Reproducer]  # a new one; it comes back with its bundle
+    guest: Callable[[GuestRecord], None]
+    say: Callable[[str], None]
+
+
+def explore(
+    campaigns: Sequence[Campaign],
+    wanted: CampaignOptions,
+    options: GuestOptions,
+    listener: Listener,
+) -> None:
+    """Walk every ground, the architectures side by side, with so many guests each.
+
+    Trouble with guests is counted and stops nothing else. On Ctrl-C, and on whatever the listener
+    raises, the guests are ended and it comes through.
+    """
+    stop = threading.Event()
+    mutex = threading.Lock()
+    end = None if wanted.budget is None else time.monotonic() + wanted.budget
+    bootables = {campaign.bootable.arch.name: campaign.bootable for campaign in campaigns}
+
+    def guest(record: GuestRecord) -> None:
+        with mutex:
+            listener.guest(record)
+
+    def slot(bootable: Bootable, cold: bool) -> GuestSlot:
+        cpus = 2 if wanted.choice.races else 1
+        return GuestSlot(bootable, replace(options, cold=cold), stop, guest, cpus)
+
+    def over() -> bool:
+        return stop.is_set() or (end is not None and time.monotonic() > end)
+
+    def work(mine: GuestSlot) -> None:
+        workers = [
+            _Worker(mine, slot(mine.bootable, cold=True), campaign, wanted, listener, mutex, over)
+            for campaign in campaigns
+            if campaign.bootable.arch.name == mine.bootable.arch.name
+        ]
+        while workers:  # in turn: a budget is for all of them
+            workers = [worker for worker in workers if not over() and worker.item()]
+
+    slots = [
+        slot(bootable, options.cold)
+        for bootable in bootables.values()
+        for _ in range(wanted.guests)
+    ]
+    with_slots(slots, work, stop)
+
+
+class _Worker:
+    """One guest's part in one ground."""
+
+    def __init__(
+        self,
+        slot: GuestSlot,
+        cold: GuestSlot,
+        campaign: Campaign,
+        wanted: CampaignOptions,
+        listener: Listener,
+        mutex: threading.Lock,
+        over: Callable[[], bool],
+    ) -> None:
+        self._slot = slot
+        self._cold = cold
+        self._ground = campaign
+        self._tries = wanted.confirm
+        self._listener = listener
+        self._mutex = mutex
+        self._hits: list[tuple[EventPath, Hit, int]] = []
+        able = campaign.bootable.kernel.capabilities
+        heard = WalkListener(self._verified, self._hit, campaign.not_run)
+        self._walker = Walker(slot, campaign.name, able, heard, over)
+
+    def item(self) -> bool:
+        """Walk the next part of the plan; False when there is none."""
+        campaign = self._ground
+        item = campaign.next()
+        if item is None:
+            return False
+        began = time.monotonic()
+        self._walker.walk(item)
+        campaign.spent(time.monotonic() - began, self._walker.costs)
+        with campaign.triage, self._cold:
+            self._sort_hits()
+        with self._mutex:
+            self._listener.change(campaign)
+        return True
+
+    def _verified(self, path: EventPath, step: Step, seconds: float) -> None:
+        if self._ground.verified(path, step.relocations_read):
+            with self._mutex:
+                self._listener.verified(self._ground, path, step, seconds)
+
+    def _hit(self, path: EventPath, hit: Hit, blocked: int) -> None:
+        self._ground.failed(path, blocked)
+        self._hits.append((path, hit, blocked))
+
+    def _sort_hits(self) -> None:
+        """Told of only when it is sorted: what is not will be found again by who goes on later."""
+        for path, hit, blocked in self._hits:
+            self._sort(hit)
+            if self._slot.stopped:
+                return
+            with self._mutex:
+                self._listener.failed(self._ground, path, blocked)
+        self._hits.clear()
+
+    def _sort(self, hit: Hit) -> None:
+        """Into the findings: a hit more of a reproducer that is known, else a new one."""
+        campaign = self._ground
+        like = of_step(hit.order.events[-1], hit.step)
+        at = explained(campaign.findings, like, hit.order)
+        if at is not None:
+            campaign.findings = counted(campaign.findings, at)
+            return
+        self._listener.say(f"{campaign}: minimising {orders.format(hit.order)}")
+        reproducer = triage.reproducer(
+            campaign.bootable,
+            campaign.name,
+            hit,
+            like,
+            self._slot.run_case,
+            self._cold.run_case,
+            self._tries,
+        )
+        if self._slot.stopped:
+            return  # what was tried after that says nothing
+        with self._mutex:
+            reproducer = self._listener.found(campaign, reproducer)
+        campaign.findings = added(campaign.findings, like, reproducer)

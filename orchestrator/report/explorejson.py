@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""An exploration's directory, written as it goes, so that a killed one can be taken up again.
+
+DIR/explore.json      what was asked for, totals, findings; replaced whole
+DIR/walk.jsonl        one line for each verified or failed order; appended
+DIR/findings/NAME/    one bundle for each reproducer of a finding
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal, TextIO
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
+
+from orchestrator.errors import UsageError
+from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
+from orchestrator.host import ours
+from orchestrator.model import orders
+from orchestrator.model.findings import Finding, Reproducer, Signature
+from orchestrator.nouns import ArchName, Channel
+from orchestrator.report import store
+from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
+from orchestrator.report.same import refuse_other
+from orchestrator.report.store import Store, write, write_errors
+from orchestrator.repro.record import Count, RelativePath
+from orchestrator.verdicts import Run
+
+SCHEMA: Literal[2] = 2
+DOCUMENT = "explore.json"
+JOURNAL = "walk.jsonl"
+FINDINGS = "findings"
+MOST_LINE = 1 << 20  # characters of the journal that are looked at at once
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class ReproducerRecord:
+    case: CaseRecord
+    hits: int
+    repeated: int
+    tries: int
+    bundle: RelativePath | Literal[""]  # from the exploration's directory; "": it has none
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class FindingRecord:
+    signature: Signature
+    reproducers: Annotated[
+        tuple[ReproducerRecord, ...], Field(min_length=1), also("reproducers", "ways")
+    ]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class CampaignRecord:
+    arch: ArchName
+    module_set: str
+    stats: Annotated[Stats, also("stats", "tally")]
+    findings: tuple[FindingRecord, ...]
+
+
+@with_config(ConfigDict(extra="forbid"))
+@dataclass(frozen=True, slots=True)
+class ExploreDocument:
+    """explore.json as a whole."""
+
+    schema: Literal[1, 2]
+    run: Run
+    options: Annotated[CampaignOptions, also("options", "wanted")]
+    module_sets: tuple[str, ...]
+    channel: Channel
+    campaigns: Annotated[tuple[CampaignRecord, ...], also("campaigns", "grounds")] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Walked:
+    """One line of the journal."""
+
+    arch: str
+    set: str
+    order: str
+    good: bool
+    relocations: Count = 0  # read back after it, where it is good
+    blocked: Annotated[Count, also("blocked", "beyond")] = (
+        0  # events behind it that nobody can verify, where it is not
+    )
+    seconds: float = 0.0  # of a guest, getting there included
+
+
+_DOCUMENT = TypeAdapter(ExploreDocument)
+_WALKED = TypeAdapter(Walked)
+
+
+class ExploreDirectory(Store):
+    """A context manager, made for a new exploration, or by `resumed` for one that was
+    interrupted."""
+
+    DOCUMENTS = (DOCUMENT,)
+
+    def __init__(self, path: Path, head: ExploreDocument | None) -> None:
+        """head: what is asked for; None: what was begun there is gone on with."""
+        self._asked = head
+        self._journal: TextIO | None = None
+        super().__init__(path, go_on=head is None)
+
+    @classmethod
+    def resumed(cls, path: Path) -> ExploreDirectory:
+        """Raises UsageError when nothing was begun there."""
+        load_exploration(path)  # before anything is written
+        return cls(path, None)
+
+    def _open(self) -> None:
+        self.head = self._asked or load_exploration(self.path)
+        if self._begun:
+            self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
+            with write_errors(self.path / FINDINGS):
+                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE)
+        if not self._begun:
+            self.save(())
+
+    def _end(self, err: BaseException | None) -> None:
+        journal, self._journal = self._journal, None
+        try:
+            self.update(store.ended_by(self.head.run, err))
+            self.save(())
+        finally:
+            with write_errors(self.path / JOURNAL):
+                if journal is not None:
+                    journal.close()
+
+    @property
+    def _idle(self) -> bool:
+        return not self.head.run.kernels
+
+    def save(self, campaigns: Sequence[Campaign]) -> None:
+        """Replace explore.json. Grounds that are not given stay as they were."""
+        old = {(g.arch, g.module_set): g for g in self.head.campaigns}
+        new = {(g.bootable.arch.name, g.name): _ground(g) for g in campaigns}
+        self.head = replace(self.head, campaigns=tuple({**old, **new}.values()))
+        write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
+
+    def update(self, run: Run) -> None:
+        """More is known of the run: kernels are built, a guest has ended. Raises UsageError when it
+        is not the one that was begun."""
+        refuse_other(self.path, self.head.run, run)
+        self.head = replace(self.head, run=run)
+
+    def walked(self, line: Walked) -> None:
+        """Append to the journal."""
+        with write_errors(self.path / JOURNAL):
+            if self._journal is None:
+                self._journal = ours.appending(self.path / JOURNAL)
+            self._journal.write(json.dumps(asdict(line)) + "\n")
+
+    def bundle(self, name: str) -> Path:
+        """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
+        findings = self.path / FINDINGS
+        with write_errors(findings):
+            ours.folder(findings, within=self.path)
+        place = findings / name
+        number = 1
+        while os.path.lexists(place):
+            number += 1
+            place = findings / f"{name}-{number}"
+        return place
+
+    def restore(self, campaigns: Sequence[Campaign]) -> None:
+        """Tell the grounds what was done before they were made."""
+        by_name = {(g.bootable.arch.name, g.name): g for g in campaigns}
+        for found in self.head.campaigns:
+            campaign = by_name.get((found.arch, found.module_set))
+            if campaign is not None:
+                campaign.findings = tuple(_finding(found, each) for each in found.findings)
+                campaign.stats.seconds = found.stats.seconds
+        for line in journal(self.path):
+            campaign = by_name.get((line.arch, line.set))
+            if campaign is None:
+                continue
+            try:
+                path = orders.parse(line.order, campaign.bootable.sets[campaign.name].set).events
+            except UsageError:
+                continue  # no order of this set: it counts for nothing
+            if line.good:
+                campaign.verified(path, line.relocations)
+            else:
+                campaign.failed(path, line.blocked)
+
+
+def journal(path: Path) -> Iterator[Walked]:
+    """What was walked, as far as it was written down."""
+    file = path / JOURNAL
+    if not file.is_file():
+        return
+    with file.open(encoding="utf-8", errors="replace") as lines:
+        while text := lines.readline(MOST_LINE):
+            try:
+                yield _WALKED.validate_json(text)
+            except ValidationError:
+                continue  # cut short when the exploration was killed: that order is walked again
+
+
+def load_exploration(path: Path) -> ExploreDocument:
+    """explore.json of a directory. Raises UsageError."""
+    file = path / DOCUMENT
+    read = store.load_document(file, _DOCUMENT, "klp-e2e explore")
+    refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
+    return replace(read, schema=SCHEMA)
+
+
+def findings(campaign: CampaignRecord) -> tuple[Finding, ...]:
+    """The findings of a ground as values."""
+    return tuple(_finding(campaign, each) for each in campaign.findings)
+
+
+def _finding(campaign: CampaignRecord, found: FindingRecord) -> Finding:
+    reproducers = tuple(
+        Reproducer(as_result(w.case), w.hits, w.repeated, w.tries, w.bundle)
+        for w in found.reproducers
+    )
+    return Finding(campaign.arch, campaign.module_set, found.signature, reproducers)
+
+
+def _ground(campaign: Campaign) -> CampaignRecord:
+    return CampaignRecord(
+        campaign.bootable.arch.name,
+        campaign.name,
+        campaign.stats,
+        tuple(
+            FindingRecord(
+                found.signature,
+                tuple(
+                    ReproducerRecord(record(w.result), w.hits, w.repeated, w.tries, w.bundle)
+                    for w in found.reproducers
+                ),
+            )
+            for found in campaign.findings
+        ),
+    )

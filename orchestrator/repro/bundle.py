@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A bundle: a directory with all that is needed to see one order fail again on another machine.
+
+    BUNDLE/README.md  reproduce.sh              for people (see `reproducer`)
+           bundle.json                          for us: what failed, on what, sha256 of every file
+           kernel  System.map  config           of the kernel
+           userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
+           modules/NAME.ko  set/                the module set, and what it was built from
+           ARCH.toml                            its architecture, when it is none of ours
+           id_ed25519  known_hosts              keys of this bundle's guest and of no other
+           console.log  dmesg  qemu-command     from the boot in which it was seen
+
+`replay` takes keys of its own for each boot, as ever; those here are for reproduce.sh. A bundle is
+code: `replay` boots its kernel, in a guest without a network, and starts nothing else of it;
+reproduce.sh is a script of whoever made it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import catalog, initramfs
+from orchestrator.build import modules, prepare
+from orchestrator.build.prepare import Bootable
+from orchestrator.errors import Exit, UsageError
+from orchestrator.host import ours, workdir
+from orchestrator.model import orders
+from orchestrator.model.findings import signature
+from orchestrator.model.movers import FILLER, with_filler
+from orchestrator.nouns import BuiltSet, Case, Kernel
+from orchestrator.plain import lines, one_line
+from orchestrator.repro import record, texts
+from orchestrator.repro.record import (
+    CONFIG,
+    FORMAT,
+    HINT,
+    KERNEL,
+    MODULES,
+    OVERLAY,
+    RECORD,
+    SET,
+    SET_FILE,
+    SYSTEM_MAP,
+    USERLAND,
+    KernelRecord,
+    Record,
+)
+from orchestrator.run.observe import module_path
+from orchestrator.verdicts import CaseResult, Status
+from orchestrator.vm import ssh
+
+KEY, KNOWN_HOSTS = "id_ed25519", "known_hosts"
+PRIVATE = 0o600
+_UNSAFE = re.compile(r"[^A-Za-z0-9_.+-]+")
+_NAME_LENGTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that was read: ready to boot."""
+
+    bootable: Bootable
+    case: Case
+    record: Record
+
+    def shown_by(self, result: CaseResult) -> bool:
+        """Whether the case failed as recorded: at the same event, in the same way."""
+        failure = result.first_failure()
+        return (
+            failure is not None
+            and failure[0] == self.record.failed_event
+            and signature(result) == self.record.signature
+        )
+
+    @property
+    def heading(self) -> str:
+        """What is to be seen again, for a terminal."""
+        kernel, record = self.bootable.kernel, self.record
+        return lines(
+            f"kernel    {record.arch}, Linux {kernel.release}, {kernel.source} "
+            f"{kernel.source_version}, series {' '.join(kernel.series) or 'none'}\n"
+            f"order     {one_line(record.order)}\n"
+            f"recorded  {one_line(str(record.signature))} "
+            f"({record.repeated} of {record.tries} cold boots)"
+        )
+
+    def compared(self, result: CaseResult) -> str:
+        """One line about a replay."""
+        why = one_line(result.reason)
+        if self.shown_by(result):
+            return f"REPRODUCED  {why}"
+        if result.status is Status.FAIL:
+            return f"FAILS OTHERWISE  {why}"
+        return f"{result.status}  {why or 'every check is good'}"
+
+
+def replay_exit_code(results: Sequence[CaseResult]) -> Exit:
+    """Of replays. One that fails otherwise shows a kernel that is wrong, too."""
+    statuses = {result.status for result in results}
+    if Status.FAIL in statuses:
+        return Exit.TEST_FAILURE
+    return Exit.HARNESS if Status.ERROR in statuses else Exit.GOOD
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+def name(arch: str, module_set: str, *more: str) -> str:
+    """What a bundle is called; a module set that was given as a path by its last part."""
+    words = (arch, Path(module_set).name, *more)
+    safe = _UNSAFE.sub("_", "-".join(word for word in words if word))
+    return safe[:_NAME_LENGTH].strip("._") or "bundle"
+
+
+def place(findings: Path, wanted: str) -> Path:
+    """Where a bundle of that name can be written: NAME, else NAME-2, ...: nothing is lost there."""
+    found, number = findings / wanted, 1
+    while not _free(found):
+        number += 1
+        found = findings / f"{wanted}-{number}"
+    return found
+
+
+def check(place: Path) -> Path:
+    """A place that a user named, links followed, when a bundle can be written there; it is, or
+    becomes, a directory of ours. Raises UsageError when something would be lost."""
+    try:
+        real = place.resolve()
+    except (OSError, RuntimeError) as err:  # links that lead to one another
+        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from err
+    for above in real.parents:
+        if above.exists() and not above.is_dir():
+            raise UsageError(f"{above} is no directory", "choose another place with -o DIR")
+    if not _free(real):
+        raise UsageError(
+            f"{place} is not empty, and no bundle that is as klp-e2e wrote it",
+            hint="choose another place with -o DIR, or move what is there out of the way",
+        )
+    if Path.cwd().is_relative_to(real):
+        raise UsageError(
+            f"{place} holds the working directory, which would be replaced",
+            hint="give the bundle a name: -o DIR",
+        )
+    return real
+
+
+def _free(place: Path) -> bool:
+    """Nothing, an empty directory, or a bundle of ours that nobody has added to or changed."""
+    if not os.path.lexists(place):
+        return True
+    if place.is_symlink() or not place.is_dir():
+        return False
+    return not any(place.iterdir()) or record.as_written(place)
+
+
+def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int, int]) -> None:
+    """Make the bundle of a case that failed.
+
+    tries: (how many of the cold boots failed alike, how many cold boots). The directory appears
+    whole or not at all; a bundle of ours that is as we wrote it is replaced. Raises UsageError when
+    anything else is there; HarnessError when nothing failed, or when it cannot be written.
+    """
+    place = check(place)
+    built = bootable.sets[result.case.module_set]
+    version = prepare.qemu_version(bootable.arch)
+    story = texts.Story(result, bootable.arch, bootable.kernel, built, tries, version, place.name)
+    index, step, first = story.failure
+    like = signature(result)
+    assert like is not None  # story.failure
+    with (
+        workdir.disk_errors(f"the bundle {place} cannot be written"),
+        ours.appearing(place, ours.MarkKind.BUNDLE) as partial,
+    ):
+        _fill(partial, bootable, built)
+        written = {
+            "README.md": texts.readme(story),
+            "reproduce.sh": texts.script(story),
+            "console.log": result.console,
+            "dmesg": result.dmesg,
+            "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
+        }
+        for name, text in written.items():
+            (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
+        (partial / "reproduce.sh").chmod(0o755)
+        made = Record(
+            format=FORMAT,
+            arch=bootable.arch.name,
+            kernel=_kernel_record(bootable.kernel),
+            name=one_line(result.case.name),
+            module_set=built.set.name,
+            order=orders.format(result.case.order),
+            why=one_line(result.case.why),
+            failed_event=index,
+            signature=like,
+            first=first,
+            failed=tuple(check for check in step.checks if not check.good),
+            known_issue=result.known_issue,
+            repeated=tries[0],
+            tries=tries[1],
+            qemu_version=one_line(version),
+            qemu_argv=result.qemu_argv,
+            files=record.digests(partial),
+        )
+        (partial / RECORD).write_bytes(record.text(made))
+        check(place)  # it took a while
+
+
+def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
+    """Everything but the texts."""
+    kernel = bootable.kernel
+    for origin, name in (
+        (kernel.image, KERNEL),
+        (kernel.system_map, SYSTEM_MAP),
+        (kernel.config, CONFIG),
+    ):
+        shutil.copyfile(origin, into / name)
+    # padded here, so that the two parts make an initramfs by mere `cat`
+    (into / USERLAND).write_bytes(initramfs.stack(bootable.userland.read_bytes(), b""))
+    if bootable.arch.file:
+        shutil.copyfile(bootable.arch.file, into / _arch_file(bootable.arch.name))
+    _copy_set(built.set.directory, into / SET)
+    (into / MODULES).mkdir()
+    keys = ssh.new_keys()
+    files = keys.files()
+    for name, module in built.modules.items():
+        data = module.path.read_bytes()
+        (into / MODULES / f"{name}.ko").write_bytes(data)
+        files[module_path(built.set.name, name)] = data
+    for name, content in (
+        (OVERLAY, initramfs.overlay(files)),
+        (KEY, keys.client.encode()),
+        (KNOWN_HOSTS, f"{texts.HOST_ALIAS} {keys.host_public}\n".encode()),
+    ):
+        (into / name).touch(mode=PRIVATE)
+        (into / name).write_bytes(content)
+
+
+def _copy_set(directory: Path, into: Path) -> None:
+    """What a set is built from: ordinary files, nothing hidden, no names that nobody can type."""
+    for path in sorted(directory.rglob("*")):
+        inside = path.relative_to(directory)
+        hidden = any(part.startswith(".") for part in inside.parts)
+        if path.is_file() and not hidden and one_line(str(inside)) == str(inside):
+            (into / inside).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, into / inside)
+
+
+def _arch_file(arch: str) -> str:
+    """What the description of an architecture that is none of ours is called in a bundle."""
+    return f"{arch}.toml"
+
+
+def _kernel_record(kernel: Kernel) -> KernelRecord:
+    return KernelRecord(
+        key=kernel.key,
+        source=one_line(kernel.source),
+        source_version=one_line(kernel.source_version),
+        series=tuple(map(one_line, kernel.series)),
+        release=one_line(kernel.release),
+        version=kernel.version,
+        compiler=one_line(kernel.compiler),
+        capabilities=tuple(sorted(kernel.capabilities)),
+    )
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read(place: Path) -> Bundle:
+    """Raises UsageError for what is no bundle, of another format, damaged, of an unknown
+    architecture, or of one that asks QEMU for more than a stranger may (`catalog.arch_of_others`).
+    """
+    place = place.absolute()
+    made = record.load_record(place)
+    record.check_files(place, made, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
+    own = _arch_file(made.arch)
+    arch = catalog.arch_of_others(place / own) if own in made.files else catalog.arch(made.arch)
+    module_set = catalog.module_set_in(place / SET, made.module_set)
+    if f"{MODULES}/{FILLER}.ko" in made.files:  # older bundles have none
+        module_set = with_filler(module_set)
+    for spec in module_set.modules:
+        if f"{MODULES}/{spec.name}.ko" not in made.files:
+            wrong = f"{place / RECORD} is damaged: it does not list {MODULES}/{spec.name}.ko"
+            raise UsageError(wrong, hint=HINT)
+    order = orders.parse(made.order, module_set)
+    built = modules.read(module_set, place / MODULES, arch)
+    bootable = Bootable(
+        arch=arch,
+        kernel=_kernel(made, place),
+        sets={module_set.name: built},
+        userland=place / USERLAND,
+        known_issues=(),  # that it is known makes it no less wrong
+    )
+    return Bundle(bootable, Case(made.name, module_set.name, order, made.why), made)
+
+
+def _kernel(record: Record, place: Path) -> Kernel:
+    kernel = record.kernel
+    return Kernel(
+        key=kernel.key,
+        arch=record.arch,
+        source=kernel.source,
+        source_version=kernel.source_version,
+        series=kernel.series,
+        release=kernel.release,
+        version=kernel.version,
+        compiler=kernel.compiler,
+        directory=place,
+        image=place / KERNEL,
+        system_map=place / SYSTEM_MAP,
+        config=place / CONFIG,
+        build_tree=place,  # nothing is built against it
+        source_tree=place,
+        capabilities=frozenset(kernel.capabilities),
+    )
