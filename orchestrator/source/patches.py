@@ -178,6 +178,9 @@ def _diff(text: str) -> Diff:
     old = new = 0  # lines that the hunk is still to have
     follows = False  # is the line before this one of the diff?
     for line in text[start.start() :].split("\n") if start else ():
+        if old != new and max(old, new) <= 0:  # patch(1) refuses that as well
+            damage = damage or f"{file}: hunk #{hunk} has one line too many{_BY_MAIL}"
+            old = new = 0
         if old > 0 or new > 0:
             # an empty line is a context line whose blank got lost; patch(1) takes it for one, too
             if line[:1] not in ("", " ", "\t", "+", "-", "\\") or min(old, new) < 0:

@@ -161,8 +161,8 @@ def compared_with_toml(data: bytes, place: Path) -> None:
 
 def shared_tables() -> list[bytes]:
     """Very many objects of which each has the same, many functions, or the same long name."""
-    objects: Objects = {f"t{n}": [] for n in range(10_000)}
-    base = a_module({**objects, "last": [("f", 0)] * 10_000})
+    objects: Objects = {f"t{n}": [] for n in range(3_000)}
+    base = a_module({**objects, "last": [("f", 0)] * 3_000})
     [relas] = (s for s in base.sections if s.type == SHT_RELA)
     largest = max(r.addend for r in relas.relas if r.symbol == DATA)
     shared = tuple(
@@ -172,7 +172,7 @@ def shared_tables() -> list[bytes]:
     many = tuple(
         dataclasses.replace(s, relas=shared) if s.type == SHT_RELA else s for s in base.sections
     )
-    unlike: Objects = {"t": [(f"f{n}", 0) for n in range(20_000)]}
+    unlike: Objects = {"t": [(f"f{n}", 0) for n in range(5_000)]}
     long: Objects = {"n" * 10**6: [("f", 0)] * 1000}
     shown = write(dataclasses.replace(base, sections=many))
     return [shown, *declaring(("big", unlike), ("little", long))]

@@ -84,6 +84,10 @@ def test_the_files_of_a_diff_include_renamed_new_and_deleted_ones() -> None:
         (GIT + DIFF.replace("+b\n", "+b and\nmore\n"), "fs/one.c: hunk #1 is damaged at 'more'"),
         (DIFF.replace("-a\n", "-a\n-a\n-a\n"), "fs/one.c: hunk #1 is damaged at '+b'"),
         (DIFF.replace("1,2", "1,9"), "fs/one.c: hunk #1 is cut short"),
+        (
+            GIT + DIFF.replace("1,2 @@", "1,3 @@").replace("+b\n c\n", "+b\n\n c\n") + GIT + DIFF,
+            "fs/one.c: hunk #1 has one line too many",
+        ),
         # what would be left out without a word
         (DIFF.replace("-1,2", f"-1,{'9' * 5000}"), "fs/one.c: '@@ -1,999999"),
         (DIFF.replace("-1,2", f"-{'9' * 5000},2"), "fs/one.c: '@@ -999999"),

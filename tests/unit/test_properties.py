@@ -47,7 +47,7 @@ from orchestrator.nouns import (
     SetParameter,
     Unload,
 )
-from orchestrator.report import resultsjson as results
+from orchestrator.report import resultsjson
 from orchestrator.source import mails
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import (
@@ -210,7 +210,7 @@ def test_a_patch_that_lost_a_changed_line_is_refused(
     changed: dict[str, tuple[list[str], list[str]]], data: st.DataObject
 ) -> None:
     """In a mail program, or by a wrong hand: nothing less is ever applied in silence."""
-    lines = text_of(changed).splitlines(keepends=True)
+    lines = re.findall(r"[^\n]*\n", text_of(changed))
     body = [i for i, line in enumerate(lines) if _is_change(lines, i)]
     del lines[data.draw(st.sampled_from(body))]
     assert Patch("x", "".join(lines)).diff.refusal() != ""
@@ -411,9 +411,11 @@ RESULTS = st.builds(
 @given(st.lists(RESULTS, max_size=2))
 def test_results_are_read_as_they_were_written(found: list[CaseResult]) -> None:
     run = a_run("one")
-    text = results.document_text(run, found, [results.case_text(results.record(r)) for r in found])
+    text = resultsjson.document_text(
+        run, found, [resultsjson.case_text(resultsjson.record(r)) for r in found]
+    )
     assert load_results(text) == (run, tuple(found))
-    assert results.read_document(text).proof == proofs(found)
+    assert resultsjson.read_document(text).proof == proofs(found)
 
 
 # --- files that are damaged ----------------------------------------------------------------------
