@@ -68,7 +68,7 @@ check: venv ## format, lint, types, dead code, and the tests that need no guest
 # As long with each reader of what others wrote; what is found is kept, and told how to keep for good.
 fuzz: SECONDS := 60
 fuzz: venv ## spoilt files for each reader, other ones each time: SECONDS=600 for each of them
-	@KLP_E2E_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -q tests/fuzz $(SIDE_BY_SIDE) $(ARGS)
+	@KLP_E2E_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -q tests/fuzz --timeout 0 $(SIDE_BY_SIDE) $(ARGS)
 
 known-options: venv ## add the Kconfig options of ARGS="debian:6.1 debian:newest" to the known ones
 	@$(BIN)/python -m orchestrator.build.knownoptions $(ARGS)

@@ -17,8 +17,8 @@ def main() -> NoReturn:
         cli.main()
     except KeyboardInterrupt:
         sys.exit(130)  # errors.Exit.INTERRUPTED, which may not have been read yet
-    except ImportError as trouble:
-        print(f"klp-e2e: the installation is not whole: {trouble}", file=sys.stderr)
+    except ImportError as err:
+        print(f"klp-e2e: the installation is not whole: {err}", file=sys.stderr)
         sys.exit(4)  # errors.Exit.HARNESS, and not Python's 1
 
 

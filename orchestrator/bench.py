@@ -101,7 +101,7 @@ def _exploration(arch: Arch, scratch: Path, cold: Iterable[CaseResult]) -> None:
         options_ = ["--modules", EXPLORED, "--depth", str(DEPTH), "--guests", str(guests)]
         print(f"klp-e2e explore --arch {arch.name} {' '.join(options_)}", flush=True)
         klp_e2e("explore", "--arch", arch.name, *options_, "-o", place)
-        document = explorejson.load(place)
+        document = explorejson.load_exploration(place)
         (stats,) = [campaign.stats for campaign in document.campaigns]
         walking = stats.seconds - stats.spent.get("boot", 0.0)  # of the guests together
         pace[guests] = guests * stats.verified / walking
@@ -139,8 +139,8 @@ def _cores() -> float:
     def done(processes: int) -> float:
         busy = [sys.executable, "-c", BUSY]
         with ThreadPoolExecutor(processes) as pool:
-            told = list(pool.map(lambda _: process.run(busy).output, range(processes)))
-        return sum(map(float, told))
+            outputs = list(pool.map(lambda _: process.run(busy).output, range(processes)))
+        return sum(map(float, outputs))
 
     pairs = [(done(1), done(2)) for _ in range(3)]
     return statistics.median(two / one for one, two in pairs)

@@ -93,10 +93,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         if any(line.count(".") > _DOTS for line in text.splitlines()):
             raise UsageError(f"{path}: a line of it has more than {_DOTS} dots")
         return tomllib.loads(text, parse_float=_number)
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
-    except ValueError as error:  # no TOML, no UTF-8, or a number of thousands of digits
-        raise UsageError(f"{path}: {error}") from error
+    except OSError as err:
+        raise UsageError(f"{path}: {err.strerror}") from err
+    except ValueError as err:  # no TOML, no UTF-8, or a number of thousands of digits
+        raise UsageError(f"{path}: {err}") from err
     except RecursionError:
         raise UsageError(f"{path}: its tables and lists lie too deep in one another") from None
 
@@ -116,19 +116,19 @@ def check(data: object, type_: type[T], name: str) -> T:
     """
     try:
         return _validated(data, type_)
-    except pydantic.ValidationError as error:
-        found = _problems(error)
+    except pydantic.ValidationError as err:
+        found = _problems(err)
         wrong = "; ".join(f"{key}: {words}" for key, words in found[:_SHOWN])
         wrong += f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
-        raise UsageError(f"{name}: {wrong}") from error
+        raise UsageError(f"{name}: {wrong}") from err
 
 
 def problems(data: object, type_: type[object]) -> list[tuple[str, str]]:
     """All that keeps `data` from being a `type_`: ("relocations[3].bits", "missing")."""
     try:
         _validated(data, type_)
-    except pydantic.ValidationError as error:
-        return _problems(error)
+    except pydantic.ValidationError as err:
+        return _problems(err)
     return []
 
 
@@ -137,8 +137,8 @@ def _validated(data: object, type_: type[T]) -> T:
     return adapter.validate_json(json.dumps(data, default=str), strict=True, extra="forbid")
 
 
-def _problems(error: pydantic.ValidationError) -> list[tuple[str, str]]:
-    return [(_key(e["loc"]), _words(e)) for e in error.errors(include_url=False)]
+def _problems(err: pydantic.ValidationError) -> list[tuple[str, str]]:
+    return [(_key(e["loc"]), _words(e)) for e in err.errors(include_url=False)]
 
 
 def _key(location: tuple[int | str, ...]) -> str:

@@ -28,18 +28,18 @@ class Exit(IntEnum):
     """Process exit codes, documented in README.md and docs/reference/exit-codes.md."""
 
     GOOD = 0
-    KERNEL_WRONG = 1
+    TEST_FAILURE = 1
     USAGE = 2
     BUILD = 3
     HARNESS = 4
     INTERRUPTED = 130
 
 
-def exit_of(trouble: BaseException) -> Exit:
+def exit_of(err: BaseException) -> Exit:
     """The exit code of a command that this ends."""
-    if isinstance(trouble, KlpError):
-        return trouble.exit_code
-    return Exit.INTERRUPTED if isinstance(trouble, KeyboardInterrupt) else Exit.HARNESS
+    if isinstance(err, KlpError):
+        return err.exit_code
+    return Exit.INTERRUPTED if isinstance(err, KeyboardInterrupt) else Exit.HARNESS
 
 
 class KlpError(Exception):
@@ -52,7 +52,7 @@ class KlpError(Exception):
         self.hint = hint
 
     @property
-    def whole(self) -> str:
+    def full_message(self) -> str:
         """Message and hint, for where only one text goes."""
         return f"{self}; {self.hint}" if self.hint else str(self)
 
@@ -143,10 +143,10 @@ def foreseen() -> Iterator[None]:
         yield
     except KlpError:
         raise
-    except Exception as trouble:
-        last = traceback.extract_tb(trouble.__traceback__)[-1]
+    except Exception as err:
+        last = traceback.extract_tb(err.__traceback__)[-1]
         raise HarnessError(
-            f"a mistake of klp-e2e itself: {type(trouble).__name__}: {str(trouble)[:200]} "
+            f"a mistake of klp-e2e itself: {type(err).__name__}: {str(err)[:200]} "
             f"({Path(last.filename).name}:{last.lineno})",
             hint="please report it",
-        ) from trouble
+        ) from err

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
 FRAMES = 16  # of a report, that are kept
-LINES_TOLD = 50  # of complaints, and of refusals: the first tells what happened
+LINES_TOLD = 50  # of reports, and of refusals: the first tells what happened
 
 # printk's prefix: level, time stamp, caller (CONFIG_PRINTK_CALLER)
 PREFIX = r"(?:<\d{1,3}>)?\[ {0,5}\d{1,10}\.\d{3,9}\](?:\[ {0,6}[TC]\d{1,10}\])? ?"
 _BEGUN = re.compile(PREFIX)
 
-# --- crashes and complaints --------------------------------------------------------------------
+# --- crashes and other reports --------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ def frames(text: str) -> tuple[str, ...]:
     return ()
 
 
-def complaints(text: str) -> tuple[str, ...]:
+def reports(text: str) -> tuple[str, ...]:
     """The first lines that open a kernel report, in order, without time stamps.
 
     One crash may well be several lines: its cause, "Oops", the panic that followed.
@@ -233,7 +233,7 @@ def refusals(text: str) -> tuple[str, ...]:
     """The first lines in which livepatch or the module loader refuses something, without time
     stamps.
 
-    A matter of course where an event fails, so none of `complaints`; and wrong where all succeed.
+    A matter of course where an event fails, so none of `reports`; and wrong where all succeed.
     """
     found = (line for line in _plain(text) if _REFUSAL.match(line))
     return tuple(itertools.islice(found, LINES_TOLD))

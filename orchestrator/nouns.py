@@ -207,7 +207,7 @@ class Probe:
     original: str
     patched: Mapping[str, str] = field(default_factory=dict)
     file: str = ""  # in the guest
-    command: str = ""  # for the guest's shell; not run while its object is away
+    command: str = ""  # for the guest's shell; not run while its object is not loaded
     at: Literal["now", "init", "callbacks"] = "now"
     # init: what the object's own init saw, not what is now; callbacks: such a record
 

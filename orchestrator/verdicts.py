@@ -20,11 +20,17 @@ from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
 class RelocationState(StrEnum):
     """What must hold at every klp relocation of one (livepatch, object) pair."""
 
-    PRISTINE = "pristine"  # as in the .ko file: never applied, or cleared again
-    APPLIED = "applied"  # leads to the symbol at its present address
-    LEFT = "left"  # object gone, this kernel may leave what it wrote: as last read, or as PRISTINE
-    WRITTEN = "written"  # applied and given up again within this event, and this kernel leaves it:
-    # nobody read those bytes while the object was there, so any are right, and LEFT from now on
+    UNRELOCATED = "unrelocated"  # as in the .ko file: never applied, or cleared again
+    APPLIED = "applied"  # resolves to the symbol at its present address
+    STALE = "stale"  # object gone, what was written may stay: as last read, or unrelocated
+    INDETERMINATE = "indeterminate"  # applied and undone within this event, and this kernel leaves
+    # it: nobody read those bytes while the object was there, so any are right, and STALE
+
+    @classmethod
+    def _missing_(cls, value: object) -> RelocationState | None:
+        """As an older klp-e2e called them in its results."""
+        old = {"pristine": cls.UNRELOCATED, "left": cls.STALE, "written": cls.INDETERMINATE}
+        return old.get(value) if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +93,10 @@ class Observation:
     taint: int  # /proc/sys/kernel/tainted
     console: str  # what the console printed during the event
     qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
-    complaints: tuple[str, ...] = ()  # console.complaints() of that text
-    frames: tuple[str, ...] = ()  # console.frames() of that text
-    refusals: tuple[str, ...] = ()  # console.refusals() of that text
-    crash: str | None = None  # console.crash_title() of that text
+    reports: tuple[str, ...] = ()  # kernelreports.reports() of that text
+    frames: tuple[str, ...] = ()  # kernelreports.frames() of that text
+    refusals: tuple[str, ...] = ()  # kernelreports.refusals() of that text
+    crash: str | None = None  # kernelreports.crash_title() of that text
     seconds: float = 0.0  # the event itself
     readback_seconds: float = 0.0
     growth: Growth | None = None  # of a burst that is long enough

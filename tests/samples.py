@@ -11,7 +11,8 @@ from orchestrator.history import files
 from orchestrator.history.nights import Changes
 from orchestrator.model import words
 from orchestrator.nouns import KlpSymbol
-from orchestrator.verdicts import Answers, Check, Reading, RelocationState
+from orchestrator.report import resultsjson
+from orchestrator.verdicts import Answers, CaseResult, Check, Reading, RelocationState, Run
 
 
 def an_answer(expected: int | tuple[int, ...] = 0, seen: int | tuple[int, ...] = 0) -> Check:
@@ -66,3 +67,9 @@ def a_reading(
             beside="",
         )
     )
+
+
+def load_results(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
+    """What a results.json says, as values."""
+    read = resultsjson.read_document(text, name)
+    return read.run, tuple(resultsjson.as_result(case) for case in read.cases)

@@ -14,7 +14,7 @@ from orchestrator.announce.kcidb import kcidb
 from orchestrator.announce.mail import mail
 from orchestrator.announce.nightjunit import junit
 from orchestrator.announce.nightktap import ktap
-from orchestrator.announce.summary import summary
+from orchestrator.announce.summary import night_markdown
 from orchestrator.history.nights import Changes, Night
 from orchestrator.report import store
 
@@ -28,7 +28,7 @@ def write(place: Path, night: Night, changes: Changes) -> None:
         junit(night),
         ktap(night),
         kcidb(night, changes),
-        summary(night, changes),
+        night_markdown(night, changes),
         mail(night, changes),
     )
     for name, text in zip(NAMES, texts, strict=True):

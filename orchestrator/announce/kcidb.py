@@ -134,11 +134,11 @@ def _repository(job: Job) -> Object:
     found = re.fullmatch(r"git:(https://[^#]+)(?:#(.*))?", job.source)
     if found is None:
         return {}
-    told = {"git_repository_url": found[1]}
+    checkout = {"git_repository_url": found[1]}
     if re.fullmatch("[0-9a-f]{40}", found[2] or ""):
-        told["git_commit_hash"] = found[2]
+        checkout["git_commit_hash"] = found[2]
     _, _, branch = job.kernel.partition(" + ")[0].partition("#")
-    return {**told, "git_repository_branch": branch} if branch else told
+    return {**checkout, "git_repository_branch": branch} if branch else checkout
 
 
 def _patchset(patches: Mapping[str, str]) -> Object:

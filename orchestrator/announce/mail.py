@@ -62,10 +62,10 @@ def mail(night: Night, changes: Changes) -> str:
 def _opening(night: Night, changes: Changes) -> list[str]:
     against = f"compared with {changes.before}" if changes.before else "the first night"
     headline = digest.digest(night, changes).headline
-    told = _wrapped(f"{headline[:1].upper()}{headline[1:]}. Night {night.name}, {against}.")
+    lines = _wrapped(f"{headline[:1].upper()}{headline[1:]}. Night {night.name}, {against}.")
     if night.trouble:
-        told += _wrapped(f"It stopped early: {night.trouble}")
-    return [*told, *_wrapped(digest.totals(night))]
+        lines += _wrapped(f"It stopped early: {night.trouble}")
+    return [*lines, *_wrapped(digest.totals(night))]
 
 
 def _in_full(news: News) -> list[str]:
@@ -106,8 +106,8 @@ def _short(news: News) -> str:
 def _inputs(changes: Changes) -> Iterator[str]:
     for each in changes.inputs:
         place = " on ".join(filter(None, (each.kernel, each.arch)))
-        told = f"{each.what}: {each.before or '(none)'} -> {each.after or '(none)'}"
-        yield f"{place}: {told}" if place else told
+        lines = f"{each.what}: {each.before or '(none)'} -> {each.after or '(none)'}"
+        yield f"{place}: {lines}" if place else lines
 
 
 def _closing(night: Night) -> list[str]:
@@ -134,12 +134,12 @@ def _field(label: str, text: object) -> list[str]:
 
 
 def _wrapped(text: str, first: str = "", others: str = "") -> list[str]:
-    told = _ascii(text)
-    told = told if len(told) <= TEXT_LIMIT else f"{told[: TEXT_LIMIT - 3]}..."
+    short = _ascii(text)
+    short = short if len(short) <= TEXT_LIMIT else f"{short[: TEXT_LIMIT - 3]}..."
 
     def lines(width: int) -> list[str]:
         return textwrap.wrap(
-            told, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
+            short, width, initial_indent=first, subsequent_indent=others, break_on_hyphens=False
         )
 
     # where a word begins a line it may be a command for a CI, and gets a character more

@@ -18,12 +18,12 @@ def junit(night: Night) -> str:
 def _suite(night: Night, record: JobRecord, rows: tuple[Row, ...]) -> junitparser.TestSuite:
     job = record.job
     suite = begun(job.name, record.started if record.started is not None else night.started)
-    told = {"kernel": job.kernel, "architecture": job.arch, "command": " ".join(job.command)}
+    properties = {"kernel": job.kernel, "architecture": job.arch, "command": " ".join(job.command)}
     for made in night.kernels:
         if (made.kernel, made.arch) == (job.kernel, job.arch):
-            told |= {"source": made.source_version, "release": made.release}
-            told |= {"compiler": made.compiler, "qemu": made.qemu}
-    for name, value in told.items():
+            properties |= {"source": made.source_version, "release": made.release}
+            properties |= {"compiler": made.compiler, "qemu": made.qemu}
+    for name, value in properties.items():
         suite.add_property(name, xml(value))
     for row in rows:
         suite.add_testcase(_testcase(row))
@@ -42,6 +42,6 @@ def _testcase(row: Row) -> junitparser.TestCase:
 
 
 def _details(row: Row) -> list[str]:
-    told = {"order": row.order, "it is there to catch": row.why, "files": row.directory}
-    lines = [f"{name}: {value}" for name, value in told.items() if value]
+    properties = {"order": row.order, "it is there to catch": row.why, "files": row.directory}
+    lines = [f"{name}: {value}" for name, value in properties.items() if value]
     return [*lines, f"failed: {row.failed} of {row.runs}"] if row.failed else lines

@@ -39,9 +39,9 @@ def send(
     try:
         process.run(words, cwd=place, env=env, input=text, deadline=Deadline.after(seconds))
     except OutOfTime as late:
-        told = f"the notify command did not end within {seconds:.0f} s: {command}"
-        raise HarnessError(told, hint) from late
+        message = f"the notify command did not end within {seconds:.0f} s: {command}"
+        raise HarnessError(message, hint) from late
     except CommandFailed as failed:
         last = failed.tail.strip().splitlines()[-1:]
-        told = f"the notify command ended with status {failed.code}: {command}"
-        raise HarnessError("\n    ".join((told, *last)), hint) from failed
+        message = f"the notify command ended with status {failed.code}: {command}"
+        raise HarnessError("\n    ".join((message, *last)), hint) from failed

@@ -18,7 +18,7 @@ _MARKUP = re.compile(r"[\\`*_\[\]~$]")
 _HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;"}
 
 
-def summary(night: Night, changes: Changes) -> str:
+def night_markdown(night: Night, changes: Changes) -> str:
     """The whole text."""
     against = f", compared with {_text(changes.before)}" if changes.before else ""
     blocks = [
@@ -87,6 +87,6 @@ def _fenced(text: str) -> str:
 
 def _text(text: str) -> str:
     """Shown as it is: neither Markdown nor HTML, one line, cut short where it is long."""
-    told = plain(text)
-    told = told if len(told) <= TEXT_LIMIT else f"{told[:TEXT_LIMIT]}…"
-    return "".join(_HTML.get(c) or _MARKUP.sub(r"\\\g<0>", c) for c in told)
+    shown = plain(text)
+    shown = shown if len(shown) <= TEXT_LIMIT else f"{shown[:TEXT_LIMIT]}…"
+    return "".join(_HTML.get(c) or _MARKUP.sub(r"\\\g<0>", c) for c in shown)

@@ -56,10 +56,13 @@ def layout(kernel: Kernel, arch: Arch, *, jobs: int, deadline: Deadline) -> Layo
 def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> None:
     """Raises UsageError for the first difference between a livepatch's own tables and set.toml,
     naming both. A livepatch whose tables are made while it loads is taken as it is."""
-    found = patchtable.tables(reader.read(data, f"{spec.name}.ko"), layout)
-    differences = [list(_differences(spec, table, toml)) for table in found]
-    if differences and all(differences):
-        wrong, hint = differences[0][0]
+    ko = f"{spec.name}.ko"
+    found = patchtable.tables(reader.read(data, ko), layout, ko)
+    # the first of each alone: to find them all takes the square of their number
+    firsts = [next(_differences(spec, table, toml), None) for table in found]
+    wrong_ones = [first for first in firsts if first is not None]
+    if found and len(wrong_ones) == len(found):
+        wrong, hint = wrong_ones[0]
         raise UsageError(f"{spec.name}.ko {wrong}", hint=hint)
 
 

@@ -73,7 +73,7 @@ def build(
             _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
         workdir.touch(final)
         on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
-        return load(final, arch, tree, on_it)
+        return load_kernel(final, arch, tree, on_it)
 
 
 def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
@@ -108,9 +108,9 @@ def configuration(arch: Arch, without: Collection[str] = ()) -> str:
     """
     try:
         return kconfig.merge(_fragments(arch), without)
-    except ValueError as error:
+    except ValueError as err:
         own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
-        raise ConfigError(f"base.config or {own}: {error}") from error
+        raise ConfigError(f"base.config or {own}: {err}") from err
 
 
 def _fragments(arch: Arch) -> list[str]:
@@ -122,8 +122,8 @@ def _fragments(arch: Arch) -> list[str]:
             raise ConfigError(f"{path} is missing", hint="every architecture has its fragment")
         try:
             texts.append(files.read(path, files.TEXT).decode())
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}", hint="it is to be a Kconfig fragment") from error
+        except (OSError, UnicodeDecodeError) as err:
+            raise ConfigError(f"{path}: {err}", hint="it is to be a Kconfig fragment") from err
     return texts
 
 
@@ -234,7 +234,7 @@ def _collect(arch: Arch, site: Site, into: Path) -> None:
     kbuild.module_tree(arch, site, into / MODULE_TREE)
 
 
-def load(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) -> Kernel:
+def load_kernel(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str, ...]) -> Kernel:
     """A finished kernel from its directory. It may have been built for somebody who called its
     source, and the series on it, by other names."""
     record = json.loads((directory / "kernel.json").read_text())

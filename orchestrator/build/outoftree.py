@@ -42,13 +42,13 @@ def make(
     ]
     try:
         process.run(building(argv), deadline=deadline, log=log)
-    except process.CommandFailed as error:
-        line = first_error(log.read_text(errors="replace"), place) or str(error)
+    except process.CommandFailed as err:
+        line = first_error(log.read_text(errors="replace"), place) or str(err)
         raise BuildError(
             f"{what} does not build for {arch.name}: {line}",
             hint=f"the whole output is in {log}",
             log=str(log),
-        ) from error
+        ) from err
 
 
 def first_error(log: str, root: Path) -> str:

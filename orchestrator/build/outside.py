@@ -60,8 +60,8 @@ def write(record: Path, made: Path, within: Iterable[Path], cwd: Path, since_ns:
         if _is_file(path)
     }
     trees = {name: _tree(path) for name, path in outside(_SEARCHED.findall(commands)).items()}
-    told = all(_told(path) for path in (*made.rglob("*"), *map(Path, files)))
-    record.write_text(json.dumps({"told": told, "files": files, "trees": trees}))
+    listed = all(_is_listed(path) for path in (*made.rglob("*"), *map(Path, files)))
+    record.write_text(json.dumps({"told": listed, "files": files, "trees": trees}))
 
 
 def changed(entry: Path) -> bool:
@@ -87,7 +87,7 @@ def _below(path: Path, places: tuple[str, ...]) -> bool:
     return any(real == place or real.startswith(f"{place}/") for place in places)
 
 
-def _told(path: Path) -> bool:
+def _is_listed(path: Path) -> bool:
     """Does the compiler tell of all that this file may draw in?"""
     if not _is_file(path) or path.suffix in (".o", ".ko", ".cmd", ".a"):
         return True

@@ -39,12 +39,12 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
             place = path(module_set, spec, arch)
             try:
                 found[spec.name] = given.read(place, given.MODULE)
-            except OSError as trouble:
+            except OSError as err:
                 raise UsageError(
-                    f"{place}: {trouble.strerror}; it should be {spec.name} for {arch.name}",
+                    f"{place}: {err.strerror}; it should be {spec.name} for {arch.name}",
                     hint=f"`ko` in {module_set.directory}/set.toml says so; "
                     "--arch leaves an architecture out",
-                ) from trouble
+                ) from err
             elf = reader.read(found[spec.name], str(place))
             reader.expect_machine(elf, arch.elf_machine, arch.byte_order, str(place))
             _is_that(elf, spec, place)

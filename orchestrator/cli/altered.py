@@ -89,7 +89,7 @@ def ablate(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )
         return conducted(*experiment.resumed(resume, jobs, given))
-    built = options.build(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     return tried(
         AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
     )
@@ -120,7 +120,7 @@ def mutate(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )
         return conducted(*experiment.resumed(resume, jobs, given))
-    built = options.build(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     return tried(
         AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
     )
@@ -158,9 +158,9 @@ def conducted(asked: experiment.ExperimentOptions, writer: TriedDirectory) -> Ex
             experiment.conduct(asked, writer, reporter)
     finally:
         if writer.head.trials:
-            show(trialstext.report(writer.head))
+            show(trialstext.trials_report(writer.head))
         tell_place(writer)
-    return trialstext.exit_code(writer.head)
+    return trialstext.trials_exit_code(writer.head)
 
 
 @app.command(
@@ -214,8 +214,8 @@ def bisect(
 ) -> Exit:
     """Find the patch, or the commit, that changes what an order does. Among the patches of the last
     series, or with --good and --bad among the commits of --kernel git:REPO."""
-    built = options.build((arch,), kernel, series or (), jobs)
-    (case,) = options.cases(modules, (order,), None)
+    built = options.build_options((arch,), kernel, series or (), jobs)
+    (case,) = options.chosen_cases(modules, (order,), None)
     place = options.results(output)
     asked = bisection.BisectOptions(built, case, times, place, accel)
     command = tuple(sys.argv)

@@ -40,7 +40,7 @@ def check(
         reports = archcheck.check(names or (), options.source(kernel), reporter.say)
     for report in reports:
         tell("\n".join(report.lines))
-    return archcheck.exit_code(reports)
+    return archcheck.check_exit_code(reports)
 
 
 @arch.command(epilog=EXAMPLE + "klp-e2e arch new riscv64 --kernel-arch riscv --directory .")

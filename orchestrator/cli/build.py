@@ -47,9 +47,9 @@ def build(
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
-    wanted = options.build(arch or (), kernel, series or (), jobs)
+    wanted = options.build_options(arch or (), kernel, series or (), jobs)
     with Reporter(Terminal(stderr=True)) as reporter:
-        kernels = session.build(wanted, reporter)
+        kernels = session.build_kernels(wanted, reporter)
     for made in kernels:
         tell(f"{made.arch} {made.release} {made.directory}")
     return Exit.GOOD

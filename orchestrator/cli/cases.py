@@ -31,8 +31,8 @@ from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files
 from orchestrator.model import model, orders
-from orchestrator.nightly import conduct
-from orchestrator.nightly import shown as night_text
+from orchestrator.nightly import text as night_text
+from orchestrator.nightly import work
 from orchestrator.nouns import Accel, Case, Channel, Order
 from orchestrator.report import documents, resultsjson, resultstext, verdict
 from orchestrator.report.progress import Reporter
@@ -86,9 +86,9 @@ def run(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
-    cases = options.cases(modules, order or (), suite)
-    built = options.build(arch or (), kernel, series or (), jobs)
-    wanted = options.run(built, cases, output, strict, cold, channel, resume, accel)
+    cases = options.chosen_cases(modules, order or (), suite)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
         if wanted.go_on:
             raise UsageError("--each-patch begins anew", hint="leave out --resume")
@@ -96,12 +96,12 @@ def run(
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            session.run(wanted, writer, reporter)
+            session.run_orders(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(resultstext.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)
 
 
 def run_each_patch(wanted: options.RunOptions) -> Exit:
@@ -109,7 +109,7 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
     done = []
     try:
         with Reporter(Terminal(stderr=True)) as reporter:
-            for prefix in eachpatch.run(wanted, tuple(sys.argv), reporter):
+            for prefix in eachpatch.run_each_patch(wanted, tuple(sys.argv), reporter):
                 done.append(prefix)
                 for result in resultstext.worst_first(prefix.results):
                     if verdict.counts_as_failure(result.status, wanted.strict):
@@ -118,7 +118,7 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
         for prefix in done:
             tell(prefix.line)
         tell(f"results: {wanted.directory}")
-    return eachpatch.exit_code(done)
+    return eachpatch.prefixes_exit_code(done)
 
 
 @app.command("orders", epilog=EXAMPLE + "klp-e2e orders --suite core --why")
@@ -147,7 +147,7 @@ def list_orders(
     ] = False,
 ) -> Exit:
     """List a suite's orders. Each with what the model expects of every event."""
-    for case in options.cases(modules, order or (), suite):
+    for case in options.chosen_cases(modules, order or (), suite):
         steps = expected(case)
         answers = (
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
@@ -196,7 +196,7 @@ def shell(
 ) -> Exit:
     """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
-    wanted = options.build((arch,), kernel, series or (), jobs)
+    wanted = options.build_options((arch,), kernel, series or (), jobs)
     return session.shell(wanted, modules, events, Reporter(Terminal(stderr=True)), accel)
 
 
@@ -223,9 +223,9 @@ def report(
     return code
 
 
-def night_again(place: Path) -> conduct.NightEnd:
+def night_again(place: Path) -> work.NightEnd:
     """A night, its report written anew; what that lacks is told."""
-    night = conduct.again(place)
+    night = work.report_again(place)
     for trouble in night.troubles:
         complain(trouble)
     return night

@@ -116,7 +116,7 @@ def explore(
         given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
         asked, writer = exploration.resumed(resume, jobs, given)
     else:
-        built = options.build(arch or (), kernel, series or (), jobs)
+        built = options.build_options(arch or (), kernel, series or (), jobs)
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,
@@ -138,9 +138,9 @@ def explore(
             exploration.explore(asked, writer, reporter)
     finally:
         if writer.head.campaigns:
-            show(exploretext.report(writer.head))
+            show(exploretext.exploration_report(writer.head))
         tell_place(writer)
-    return exploretext.exit_code(writer.head)
+    return exploretext.exploration_exit_code(writer.head)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
@@ -186,7 +186,7 @@ def minimise(
             results, case, confirm, output, jobs, reporter, given, accel
         )
     tell("\n".join(exploretext.reproducer_lines(reproducer)))
-    return Exit.KERNEL_WRONG
+    return Exit.TEST_FAILURE
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e replay results/2026-01-31-020000/findings/s390x-basic -n 10")
@@ -210,4 +210,4 @@ def replay(
     whoever made it: read it first.
     """
     results = session.replay(bundle.read(place), times, tell, accel)
-    return bundle.exit_code(results)
+    return bundle.replay_exit_code(results)

@@ -45,7 +45,7 @@ def compare(
     seen = {each.change for each in found.changed}
     flaky = any(each.change is Change.FLAKY and each.nights == 1 for each in found.changed)
     if Change.NEW_FAILURE in seen or flaky:
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     lost = not allow_gone and without_proof(old, found)
     proved = any(row.status not in (Status.ERROR, Status.SKIP) for row in new.rows)
     if missing or lost or not proved or Change.NEW_TROUBLE in seen:

@@ -45,7 +45,7 @@ def kselftest(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
-    built = options.build(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
         built,
         tuple(test or ()),
@@ -56,9 +56,9 @@ def kselftest(
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            own_tests.run(wanted, writer, reporter)
+            own_tests.run_scripts(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(resultstext.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)

@@ -51,17 +51,17 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = broken.cases(only or ())
-    built = options.build(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
     place = options.results(output, resume)
     go_on = resume is not None
     wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            broken.run(wanted, writer, reporter)
+            broken.run_malformed(wanted, writer, reporter)
     finally:
         if writer.results:
-            show(resultstext.report(writer.run, writer.results))
+            show(resultstext.results_report(writer.run, writer.results))
             tell("\n".join(broken.speeds(writer.results)))
         tell_place(writer)
-    return verdict.exit_code(writer.run, writer.results)
+    return verdict.results_exit_code(writer.run, writer.results)

@@ -55,8 +55,8 @@ def described(command: Any, words: str, parent: Any) -> Iterator[Command]:
 
 def options(command: Any, context: Any) -> list[tuple[str, str]]:
     """What --help says of each, but for --help itself."""
-    told = (each.get_help_record(context) for each in command.params)
-    return [each for each in told if each is not None]
+    records = (each.get_help_record(context) for each in command.params)
+    return [each for each in records if each is not None]
 
 
 def page() -> str:

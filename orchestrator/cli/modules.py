@@ -67,4 +67,4 @@ def inspect(
     """Check a livepatch module. Exit code 1 when it is not well-formed."""
     found, arch = modfiles.examine(module, arch_file or ())
     tell(modfiles.as_json(found) if as_json else modfiles.as_text(found, arch))
-    return Exit.GOOD if found.well_formed else Exit.KERNEL_WRONG
+    return Exit.GOOD if found.well_formed else Exit.TEST_FAILURE

@@ -11,7 +11,7 @@ import typer
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.shared import show
 from orchestrator.errors import Exit
-from orchestrator.nightly import conduct, shown
+from orchestrator.nightly import text, work
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 
@@ -54,13 +54,13 @@ def nightly(
     ] = None,
 ) -> Exit:
     """Run a matrix of kernels, unattended. Says what changed since the night before."""
-    wanted = conduct.asked(config, output, resume, wait, notify_command)
+    wanted = work.night_options(config, output, resume, wait, notify_command)
     if dry_run:
-        show(shown.plan(conduct.planned(wanted), wanted))
+        show(text.plan(work.planned(wanted), wanted))
         return Exit.GOOD
     with Reporter(Terminal(stderr=True)) as reporter:
-        ended = conduct.hold(wanted, reporter)
+        ended = work.run_night(wanted, reporter)
     for trouble in ended.troubles:
         complain(trouble)
-    show(shown.night(ended))
+    show(text.night(ended))
     return ended.digest.exit_code

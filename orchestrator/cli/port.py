@@ -24,7 +24,7 @@ from orchestrator.commands import options, portparts
 from orchestrator.commands import port as porting
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
-from orchestrator.port.card import Verdict, exit_code
+from orchestrator.port.card import Verdict, card_exit_code
 from orchestrator.report import cardjson
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -64,6 +64,6 @@ def port(
             porting.make(wanted, writer, reporter)
     finally:
         if any(line.verdict is not Verdict.SKIP for line in writer.card.lines):
-            show(cardjson.report(writer.card))
+            show(cardjson.card_report(writer.card))
         tell_place(writer)
-    return exit_code(writer.card)
+    return card_exit_code(writer.card)

@@ -211,14 +211,14 @@ def carried_out(program: Callable[[], object]) -> int:
                 silence(stream)
             return Exit.HARNESS
         return end.code if isinstance(end.code, int) else Exit.HARNESS if end.code else Exit.GOOD
-    except OSError as trouble:
+    except OSError as err:
         silence(sys.stdout)
-        complain(f"cannot write what there is to say: {trouble.strerror}")
+        complain(f"cannot write what there is to say: {err.strerror}")
         return Exit.HARNESS
     except ImportError:  # of a command's module: see orchestrator/__main__.py
         raise
-    except Exception as trouble:
-        return mistaken(trouble)
+    except Exception as err:
+        return mistaken(err)
     return Exit.GOOD
 
 
@@ -230,10 +230,10 @@ def listen() -> None:
     sys.unraisablehook = _unraisable
 
 
-def _unraisable(told: sys.UnraisableHookArgs) -> None:
+def _unraisable(raised: sys.UnraisableHookArgs) -> None:
     """A destructor, or Python that C has called, cannot pass an interrupt on: it comes again."""
-    if told.exc_type is not KeyboardInterrupt:
-        sys.__unraisablehook__(told)
+    if raised.exc_type is not KeyboardInterrupt:
+        sys.__unraisablehook__(raised)
         return
     signal.signal(signal.SIGALRM, _interrupt)
     signal.setitimer(signal.ITIMER_REAL, AGAIN_SECONDS)
@@ -262,28 +262,28 @@ def outcome(body: Callable[[], Exit]) -> Exit:
         code = body()
         flush()
         return code
-    except KlpError as trouble:
+    except KlpError as err:
         if os.environ.get(DEBUG):
             traceback.print_exc()
-        complain(str(trouble), trouble.hint, getattr(trouble, "log", ""))
-        return trouble.exit_code
+        complain(str(err), err.hint, getattr(err, "log", ""))
+        return err.exit_code
     except KeyboardInterrupt:
         complain("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever reads it has enough
         return Exit.HARNESS
-    except Exception as trouble:
-        return mistaken(trouble)
+    except Exception as err:
+        return mistaken(err)
 
 
-def mistaken(trouble: Exception) -> Exit:
+def mistaken(err: Exception) -> Exit:
     """What nobody has thought of is ours, never the kernel's."""
     if os.environ.get(DEBUG):
         traceback.print_exc()
-    last = traceback.extract_tb(trouble.__traceback__)[-1]
+    last = traceback.extract_tb(err.__traceback__)[-1]
     place = f"{Path(last.filename).name}:{last.lineno}"
     complain(
-        f"a mistake of klp-e2e itself: {type(trouble).__name__}: {trouble} ({place})",
+        f"a mistake of klp-e2e itself: {type(err).__name__}: {err} ({place})",
         "" if os.environ.get(DEBUG) else f"{DEBUG}=1 shows where; please report it",
     )
     return Exit.HARNESS

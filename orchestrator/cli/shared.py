@@ -112,6 +112,6 @@ def show(shown: RenderableType) -> None:
         return
     try:
         console.print(shown, crop=False)
-    except OSError as trouble:  # the terminal was closed
+    except OSError as err:  # the terminal was closed
         silence(sys.stdout)
-        raise HarnessError(f"cannot write what there is to say: {trouble.strerror}") from trouble
+        raise HarnessError(f"cannot write what there is to say: {err.strerror}") from err

@@ -107,7 +107,7 @@ def _write(made: Mapping[str, str]) -> list[str]:
     """The files' paths. Raises UsageError, before anything is written, where one is not ours."""
     settings = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     place = settings / "systemd" / "user"
-    with store.told(place):
+    with store.write_errors(place):
         place.mkdir(parents=True, exist_ok=True)
         before = {name: _ours(place / name) for name in made}
     for name, text in made.items():

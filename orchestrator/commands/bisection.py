@@ -115,7 +115,7 @@ def keep(place: Path, found: Found) -> None:
 
 def kept(place: Path) -> Found:
     """What a bisect found whose directory this is. Raises UsageError."""
-    return store.load(place / FOUND, _FOUND, "klp-e2e bisect")
+    return store.load_document(place / FOUND, _FOUND, "klp-e2e bisect")
 
 
 class _Looking:
@@ -142,8 +142,8 @@ class _Looking:
         case = self._asked.case
         try:
             (bootable,) = session.bootables(wanted, (case.module_set,), self._reporter)
-        except (BuildError, HarnessError) as trouble:
-            return Seen(name, None, str(trouble))
+        except (BuildError, HarnessError) as err:
+            return Seen(name, None, str(err))
         bootable = replace(
             bootable, kernel=replace(bootable.kernel, source=source)
         )  # none of our clone
@@ -168,7 +168,7 @@ class _Looking:
             GuestSlot(bootable, used, threading.Event()) as slot,
         ):
             for _ in range(self._asked.times):
-                results.append(written.add(slot.run(case)))
+                results.append(written.add(slot.run_case(case)))
         return said(name, results)
 
 

@@ -17,7 +17,7 @@ from orchestrator.source import series
 from orchestrator.source.sources import fetch
 from orchestrator.verdicts import CaseResult, Run, Status
 
-WORST_FIRST = (Exit.KERNEL_WRONG, Exit.BUILD, Exit.HARNESS, Exit.GOOD)
+WORST_FIRST = (Exit.TEST_FAILURE, Exit.BUILD, Exit.HARNESS, Exit.GOOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,9 @@ class Prefix:
         return f"{self.patch or 'before the first patch'}: {'; '.join(parts)}"
 
 
-def run(wanted: RunOptions, command: Sequence[str], reporter: Reporter) -> Iterator[Prefix]:
+def run_each_patch(
+    wanted: RunOptions, command: Sequence[str], reporter: Reporter
+) -> Iterator[Prefix]:
     """Every prefix of the last series, on top of the others; one that does not build does not
     keep the next from running."""
     *below, last = wanted.build.series or (options.BARE,)
@@ -82,14 +84,14 @@ def _prefix(
     writer = session.results_directory(wanted, command)
     try:
         with writer:
-            session.run(wanted, writer, reporter)
-    except BuildError as trouble:  # no architecture builds; the directory says why
-        code = trouble.exit_code
+            session.run_orders(wanted, writer, reporter)
+    except BuildError as err:  # no architecture builds; the directory says why
+        code = err.exit_code
     else:
-        code = verdict.exit_code(writer.run, writer.results)
+        code = verdict.results_exit_code(writer.run, writer.results)
     return Prefix(patch, spec, writer.path, writer.run, writer.results, code)
 
 
-def exit_code(prefixes: Sequence[Prefix]) -> Exit:
+def prefixes_exit_code(prefixes: Sequence[Prefix]) -> Exit:
     """The worst of them."""
     return min((prefix.exit for prefix in prefixes), key=WORST_FIRST.index, default=Exit.HARNESS)

@@ -78,7 +78,7 @@ def resumed(
     suite = run.options.get("suite", options.SUITE)
     named = run.options.get("arches", "").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
-    built = options.build(arches, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(arches, run.exact_source, run.series or (options.BARE,), jobs)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,
@@ -202,10 +202,10 @@ class _Worker:
         began = time.monotonic()
         try:
             bootable = self._built(alteration)
-        except BuildError as trouble:
-            return replace(trial, outcome=TrialOutcome.UNBUILT, reason=trouble.whole)
-        except HarnessError as trouble:
-            return replace(trial, reason=trouble.whole)
+        except BuildError as err:
+            return replace(trial, outcome=TrialOutcome.UNBUILT, reason=err.full_message)
+        except HarnessError as err:
+            return replace(trial, reason=err.full_message)
         trial = replace(trial, build_seconds=time.monotonic() - began)
         if _contents(bootable) == _contents(self._control):
             return replace(trial, outcome=TrialOutcome.SAME)
@@ -248,7 +248,7 @@ class _Worker:
             ) as self._slot,
         ):
             for case in cases:
-                result = self._slot.run(case)
+                result = self._slot.run_case(case)
                 if self._stop.is_set():
                     break
                 results.append(directory.add(result))

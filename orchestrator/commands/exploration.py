@@ -74,7 +74,9 @@ def resumed(
     if not arches:
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
-    built = options.build(arches, head.run.exact_source, head.run.series or (options.BARE,), jobs)
+    built = options.build_options(
+        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs
+    )
     asked = ExploreOptions(
         built,
         head.module_sets,
@@ -121,7 +123,7 @@ def minimise(
     case = result.case
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
-    built = options.build(arch, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(arch, run.exact_source, run.series or (options.BARE,), jobs)
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)
     (bootable,) = session.bootables(built, (case.module_set,), reporter)
@@ -132,7 +134,7 @@ def minimise(
         GuestSlot(bootable, replace(used, cold=True), stop) as cold,
     ):
         reporter.say(f"minimising {notation(case.order)}")
-        short = triage.shortest(case, like, warm.run)
+        short = triage.shortest(case, like, warm.run_case)
         if short is None:
             raise HarnessError(
                 f"{name} does not fail in this way any more: {like}",
@@ -140,7 +142,7 @@ def minimise(
             )
         reporter.say(f"booting it {tries} times")
         reproducer = Reproducer(
-            short, repeated=triage.repeated(short.case, like, cold.run, tries), tries=tries
+            short, repeated=triage.repeated(short.case, like, cold.run_case, tries), tries=tries
         )
     if place is None:
         called = bundle.name(result.arch, case.module_set, case.name)
@@ -152,7 +154,7 @@ def minimise(
 def _findings(results: Path) -> Path:
     """Where bundles of a run's failures go. Raises NotOurs where a link leads elsewhere."""
     home = results if results.is_dir() else results.parent
-    with store.told(home / FINDINGS):
+    with store.write_errors(home / FINDINGS):
         return ours.folder(home / FINDINGS, within=home)
 
 

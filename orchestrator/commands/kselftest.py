@@ -39,18 +39,18 @@ class KselftestOptions:
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(
+    run_scripts = session.begun(
         wanted.build, command, strict=False, kind=RunKind.KSELFTEST, accel=wanted.accel
     )
-    run = replace(
-        run,
-        options={**run.options, "test": " ".join(sorted(wanted.tests)) or "all"},
+    run_scripts = replace(
+        run_scripts,
+        options={**run_scripts.options, "test": " ".join(sorted(wanted.tests)) or "all"},
         inputs=session.inputs(wanted.build),
     )
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run_scripts, go_on=wanted.go_on)
 
 
-def run(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every script on every architecture, in the order of kselftest.
 
     Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
@@ -119,4 +119,4 @@ def with_tests(bootable: Bootable, tree: SelftestTree, scratch: Path) -> Bootabl
 
 def run_script(guests: GuestSlot, case: Case) -> CaseResult:
     """A script on a fresh guest that has the tests; nothing is raised but Ctrl-C."""
-    return guests.use(case, scriptrun.run)
+    return guests.use(case, scriptrun.run_script)

@@ -95,15 +95,17 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = session.begun(
+    run_malformed = session.begun(
         wanted.build, command, strict=False, kind=RunKind.MALFORMED, accel=wanted.accel
     )
     planned = len(wanted.cases) * len(wanted.build.arches)
-    run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    run_malformed = replace(
+        run_malformed, planned=planned, inputs=session.inputs(wanted.build, wanted.cases)
+    )
+    return ResultsDirectory(wanted.directory, run_malformed, go_on=wanted.go_on)
 
 
-def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every case on every architecture; a guest that a module crashes is replaced by another.
 
     Raises HarnessError, and BuildError when no kernel builds.
@@ -136,7 +138,7 @@ def run(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) 
 
 def run_case(guests: GuestSlot, case: Case) -> CaseResult:
     """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
-    return judged(guests.run(case), guests.bootable.kernel.capabilities)
+    return judged(guests.run_case(case), guests.bootable.kernel.capabilities)
 
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:

@@ -23,10 +23,8 @@ def read_file(path: Path) -> bytes:
     """Raises UsageError for a file that cannot be read."""
     try:
         return files.read(path, files.MODULE)
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot read {path}: {trouble.strerror}", hint="give a .ko file"
-        ) from trouble
+    except OSError as err:
+        raise UsageError(f"cannot read {path}: {err.strerror}", hint="give a .ko file") from err
 
 
 def arch_of(data: bytes, name: str, arch_files: Sequence[str] = ()) -> Arch:

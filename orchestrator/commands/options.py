@@ -86,7 +86,7 @@ def _name(spec: str) -> str:
     return Path(spec).stem if catalog.is_arch_file(spec) else spec
 
 
-def build(
+def build_options(
     arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
 ) -> BuildOptions:
     """`jobs`: None for one each core this process may use."""
@@ -146,7 +146,7 @@ def _series(spec: str) -> str:
     return spec if ours.is_dir() or not Path(spec).exists() else str(Path(spec).absolute())
 
 
-def cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
+def chosen_cases(modules: str | None, order: Sequence[str], suite: str | None) -> tuple[Case, ...]:
     """The given orders on a module set, else a suite's cases, those of the set if one is given; of
     a set that is not in the default suite, its usual orders."""
     if order:
@@ -225,8 +225,8 @@ def order(modules: str, text: str) -> Order:
     return orders.parse(text, catalog.module_set(modules))
 
 
-def run(
-    build_options: BuildOptions,
+def run_options(
+    build: BuildOptions,
     chosen: tuple[Case, ...],
     directory: Path | None,
     strict: bool,
@@ -237,7 +237,7 @@ def run(
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
     place, go_on = results(directory, resume), resume is not None
-    return RunOptions(build_options, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
+    return RunOptions(build, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
 
 
 def results(directory: Path | None, resume: Path | None = None) -> Path:
@@ -332,5 +332,5 @@ def alterations(
 def _patch(path: Path) -> str:
     try:
         return files.read(path, files.TEXT).decode(errors="surrogateescape")
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}") from error
+    except OSError as err:
+        raise UsageError(f"{path}: {err.strerror}") from err

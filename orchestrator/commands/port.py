@@ -74,9 +74,9 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
     writer.update(writer.card.put(_files(wanted, reporter)))
     try:
         arch = catalog.arch(wanted.spec)
-    except UsageError as trouble:
+    except UsageError as err:
         if not writer.card.bad(Part.FILES):
-            writer.update(writer.card.put(troubled(Part.FILES, trouble)))
+            writer.update(writer.card.put(troubled(Part.FILES, err)))
         others = (Part.HOST, Part.COMPILER, *NEEDS_SOURCE)
         skip(others, "the architecture's file cannot be used")
         return
@@ -85,9 +85,9 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         source = PortSource.fetch(wanted.source, wanted.series, arch, reporter.say)
     except UsageError:
         raise
-    except KlpError as trouble:
+    except KlpError as err:
         skip(NEEDS_SOURCE, "there is no kernel source")
-        writer.update(writer.card.put(troubled(Part.BUILD, trouble)))
+        writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
     built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs)
     outcome = portkernel.build(built, source, reporter)
@@ -139,8 +139,8 @@ def _host(arch: Arch) -> list[Line]:
     missing = doctor.missing(needs)
     try:
         host = Line(Part.HOST, Verdict.PASS, (prepare.qemu_version(arch),))
-    except KlpError as trouble:
-        host = troubled(Part.HOST, trouble)
+    except KlpError as err:
+        host = troubled(Part.HOST, err)
     looked = f"{len(needs)} things looked for, missing: {len(missing)}"
     host = replace(host, evidence=(*host.evidence, looked))
     if missing:
@@ -149,8 +149,8 @@ def _host(arch: Arch) -> list[Line]:
         host = replace(host, verdict=Verdict.ERROR, obstacles=lacks, advice=line)
     try:
         return [host, Line(Part.COMPILER, Verdict.PASS, (compiler_version(arch),))]
-    except KlpError as trouble:
-        return [host, troubled(Part.COMPILER, trouble)]
+    except KlpError as err:
+        return [host, troubled(Part.COMPILER, err)]
 
 
 # --- the kernel's source -----------------------------------------------------------------------
@@ -211,8 +211,8 @@ def _livepatch(
     """All that needs livepatch."""
     try:
         (bootable,) = session.bootables(built, catalog.module_sets(), reporter)
-    except KlpError as trouble:
-        writer.update(writer.card.put(*(troubled(part, trouble) for part in NEEDS_LIVEPATCH)))
+    except KlpError as err:
+        writer.update(writer.card.put(*(troubled(part, err) for part in NEEDS_LIVEPATCH)))
         return
     covered.modules = tuple(
         module for made in bootable.sets.values() for module in made.modules.values()
@@ -226,4 +226,4 @@ def _livepatch(
     command, tell = writer.card.command, covered.tell
     portparts.Parts(
         built, wanted.scope, writer.path, command, reporter, put, tell, wanted.accel
-    ).run()
+    ).run_parts()

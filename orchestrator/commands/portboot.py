@@ -16,7 +16,7 @@ from orchestrator.commands import session
 from orchestrator.commands.options import BuildOptions
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError
-from orchestrator.kernelreports import complaints
+from orchestrator.kernelreports import reports
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, BuiltModule, Case, Kernel, ModuleSet
 from orchestrator.port.card import NOT_YET, Line, Part, Verdict, judged, one_line, troubled
@@ -47,9 +47,9 @@ def boot(
         session.need_emulators(built, accel)
         made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
         bootable = Bootable(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
-    except KlpError as trouble:
+    except KlpError as err:
         skipped = writer.card.skip((Part.LOG, Part.MODULES), "nothing was booted")
-        writer.update(skipped.put(troubled(Part.BOOT, trouble)))
+        writer.update(skipped.put(troubled(Part.BOOT, err)))
         return ()
     run = session.begun(built, writer.card.command, strict=False, kind=RunKind.PORT, accel=accel)
     run = replace(run, kernels=(kernel,), planned=len(ORDERS))
@@ -60,7 +60,7 @@ def boot(
         if writer.card.bad(Part.BOOT):
             return ()
         for name, order in ORDERS.items():
-            result = results.add(slot.run(Case(name, MODULE_SET, orders.parse(order, plain))))
+            result = results.add(slot.run_case(Case(name, MODULE_SET, orders.parse(order, plain))))
             reporter.result(result, len(results.results), run.planned)
     line = judged(
         Part.MODULES, results.results, "orders", f"{PLACE}/results.json", planned=len(ORDERS)
@@ -84,22 +84,22 @@ def _booted(slot: GuestSlot, writer: CardDirectory) -> list[Line]:
     began = time.monotonic()
     try:
         guest = slot.fresh()
-    except HarnessError as trouble:
-        line = troubled(Part.BOOT, trouble)
-        if isinstance(trouble, GuestLost):
-            write(log, trouble.console)
-            last = one_line(*trouble.console.splitlines()[-LAST_LINES:])
+    except HarnessError as err:
+        line = troubled(Part.BOOT, err)
+        if isinstance(err, GuestLost):
+            write(log, err.console)
+            last = one_line(*err.console.splitlines()[-LAST_LINES:])
             line = replace(line, obstacles=(*line.obstacles, *last), files=(LOG,))
-            if trouble.crash is not None:
+            if err.crash is not None:
                 line = replace(line, verdict=Verdict.FAIL)
         why = (f"{NOT_YET}: the kernel does not boot",)
         return [line, *(Line(part, evidence=why) for part in (Part.LOG, Part.MODULES))]
     took = time.monotonic() - began
     text = guest.console_since(0)
     write(log, text)
-    said = one_line(*complaints(text))
+    said = one_line(*reports(text))
     ready = f"ready, and kept as a snapshot, after {took:.1f} s under {guest.machine.accel}"
-    told = f"{len(text.splitlines())} lines, complaints: {len(said)}"
+    told = f"{len(text.splitlines())} lines, kernel reports: {len(said)}"
     return [
         Line(Part.BOOT, Verdict.PASS, (ready,), files=(LOG,)),
         Line(Part.LOG, Verdict.FAIL if said else Verdict.PASS, (told,), said, files=(LOG,)),

@@ -32,12 +32,12 @@ def build(built: BuildOptions, source: PortSource, reporter: Reporter) -> Kernel
     """The kernel with livepatch, or else without. Raises UsageError for a source that is none."""
     try:
         kernel, line = _built(built, (), reporter)
-    except ConfigError as trouble:
-        return _without_livepatch(built, source, trouble, reporter)
+    except ConfigError as err:
+        return _without_livepatch(built, source, err, reporter)
     except UsageError:
         raise
-    except KlpError as trouble:
-        return KernelOutcome((troubled(Part.BUILD, trouble),))
+    except KlpError as err:
+        return KernelOutcome((troubled(Part.BUILD, err),))
     return KernelOutcome((line,), kernel, kconfig.parse(kernel.config.read_text()), livepatch=True)
 
 
@@ -56,8 +56,8 @@ def _without_livepatch(
     reporter.say(f"building without {', '.join(without)}")
     try:
         kernel, line = _built(built, without, reporter)
-    except KlpError as trouble:
-        line, kernel = troubled(Part.BUILD, trouble), None
+    except KlpError as err:
+        line, kernel = troubled(Part.BUILD, err), None
     left_out = f"not asked for: {', '.join(without)}"
     line = replace(line, detail="without livepatch", evidence=(*line.evidence, left_out))
     return KernelOutcome((first, line), kernel, config)

@@ -78,7 +78,7 @@ class Parts:
     covered: Callable[[Sequence[CaseResult]], Sequence[Coverage]]  # coverage with these results
     accel: Accel = Accel.AUTO
 
-    def run(self) -> None:
+    def run_parts(self) -> None:
         """One after the other; a line on the card as soon as it is known, also when interrupted."""
         self._core()
         self._explore()
@@ -117,7 +117,7 @@ class Parts:
             yield _judged(Part.CORE, results, cases, file)
 
         with self._told(parts, lines), writer:
-            session.run(asked, writer, self.reporter)
+            session.run_orders(asked, writer, self.reporter)
 
     def _explore(self) -> None:
         if not self._wanted((Part.EXPLORE,), bool(self.scope.explored)):
@@ -139,11 +139,11 @@ class Parts:
         found = [each for campaign in document.campaigns for each in explorejson.findings(campaign)]
         verdicts = {
             Exit.GOOD: Verdict.KNOWN if found else Verdict.PASS,
-            Exit.KERNEL_WRONG: Verdict.FAIL,
+            Exit.TEST_FAILURE: Verdict.FAIL,
         }
         evidence = [
             f"to depth {DEPTH}: {', '.join(document.module_sets)}",
-            exploretext.summary(document),
+            exploretext.exploration_summary(document),
         ]
         if self.scope.unexplored:
             left = ", ".join(f"{name} ({n} orders)" for name, n in self.scope.unexplored.items())
@@ -168,7 +168,7 @@ class Parts:
         ]
         return Line(
             Part.EXPLORE,
-            verdicts.get(exploretext.exit_code(document), Verdict.ERROR),
+            verdicts.get(exploretext.exploration_exit_code(document), Verdict.ERROR),
             tuple(evidence),
             tuple(obstacles),
             tuple(advice),
@@ -191,7 +191,7 @@ class Parts:
             yield replace(line, evidence=(*line.evidence, *told))
 
         with self._told((Part.KSELFTEST,), lines), writer:
-            kselftest.run(asked, writer, self.reporter)
+            kselftest.run_scripts(asked, writer, self.reporter)
 
     def _malformed(self) -> None:
         cases = self.scope.malformed
@@ -205,7 +205,7 @@ class Parts:
             yield card.malformed(writer.results, f"malformed/{RESULTS}", planned=len(cases))
 
         with self._told((Part.MALFORMED,), lines), writer:
-            malformed.run(asked, writer, self.reporter)
+            malformed.run_malformed(asked, writer, self.reporter)
 
     # --- the card ------------------------------------------------------------------------------
 
@@ -223,9 +223,9 @@ class Parts:
         nothing else."""
         try:
             yield
-        except KlpError as trouble:
+        except KlpError as err:
             known = {line.part: line for line in lines() if line.verdict is not Verdict.SKIP}
-            ends = [card.troubled(part, trouble) for part in parts]
+            ends = [card.troubled(part, err) for part in parts]
             self.put(_ended(known[end.part], end) if end.part in known else end for end in ends)
         except BaseException:
             self.put(lines())

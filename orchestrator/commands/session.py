@@ -42,7 +42,7 @@ def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
     return hosts.examine(catalog.load_toml(file, hosts.HostPackages), arches)
 
 
-def build(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
+def build_kernels(wanted: BuildOptions, reporter: Reporter) -> tuple[Kernel, ...]:
     """The kernels, one an architecture, built where they are not."""
     return prepare.kernels(
         wanted.arches,
@@ -120,36 +120,36 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGITS]
 
 
-def arches_of(run: Run, place: Path) -> tuple[str, ...]:
+def arches_of(run_orders: Run, place: Path) -> tuple[str, ...]:
     """Those of a run that is gone on with, as --arch takes them. Raises UsageError."""
-    names = run.options.get("arches", "").split()
+    names = run_orders.options.get("arches", "").split()
     if not names:
         raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
-    return tuple(map(run.arch_spec, names))
+    return tuple(map(run_orders.arch_spec, names))
 
 
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run = begun(
+    run_orders = begun(
         wanted.build, command, strict=wanted.strict, kind=RunKind.ORDERS, accel=wanted.accel
     )
-    run = replace(
-        run,
+    run_orders = replace(
+        run_orders,
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
-            **run.options,
+            **run_orders.options,
             "jobs": str(wanted.build.jobs),
             "cold": str(wanted.cold),
             "channel": wanted.channel,
         },
         inputs=inputs(wanted.build, wanted.cases),
     )
-    return ResultsDirectory(wanted.directory, run, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run_orders, go_on=wanted.go_on)
 
 
-def accel_of(run: Run, place: Path) -> Accel:
+def accel_of(run_orders: Run, place: Path) -> Accel:
     """That of a run that is gone on with; an older klp-e2e had but one. Raises UsageError."""
-    name = run.options.get("accel", Accel.AUTO)
+    name = run_orders.options.get("accel", Accel.AUTO)
     if name not in {*Accel}:
         raise UsageError(f"{place}: '{name}' is no accelerator", hint="begin a new one")
     return Accel(name)
@@ -167,7 +167,7 @@ def _need_emulator(arch: Arch, accel: Accel) -> None:
     need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
 
 
-def run(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
     """Every case on every architecture; each result is on disk before the next one begins.
 
     An architecture that does not build does not keep the others from running: a patch may break
@@ -206,11 +206,11 @@ def buildable(
     for arch in wanted.arches:
         try:
             made += bootables(replace(wanted, arches=(arch,)), module_sets, reporter)
-        except BuildError as trouble:
-            unbuilt[arch.name] = trouble
+        except BuildError as err:
+            unbuilt[arch.name] = err
     if not made:
         raise next(iter(unbuilt.values()))
-    return tuple(made), {name: trouble.whole for name, trouble in unbuilt.items()}
+    return tuple(made), {name: err.full_message for name, err in unbuilt.items()}
 
 
 def shell(
@@ -234,7 +234,7 @@ def replay(
     used = slot.GuestOptions(cold=True, accel=accel)
     with slot.GuestSlot(recorded.bootable, used, threading.Event(), cpus=cpus) as guests:
         for number in range(1, times + 1):
-            results.append(guests.run(recorded.case))
+            results.append(guests.run_case(recorded.case))
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results

@@ -56,7 +56,7 @@ def interactive(bootable: Bootable, set_name: str, order: Order, accel: Accel, s
         if title is None:
             return Exit.GOOD
         say(f"the guest's kernel said: {title}; its console: {_kept(guest.machine)}")
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
 
 
 def _ways_in(bootable: Bootable, machine: Machine, set_name: str) -> Iterator[str]:

@@ -18,7 +18,8 @@ from orchestrator.nouns import VMLINUX
 SECTION = ".klp_e2e_layout"  # of images/layout
 _THIS_MODULE = "__this_module"
 _WORD = 8  # bytes of a pointer and of an unsigned long
-_MOST = 100_000  # entries of a table: more is none
+_MOST = 100_000  # entries of all tables of a module together, which may be one another's
+_NAME_MAX = 512  # bytes of a name, with its end: KSYM_NAME_LEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +64,13 @@ def layout(elf: Elf, name: str) -> Layout:
     return Layout(*(int.from_bytes(word, elf.byte_order) for word in words))
 
 
-def tables(elf: Elf, layout: Layout) -> tuple[PatchTable, ...]:
+def tables(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
     """Every struct klp_patch that a module holds ready: there `mod` is THIS_MODULE, and `objs`
-    leads to objects of which each has functions that lead somewhere. () where there is none."""
-    reader = _Reader(elf, layout)
+    leads to objects of which each has functions that lead somewhere. () where there is none.
+
+    Raises UsageError, naming the module, for tables that no kernel would take: too many entries,
+    too long a name."""
+    reader = _Reader(elf, layout, name)
     found = []
     for index, pointers in reader.pointers.items():
         for offset, rela in pointers.items():
@@ -83,9 +87,11 @@ class _Place(NamedTuple):
 
 
 class _Reader:
-    def __init__(self, elf: Elf, layout: Layout) -> None:
+    def __init__(self, elf: Elf, layout: Layout, name: str) -> None:
         self.elf = elf
         self.layout = layout
+        self.name = name
+        self.left = _MOST
         self.pointers: dict[int, dict[int, Rela]] = {}  # section -> offset in it -> its relocation
         for section in elf.sections:
             if section.type == SHT_RELA and section.info < len(elf.sections):
@@ -130,11 +136,15 @@ class _Reader:
     def _entries(self, start: _Place, size: int) -> Iterator[_Place]:
         """Where the entries of a table may stand, as far as its section goes."""
         section = self.elf.sections[start.section]
-        for number in range(_MOST):
-            offset = start.offset + number * size
-            if offset < 0 or offset + size > section.size:
-                return
+        offset = start.offset
+        while 0 <= offset <= section.size - size:
+            self.left -= 1
+            if self.left < 0:
+                raise UsageError(
+                    f"{self.name} has more than {_MOST} struct klp_object and klp_func"
+                )
             yield _Place(start.section, offset)
+            offset += size
 
     def leads(self, place: _Place) -> _Place | None:
         """Where a pointer leads; None where it is NULL, or leads out of the module."""
@@ -155,8 +165,12 @@ class _Reader:
 
     def _text(self, place: _Place) -> str | None:
         data: bytes = self.elf.sections[place.section].data
-        end = data.find(b"\0", place.offset)
-        if not 0 <= place.offset < len(data) or end < 0:
+        if not 0 <= place.offset < len(data):
+            return None
+        end = data.find(b"\0", place.offset, place.offset + _NAME_MAX)
+        if end < 0 and len(data) - place.offset >= _NAME_MAX:
+            raise UsageError(f"{self.name} patches what has a name of {_NAME_MAX} bytes or more")
+        if end < 0:
             return None
         return data[place.offset : end].decode("utf-8", "surrogateescape")
 

@@ -168,8 +168,8 @@ def _identify(data: bytes, name: str) -> ELFFile:
         raise UsageError(f"{name} has no section name table (e_shstrndx {names})")
     try:
         file = ELFFile(BytesIO(data))
-    except (ELFError, ValueError, OverflowError) as error:
-        raise UsageError(f"{name} has a damaged ELF header: {error}") from error
+    except (ELFError, ValueError, OverflowError) as err:
+        raise UsageError(f"{name} has a damaged ELF header: {err}") from err
     if file.header["e_type"] != "ET_REL":
         raise UsageError(
             f"{name} is not a relocatable object, but ELF type {file.header['e_type']}",

@@ -131,5 +131,5 @@ def _align(body: bytearray, align: int) -> None:
 def _pack(elf: Elf, layout: str, numbers: tuple[int, ...], what: str) -> bytes:
     try:
         return struct.pack(("<" if elf.byte_order == "little" else ">") + layout, *numbers)
-    except struct.error as error:
-        raise UsageError(f"{what} cannot be written: {error}") from error
+    except struct.error as err:
+        raise UsageError(f"{what} cannot be written: {err}") from err

@@ -306,8 +306,8 @@ class _Worker:
         self._mutex = mutex
         self._hits: list[tuple[EventPath, Hit, int]] = []
         able = campaign.bootable.kernel.capabilities
-        told = WalkListener(self._verified, self._hit, campaign.not_run)
-        self._walker = Walker(slot, campaign.name, able, told, over)
+        heard = WalkListener(self._verified, self._hit, campaign.not_run)
+        self._walker = Walker(slot, campaign.name, able, heard, over)
 
     def item(self) -> bool:
         """Walk the next part of the plan; False when there is none."""
@@ -353,7 +353,13 @@ class _Worker:
             return
         self._listener.say(f"{campaign}: minimising {orders.format(hit.order)}")
         reproducer = triage.reproducer(
-            campaign.bootable, campaign.name, hit, like, self._slot.run, self._cold.run, self._tries
+            campaign.bootable,
+            campaign.name,
+            hit,
+            like,
+            self._slot.run_case,
+            self._cold.run_case,
+            self._tries,
         )
         if self._slot.stopped:
             return  # what was tried after that says nothing

@@ -106,7 +106,7 @@ class Walker:
         slot: GuestSlot,
         module_set: str,
         capabilities: AbstractSet[str],
-        told: WalkListener,
+        listener: WalkListener,
         over: Callable[[], bool],
     ) -> None:
         """over: is it to end now? What is not told of by then is still to be walked."""
@@ -115,7 +115,7 @@ class Walker:
         self._name = module_set
         self._set = slot.bootable.sets[module_set].set
         self._capabilities = capabilities
-        self._told = told
+        self._told = listener
         self._over = over
         self._at: _Standing | None = None
         self._saves_in_vain = 0  # in a row
@@ -161,15 +161,15 @@ class Walker:
                 there = time.monotonic()
                 taken = EventRun(at.guest, self._slot.view(self._name), event)
                 state, seen = taken.take(here.state, here.seen, self._capabilities)
-            except HarnessError as trouble:
+            except HarnessError as err:
                 if self._over():
                     return False  # the guest was ended by us
-                hit = self._crash(path, here, event, taken, trouble)
+                hit = self._crash(path, here, event, taken, err)
                 self._lose()
                 if hit is not None:
                     self._told.hit((*path, event), hit, edges - 1)
                     return False
-                why = trouble.whole
+                why = err.full_message
             else:
                 after = _State((*path, event), (*here.done, event), state, seen)
                 now = time.monotonic()
@@ -206,22 +206,22 @@ class Walker:
         here: _State | None,
         event: Event,
         taken: EventRun | None,
-        trouble: HarnessError,
+        err: HarnessError,
     ) -> Hit | None:
         """What is to be told when the kernel went down: in this event, or in one before it that was
         good the last time. None when it did not."""
-        if not isinstance(trouble, GuestLost):
+        if not isinstance(err, GuestLost):
             return None
         if taken is not None and here is not None:
-            title = taken.end(trouble)
+            title = taken.end(err)
             if title is None:
                 return None
             return Hit(Order((*here.done, event)), taken.step, taken.console())
-        if trouble.crash is None or not path:
+        if err.crash is None or not path:
             return None
-        check = words.dead(trouble.crash, kernelreports.frames(trouble.console))
+        check = words.dead(err.crash, kernelreports.frames(err.console))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
-        return Hit(Order(path), step, trouble.console)
+        return Hit(Order(path), step, err.console)
 
     # --- getting there -------------------------------------------------------------------------
 
@@ -254,7 +254,7 @@ class Walker:
         try:
             guest = self._slot.fresh()
         except GuestLost as lost:  # while booting: no order did that
-            raise HarnessError(lost.whole) from lost
+            raise HarnessError(lost.full_message) from lost
         if self._slot.booted:
             self.costs.spent["boot"] += time.monotonic() - began
         else:

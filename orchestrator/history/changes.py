@@ -41,8 +41,8 @@ def symptom(reason: str) -> str:
     """The reason on one line, with N for every address, time and number: the same for the same
     fault. A number that is part of a name stays.
 
-    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f lead to 0x3ff7` becomes
-    `+L: L .text+N R_390_64 m:y,N: bytes N lead to N`
+    `+L: L .text+0xe R_390_64 m:y,0: bytes cc 9f resolve to 0x3ff7` becomes
+    `+L: L .text+N R_390_64 m:y,N: bytes N resolve to N`
     """
     text = _BYTES.sub("bytes N", reason)
     return " ".join(_HEX.sub("N", _NUMBER.sub("N", text)).split())
@@ -75,7 +75,7 @@ def changes(
     changed.sort(key=lambda c: (worst.index(c.change), c.row.job, c.row.case))
     if before is None:
         return Changes("", tuple(changed))
-    different = (*inputs(now, before, configs or {}), *speed.told(pace))
+    different = (*inputs(now, before, configs or {}), *speed.pace_changes(pace))
     return Changes(before.name, tuple(changed), different)
 
 
@@ -90,7 +90,7 @@ def standing(history: Sequence[PastResult]) -> tuple[str, int, str]:
 
 def whole(record: JobRecord) -> bool:
     """Did the job come to its end? One that ended with trouble may have left something out."""
-    verdict = record.exit_code in (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    verdict = record.exit_code in (None, Exit.GOOD, Exit.TEST_FAILURE)
     return record.state is State.ENDED and not record.reason and verdict
 
 
@@ -190,21 +190,21 @@ def _news(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> C
         case Status.FAIL | Status.FLAKY | Status.FIXED:
             return _failure(night, row, earlier)
         case Status.ERROR:
-            return _told(Change.NEW_TROUBLE, night, row, earlier, Change.STILL_TROUBLE)
+            return _note(Change.NEW_TROUBLE, night, row, earlier, Change.STILL_TROUBLE)
         case Status.SKIP:
             ran = bool(earlier) and earlier[0].status is not Status.SKIP
-            return _told(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
+            return _note(Change.NEWLY_SKIPPED, night, row, earlier) if ran else None
         case Status.PASS:
             return _passed(night, row, earlier, pace)
         case Status.KNOWN:
             if not earlier:
-                return _told(Change.NEW_CASE, night, row, earlier)
+                return _note(Change.NEW_CASE, night, row, earlier)
             heard = _heard(earlier, row.status)
             passed = bool(heard) and heard[0].status in (Status.PASS, Status.FIXED)
-            return _told(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
+            return _note(Change.NEWLY_KNOWN, night, row, earlier) if passed else None
 
 
-def _told(
+def _note(
     change: Change,
     night: str,
     row: Row,
@@ -225,14 +225,14 @@ def _failure(night: str, row: Row, earlier: Sequence[PastResult]) -> Changed:
     note = f"failed in {failed} of the last {len(history)} nights" if failed > 1 else ""
     if row.status is Status.FLAKY:
         often = f"failed {row.failed} of {row.runs} times"
-        told = f"{often}; {note}" if note else often
-        return _told(Change.FLAKY, night, row, earlier, note=told)
+        note = f"{often}; {note}" if note else often
+        return _note(Change.FLAKY, night, row, earlier, note=note)
     if _is_flake(history, newest):
-        return _told(Change.FLAKY, night, row, earlier, note=note)
+        return _note(Change.FLAKY, night, row, earlier, note=note)
     if len(history) > 1 and _failed(history[1]):
         other = "" if _alike(newest, history[1]) else history[1].symptom
         note = f"failed otherwise before: {other}" if other else ""
-    return _told(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
+    return _note(Change.NEW_FAILURE, night, row, earlier, Change.STILL_FAILING, note)
 
 
 def _is_flake(history: Sequence[PastResult], like: PastResult) -> bool:
@@ -255,13 +255,13 @@ def _is_flake(history: Sequence[PastResult], like: PastResult) -> bool:
 def _passed(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:
     history = _heard(earlier, row.status)
     if not earlier:
-        return _told(Change.NEW_CASE, night, row, earlier)
+        return _note(Change.NEW_CASE, night, row, earlier)
     if history and _failed(history[0]):
         if _is_flake(history, history[0]):
             return None  # to pass now and then is what a flake does
         since, nights, _ = standing(history)
         known = f"failed in {nights} nights, since {since}" if nights > 1 else f"failed in {since}"
-        fixed = _told(Change.FIXED, night, row, earlier, note=known)
+        fixed = _note(Change.FIXED, night, row, earlier, note=known)
         return replace(fixed, since=night, nights=1)
     return speed.news(night, row, earlier, pace)
 
@@ -281,7 +281,7 @@ def _missing(
         record, walk = jobs.get(row.job), here.get((row.job, row.within))
         if record is not None and record.state is State.SKIPPED:
             skipped = replace(row, status=Status.SKIP, reason=record.reason, symptom="")
-            yield _told(Change.NEWLY_SKIPPED, now.name, skipped, earlier.of(row))
+            yield _note(Change.NEWLY_SKIPPED, now.name, skipped, earlier.of(row))
         elif record is not None and not whole(record):
             continue
         elif walk is None:

@@ -43,10 +43,10 @@ def wrong(night: Night) -> str:
             return f"{name!r} is no name of a job"
     if len(set(names)) < len(names):
         return "two of its jobs have one name"
-    told = [*((row.job, row.case, row.directory) for row in night.rows)]
-    told += [(blame.job, blame.case, blame.directory) for blame in night.blames]
+    places = [*((row.job, row.case, row.directory) for row in night.rows)]
+    places += [(blame.job, blame.case, blame.directory) for blame in night.blames]
     known = set(names)
-    for job, case, place in told:
+    for job, case, place in places:
         if job not in known:
             return f"{case!r} belongs to a job that it does not have, {job!r}"
         if place and not is_inside(place):

@@ -82,7 +82,7 @@ class History:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self._connection.close()

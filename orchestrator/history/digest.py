@@ -69,10 +69,10 @@ def _every_row(night: Night) -> tuple[Row, ...]:
 def _of_itself(night: Night, record: JobRecord, rows: Collection[Row]) -> Iterable[Row]:
     """A job without rows, or one that ended worse than they say, is a row itself."""
     status, reason = _end(night, record)
-    told = bool(rows) and not status.bad
+    whole = bool(rows) and not status.bad
     if record.state is State.ENDED and any(row.status.bad for row in rows):
-        told = True
-    if not told:
+        whole = True
+    if not whole:
         yield Row(
             job=record.job.name,
             case=f"{record.job.what}: the job itself" if rows else record.job.what,
@@ -99,7 +99,7 @@ def _end(night: Night, record: JobRecord) -> tuple[Status, str]:
         return Status.SKIP, record.reason
     if record.exit_code == Exit.GOOD:
         return Status.PASS, ""
-    wrong = record.exit_code in (Exit.KERNEL_WRONG, Exit.BUILD)
+    wrong = record.exit_code in (Exit.TEST_FAILURE, Exit.BUILD)
     reason = record.reason or f"ended with exit code {record.exit_code}"
     return Status.FAIL if wrong else Status.ERROR, reason
 
@@ -111,15 +111,15 @@ def counts(rows: Iterable[Row]) -> Mapping[Status, int]:
 
 def totals(night: Night) -> str:
     """`412 cases: 2 FAIL, 410 PASS; 1 of 9 jobs not done; in 18 min 03 s`"""
-    parts = ", ".join(f"{number} {status}" for status, number in counts(night.rows).items())
-    told = [f"{amount(len(night.rows), 'case')}: {parts or 'nothing ran'}"]
+    ran = ", ".join(f"{number} {status}" for status, number in counts(night.rows).items())
+    parts = [f"{amount(len(night.rows), 'case')}: {ran or 'nothing ran'}"]
     if missing := len(undone(night)):
-        told.append(f"{missing} of {amount(len(night.jobs), 'job')} not done")
+        parts.append(f"{missing} of {amount(len(night.jobs), 'job')} not done")
     if night.finished is None:
-        told.append("not finished")
+        parts.append("not finished")
     else:
-        told.append(f"in {duration(max(0.0, night.finished - night.started))}")
-    return "; ".join(told)
+        parts.append(f"in {duration(max(0.0, night.finished - night.started))}")
+    return "; ".join(parts)
 
 
 # --- the night -----------------------------------------------------------------------------------
@@ -148,8 +148,8 @@ def _verdict(night: Night, changes: Changes) -> Verdict:
         new = any(each.change is Change.NEW_FAILURE for each in changes.changed)
         return Verdict.NEW_FAILURES if new else Verdict.FAILING
     ended = night.finished is not None and not night.trouble
-    told = not any(row.status is Status.ERROR for row in rows) and not _prevented(night)
-    return Verdict.GOOD if ended and told and _proven(night) else Verdict.TROUBLE
+    judged = not any(row.status is Status.ERROR for row in rows) and not _prevented(night)
+    return Verdict.GOOD if ended and judged and _proven(night) else Verdict.TROUBLE
 
 
 def _builds(night: Night) -> set[str]:
@@ -183,7 +183,7 @@ def _exit(night: Night, verdict: Verdict) -> Exit:
     wrong = {(row.job, row.case) for row in night.rows if row.status.wrong}
     own = {(row.job, row.case) for row in undone(night) if row.status.wrong} - wrong
     of_kernels = {job for job, _ in wrong} - _builds(night) | {job for job, _ in own} - unbuilt
-    return Exit.KERNEL_WRONG if of_kernels else Exit.BUILD
+    return Exit.TEST_FAILURE if of_kernels else Exit.BUILD
 
 
 def _tone(night: Night, verdict: Verdict) -> Status:
@@ -254,9 +254,9 @@ def news(night: Night, changes: Changes, kinds: Collection[Change]) -> tuple[New
         job = jobs.get(first.row.job)
         kernel = kernels.get((job.kernel, job.arch)) if job else None
         blame = blames.get(alike.key(first.row))
-        told = ": ".join(filter(None, (blame.patch, blame.told))) if blame else ""
+        cause = ": ".join(filter(None, (blame.patch, blame.told))) if blame else ""
         place = where(job, first.row)
-        found.append(News(first.change, place, kernel, first, tuple(others), told))
+        found.append(News(first.change, place, kernel, first, tuple(others), cause))
     return tuple(found)
 
 

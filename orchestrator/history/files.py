@@ -84,7 +84,7 @@ def document(place: Path) -> Night:
     file = place / NIGHT
     if not file.is_file():
         raise UsageError(f"{file} is no file", hint=f"give a directory of `{COMMAND}`")
-    night = _upgraded(store.load(file, _NIGHT, COMMAND).night)
+    night = _upgraded(store.load_document(file, _NIGHT, COMMAND).night)
     if why := checked.wrong(night):
         raise UsageError(f"{file} was not written by klp-e2e: {why}", hint="do not trust it")
     return night

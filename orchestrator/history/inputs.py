@@ -17,7 +17,7 @@ UNREAD = "applied"  # instead, of a patch whose digest was not recorded
 def inputs(now: Night, before: Night, configs: Configs) -> tuple[InputChange, ...]:
     """What holds for all first, then kernel by kernel. Where one of two values was not recorded
     nothing is said of it; of options only where both nights kept their .config."""
-    told = [
+    changes = [
         InputChange("", "", what, old, new)
         for what, old, new in (
             ("klp-e2e", before.tool, now.tool),
@@ -31,11 +31,11 @@ def inputs(now: Night, before: Night, configs: Configs) -> tuple[InputChange, ..
         old_one, new_one = old_kernels.get((kernel, arch)), new_kernels.get((kernel, arch))
         if old_one is None or new_one is None:
             versions = (one.source_version if one else "" for one in (old_one, new_one))
-            told.append(InputChange(kernel, arch, "kernel", *versions))
+            changes.append(InputChange(kernel, arch, "kernel", *versions))
             continue
         lines = [*_kernel(old_one, new_one), *_options(*configs.get((kernel, arch), ({}, {})))]
-        told += [InputChange(kernel, arch, *line) for line in lines]
-    return tuple(told)
+        changes += [InputChange(kernel, arch, *line) for line in lines]
+    return tuple(changes)
 
 
 def _kernel(old: KernelInput, new: KernelInput) -> Iterator[tuple[str, str, str]]:

@@ -66,13 +66,13 @@ def _kind(ran: ResultsDocument) -> JobKind:
 
 
 def _explored_rows(place: Path, prefix: str) -> RunRows:
-    walked = explorejson.load(place)
+    walked = explorejson.load_exploration(place)
     found = [pair for campaign in walked.campaigns for pair in _ground(walked, campaign, prefix)]
     return _run_rows(JobKind.EXPLORE, walked.run, found)
 
 
 def _trial_rows(place: Path, prefix: str) -> RunRows:
-    trials = trialsjson.load(place)
+    trials = trialsjson.load_trials(place)
     found = [(each.trial.arch, _trial(place, each, prefix)) for each in trials.trials]
     return _run_rows(JobKind.ABLATE, trials.run, found)
 

@@ -34,7 +34,7 @@ def pace(cases: Iterable[tuple[Row, Sequence[PastResult]]]) -> float:
     return statistics.median(ratios) if len(ratios) >= ENOUGH else 1.0
 
 
-def told(pace: float) -> tuple[InputChange, ...]:
+def pace_changes(pace: float) -> tuple[InputChange, ...]:
     """What a reader is to know of the machine, if anything."""
     if abs(pace - 1) <= SHARE:
         return ()

@@ -94,10 +94,10 @@ def opened(path: Path, patience: float) -> tuple[Connection, str]:
     if _usable(path):
         try:
             return _opened(path, patience), ""
-        except sqlite3.DatabaseError as trouble:
-            if not is_damage(trouble):
+        except sqlite3.DatabaseError as err:
+            if not is_damage(err):
                 raise
-            why = str(trouble)
+            why = str(err)
     else:
         why = "it is no database"
     kept = ours.aside(path, f"damaged-{time.strftime('%Y-%m-%d-%H%M%S')}", SIDES)
@@ -115,11 +115,11 @@ def copied(path: Path) -> tuple[Connection, str]:
                 connection.backup(memory)
             _check(path, memory)
             return memory, ""
-        except sqlite3.DatabaseError as trouble:
+        except sqlite3.DatabaseError as err:
             memory.close()
-            if not is_damage(trouble):
+            if not is_damage(err):
                 raise
-            why = str(trouble)
+            why = str(err)
     memory = sqlite3.connect(":memory:", isolation_level=None)
     _migrate(path, memory)
     return memory, f"{path} is damaged ({why})" if why else ""
@@ -215,15 +215,15 @@ def mapped(path: Path) -> Iterator[None]:
     """What sqlite3 raises is NoHistory."""
     try:
         yield
-    except (sqlite3.Error, OSError) as trouble:
+    except (sqlite3.Error, OSError) as err:
         raise NoHistory(
-            f"cannot use {path}: {trouble}",
+            f"cannot use {path}: {err}",
             hint="remove it: it is made anew from the nights' files"
-            if is_damage(trouble)
+            if is_damage(err)
             else "does another program hold it? may this one write there?",
-        ) from trouble
+        ) from err
 
 
-def is_damage(trouble: Exception) -> bool:
-    code = getattr(trouble, "sqlite_errorcode", 0)
-    return isinstance(trouble, _Damaged) or code & 0xFF in _DAMAGE
+def is_damage(err: Exception) -> bool:
+    code = getattr(err, "sqlite_errorcode", 0)
+    return isinstance(err, _Damaged) or code & 0xFF in _DAMAGE

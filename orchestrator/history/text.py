@@ -141,12 +141,12 @@ def _standing(case: CaseHistory) -> str:
     """`FAIL since NIGHT (6.1.192-2), 2 nights; last good NIGHT (6.1.190-1)`"""
     since, number, good = standing(case.past)
     newest = case.past[0]
-    told = (
+    parts = (
         f"{newest.status} since {_at(case, since)}, {number} {'night' if number == 1 else 'nights'}"
     )
     if newest.status is Status.PASS:
-        return f"{told}, {duration(newest.seconds)}"
-    return f"{told}; last good {_at(case, good)}" if good else f"{told}; never seen good"
+        return f"{parts}, {duration(newest.seconds)}"
+    return f"{parts}; last good {_at(case, good)}" if good else f"{parts}; never seen good"
 
 
 def _at(case: CaseHistory, night: str) -> str:

@@ -76,10 +76,10 @@ class UnixLines:
         try:
             self._socket.settimeout(left)
             self._socket.sendall(line.encode() + b"\n")
-        except TimeoutError as error:
-            raise OutOfTime("time ran out while the agent took a request") from error
-        except OSError as error:
-            raise GuestLost(f"the agent's channel broke: {error}") from error
+        except TimeoutError as err:
+            raise OutOfTime("time ran out while the agent took a request") from err
+        except OSError as err:
+            raise GuestLost(f"the agent's channel broke: {err}") from err
 
     def receive(self, deadline: Deadline) -> str:
         """The next line, without its end. Raises OutOfTime, GuestLost."""
@@ -90,8 +90,8 @@ class UnixLines:
                 data = self._socket.recv(CHUNK_BYTES)
             except TimeoutError:
                 continue  # the check above says so with the right words
-            except OSError as error:
-                raise GuestLost(f"the agent's channel broke: {error}") from error
+            except OSError as err:
+                raise GuestLost(f"the agent's channel broke: {err}") from err
             if not data:
                 raise GuestLost("the agent's channel was closed: QEMU has ended")
             self._buffer.feed(data)

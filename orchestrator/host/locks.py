@@ -33,8 +33,8 @@ def held(path: Path) -> Iterator[None]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+        except OSError as err:
+            if err.errno not in (errno.EWOULDBLOCK, errno.EACCES):
                 raise
             raise Busy(f"{path} is held by another run", "wait until it has ended") from None
         yield

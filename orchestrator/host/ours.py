@@ -77,10 +77,10 @@ def marked(directory: Path, kind: MarkKind | None = None) -> bool:
         if said.st_uid != os.geteuid():
             return False
         with (directory / MARK).open("rb") as file:
-            told = json.loads(file.read(_MARK_BYTES))
+            read = json.loads(file.read(_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
         return False
-    found = told.get("klp-e2e") if isinstance(told, dict) else None
+    found = read.get("klp-e2e") if isinstance(read, dict) else None
     return found == kind if kind else found in set(MarkKind)
 
 
@@ -264,13 +264,13 @@ def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
         if not marked(place, kind):
             try:
                 partial.rename(place)  # onto nothing, or an empty directory: the kernel sees to it
-            except OSError as trouble:
-                if trouble.errno not in _OCCUPIED:
+            except OSError as err:
+                if err.errno not in _OCCUPIED:
                     raise
                 raise NotOurs(
-                    f"{place} is no {kind} of klp-e2e, and is not replaced: {trouble.strerror}",
+                    f"{place} is no {kind} of klp-e2e, and is not replaced: {err.strerror}",
                     hint="choose another place, or move it out of the way",
-                ) from trouble
+                ) from err
             return
         place.rename(before)
         try:
@@ -326,10 +326,10 @@ def appending(path: Path) -> TextIO:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", buffering=1)
-    except OSError as trouble:
-        if trouble.errno != errno.ELOOP:
+    except OSError as err:
+        if err.errno != errno.ELOOP:
             raise
-        raise NotOurs(f"{path} is a link, and is not written through", "move it away") from trouble
+        raise NotOurs(f"{path} is a link, and is not written through", "move it away") from err
 
 
 def clear(directory: Path, known: Callable[[str], bool]) -> None:

@@ -203,10 +203,10 @@ def _launch(
         process = subprocess.Popen(
             [path, *words[1:]], cwd=cwd, env=env, start_new_session=True, **popen
         )
-    except OSError as error:
-        if error.errno == errno.E2BIG:
-            raise HarnessError(f"{words[0]}: its arguments are too long") from error
-        raise HarnessError(f"{words[0]} cannot be started: {error.strerror}") from error
+    except OSError as err:
+        if err.errno == errno.E2BIG:
+            raise HarnessError(f"{words[0]}: its arguments are too long") from err
+        raise HarnessError(f"{words[0]} cannot be started: {err.strerror}") from err
     try:
         watchdog = subprocess.Popen(
             ["/bin/sh", "-c", 'read -r _ || kill -s KILL -- "-$0"', str(process.pid)],

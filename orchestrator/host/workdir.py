@@ -65,11 +65,11 @@ def disk_errors(doing: str) -> Iterator[None]:
     HarnessError with a hint."""
     try:
         yield
-    except OSError as error:
-        if error.errno not in _HINTS:
+    except OSError as err:
+        if err.errno not in _HINTS:
             raise
-        where = f": {error.filename}" if error.filename else ""
-        raise HarnessError(f"{doing}: {error.strerror}{where}", hint=_HINTS[error.errno]) from error
+        where = f": {err.filename}" if err.filename else ""
+        raise HarnessError(f"{doing}: {err.strerror}{where}", hint=_HINTS[err.errno]) from err
 
 
 def cache_root(*, using: bool = True) -> Path:

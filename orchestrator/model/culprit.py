@@ -29,11 +29,11 @@ def _reason(check: Check, module_set: ModuleSet) -> str:
             if probe is not None and probe.command and _last_line(seen) == NOT_FOUND:
                 return f"probe '{name}' of set.toml: the guest has no such command: {probe.command}"
         case Patched(
-            livepatch=name, expected_state=PatchState() as told, seen_state=PatchState() as its
+            livepatch=name, expected_state=PatchState() as declared, seen_state=PatchState() as its
         ):
-            if _names(told) != _names(its):
+            if _names(declared) != _names(its):
                 own = f"livepatch {name} patches {_words(its)} by its own word in sysfs"
-                return f"{own}, and set.toml says {_words(told)}"
+                return f"{own}, and set.toml says {_words(declared)}"
     return ""
 
 

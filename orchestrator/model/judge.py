@@ -185,14 +185,14 @@ def _relocation(
             relocation,
             f"was read as {len(reading.raw)} bytes instead of {len(relocation.initial)}",
         )
-    if state is RelocationState.LEFT and before is None:
+    if state is RelocationState.STALE and before is None:
         raise _unread(reading.livepatch, relocation, "was not read after the event before this one")
     symbol = relocation.symbol
     there = symbol.object == VMLINUX or symbol.object in observation.modules
     if state is RelocationState.APPLIED and reading.symbol_address is None and there:
         raise _unread(reading.livepatch, relocation, f"has no address to compare with: {symbol}")
     hop, _, address = reading.via.partition(" ")
-    left = state in (RelocationState.LEFT, RelocationState.APPLIED) and before is not None
+    left = state in (RelocationState.STALE, RelocationState.APPLIED) and before is not None
     found = Reading(
         livepatch=reading.livepatch,
         object=relocation.object,
@@ -266,15 +266,15 @@ def _health(
 ) -> Iterator[Check]:
     crashes = tuple(event for event in observation.qmp_events if _is_crash(event))
     yield words.health(Health(Sign.QMP, crashes), "no crash")
-    complaints = observation.complaints
-    if observation.crash is not None and observation.crash not in complaints:
-        complaints = (observation.crash, *complaints)
+    reports = observation.reports
+    if observation.crash is not None and observation.crash not in reports:
+        reports = (observation.crash, *reports)
     # The event before may still be speaking: what it printed can come to the console later.
     answers = (*expectation.answers, *observation.answers, *(previous.answers if previous else ()))
     if not any(answers):
-        complaints = (*complaints, *observation.refusals)
-    found = Health(Sign.CONSOLE, complaints, observation.frames if complaints else ())
-    yield words.health(found, "no complaint")
+        reports = (*reports, *observation.refusals)
+    found = Health(Sign.CONSOLE, reports, observation.frames if reports else ())
+    yield words.health(found, "no kernel report")
     taint = observation.taint
     yield words.health(
         Health(Sign.TAINT),

@@ -194,8 +194,8 @@ def _written_over(
     left: Set[model.Pair] = frozenset()
     for expected in model.expectations(module_set, Order(events), capabilities):
         now = expected.relocations
-        found.append({p for p in left if now.get(p) in (_State.APPLIED, _State.WRITTEN)})
-        left = {p for p, state in now.items() if state in (_State.LEFT, _State.WRITTEN)}
+        found.append({p for p in left if now.get(p) in (_State.APPLIED, _State.INDETERMINATE)})
+        left = {p for p, state in now.items() if state in (_State.STALE, _State.INDETERMINATE)}
     return found
 
 

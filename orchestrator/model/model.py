@@ -89,8 +89,8 @@ def expectation(world: World, past: Progress) -> Expectation:
     state = past.state
     relocations = state.relocation_states()
     for pair in past.written:
-        if relocations.get(pair) is RelocationState.LEFT:
-            relocations[pair] = RelocationState.WRITTEN
+        if relocations.get(pair) is RelocationState.STALE:
+            relocations[pair] = RelocationState.INDETERMINATE
     patches = {
         name: PatchState(
             enabled=True,

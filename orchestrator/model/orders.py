@@ -299,11 +299,11 @@ def _parameter_problem(spec: ModuleSpec, name: str, value: str) -> tuple[str, st
                 f"'{value}' is no errno, and '{spec.name}.{name}' takes one",
                 f"a number from 1 to {errnos.MAX_ERRNO}, or 0 to not fail",
             )
-        told = failures[name].value(error)
-        if error and int(value, 0) != int(told):
+        answer = failures[name].value(error)
+        if error and int(value, 0) != int(answer):
             return (
-                f"'{spec.name}.{name}' fails with errno {error} when it is told {told}",
-                f"write {told} for {value}",
+                f"'{spec.name}.{name}' fails with errno {error} when it is told {answer}",
+                f"write {answer} for {value}",
             )
     return None
 

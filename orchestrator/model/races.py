@@ -195,8 +195,8 @@ class _Race:
                 yield from self._init_has_seen(moment.answer(index, 0), spec.name)
                 return
             gone = unload(self.world, moment.listed, spec)
-            told = replace(gone, why=f"the init of {spec.name} fails")
-            yield moment.then_still(told).answer(index, error)
+            failed = replace(gone, why=f"the init of {spec.name} fails")
+            yield moment.then_still(failed).answer(index, error)
         elif not error and moment.transition is not None:
             why = f"{spec.name} meets the transition of {moment.transition.livepatch}"
             yield moment.refuse(index, errno.EBUSY, why)

@@ -50,8 +50,8 @@ def after(
     match event:
         case Race(events):
             for turn in itertools.permutations(range(len(events))):
-                told = [(events[index], answers[index]) for index in turn]
-                if (found := _gone_through(world, state, told, errno)) is not None:
+                answered = [(events[index], answers[index]) for index in turn]
+                if (found := _gone_through(world, state, answered, errno)) is not None:
                     return found
             return None
         case Burst(events, times):
@@ -63,10 +63,10 @@ def after(
 
 
 def _gone_through(
-    world: World, state: State, told: Iterable[tuple[Plain, int]], errno: int
+    world: World, state: State, answered: Iterable[tuple[Plain, int]], errno: int
 ) -> Refusals | None:
     refused: set[str] = set()
-    for event, answer in told:
+    for event, answer in answered:
         outcome = happen(world, state, event)
         if outcome.errno == answer:
             state = outcome.state

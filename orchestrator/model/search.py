@@ -84,9 +84,9 @@ def alphabet(module_set: ModuleSet) -> tuple[Plain, ...]:
     """Every single event that makes sense with a module set, whatever the state."""
     events: list[Plain] = []
     for spec in module_set.modules:
-        told = {(failure.parameter, failure.value(REFUSED)) for failure in spec.failures}
+        settings = {(failure.parameter, failure.value(REFUSED)) for failure in spec.failures}
         events.append(Load(spec.name))
-        events += [Load(spec.name, (parameter,)) for parameter in sorted(told)]
+        events += [Load(spec.name, (parameter,)) for parameter in sorted(settings)]
         events.append(Unload(spec.name))
         if spec.kind == "livepatch":
             events += [SetEnabled(spec.name, False), SetEnabled(spec.name, True)]

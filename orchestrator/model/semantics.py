@@ -131,7 +131,7 @@ def unload(world: World, state: State, spec: ModuleSpec) -> EventOutcome:
         if name == spec.name and was is RelocationState.APPLIED:
             # klp_module_going() goes over enabled livepatches only: a disabled or replaced one
             # keeps what was written into it, on every kernel.
-            now = world.after_going() if livepatch in users else RelocationState.LEFT
+            now = world.after_going() if livepatch in users else RelocationState.STALE
         relocations[livepatch, name] = now
     new = replace(
         state,
@@ -232,7 +232,7 @@ def _own_relocations(spec: ModuleSpec, loaded: frozenset[str]) -> Mapping[Pair, 
     return {
         (spec.name, name): RelocationState.APPLIED
         if name == VMLINUX or (name in spec.patches and name in loaded)
-        else RelocationState.PRISTINE
+        else RelocationState.UNRELOCATED
         for name in spec.klp_symbols
     }
 
@@ -244,12 +244,12 @@ def told_to_fail(
     object_name: str = "",
 ) -> int:
     """The errno with which this module is told to fail there, 0 when it is not."""
-    told = {parameter: error for module, parameter, error in failing if module == spec.name}
+    errors = {parameter: error for module, parameter, error in failing if module == spec.name}
     return next(
         (
-            told[f.parameter]
+            errors[f.parameter]
             for f in spec.failures
-            if f.at == at and f.parameter in told and f.object in ("", object_name)
+            if f.at == at and f.parameter in errors and f.object in ("", object_name)
         ),
         0,
     )
@@ -283,7 +283,7 @@ def _given_up(
     relocations = state.relocation_states()
     known = {pair: now for pair, now in after.items() if pair in relocations}
     relocations.update(known)
-    written = frozenset(pair for pair, now in known.items() if now is RelocationState.LEFT)
+    written = frozenset(pair for pair, now in known.items() if now is RelocationState.STALE)
     new = replace(state, relocations=frozenset(relocations.items()))
     return EventOutcome(new, error, f"{why}: {errnos.describe(error)}", written)
 

@@ -160,12 +160,12 @@ class World:
     def after_going(self) -> RelocationState:
         """What klp_cleanup_module_patches_limited() makes of an applied relocation."""
         clears = CLEARS_ON_UNLOAD in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+        return RelocationState.UNRELOCATED if clears else RelocationState.STALE
 
     def after_refusal(self) -> RelocationState:
         """What the err path of klp_module_coming() makes of those of the failing livepatch."""
         clears = CLEARS_ON_REFUSAL in self.capabilities
-        return RelocationState.PRISTINE if clears else RelocationState.LEFT
+        return RelocationState.UNRELOCATED if clears else RelocationState.STALE
 
 
 def present_objects(spec: ModuleSpec, state: State) -> list[str]:

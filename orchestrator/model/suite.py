@@ -199,5 +199,5 @@ def _set(name: str, modules: str, sets: Mapping[str, ModuleSet]) -> ModuleSet:
 def _parse(text: str, module_set: ModuleSet, name: str) -> Order:
     try:
         return orders.parse(text, module_set)
-    except UsageError as error:
-        raise UsageError(f"suite: '{name}': {error}", hint=error.hint) from error
+    except UsageError as err:
+        raise UsageError(f"suite: '{name}': {err}", hint=err.hint) from err

@@ -56,18 +56,18 @@ def reading(found: Reading) -> Check:
     match found.state:
         case RelocationState.APPLIED:
             expected, seen, good = _applied(found)
-        case RelocationState.PRISTINE:
+        case RelocationState.UNRELOCATED:
             good = found.raw == found.initial
-            expected = f"bytes {found.initial} as in the .ko, {found.object} is away"
-            seen += "" if good else _leading(found)
-        case RelocationState.LEFT:
+            expected = f"bytes {found.initial}, unrelocated: {found.object} is not loaded"
+            seen += "" if good else _resolving(found)
+        case RelocationState.STALE:
             # A kernel that clears without having been declared to (capabilities.toml) does no harm.
             good = found.raw in (found.before, found.initial)
-            expected = f"bytes {found.before} left as they were, or cleared"
-            seen += "" if good else _leading(found)
-        case RelocationState.WRITTEN:
+            expected = f"bytes {found.before} as before (stale), or cleared"
+            seen += "" if good else _resolving(found)
+        case RelocationState.INDETERMINATE:
             good = True
-            expected = f"any bytes, {found.object} came and was given up"
+            expected = f"any bytes (indeterminate): {found.object} was loaded and refused"
     return Check(CheckKind.RELOCATION, subject(found), expected, seen, good, found)
 
 
@@ -78,24 +78,24 @@ def _applied(found: Reading) -> tuple[str, str, bool]:
         seen = f"bytes {found.raw}, {symbol.object} is not loaded"
         if symbol.object != found.object and found.before:
             # another module's symbol: nothing keeps that module, and nothing takes this back
-            return f"bytes {found.before} left as they were", seen, found.raw == found.before
-        return f"leads to {symbol}", seen, False
+            return f"bytes {found.before} as before (stale)", seen, found.raw == found.before
+        return f"resolves to {symbol}", seen, False
     right = found.resolves_to == address
-    seen = f"bytes {found.raw}{_leading(found)}"
+    seen = f"bytes {found.raw}{_resolving(found)}"
     if found.beside:
         seen += f", {found.beside}"
     if found.resolves_to is not None and not right:
         seen += f", {_distance(found.resolves_to - address)} the symbol"
         if found.raw == found.initial:
-            seen += ", as in the .ko: never applied"
-    return f"leads to {symbol} at {address:#x}", seen, right and not found.beside
+            seen += ", unrelocated: never applied"
+    return f"resolves to {symbol} at {address:#x}", seen, right and not found.beside
 
 
-def _leading(found: Reading) -> str:
+def _resolving(found: Reading) -> str:
     through = "" if found.hop_address is None else f" through {found.hop} {found.hop_address:#x}"
     if found.resolves_to is None:
-        return f" lead{through} to no readable memory"
-    return f" lead{through} to {found.resolves_to:#x}"
+        return f" resolve{through} to no readable memory"
+    return f" resolve{through} to {found.resolves_to:#x}"
 
 
 def _distance(difference: int) -> str:
@@ -172,8 +172,8 @@ def health(
 
 
 def late(reports: tuple[str, ...], frames: tuple[str, ...] = ()) -> Check:
-    """What the kernel complained of after its event had been judged."""
-    return health(Health(Sign.CONSOLE, reports, frames), "no complaint")
+    """What the kernel reported after its event had been judged."""
+    return health(Health(Sign.CONSOLE, reports, frames), "no kernel report")
 
 
 SILENT = "does not answer"  # what a check of health sees of a guest that hangs

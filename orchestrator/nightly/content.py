@@ -22,9 +22,9 @@ from orchestrator.history.nights import Night
 from orchestrator.host import ours, workdir
 from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.nightly import inputs
-from orchestrator.nightly.again import AGAIN, directory_name
-from orchestrator.nightly.blame import BISECTS, BisectKind
+from orchestrator.nightly.bisects import BISECTS, BisectKind
 from orchestrator.nightly.jobs import JOBS
+from orchestrator.nightly.retry import RETRIES, directory_name
 from orchestrator.pages import site
 from orchestrator.report import directory, explorejson, store, trialsjson
 from orchestrator.repro import bundle, record
@@ -62,8 +62,8 @@ def foreign(place: Path) -> str:
             return f"its {files.NIGHT} is that of night {night.name}"
     try:
         first = next(strangers(place, night), None)
-    except OSError as trouble:
-        return f"it cannot be looked through: {trouble}"
+    except OSError as err:
+        return f"it cannot be looked through: {err}"
     return "" if first is None else f"it holds {first}, which klp-e2e did not write"
 
 
@@ -123,7 +123,7 @@ def _of_night(place: Path, night: Night | None) -> Iterator[Path]:
         yield place / JOBS / f"{job}.log"
         yield from _of_command(place / JOBS / job)
     for row in night.rows if night else ():
-        for path in _inside(place / AGAIN / row.job / directory_name(row.case)):
+        for path in _inside(place / RETRIES / row.job / directory_name(row.case)):
             if path.name.removesuffix(".log").isdecimal():
                 yield from (path,) if _is_file(path) else _of_command(path)
     for path in _inside(place / BISECTS):
@@ -137,9 +137,9 @@ def _of_command(place: Path) -> Iterator[Path]:
     yield from (place / name for name in _HEAD)
     try:
         if (place / explorejson.DOCUMENT).exists():
-            yield from _of_exploration(place, explorejson.load(place))
+            yield from _of_exploration(place, explorejson.load_exploration(place))
         elif (place / trialsjson.DOCUMENT).exists():
-            yield from _of_trials(place, trialsjson.load(place))
+            yield from _of_trials(place, trialsjson.load_trials(place))
         elif (place / directory.RESULTS).exists():
             yield from _of_results(place)
     except UsageError:
@@ -184,7 +184,7 @@ def _of_bundle(place: Path) -> Iterator[Path]:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return
     yield from (place / record.RECORD, place / ours.MARK)
-    for name, digest in record.load(place).files.items():
+    for name, digest in record.load_record(place).files.items():
         if _is_file(place / name) and workdir.file_digest(place / name) == digest:
             yield place / name
 

@@ -16,7 +16,7 @@ from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, KernelInput
 from orchestrator.host import files, ours
 from orchestrator.report import documents, store
-from orchestrator.report.store import told
+from orchestrator.report.store import write_errors
 from orchestrator.source import series
 from orchestrator.source.patches import Patch
 from orchestrator.source.sources import fetch
@@ -76,7 +76,7 @@ def keep_series(place: Path, job: Job, facts: Facts) -> None:
     kept = place / SERIES / slug(job)
     if not facts.patches or (kept / LIST).exists():
         return
-    with told(kept):
+    with write_errors(kept):
         for name, patch in zip(names(facts.patches), facts.patches, strict=True):
             with ours.replacing(ours.below(kept / name, place)) as file:
                 file.write_bytes(patch.raw)
@@ -107,7 +107,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
     if kernel is None:
         return None
     config = INPUTS / f"{slug(job)}.config"
-    with told(place / config):
+    with write_errors(place / config):
         if kernel.config.is_file():
             with ours.replacing(ours.below(place / config, place)) as file:
                 shutil.copyfile(kernel.config, file)

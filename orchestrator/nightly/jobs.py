@@ -35,7 +35,7 @@ TAIL = 2000  # bytes of a log that tell why a job ended
 # Ourselves, whatever lies in the working directory: -P keeps that off the path.
 PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
 HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
-QUIET = (Exit.GOOD, Exit.KERNEL_WRONG)  # the results tell; any other exit code tells of trouble
+QUIET = (Exit.GOOD, Exit.TEST_FAILURE)  # the results tell; any other exit code tells of trouble
 # Whose --resume takes everything from the directory, by this document; others take results.json.
 RESUMED = {JobKind.EXPLORE: explorejson.DOCUMENT, JobKind.ABLATE: trialsjson.DOCUMENT}
 
@@ -67,10 +67,10 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     job, place = record.job, directory_of(night, record)
     if job.kind is JobKind.BUILD:
         return job.command
-    with store.told(place):
+    with store.write_errors(place):
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
-        with store.told(place):
+        with store.write_errors(place):
             ours.remove(place, within=night)
     if not (place / RESUMED.get(job.kind, directory.RESULTS)).exists():
         return (*job.command, "-o", str(place))
@@ -94,7 +94,9 @@ def _is_of(job: Job, place: Path) -> bool:
         run = documents.run_in(place)
         if job.kind not in RESUMED:
             return True
-        sets = explorejson.load(place).module_sets if job.kind is JobKind.EXPLORE else ()
+        sets = (
+            explorejson.load_exploration(place).module_sets if job.kind is JobKind.EXPLORE else ()
+        )
     except UsageError:
         return False
     return (
@@ -111,7 +113,7 @@ def carry_out(
 ) -> JobEnd:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with store.told(log), ours.below(log, night).open("a") as file:
+    with store.write_errors(log), ours.below(log, night).open("a") as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:
@@ -132,8 +134,8 @@ def rows(night: Path, record: JobRecord, ended: JobEnd) -> tuple[Row, ...]:
     if ended.code is None:
         return (*found, Row(job.name, LEFT, Status.SKIP, ended.why))
     stopped = _trouble(place)
-    told = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
-    if found and told and not stopped:  # one that found out nothing proved nothing
+    judged = ended.code in QUIET or any(row.status is Status.ERROR for row in found)
+    if found and judged and not stopped:  # one that found out nothing proved nothing
         return found
     unbuilt = job.kind is JobKind.BUILD and ended.code == Exit.BUILD
     status = Status.FAIL if unbuilt else Status.ERROR
@@ -152,13 +154,13 @@ def _trouble(place: Path) -> str:
     """Why what lies there ended early."""
     try:
         return documents.run_in(place).trouble if place.exists() else ""
-    except UsageError as trouble:
-        return str(trouble)
+    except UsageError as err:
+        return str(err)
 
 
 def _last_words(log: Path) -> str:
     """The message a command of ours ends with: the last line that is not indented, and its hint."""
-    with store.told(log), log.open("rb") as file:
+    with store.write_errors(log), log.open("rb") as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL))
         lines = file.read().decode(errors="replace").splitlines()
     told = [line for line in lines if line.startswith("klp-e2e: ")]

@@ -120,17 +120,19 @@ def _jobs(
     if matrix.malformed:
         yield job(JobKind.MALFORMED, "malformed")
     if matrix.explore is not None:
-        told = matrix.explore
-        words = [word for name in told.modules for word in ("--modules", name)]
-        words += ["--budget", told.budget, "--strategy", told.strategy, "--guests", "1"]
-        words += ["--races"] * told.races + ["--burst", str(told.burst)] * bool(told.burst)
-        what = " ".join(("explore", *told.modules, *(["races"] * told.races)))
+        exploring = matrix.explore
+        words = [word for name in exploring.modules for word in ("--modules", name)]
+        words += ["--budget", exploring.budget, "--strategy", exploring.strategy, "--guests", "1"]
+        words += ["--races"] * exploring.races + ["--burst", str(exploring.burst)] * bool(
+            exploring.burst
+        )
+        what = " ".join(("explore", *exploring.modules, *(["races"] * exploring.races)))
         yield job(
             JobKind.EXPLORE,
             what,
             *words,
-            estimate=read.seconds(told.budget),
-            module_sets=tuple(told.modules),
+            estimate=read.seconds(exploring.budget),
+            module_sets=tuple(exploring.modules),
         )
     if matrix.ablate:
         yield job(JobKind.ABLATE, "ablate")

@@ -41,7 +41,7 @@ class After:
     event: str
     raw: Pieces  # those differ that were others after the event before
     good: bool
-    told: str
+    words: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def _relocation(read: Reading) -> Iterator[Pair]:
         expected, seen = f"{read.symbol_address:x}", f"{read.resolves_to:x}"
         width = max(len(expected), len(seen))  # digit beside digit
         one, other = (list(f"0x{text.zfill(width)}") for text in (expected, seen))
-        yield Pair("leads to", beside(one, other), beside(other, one))
+        yield Pair("resolves to", beside(one, other), beside(other, one))
 
 
 def beside(shown: Sequence[str], other: Sequence[str], join: str = "") -> Pieces:
@@ -123,8 +123,8 @@ def _readings(failed: Check, steps: Sequence[Step]) -> Iterator[After]:
             read = check.detail
             if isinstance(read, Reading) and _place(read) == _place(of):
                 now = read.raw.split(" ")
-                told = check.seen.removeprefix(f"bytes {read.raw}").removeprefix(",").strip()
-                yield After(number, step.event, beside(now, before or now, " "), check.good, told)
+                rest = check.seen.removeprefix(f"bytes {read.raw}").removeprefix(",").strip()
+                yield After(number, step.event, beside(now, before or now, " "), check.good, rest)
                 before = now
 
 

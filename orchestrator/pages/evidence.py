@@ -88,21 +88,21 @@ class Archive:
         notes: list[str] = []
         inside = (p.name for p in place.iterdir() if p.is_file() and not p.is_symlink())
         files = tuple(sorted(inside, key=_rank))  # what a link leads to is not the night's
-        told = None
+        facts = None
         try:
-            told = self._told(place, files)
-        except UsageError as trouble:
-            notes.append(str(trouble))
-        steps = told.steps if told else ()
+            facts = self._told(place, files)
+        except UsageError as err:
+            notes.append(str(err))
+        steps = facts.steps if facts else ()
         line = _events(row.order, steps)
-        if told and told.order:
+        if facts and facts.order:
             try:
-                line = self._lanes(told)
-            except UsageError as trouble:
-                notes.append(f"no lifelines: {trouble}")
+                line = self._lanes(facts)
+            except UsageError as err:
+                notes.append(f"no lifelines: {err}")
         found = Evidence(line=line, steps=steps, files=files, notes=tuple(notes))
-        if told:
-            found = replace(found, known_issue=told.known_issue, cold=told.cold)
+        if facts:
+            found = replace(found, known_issue=facts.known_issue, cold=facts.cold)
         if row.status in (Status.PASS, Status.SKIP):
             return found  # its logs are a click away: nobody looks at them on 500 pages
         shown = [(n, logs.log(_tail(place / n))) for n in LOGS if n in files]
@@ -120,10 +120,12 @@ class Archive:
 
     def _told(self, place: Path, files: tuple[str, ...]) -> _BundleFacts | None:
         if record.RECORD in files:
-            return _of_bundle(store.load(place / record.RECORD, _BUNDLE, "klp-e2e explore"))
+            return _of_bundle(
+                store.load_document(place / record.RECORD, _BUNDLE, "klp-e2e explore")
+            )
         if RESULT not in files:
             return None
-        case = store.load(place / RESULT, _CASE, "klp-e2e run")
+        case = store.load_document(place / RESULT, _CASE, "klp-e2e run")
         # it names its directory as it is seen from results.json
         named = Path(case.directory).parts
         if not named or place.parts[-len(named) :] != named:
@@ -144,34 +146,34 @@ class Archive:
         )
 
     def _read_run(self, file: Path) -> Run:
-        return store.load(file, _HEAD, "klp-e2e run").run
+        return store.load_document(file, _HEAD, "klp-e2e run").run
 
-    def _lanes(self, told: _BundleFacts) -> TimeLine:
-        name = told.module_set
+    def _lanes(self, facts: _BundleFacts) -> TimeLine:
+        name = facts.module_set
         module_set = self._ours().get(name)
-        if told.kind is CaseKind.MALFORMED:
+        if facts.kind is CaseKind.MALFORMED:
             raise UsageError("its modules are broken on purpose, and the model is of good ones")
         if module_set is None:
             module_set = catalog.module_set(name)
-        order = orders.parse(told.order)
-        return timeline.time_line(module_set, order, told.capabilities, told.steps)
+        order = orders.parse(facts.order)
+        return timeline.time_line(module_set, order, facts.capabilities, facts.steps)
 
 
-def _of_bundle(told: record.Record) -> _BundleFacts:
+def _of_bundle(facts: record.Record) -> _BundleFacts:
     """What failed, and that the events before it did not."""
-    events = [orders.format_event(e) for e in orders.parse(told.order).events]
-    if told.failed_event >= len(events):
-        raise UsageError(f"its order has no event {told.failed_event + 1}")
-    good = [Step(event, (), 0.0, 0.0, 0) for event in events[: told.failed_event]]
-    wrong = Step(events[told.failed_event], told.failed, 0.0, 0.0, 0)
+    events = [orders.format_event(e) for e in orders.parse(facts.order).events]
+    if facts.failed_event >= len(events):
+        raise UsageError(f"its order has no event {facts.failed_event + 1}")
+    good = [Step(event, (), 0.0, 0.0, 0) for event in events[: facts.failed_event]]
+    wrong = Step(events[facts.failed_event], facts.failed, 0.0, 0.0, 0)
     return _BundleFacts(
-        kind=kind_by_set(told.module_set),
-        module_set=told.module_set,
-        order=told.order,
+        kind=kind_by_set(facts.module_set),
+        module_set=facts.module_set,
+        order=facts.order,
         steps=(*good, wrong),
-        known_issue=told.known_issue,
+        known_issue=facts.known_issue,
         cold=True,
-        capabilities=frozenset(told.kernel.capabilities),
+        capabilities=frozenset(facts.kernel.capabilities),
     )
 
 

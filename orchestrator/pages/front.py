@@ -94,7 +94,7 @@ class Matrix:
 
 def went_wrong(record: JobRecord) -> bool:
     """It ended without saying what it was to say."""
-    said = (None, Exit.GOOD, Exit.KERNEL_WRONG)
+    said = (None, Exit.GOOD, Exit.TEST_FAILURE)
     return record.state is State.ENDED and record.exit_code not in said
 
 
@@ -197,7 +197,7 @@ def _cell(record: JobRecord, found: Mapping[Status, int], number: int) -> tuple[
         built = "not built" if record.exit_code == Exit.BUILD else told or "went wrong"
         return str(bad), built
     if not number:
-        wrong = record.exit_code == Exit.KERNEL_WRONG
+        wrong = record.exit_code == Exit.TEST_FAILURE
         return (str(Status.FAIL), "no cases") if wrong else (str(Status.PASS), "done")
     return str(worst(found)), told
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from itertools import groupby
 
-from orchestrator.kernelreports import complaints, crash_title, refusals
+from orchestrator.kernelreports import crash_title, refusals, reports
 
 MOST = 200_000  # characters of a log that stand in a page
 _BEFORE = MOST // 4  # of them, so many before the first mark
@@ -19,7 +19,7 @@ _LONGEST = 2_000  # of one line
 
 class Mark(StrEnum):
     NONE = ""
-    CRASH = "complaint"  # a line that opens a kernel's report
+    CRASH = "report"  # a line that opens a kernel's report
     REFUSAL = "refusal"  # in which livepatch or the module loader refuses something
 
 
@@ -89,6 +89,6 @@ def _chunks(lines: Sequence[str], number: int = 0) -> Iterator[Chunk]:
 @functools.lru_cache(maxsize=1 << 14)
 def _mark(line: str) -> Mark:
     """Guests that are restored from one snapshot say the same again and again."""
-    if complaints(line):
+    if reports(line):
         return Mark.CRASH
     return Mark.REFUSAL if refusals(line) else Mark.NONE

@@ -31,8 +31,8 @@ from orchestrator.pages.front import JobView
 from orchestrator.pages.svg import Trend
 from orchestrator.pages.timeline import TimeLine
 from orchestrator.plain import clean
-from orchestrator.report.store import told
 from orchestrator.report.store import write as write_file
+from orchestrator.report.store import write_errors
 from orchestrator.report.verdict import duration
 from orchestrator.templating import page_templates
 from orchestrator.verdicts import CheckKind, Status
@@ -77,7 +77,7 @@ def write(
     pages = front.with_pages(night, changes)
     views = {view.record.job.name: view for view in front.jobs(night)}
     for name, text in _cases(place, night, changes, past, pages, views):
-        with told(directory / CASES):
+        with write_errors(directory / CASES):
             file = below(directory / CASES / name, directory)
         write_file(file, text)
     index = directory / INDEX
@@ -120,14 +120,14 @@ def _night(
     pages: Mapping[Key, str],
     views: Mapping[str, JobView],
 ) -> str:
-    told = digest.digest(night, changes)
+    write_errors = digest.digest(night, changes)
     before = f"../{changes.before}/{INDEX}"
     listed = tuple(views.values())
     return _TEMPLATES.get_template("night.html.j2").render(
         night=night,
         changes=changes,
-        tone=str(told.tone),
-        line=told.headline[:1].upper() + told.headline[1:],
+        tone=str(write_errors.tone),
+        line=write_errors.headline[:1].upper() + write_errors.headline[1:],
         facts=_facts(night),
         totals=digest.counts(night.rows),
         before_link=before if changes.before and (directory / before).is_file() else "",

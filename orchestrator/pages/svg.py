@@ -113,8 +113,8 @@ def _segment(cell: Cell, first: int, end: int, edges: Sequence[float], top: floa
         return Markup("")
     kind = "wrong" if cell.wrong else cell.look.replace(" ", "-")
     text = _text(_fit(_words(cell), width - 12), left + 6, top + 18, f"in {kind}", cell.text)
-    if cell.look is Look.AWAY and not cell.wrong:
-        line = Markup('<line class="away" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
+    if cell.look is Look.NOT_LOADED and not cell.wrong:
+        line = Markup('<line class="not-loaded" x1="{}" x2="{}" y1="{y}" y2="{y}"/>')
         return line.format(_n(left), _n(left + width), y=_n(top + 26)) + text
     bar = Markup('<rect class="bar {}" x="{}" y="{}" width="{}" height="{}" rx="3"/>')
     return bar.format(kind, _n(left), _n(top + 4), _n(width), _n(_BAR)) + text
@@ -123,7 +123,7 @@ def _segment(cell: Cell, first: int, end: int, edges: Sequence[float], top: floa
 def _words(cell: Cell) -> str:
     if cell.wrong:
         return f"✗ {cell.note}"
-    return cell.note if cell.look is Look.AWAY else cell.text
+    return cell.note if cell.look is Look.NOT_LOADED else cell.text
 
 
 def _text(words: str, x: float, y: float, kind: str, whole: str = "") -> Markup:

@@ -33,22 +33,22 @@ from orchestrator.verdicts import (
 class Look(StrEnum):
     """What a lifeline shows after one event."""
 
-    AWAY = "away"
+    NOT_LOADED = "not loaded"
     LOADED = "loaded"
     ENABLED = "enabled"
     DISABLED = "disabled"
     TRANSITION = "in transition"
-    PRISTINE = "pristine"
+    UNRELOCATED = "unrelocated"
     APPLIED = "applied"
-    LEFT = "left"
+    STALE = "stale"
     UNREACHED = "not reached"
 
 
 _RELOCATIONS = {
-    RelocationState.PRISTINE: Look.PRISTINE,
+    RelocationState.UNRELOCATED: Look.UNRELOCATED,
     RelocationState.APPLIED: Look.APPLIED,
-    RelocationState.LEFT: Look.LEFT,
-    RelocationState.WRITTEN: Look.LEFT,
+    RelocationState.STALE: Look.STALE,
+    RelocationState.INDETERMINATE: Look.STALE,
 }
 
 
@@ -158,7 +158,7 @@ def _plain(event: Event) -> tuple[Plain, ...]:
 def _module(
     name: str, livepatch: bool, event: Event, expected: Expectation, checks: tuple[Check, ...]
 ) -> Cell:
-    look = Look.AWAY
+    look = Look.NOT_LOADED
     if name in expected.modules:
         look = Look.LOADED
         if livepatch:
@@ -175,7 +175,7 @@ def _module(
         elif isinstance(found, Modules):
             there = name in found.seen_modules
             if there != (name in expected.modules):
-                on = Look.LOADED if there else Look.AWAY
+                on = Look.LOADED if there else Look.NOT_LOADED
                 cell = Cell(on, cell.note if cell.wrong else f"{on}, not {cell.look}", True)
     return cell
 
@@ -198,7 +198,7 @@ def _relocations(pair: Pair, expected: Expectation, checks: tuple[Check, ...]) -
         and (check.detail.livepatch, check.detail.object) == pair
     ]
     state = expected.relocations.get(pair)
-    look = Look.AWAY if state is None else _RELOCATIONS[state]
+    look = Look.NOT_LOADED if state is None else _RELOCATIONS[state]
     if all(good):
         return Cell(look)
     return Cell(look, f"{good.count(False)} of {len(good)} not {look}", True)

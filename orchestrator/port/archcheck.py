@@ -27,9 +27,11 @@ class Report:
     @property
     def lines(self) -> list[str]:
         """For a terminal: the verdict, then each remark with what to do."""
-        told = {kind: sum(r.kind is kind for r in self.remarks) for kind in FieldKind}
+        counts = {kind: sum(r.kind is kind for r in self.remarks) for kind in FieldKind}
         bad = [
-            f"{told[kind]} {kind}" for kind in (FieldKind.WRONG, FieldKind.LACKING) if told[kind]
+            f"{counts[kind]} {kind}"
+            for kind in (FieldKind.WRONG, FieldKind.LACKING)
+            if counts[kind]
         ]
         lines = [f"{self.path.stem}: {', '.join(bad) or 'right'} ({self.path})"]
         for remark in self.remarks:
@@ -51,16 +53,16 @@ def check(
     unread: list[Remark] = []
     try:
         checks += KernelTree(sources.fetch(source, say=say).directory).checks
-    except HarnessError as trouble:
-        text = f"not compared with the kernel's source: {trouble}"
-        unread.append(Remark("kernel_arch", text, trouble.hint, FieldKind.LACKING))
+    except HarnessError as err:
+        text = f"not compared with the kernel's source: {err}"
+        unread.append(Remark("kernel_arch", text, err.hint, FieldKind.LACKING))
     return [_report(path, checks, unread) for path in places]
 
 
 def _report(path: Path, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
     draft = archfile.read(path)
     base = catalog.data_dir("kernel-config") / BASE
-    found = [*draft.remarks, *draft.run(checks), *unread]
+    found = [*draft.remarks, *draft.run_checks(checks), *unread]
     found += archfile.fragment_remarks(catalog.fragment(path), base)
     return Report(path, tuple(sorted(found, key=_rank)))
 
@@ -73,7 +75,7 @@ def _rank(remark: Remark) -> int:
     return order.index(top) if top in order else len(order) if last else -1
 
 
-def exit_code(reports: Iterable[Report]) -> Exit:
+def check_exit_code(reports: Iterable[Report]) -> Exit:
     """Files that are wrong before a host that lacks something."""
     kinds = {remark.kind for report in reports for remark in report.remarks}
     if FieldKind.WRONG in kinds:

@@ -82,7 +82,7 @@ class Draft:
     right: Mapping[str, Any]  # fields that are there and of the right type, defaults included
     remarks: tuple[Remark, ...]  # about the others
 
-    def run(self, checks: Iterable[Check]) -> Iterator[Remark]:
+    def run_checks(self, checks: Iterable[Check]) -> Iterator[Remark]:
         """What the checks say whose fields are all right; see the module's docstring."""
         for check in checks:
             wanted = inspect.signature(check).parameters
@@ -94,24 +94,24 @@ def read(path: Path) -> Draft:
     """Reads what can be read; a file that is no TOML is a remark like any other."""
     try:
         data = catalog.read_toml(path)
-    except UsageError as error:
+    except UsageError as err:
         hint = "`klp-e2e arch new NAME` writes one to begin with"
-        return Draft(path, {}, (Remark(FILE, str(error).removeprefix(f"{path}: "), hint),))
+        return Draft(path, {}, (Remark(FILE, str(err).removeprefix(f"{path}: "), hint),))
     types = {
         name: type_ for name, type_ in typing.get_type_hints(Arch).items() if name not in GIVEN
     }
-    told = fields()
+    described = fields()
     if data.get("name") == path.stem:  # said twice, and said rightly
         del data["name"]
     known = {key: value for key, value in data.items() if key in types}
     unknown = [key for key in data if key not in types]
-    remarks = [Remark(key, "unknown key", _guess(key, told)) for key in unknown]
+    remarks = [Remark(key, "unknown key", _guess(key, described)) for key in unknown]
     empty = [key for key, value in known.items() if value == "" and key not in MAY_BE_EMPTY]
-    remarks += [Remark(key, "empty", told[key].where) for key in empty]
+    remarks += [Remark(key, "empty", described[key].where) for key in empty]
     for place, words in catalog.problems({**known, "name": path.stem}, Arch):
         if place in empty:
             continue
-        key = told.get(
+        key = described.get(
             re.sub(r"\[\d+\]$", "", place)
         )  # of a row of the table, the words say it all
         what = f": {key.what}" if key and words == catalog.MISSING else ""

@@ -34,8 +34,8 @@ DPKG_CPUS = Path("/usr/share/dpkg/cputable")
 
 
 def _help(program: str, option: str) -> frozenset[str]:
-    told = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
-    return frozenset(re.findall(r"[\w.+-]+", told.output))
+    ran = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
+    return frozenset(re.findall(r"[\w.+-]+", ran.output))
 
 
 def _refusal(argv: Sequence[str]) -> str:
@@ -136,8 +136,8 @@ class Asked:
             return
         try:
             elf = reader.read(self.host.object(compiler), f"what {compiler} makes")
-        except (CommandFailed, UsageError) as trouble:
-            yield Remark("cross_compile", f"{compiler}: {trouble}", fields()["cross_compile"].where)
+        except (CommandFailed, UsageError) as err:
+            yield Remark("cross_compile", f"{compiler}: {err}", fields()["cross_compile"].where)
             return
         made, hint = reader.machine_name(elf.machine), "the compiler, or this, is another's"
         if elf.machine != elf_machine:

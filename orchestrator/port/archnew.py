@@ -58,8 +58,8 @@ def write(
         for path, text in ((file, _text(name, directory is None, values)), (fragment, options)):
             try:
                 ours.create(path, text)
-            except FileExistsError as trouble:  # since we looked
-                raise _there(path) from trouble
+            except FileExistsError as err:  # since we looked
+                raise _there(path) from err
     return file, fragment
 
 

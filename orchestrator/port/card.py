@@ -50,7 +50,7 @@ class Verdict(StrEnum):
 # the kernel's fault.
 _EXITS: Mapping[Verdict, Exit] = {
     Verdict.WRONG: Exit.USAGE,
-    Verdict.FAIL: Exit.KERNEL_WRONG,
+    Verdict.FAIL: Exit.TEST_FAILURE,
     Verdict.UNBUILT: Exit.BUILD,
     Verdict.ERROR: Exit.HARNESS,
     Verdict.SKIP: Exit.HARNESS,
@@ -111,13 +111,13 @@ class ReportCard:
 
     def ended(self, when: float, why: str) -> ReportCard:
         """The card at its end; why: what kept the rest from being done, "" for nothing."""
-        told = tuple(
+        ended = tuple(
             replace(line, evidence=(f"{NOT_YET}: {why}",))
             if why and line.evidence == (NOT_YET,)
             else line
             for line in self.lines
         )
-        return replace(self, finished=when, trouble=why, lines=told)
+        return replace(self, finished=when, trouble=why, lines=ended)
 
     def bad(self, *parts: Part) -> bool:
         """Does anything of these parts keep us from what needs it?"""
@@ -125,7 +125,7 @@ class ReportCard:
         return any(line.verdict not in fine for line in self.lines if line.part in parts)
 
 
-def exit_code(card: ReportCard) -> Exit:
+def card_exit_code(card: ReportCard) -> Exit:
     """2 for wrong files; else 1 when the kernel is wrong or lacks something; else 3 when something
     does not build; else 4 when anything was not done; else 0."""
     found = {line.verdict for line in card.lines}
@@ -135,7 +135,7 @@ def exit_code(card: ReportCard) -> Exit:
     return Exit.HARNESS if card.trouble else Exit.GOOD
 
 
-def summary(card: ReportCard) -> str:
+def card_summary(card: ReportCard) -> str:
     """`14 PASS, 1 KNOWN, 2 SKIP`"""
     counts = {v: sum(line.verdict is v for line in card.lines) for v in Verdict}
     text = ", ".join(f"{number} {verdict}" for verdict, number in counts.items() if number)
@@ -150,11 +150,11 @@ def one_line(*texts: str) -> tuple[str, ...]:
     return tuple(" ".join(text.split()) for text in texts)
 
 
-def troubled(part: Part, trouble: KlpError, *files: str) -> Line:
+def troubled(part: Part, err: KlpError, *files: str) -> Line:
     """What was raised, as that part's line: whose fault it is, is in its exit code."""
-    verdict = _OF_TROUBLE.get(trouble.exit_code, Verdict.ERROR)
-    first, *more = one_line(*str(trouble).splitlines()) or ("",)
-    return Line(part, verdict, (first,), tuple(more), tuple(trouble.hint.splitlines()), files)
+    verdict = _OF_TROUBLE.get(err.exit_code, Verdict.ERROR)
+    first, *more = one_line(*str(err).splitlines()) or ("",)
+    return Line(part, verdict, (first,), tuple(more), tuple(err.hint.splitlines()), files)
 
 
 def judged(
@@ -165,7 +165,7 @@ def judged(
     if not results:
         return Line(part, evidence=(f"{NOT_YET}: no {what} ran",), files=files)
     counts = {s: sum(r.status is s for r in results) for s in Status}
-    told = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
+    counted = ", ".join(f"{number} {status}" for status, number in counts.items() if number)
     verdict = next(
         verdict
         for statuses, verdict in (
@@ -187,7 +187,7 @@ def judged(
         obstacles.append(f"only {len(results)} of {planned} ran")
     wrong = [r for r in bad if r.status is not Status.KNOWN and r.reproduce]
     advice = (f"see it again: {wrong[0].reproduce}",) if wrong else ()
-    return Line(part, verdict, (f"{what}: {told}",), tuple(obstacles), advice, files)
+    return Line(part, verdict, (f"{what}: {counted}",), tuple(obstacles), advice, files)
 
 
 def _obstacles(bad: Sequence[CaseResult]) -> list[str]:
@@ -235,8 +235,8 @@ def deferred(
         obstacles.append(f"not seen applied late: {', '.join(unseen)}")
     if len(results) < planned:
         obstacles.append(f"only {len(results)} of {planned} orders ran")
-    told = f"applied late, and read back: {', '.join(seen) or 'none'}"
-    evidence = (told, *(line.evidence if wrong else ()))
+    summary = f"applied late, and read back: {', '.join(seen) or 'none'}"
+    evidence = (summary, *(line.evidence if wrong else ()))
     return replace(line, verdict=verdict, evidence=evidence, obstacles=tuple(obstacles))
 
 
@@ -251,9 +251,9 @@ def malformed(results: Sequence[CaseResult], *files: str, planned: int) -> Line:
     ]
     unchecked = sum(result.status is Status.KNOWN for result in results)
     refused = sum(result.status is Status.PASS for result in results)
-    told = f"refused, or harmless: {refused}; not checked by this kernel: {unchecked}; "
-    told += f"of all, crashes: {len(crashes)}"
-    return replace(line, evidence=(*line.evidence, told)) if results else line
+    summary = f"refused, or harmless: {refused}; not checked by this kernel: {unchecked}; "
+    summary += f"of all, crashes: {len(crashes)}"
+    return replace(line, evidence=(*line.evidence, summary)) if results else line
 
 
 # --- Kconfig -----------------------------------------------------------------------------------

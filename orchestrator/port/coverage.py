@@ -56,14 +56,14 @@ def coverage(
     kernels = {each.number: each for each in handled}
     rows = []
     for number in sorted({*kernels, *livepatches, *modules}):
-        told = kernels.get(number)
-        name = ours.get(number) or (told.name if told else f"type {number}")
+        known = kernels.get(number)
+        name = ours.get(number) or (known.name if known else f"type {number}")
         rows.append(
             Coverage(
                 name=name,
                 number=number,
-                place=told.place if told else "",
-                idle=told is not None and told.idle,
+                place=known.place if known else "",
+                idle=known is not None and known.idle,
                 readable=number in ours,
                 livepatches=livepatches.get(number, 0),
                 modules=modules.get(number, 0),

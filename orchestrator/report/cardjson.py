@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.errors import Exit
-from orchestrator.port.card import ReportCard, Verdict, exit_code, summary
+from orchestrator.port.card import ReportCard, Verdict, card_exit_code, card_summary
 from orchestrator.port.coverage import Coverage
 from orchestrator.report import resultsjson, store
 from orchestrator.report.resultstext import plain
@@ -71,8 +71,8 @@ class CardDirectory(Store):
     def _open(self) -> None:
         self.update(self.card)
 
-    def _end(self, trouble: BaseException | None) -> None:
-        self.update(self.card.ended(time.time(), store.why_ended(trouble)))
+    def _end(self, err: BaseException | None) -> None:
+        self.update(self.card.ended(time.time(), store.why_ended(err)))
 
     @property
     def _idle(self) -> bool:
@@ -83,33 +83,33 @@ class CardDirectory(Store):
         self.card = card
         write(self.path / DOCUMENT, document(card))
         write(self.path / PAGE, page(card))
-        write(self.path / TEXT, plain(report(card)))
+        write(self.path / TEXT, plain(card_report(card)))
 
 
-def load(path: Path) -> ReportCard:
+def load_card(path: Path) -> ReportCard:
     """card.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = store.load(file, _DOCUMENT, "klp-e2e port").card
+    read = store.load_document(file, _DOCUMENT, "klp-e2e port").card
     resultsjson.refuse_times((read.started, read.finished), str(file))
     return read
 
 
 def document(card: ReportCard) -> str:
     """card.json"""
-    whole = CardDocument(schema=SCHEMA, exit_code=int(exit_code(card)), card=card)
+    whole = CardDocument(schema=SCHEMA, exit_code=int(card_exit_code(card)), card=card)
     return _DOCUMENT.dump_json(whole, indent=2).decode() + "\n"
 
 
 def page(card: ReportCard) -> str:
     """card.html: one file, no scripts."""
-    code = exit_code(card)
+    code = card_exit_code(card)
     return _TEMPLATES.get_template("card.html.j2").render(
         card=card,
         title=f"livepatch on {card.arch}",
         facts=facts(card),
         columns=COLUMNS,
         rows=[(row, cells(row)) for row in card.coverage],
-        summary=summary(card),
+        summary=card_summary(card),
         good=code is Exit.GOOD,
         code=int(code),
     )
@@ -147,7 +147,7 @@ def cells(row: Coverage) -> tuple[str, ...]:
 # --- for a terminal ----------------------------------------------------------------------------
 
 
-def report(card: ReportCard) -> RenderableType:
+def card_report(card: ReportCard) -> RenderableType:
     """Heading, lines, relocation coverage, summary."""
     parts: list[RenderableType] = [
         Text(f"livepatch on {card.arch}", style="bold"),
@@ -160,7 +160,7 @@ def report(card: ReportCard) -> RenderableType:
         parts.append(Text(card.coverage_note))
     if card.coverage:
         parts.append(_coverage(card.coverage))
-    parts.append(Text(summary(card), style="bold"))
+    parts.append(Text(card_summary(card), style="bold"))
     return Group(*parts)
 
 
@@ -179,12 +179,12 @@ def _lines(card: ReportCard) -> Table:
     made.add_column("", max_width=36, overflow="fold")
     made.add_column("evidence", overflow="fold")
     for line in card.lines:
-        told = [Text(each) for each in line.evidence]
-        told += [Text.assemble(("because ", "dim"), each) for each in line.obstacles]
-        told += [Text.assemble(("do      ", "dim"), each) for each in line.advice]
-        told += [Text.assemble(("see     ", "dim"), each) for each in line.files]
+        parts = [Text(each) for each in line.evidence]
+        parts += [Text.assemble(("because ", "dim"), each) for each in line.obstacles]
+        parts += [Text.assemble(("do      ", "dim"), each) for each in line.advice]
+        parts += [Text.assemble(("see     ", "dim"), each) for each in line.files]
         verdict = Text(str(line.verdict), style=STYLES[line.verdict])
-        made.add_row(verdict, Text(line.name), Text("\n").join(told))
+        made.add_row(verdict, Text(line.name), Text("\n").join(parts))
     return made
 
 

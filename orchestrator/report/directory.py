@@ -29,7 +29,7 @@ from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, load, told, write
+from orchestrator.report.store import Store, load_document, write, write_errors
 from orchestrator.verdicts import CaseResult, Run
 
 RESULTS = "results.json"
@@ -78,14 +78,14 @@ class ResultsDirectory(Store):
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
         try:
             self._write_documents()
-        except BaseException as trouble:
-            self.__exit__(type(trouble), trouble, trouble.__traceback__)
+        except BaseException as err:
+            self.__exit__(type(err), err, err.__traceback__)
             raise
         return self
 
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         if not self._refused:
-            self.run = store.ended_by(self.run, trouble)
+            self.run = store.ended_by(self.run, err)
         self._write_documents()
         if self._refused:
             self.results = ()  # none of what was asked for now
@@ -101,7 +101,7 @@ class ResultsDirectory(Store):
         name = self._case_name(result)
         fragment = resultsjson.case_text(resultsjson.record(result, name))
         place = self.path / name
-        with told(place):
+        with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place):  # a kill left it: of this very case, without its result
                 ours.clear(place, _is_left)
@@ -145,7 +145,7 @@ class ResultsDirectory(Store):
         )
         for result in results:
             self._take(result, self._case_name(result))
-        with told(self.path):
+        with write_errors(self.path):
             for arch in sorted({kernel.arch for kernel in before.kernels}):
                 self._go_on_below(self.path / arch)
 
@@ -167,7 +167,7 @@ class ResultsDirectory(Store):
             if name in self._names:
                 continue
             if not case.is_symlink() and (case / RESULT).is_file():
-                record = load(case / RESULT, resultsjson.CASE, "klp-e2e run")
+                record = load_document(case / RESULT, resultsjson.CASE, "klp-e2e run")
                 result = resultsjson.as_result(record)
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
@@ -193,7 +193,7 @@ class ResultsDirectory(Store):
 
 
 def _text(path: Path) -> str:
-    with told(path):
+    with write_errors(path):
         return files.read(path, files.TEXT).decode(errors="backslashreplace")
 
 
@@ -208,12 +208,12 @@ def document(path: Path) -> resultsjson.ResultsDocument:
     file = path / RESULTS if path.is_dir() else path
     try:
         text = files.read(file, files.TEXT).decode()
-    except (OSError, UnicodeDecodeError) as trouble:
-        why = trouble.strerror if isinstance(trouble, OSError) else "it is not UTF-8"
+    except (OSError, UnicodeDecodeError) as err:
+        why = err.strerror if isinstance(err, OSError) else "it is not UTF-8"
         raise UsageError(
             f"cannot read {file}: {why}", hint="give the directory `klp-e2e run -o` wrote"
-        ) from trouble
-    return resultsjson.document(text, str(file))
+        ) from err
+    return resultsjson.read_document(text, str(file))
 
 
 def strangers(place: Path) -> list[Path]:

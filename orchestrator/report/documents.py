@@ -56,26 +56,26 @@ def kind(
 RESULTS = kind(
     directory.RESULTS,
     directory.read,
-    lambda found: resultstext.report(*found),
-    lambda found: verdict.exit_code(*found),
+    lambda found: resultstext.results_report(*found),
+    lambda found: verdict.results_exit_code(*found),
     lambda found: found[0],
 )
 KINDS = (
     kind(
         explorejson.DOCUMENT,
-        explorejson.load,
-        exploretext.report,
-        exploretext.exit_code,
+        explorejson.load_exploration,
+        exploretext.exploration_report,
+        exploretext.exploration_exit_code,
         lambda found: found.run,
     ),
     kind(
         trialsjson.DOCUMENT,
-        trialsjson.load,
-        trialstext.report,
-        trialstext.exit_code,
+        trialsjson.load_trials,
+        trialstext.trials_report,
+        trialstext.trials_exit_code,
         lambda found: found.run,
     ),
-    kind(cardjson.DOCUMENT, cardjson.load, cardjson.report, cards.exit_code),
+    kind(cardjson.DOCUMENT, cardjson.load_card, cardjson.card_report, cards.card_exit_code),
     RESULTS,
 )
 

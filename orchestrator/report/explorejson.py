@@ -27,7 +27,7 @@ from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import store
 from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, told, write
+from orchestrator.report.store import Store, write, write_errors
 from orchestrator.repro.record import Count, RelativePath
 from orchestrator.verdicts import Run
 
@@ -113,25 +113,25 @@ class ExploreDirectory(Store):
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
-        load(path)  # before anything is written
+        load_exploration(path)  # before anything is written
         return cls(path, None)
 
     def _open(self) -> None:
-        self.head = self._asked or load(self.path)
+        self.head = self._asked or load_exploration(self.path)
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
-            with told(self.path / FINDINGS):
+            with write_errors(self.path / FINDINGS):
                 ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE)
         if not self._begun:
             self.save(())
 
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         journal, self._journal = self._journal, None
         try:
-            self.update(store.ended_by(self.head.run, trouble))
+            self.update(store.ended_by(self.head.run, err))
             self.save(())
         finally:
-            with told(self.path / JOURNAL):
+            with write_errors(self.path / JOURNAL):
                 if journal is not None:
                     journal.close()
 
@@ -154,7 +154,7 @@ class ExploreDirectory(Store):
 
     def walked(self, line: Walked) -> None:
         """Append to the journal."""
-        with told(self.path / JOURNAL):
+        with write_errors(self.path / JOURNAL):
             if self._journal is None:
                 self._journal = ours.appending(self.path / JOURNAL)
             self._journal.write(json.dumps(asdict(line)) + "\n")
@@ -162,7 +162,7 @@ class ExploreDirectory(Store):
     def bundle(self, name: str) -> Path:
         """A place for a bundle that is not taken yet. Raises NotOurs where links lead elsewhere."""
         findings = self.path / FINDINGS
-        with told(findings):
+        with write_errors(findings):
             ours.folder(findings, within=self.path)
         place = findings / name
         number = 1
@@ -206,10 +206,10 @@ def journal(path: Path) -> Iterator[Walked]:
                 continue  # cut short when the exploration was killed: that order is walked again
 
 
-def load(path: Path) -> ExploreDocument:
+def load_exploration(path: Path) -> ExploreDocument:
     """explore.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = store.load(file, _DOCUMENT, "klp-e2e explore")
+    read = store.load_document(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
     return replace(read, schema=SCHEMA)
 

@@ -30,24 +30,24 @@ COLUMNS = (
 )
 
 
-def report(document: ExploreDocument) -> RenderableType:
+def exploration_report(document: ExploreDocument) -> RenderableType:
     """Totals, findings, kernels, one line of summary."""
     parts: list[RenderableType] = [_Table(document.campaigns)] if document.campaigns else []
     for campaign in document.campaigns:
         parts += [_finding(found) for found in findings(campaign)]
         parts += [_troubles(campaign)] if campaign.stats.not_run else []
     parts.append(Text("\n".join(resultstext.kernel_lines(document.run))))
-    parts.append(Text(summary(document), style="bold"))
+    parts.append(Text(exploration_summary(document), style="bold"))
     return Group(*parts)
 
 
-def exit_code(document: ExploreDocument) -> Exit:
+def exploration_exit_code(document: ExploreDocument) -> Exit:
     """1 when anything was found that is not known (--strict: anything), else that of what ended it
     early, else 4 when not all was walked or a module set proved nothing, else 0. A budget may
     leave something to come."""
     found = [each for campaign in document.campaigns for each in findings(campaign)]
     if any(document.run.strict or not each.known for each in found):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
     all_stats = [campaign.stats for campaign in document.campaigns]
@@ -59,7 +59,7 @@ def exit_code(document: ExploreDocument) -> Exit:
     return Exit.GOOD
 
 
-def summary(document: ExploreDocument) -> str:
+def exploration_summary(document: ExploreDocument) -> str:
     """`2 sets on 2 architectures: 5128 orders verified, 3 findings (3 known), in 4 min 02 s`"""
     all_stats = [campaign.stats for campaign in document.campaigns]
     found = [each for campaign in document.campaigns for each in findings(campaign)]
@@ -100,8 +100,8 @@ class _Table:
         lines = []
         for campaign in self.campaigns:
             named = zip(COLUMNS, _numbers(campaign.stats), strict=True)
-            told = ", ".join(f"{name} {number}" for name, number in named)
-            lines.append(f"{campaign.arch} {campaign.module_set}: {told}")
+            numbers = ", ".join(f"{name} {number}" for name, number in named)
+            lines.append(f"{campaign.arch} {campaign.module_set}: {numbers}")
         return Text("\n".join(lines))
 
 

@@ -37,7 +37,7 @@ def ktap(run: Run, results: Sequence[CaseResult]) -> str:
     arches = sorted({r.arch for r in results})
     return document(
         [_subtest(run, arch, [r for r in results if r.arch == arch]) for arch in arches],
-        verdict.summary(run, results),
+        verdict.results_summary(run, results),
         verdict.incomplete(run, results),
     )
 
@@ -82,7 +82,7 @@ def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Subtest:
                 [*_tests(result), *_diagnostics(result)],
                 f"{result.case.module_set}.{result.case.name}",
                 result.status,
-                _told(run, result),
+                _message(run, result),
             )
             for result in results
         ],
@@ -90,7 +90,7 @@ def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Subtest:
     )
 
 
-def _told(run: Run, result: CaseResult) -> str:
+def _message(run: Run, result: CaseResult) -> str:
     known = result.status is Status.KNOWN and not run.strict
     return result.known_issue if known else result.reason
 
@@ -136,8 +136,8 @@ def _directive(status: Status, reason: str, strict: bool) -> str:
         case Status.KNOWN if not strict:
             return f" # XFAIL {_reason(reason)}"
         case _:
-            told = _reason(reason)
-            return f" # said: {told}" if _OPENING.match(told) else f" # {told}"
+            message = _reason(reason)
+            return f" # said: {message}" if _OPENING.match(message) else f" # {message}"
 
 
 def _reason(text: str) -> str:

@@ -60,7 +60,7 @@ class Reporter:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self._try(self._bars.stop)

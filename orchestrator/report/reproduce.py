@@ -56,8 +56,8 @@ def script(run: Run, result: CaseResult) -> str:
     program = shlex.quote(run.command[0] if run.command else "klp-e2e")
     order = orders.format(result.case.order)
     about = f"{result.status} on {result.arch}: {result.case.name}"
-    told = (one_line(about), *map(one_line, (*result.reason.splitlines(), *order.splitlines())))
-    comment = "".join(f"# {text}\n" for text in told)
+    said = (one_line(about), *map(one_line, (*result.reason.splitlines(), *order.splitlines())))
+    comment = "".join(f"# {text}\n" for text in said)
     return (
         "#!/bin/sh\n"
         f"{comment}"

@@ -26,8 +26,8 @@ from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import NO_PROOF, CaseResult, Proof, Run, Status, Step, proofs
 
-SCHEMA: Literal[2] = 2
-READ = (1, SCHEMA)
+SCHEMA: Literal[3] = 3
+READ = (1, 2, SCHEMA)  # 2 has other words for what is promised of a relocation
 END_OF_TIME = 253402300800  # the year 10000, in seconds since the epoch
 
 
@@ -63,7 +63,7 @@ class CaseRecord:
 class ResultsDocument:
     """results.json as a whole."""
 
-    schema: Literal[1, 2]
+    schema: Literal[1, 2, 3]
     exit_code: int  # 0 good, 1 kernel wrong, 4 harness; of what is known so far
     counts: Mapping[Status, int]
     run: Run
@@ -108,7 +108,11 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     A run writes this file after every case; fragments keep that from costing the square of cases.
     """
     counts = {str(status): number for status, number in verdict.counts(results).items()}
-    head = {"schema": SCHEMA, "exit_code": int(verdict.exit_code(run, results)), "counts": counts}
+    head = {
+        "schema": SCHEMA,
+        "exit_code": int(verdict.results_exit_code(run, results)),
+        "counts": counts,
+    }
     head["proof"] = asdict(proofs(results))
     opened = json.dumps(head, indent=2).removesuffix("\n}")
     body = ",\n".join(fragments)
@@ -117,13 +121,7 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
     )
 
 
-def load(text: str, name: str = "results.json") -> tuple[Run, tuple[CaseResult, ...]]:
-    """The inverse, as values. Raises UsageError as `document` does."""
-    read = document(text, name)
-    return read.run, tuple(as_result(case) for case in read.cases)
-
-
-def document(text: str, name: str = "results.json") -> ResultsDocument:
+def read_document(text: str, name: str = "results.json") -> ResultsDocument:
     """The inverse. Raises UsageError, naming `name` and the first thing that is wrong with it."""
     head = parsed(text, name)
     found = head.get("schema") if isinstance(head, dict) else None
@@ -134,13 +132,13 @@ def document(text: str, name: str = "results.json") -> ResultsDocument:
         )
     try:
         read = _DOCUMENT.validate_json(text, strict=True)
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
+    except ValidationError as err:
+        first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"{name} is malformed at {place or 'its top'}: {first['msg']}",
             hint="orchestrator/report/results.schema.json describes the file",
-        ) from trouble
+        ) from err
     refuse_names(read.run, (case.arch for case in read.cases), name)
     for case in read.cases:
         arch, _, own = case.directory.partition("/")
@@ -153,8 +151,8 @@ def parsed(text: str | bytes, name: str) -> object:
     """What JSON says, if it says it in numbers that are some. Raises UsageError."""
     try:
         return json.loads(text, parse_constant=_finite, parse_float=_finite)
-    except (ValueError, RecursionError) as trouble:
-        raise UsageError(f"{name} is not JSON: {trouble}", hint="was it cut short?") from trouble
+    except (ValueError, RecursionError) as err:
+        raise UsageError(f"{name} is not JSON: {err}", hint="was it cut short?") from err
 
 
 def _finite(text: str) -> float:

@@ -38,12 +38,12 @@ FRAMES = 6  # of a report, shown
 CONSOLE_LINES = 3  # of a failure without a crash: what the kernel said last
 
 
-def report(run: Run, results: Sequence[CaseResult]) -> RenderableType:
+def results_report(run: Run, results: Sequence[CaseResult]) -> RenderableType:
     """Table, failures, kernels and summary, in this order."""
     parts: list[RenderableType] = [table(results)] if results else []
     parts += [failure(r) for r in worst_first(results)]
     parts.append(Text("\n".join([*kernel_lines(run), *verdict.test_lines(results)])))
-    parts.append(Text(verdict.summary(run, results), style="bold"))
+    parts.append(Text(verdict.results_summary(run, results), style="bold"))
     return Group(*parts)
 
 

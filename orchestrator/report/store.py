@@ -60,7 +60,7 @@ class Store(abc.ABC):
         """The directory is ours: take up what was `_begun`, or begin."""
 
     @abc.abstractmethod
-    def _end(self, trouble: BaseException | None) -> None:
+    def _end(self, err: BaseException | None) -> None:
         """Write that it has ended; trouble: what ended it early."""
 
     @property
@@ -74,40 +74,40 @@ class Store(abc.ABC):
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         with self._claim:
-            refused = isinstance(trouble, UsageError | MissingTool)
+            refused = isinstance(err, UsageError | MissingTool)
             if refused and self._idle and not self._begun:
                 self._withdraw()
             else:
-                self._end(trouble)
+                self._end(err)
 
     def _withdraw(self) -> None:
         """Take the documents away, and the directory if it was made for them; whatever else came to
         lie there stays, and so does what it lies in."""
         self.kept = False
-        with told(self.path):
+        with write_errors(self.path):
             for name in self.DOCUMENTS:
                 ours.remove(self.path / name, within=self.path)
             if self._made and {each.name for each in self.path.iterdir()} <= {ours.MARK, LOCK}:
                 ours.remove(self.path, within=self.path)
 
 
-def why_ended(trouble: BaseException | None) -> str:
+def why_ended(err: BaseException | None) -> str:
     """What ended a command early, in words; "" where nothing did."""
-    if trouble is None:
+    if err is None:
         return ""
-    if isinstance(trouble, KeyboardInterrupt):
+    if isinstance(err, KeyboardInterrupt):
         return INTERRUPTED
-    return str(trouble) or type(trouble).__name__
+    return str(err) or type(err).__name__
 
 
-def ended_by(run: Run, trouble: BaseException | None) -> Run:
+def ended_by(run: Run, err: BaseException | None) -> Run:
     """The run as it ends now; None: at its end."""
-    code = 0 if trouble is None else int(exit_of(trouble))
-    why = why_ended(trouble)
+    code = 0 if err is None else int(exit_of(err))
+    why = why_ended(err)
     return replace(run, finished=time.time(), trouble=why, trouble_exit=code)
 
 
@@ -117,26 +117,26 @@ def write(path: Path, text: str, mode: int = 0o644, *, sync: bool = False) -> No
     sync: it is on the disk before the old one goes, for what cannot be had again after power loss.
     Raises HarnessError, NotOurs where a link or a directory is.
     """
-    with told(path), ours.replacing(path, mode, sync=sync) as partial:
+    with write_errors(path), ours.replacing(path, mode, sync=sync) as partial:
         partial.write_text(text, encoding="utf-8", errors="backslashreplace", newline="")
 
 
-def load(file: Path, shape: TypeAdapter[T], command: str) -> T:
+def load_document(file: Path, shape: TypeAdapter[T], command: str) -> T:
     """A document that `command` wrote into its directory. Raises UsageError."""
     try:
         text = files.read(file, files.TEXT)
         read = shape.validate_json(text, strict=True)
-    except OSError as trouble:
+    except OSError as err:
         raise UsageError(
-            f"cannot read {file}: {trouble.strerror}", hint=f"give a directory of `{command}`"
-        ) from trouble
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
+            f"cannot read {file}: {err.strerror}", hint=f"give a directory of `{command}`"
+        ) from err
+    except ValidationError as err:
+        first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UsageError(
             f"{file} is malformed at {place or 'its top'}: {first['msg']}",
             hint="was it written by another version of klp-e2e?",
-        ) from trouble
+        ) from err
     resultsjson.parsed(text, str(file))
     return read
 
@@ -152,7 +152,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
     if not begun:
         prepare(path)
     with contextlib.ExitStack() as stack:
-        with _told_of(path):
+        with place_errors(path):
             try:
                 stack.enter_context(locks.held(path / LOCK))
             except locks.Busy as busy:
@@ -171,7 +171,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
 def prepare(path: Path) -> None:
     """Make an empty directory for results, which says that it is ours. Documents that a kill left
     half written do not count. Raises UsageError."""
-    with _told_of(path):
+    with place_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         ours.make(path, ours.MarkKind.RESULTS, hint=_CHOOSE)
         occupied = any(
@@ -191,7 +191,7 @@ def fresh(within: Path) -> Path:
     """A new directory named after the time, and after those that were made in the same second.
     Raises UsageError."""
     first = within / time.strftime("%Y-%m-%d-%H%M%S")
-    with _told_of(within):
+    with place_errors(within):
         within.mkdir(parents=True, exist_ok=True)
         for number in itertools.count(1):
             place = first if number == 1 else first.with_name(f"{first.name}.{number}")
@@ -206,23 +206,21 @@ def is_half_written(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _told_of(path: Path) -> Iterator[None]:
+def place_errors(path: Path) -> Iterator[None]:
     """A directory that cannot be used is UsageError."""
     try:
         yield
-    except OSError as trouble:
-        raise UsageError(
-            f"cannot write results to {path}: {trouble.strerror}", hint=_CHOOSE
-        ) from trouble
+    except OSError as err:
+        raise UsageError(f"cannot write results to {path}: {err.strerror}", hint=_CHOOSE) from err
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def write_errors(path: Path) -> Iterator[None]:
     """A file that cannot be written is HarnessError."""
     try:
         yield
-    except OSError as trouble:
+    except OSError as err:
         raise HarnessError(
-            f"cannot write {path}: {trouble.strerror}",
+            f"cannot write {path}: {err.strerror}",
             hint="is the disk full? what was written before is still valid",
-        ) from trouble
+        ) from err

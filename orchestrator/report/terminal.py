@@ -61,12 +61,12 @@ def _heard(out: IO[str]) -> Iterator[None]:
     except BrokenPipeError:
         silence(out)
         raise
-    except OSError as trouble:
+    except OSError as err:
         silence(out)
         raise HarnessError(
-            f"cannot write what there is to say: {trouble.strerror}",
+            f"cannot write what there is to say: {err.strerror}",
             hint="is standard output a file on a full disk? files of results are complete",
-        ) from trouble
+        ) from err
 
 
 def silence(stream: IO[str]) -> None:

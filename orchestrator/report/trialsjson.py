@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from orchestrator.host import ours
 from orchestrator.report import directory, resultsjson, store
 from orchestrator.report.same import refuse_other
-from orchestrator.report.store import Store, told, write
+from orchestrator.report.store import Store, write, write_errors
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.trials import Trial
 from orchestrator.verdicts import Run
@@ -71,18 +71,18 @@ class TriedDirectory(Store):
     @classmethod
     def resumed(cls, path: Path) -> TriedDirectory:
         """Raises UsageError when nothing was begun there."""
-        load(path)  # before anything is written
+        load_trials(path)  # before anything is written
         return cls(path, None)
 
     def _open(self) -> None:
-        self.head = self._asked or load(self.path)
+        self.head = self._asked or load_trials(self.path)
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
         if not self._begun:
             self._save()
 
-    def _end(self, trouble: BaseException | None) -> None:
-        self.update(store.ended_by(self.head.run, trouble))
+    def _end(self, err: BaseException | None) -> None:
+        self.update(store.ended_by(self.head.run, err))
 
     @property
     def _idle(self) -> bool:
@@ -113,7 +113,7 @@ class TriedDirectory(Store):
         Raises NotOurs for what is not the results directory of a trial.
         """
         place = self.path / name / arch
-        with told(place):
+        with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place) and not ours.marked(place, ours.MarkKind.RESULTS):
                 raise ours.NotOurs(
@@ -128,9 +128,9 @@ class TriedDirectory(Store):
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
 
 
-def load(path: Path) -> TrialsDocument:
+def load_trials(path: Path) -> TrialsDocument:
     """trials.json of a directory. Raises UsageError."""
     file = path / DOCUMENT
-    read = store.load(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
+    read = store.load_document(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
     resultsjson.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
     return read

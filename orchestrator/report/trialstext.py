@@ -26,23 +26,23 @@ STYLES: Mapping[TrialOutcome, str] = {
 }
 
 
-def report(document: TrialsDocument) -> RenderableType:
+def trials_report(document: TrialsDocument) -> RenderableType:
     """Table, what is open, kernels, score."""
     trials = [tried.trial for tried in document.trials]
     parts: list[RenderableType] = [_table(document)] if trials else []
     parts += [_open(trial) for trial in trials if trial.hole]
     parts.append(Text("\n".join(resultstext.kernel_lines(document.run))))
-    parts.append(Text(summary(document), style="bold"))
+    parts.append(Text(trials_summary(document), style="bold"))
     return Group(*parts)
 
 
-def exit_code(document: TrialsDocument) -> Exit:
+def trials_exit_code(document: TrialsDocument) -> Exit:
     """1 when the unaltered kernel fails an order; else that of what ended it early; else 3 when
     something does not build; else 4 when anything that can be seen was not seen, or not tried;
     else 0."""
     trials = [tried.trial for tried in document.trials]
     if any(t.alteration == CONTROL and t.outcome is TrialOutcome.CAUGHT for t in trials):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
     if any(t.outcome is TrialOutcome.UNBUILT for t in trials):
@@ -54,7 +54,7 @@ def exit_code(document: TrialsDocument) -> Exit:
     return Exit.GOOD
 
 
-def summary(document: TrialsDocument) -> str:
+def trials_summary(document: TrialsDocument) -> str:
     """The control's line, then one for each architecture's score."""
     trials = [tried.trial for tried in document.trials]
     lines = []

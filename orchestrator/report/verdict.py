@@ -43,14 +43,14 @@ def incomplete(run: Run, results: Sequence[CaseResult]) -> str:
     return "nothing ran" if all(r.status is Status.SKIP for r in results) else ""
 
 
-def exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
+def results_exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
     """1 when the kernel is wrong anywhere, else that of what ended the run early, else 3 when a
     kernel was not built, else 4 when anything did not get its verdict, else 0.
 
     A run in which nothing ran (no results, or only skipped ones) proved nothing: it is not good.
     """
     if any(counts_as_failure(r.status, run.strict) for r in results):
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     if early := ended(run):
         return early
     if run.unbuilt:
@@ -84,7 +84,7 @@ def _tell_what_they_compared(results: Sequence[CaseResult]) -> bool:
     return any(check.detail for r in results for step in r.steps for check in step.checks)
 
 
-def summary(run: Run, results: Sequence[CaseResult]) -> str:
+def results_summary(run: Run, results: Sequence[CaseResult]) -> str:
     """One line: how many cases ended how, in what time; and what kept the rest from running."""
     parts = [f"{number} {status}" for status, number in counts(results).items()]
     line = f"{len(results)} of {run.planned} cases: {', '.join(parts) or 'nothing ran'}"

@@ -100,11 +100,11 @@ class Bundle:
         return f"{result.status}  {why or 'every check is good'}"
 
 
-def exit_code(results: Sequence[CaseResult]) -> Exit:
+def replay_exit_code(results: Sequence[CaseResult]) -> Exit:
     """Of replays. One that fails otherwise shows a kernel that is wrong, too."""
     statuses = {result.status for result in results}
     if Status.FAIL in statuses:
-        return Exit.KERNEL_WRONG
+        return Exit.TEST_FAILURE
     return Exit.HARNESS if Status.ERROR in statuses else Exit.GOOD
 
 
@@ -132,8 +132,8 @@ def check(place: Path) -> Path:
     becomes, a directory of ours. Raises UsageError when something would be lost."""
     try:
         real = place.resolve()
-    except (OSError, RuntimeError) as trouble:  # links that lead to one another
-        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from trouble
+    except (OSError, RuntimeError) as err:  # links that lead to one another
+        raise UsageError(f"{place} leads nowhere", "choose another place with -o DIR") from err
     for above in real.parents:
         if above.exists() and not above.is_dir():
             raise UsageError(f"{above} is no directory", "choose another place with -o DIR")
@@ -188,7 +188,7 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
         for name, text in written.items():
             (partial / name).write_text(text, encoding="utf-8", errors="backslashreplace")
         (partial / "reproduce.sh").chmod(0o755)
-        told = Record(
+        made = Record(
             format=FORMAT,
             arch=bootable.arch.name,
             kernel=_kernel_record(bootable.kernel),
@@ -207,7 +207,7 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
             qemu_argv=result.qemu_argv,
             files=record.digests(partial),
         )
-        (partial / RECORD).write_bytes(record.text(told))
+        (partial / RECORD).write_bytes(record.text(made))
         check(place)  # it took a while
 
 
@@ -277,27 +277,27 @@ def read(place: Path) -> Bundle:
     architecture, or of one that asks QEMU for more than a stranger may (`catalog.arch_of_others`).
     """
     place = place.absolute()
-    told = record.load(place)
-    record.check_files(place, told, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
-    own = _arch_file(told.arch)
-    arch = catalog.arch_of_others(place / own) if own in told.files else catalog.arch(told.arch)
-    module_set = catalog.module_set_in(place / SET, told.module_set)
-    if f"{MODULES}/{FILLER}.ko" in told.files:  # older bundles have none
+    made = record.load_record(place)
+    record.check_files(place, made, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
+    own = _arch_file(made.arch)
+    arch = catalog.arch_of_others(place / own) if own in made.files else catalog.arch(made.arch)
+    module_set = catalog.module_set_in(place / SET, made.module_set)
+    if f"{MODULES}/{FILLER}.ko" in made.files:  # older bundles have none
         module_set = with_filler(module_set)
     for spec in module_set.modules:
-        if f"{MODULES}/{spec.name}.ko" not in told.files:
+        if f"{MODULES}/{spec.name}.ko" not in made.files:
             wrong = f"{place / RECORD} is damaged: it does not list {MODULES}/{spec.name}.ko"
             raise UsageError(wrong, hint=HINT)
-    order = orders.parse(told.order, module_set)
+    order = orders.parse(made.order, module_set)
     built = modules.read(module_set, place / MODULES, arch)
     bootable = Bootable(
         arch=arch,
-        kernel=_kernel(told, place),
+        kernel=_kernel(made, place),
         sets={module_set.name: built},
         userland=place / USERLAND,
         known_issues=(),  # that it is known makes it no less wrong
     )
-    return Bundle(bootable, Case(told.name, module_set.name, order, told.why), told)
+    return Bundle(bootable, Case(made.name, module_set.name, order, made.why), made)
 
 
 def _kernel(record: Record, place: Path) -> Kernel:

@@ -116,7 +116,7 @@ def text(record: Record) -> bytes:
     return _RECORD.dump_json(record, indent=2) + b"\n"
 
 
-def load(place: Path) -> Record:
+def load_record(place: Path) -> Record:
     """bundle.json alone. Raises UsageError."""
     file = place / RECORD
     try:
@@ -124,13 +124,13 @@ def load(place: Path) -> Record:
             raise UsageError(f"{file} is a link", hint=HINT)
         content = files.read(file, MOST_RECORD)
         head = json.loads(content)
-    except OSError as trouble:
+    except OSError as err:
         raise UsageError(
-            f"{place} is no bundle: {RECORD}: {trouble.strerror}",
+            f"{place} is no bundle: {RECORD}: {err.strerror}",
             hint="give the directory that holds reproduce.sh",
-        ) from trouble
-    except (ValueError, RecursionError) as trouble:
-        raise UsageError(f"{file} is damaged: {one_line(str(trouble))}", hint=HINT) from trouble
+        ) from err
+    except (ValueError, RecursionError) as err:
+        raise UsageError(f"{file} is damaged: {one_line(str(err))}", hint=HINT) from err
     found = head.get("format") if isinstance(head, dict) else None
     if found != FORMAT:
         raise UsageError(
@@ -139,11 +139,11 @@ def load(place: Path) -> Record:
         )
     try:
         return _RECORD.validate_json(content)
-    except ValidationError as trouble:
-        first = trouble.errors()[0]
+    except ValidationError as err:
+        first = err.errors()[0]
         where = one_line(".".join(str(part) for part in first["loc"]))
         why = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{file} is damaged at {where}: {why}", hint=HINT) from trouble
+        raise UsageError(f"{file} is damaged at {where}: {why}", hint=HINT) from err
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -170,7 +170,7 @@ def as_written(place: Path) -> bool:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return False
     try:
-        record = load(place)
+        record = load_record(place)
         if any(itertools.chain(_unfit(place, record), _changed(place, record))):
             return False
     except UsageError:

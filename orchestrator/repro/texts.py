@@ -81,7 +81,7 @@ class Act:
     """One event for the script and for the README."""
 
     event: str
-    told: str
+    words: str
     expected: str
     requests: tuple[str, ...]  # lines for the agent
     times: int
@@ -194,7 +194,7 @@ def _acts(story: Story) -> list[Act]:
         acts.append(
             Act(
                 event=step.event,
-                told=_told(story.built.set, event),
+                words=_event_words(story.built.set, event),
                 expected=answer.expected if answer else "an answer",
                 requests=_requests(story.built.set.name, event),
                 times=event.times if isinstance(event, Burst) else 1,
@@ -222,19 +222,19 @@ def _line(*words: str) -> str:
     return agent.encode(*words).replace("'", "%27").replace("\\", "%5c")
 
 
-def _told(module_set: ModuleSet, event: Event) -> str:
+def _event_words(module_set: ModuleSet, event: Event) -> str:
     match event:
         case Race(events):
-            told = "; ".join(_told_plain(module_set, each) for each in events)
-            return f"at the same time, each on a CPU of its own: {told}"
+            words = "; ".join(_plain_words(module_set, each) for each in events)
+            return f"at the same time, each on a CPU of its own: {words}"
         case Burst(events, times):
-            told = "; ".join(_told_plain(module_set, each) for each in events)
-            return f"{times} times, one after another: {told}"
+            words = "; ".join(_plain_words(module_set, each) for each in events)
+            return f"{times} times, one after another: {words}"
         case _:
-            return _told_plain(module_set, event)
+            return _plain_words(module_set, event)
 
 
-def _told_plain(module_set: ModuleSet, event: Plain) -> str:
+def _plain_words(module_set: ModuleSet, event: Plain) -> str:
     match event:
         case Load(module, parameters):
             words = " ".join(f"{name}={value}" for name, value in parameters)

@@ -93,8 +93,8 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
         copy.write_bytes(data)
         words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
         span = [f"--start-address={start:#x}", f"--stop-address={stop:#x}"]
-        told = process.run([*words, *span, copy]).output
-    return [_FAR.sub("", line).rstrip() for line in told.splitlines() if _LINE.match(line)]
+        output = process.run([*words, *span, copy]).output
+    return [_FAR.sub("", line).rstrip() for line in output.splitlines() if _LINE.match(line)]
 
 
 def _start(elf: Elf, place: _Place) -> int:
@@ -114,10 +114,10 @@ def _around(lines: list[str], wrong: _Place, places: Mapping[int, _Place]) -> It
     at = max((i for i, start in enumerate(starts) if start <= wrong.offset), default=0)
     for index in range(max(0, at - LINES_BEFORE), min(len(lines), at + LINES_AFTER)):
         end = starts[index + 1] if index + 1 < len(lines) else starts[index] + 16
-        told = [
+        defers = [
             f"{'' if place.good else 'WRONG '}{place.what}"
             for offset, place in sorted(places.items())
             if starts[index] <= offset < end
         ]
         line = f"{'>' if index == at else ' '} {lines[index].expandtabs(8)}"
-        yield f"{line:<64}  # {', '.join(told)}" if told else line
+        yield f"{line:<64}  # {', '.join(defers)}" if defers else line

@@ -169,7 +169,7 @@ def observe_rest(
     probes = [probe for probe in view.built.set.probes if probe.name not in unsafe]
     commands = [probe for probe in probes if probe.command]
     shown = {
-        probe.name: guest.run(asked(probe), deadline)
+        probe.name: guest.run_command(asked(probe), deadline)
         if probe.object == VMLINUX or probe.object in seen.modules
         else None
         for probe in commands
@@ -183,7 +183,7 @@ def observe_rest(
         taint=look.taint,
         console=plain.excerpt(printed),
         qmp_events=guest.qmp_events(),
-        complaints=kernelreports.complaints(printed),
+        reports=kernelreports.reports(printed),
         frames=kernelreports.frames(printed),
         refusals=kernelreports.refusals(printed),
         crash=kernelreports.crash_title(printed),
@@ -203,7 +203,7 @@ def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
     """
     until = deadline.sooner(REPORT_SECONDS)
     printed = guest.printed(mark, deadline)
-    while taint & ~ALLOWED_TAINT and not kernelreports.complaints(printed) and not until.passed:
+    while taint & ~ALLOWED_TAINT and not kernelreports.reports(printed) and not until.passed:
         time.sleep(0.01)
         printed = guest.console_since(mark)
     return printed
@@ -227,7 +227,7 @@ def _read_relocations(
         if name in look.modules
         for rela in module.klp_relocations
     ]
-    raws = guest.peek([(f.address, len(f.relocation.initial)) for f in fields], deadline)
+    raws = guest.read_memory([(f.address, len(f.relocation.initial)) for f in fields], deadline)
     order = view.arch.byte_order
     decoded: list[int | None] = []
     for found, raw in zip(fields, raws, strict=True):
@@ -240,7 +240,7 @@ def _read_relocations(
         _hop_address(view.arch, f.row, target, _symbol_address(view, look, f.relocation.symbol))
         for f, target in zip(fields, decoded, strict=True)
     ]
-    slots = iter(guest.peek([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
+    slots = iter(guest.read_memory([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
     readings = []
     for found, raw, target, hop in zip(fields, raws, decoded, hops, strict=True):
         leads_to, via = target, ""

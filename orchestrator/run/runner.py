@@ -110,9 +110,9 @@ class EventRun:
 
 def _unsafe(view: GuestView, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:
     """The probes that may crash the guest: the model does not say what they show."""
-    told = {name for _, expected in possible for name in expected.probes}
+    promised = {name for _, expected in possible for name in expected.probes}
     probes = view.built.set.probes
-    return frozenset(p.name for p in probes if p.at == "now" and p.name not in told)
+    return frozenset(p.name for p in probes if p.at == "now" and p.name not in promised)
 
 
 def _fittest(
@@ -133,7 +133,7 @@ class CaseRun:
         self._mark = guest.console_mark()
         self._taken: list[EventRun] = []
 
-    def run(self) -> CaseResult:
+    def run_events(self) -> CaseResult:
         """Do every event and check everything after it, up to the first that is wrong.
 
         Whatever goes wrong with guest or harness is in the result; nothing is raised but Ctrl-C.
@@ -142,7 +142,7 @@ class CaseRun:
         try:
             token = self._guest.mark(self._soon())
             status, reason = self._events()
-            dmesg = self._guest.run("dmesg", self._soon())
+            dmesg = self._guest.run_command("dmesg", self._soon())
             if status is Status.PASS:
                 status, reason = self._silence(marks.logged_since(token, dmesg))
             dmesg = marks.without_marks(dmesg)
@@ -150,9 +150,9 @@ class CaseRun:
         except GuestLost as lost:
             title = self._taken[-1].end(lost) if self._taken else None
             status = Status.ERROR if title is None else Status.FAIL
-            result = replace(result, status=status, reason=title or lost.whole)
-        except HarnessError as trouble:
-            result = replace(result, status=Status.ERROR, reason=trouble.whole)
+            result = replace(result, status=status, reason=title or lost.full_message)
+        except HarnessError as err:
+            result = replace(result, status=Status.ERROR, reason=err.full_message)
         printed = plain.excerpt(self._guest.console_since(self._mark))
         return replace(result, steps=self._steps(), console=printed)
 
@@ -179,12 +179,12 @@ class CaseRun:
     def _silence(self, log: str) -> tuple[Status, str]:
         """What the kernel has said since its last event was judged belongs to that event. And what
         its log knows the console must have shown, or the console has proved nothing."""
-        said = kernelreports.complaints(self._guest.printed(self._mark, self._soon()))
+        said = kernelreports.reports(self._guest.printed(self._mark, self._soon()))
         if said:
             last = self._taken[-1]
             last.speak(said)
             return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
-        if unseen := kernelreports.complaints(log):
+        if unseen := kernelreports.reports(log):
             raise HarnessError(
                 f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",

@@ -25,7 +25,7 @@ from orchestrator.vm.guest import Guest
 SCRIPT_SECONDS = 150.0
 
 
-def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> CaseResult:
+def run_script(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> CaseResult:
     """Run the script that the case names on a fresh guest that has the kernel's tests.
 
     patience: seconds until it counts as hanging, times time_scale. Whatever goes wrong with guest
@@ -34,11 +34,11 @@ def run(guest: Guest, result: CaseResult, patience: float = SCRIPT_SECONDS) -> C
     mark = guest.console_mark()
     try:
         result = _earned(guest, result, mark, patience)
-    except (GuestLost, OutOfTime) as trouble:
-        ended = isinstance(trouble, GuestLost) and trouble.ended
-        result = _unfinished(guest, replace(result, reason=trouble.whole), mark, ended)
-    except HarnessError as trouble:
-        result = replace(result, reason=trouble.whole)
+    except (GuestLost, OutOfTime) as err:
+        ended = isinstance(err, GuestLost) and err.ended
+        result = _unfinished(guest, replace(result, reason=err.full_message), mark, ended)
+    except HarnessError as err:
+        result = replace(result, reason=err.full_message)
     return replace(result, console=plain.excerpt(guest.console_since(mark)))
 
 
@@ -47,17 +47,17 @@ def _earned(guest: Guest, result: CaseResult, mark: int, patience: float) -> Cas
     token = guest.mark(_soon(guest))
     began = time.monotonic()
     command = shlex.join(["run-kselftest", f"{COLLECTION}:{script}"])
-    output = guest.run(command, deadline(arch, patience))
+    output = guest.run_command(command, deadline(arch, patience))
     seconds = time.monotonic() - began
-    log = guest.run("dmesg", _soon(guest))
+    log = guest.run_command("dmesg", _soon(guest))
     taint = guest.observe((), (), _soon(guest)).taint
-    told = selftests.parse(output, script)
+    script_output = selftests.parse(output, script)
     # in the log alone: the console was told to be quiet, or was not whole; the kernel said it
-    printed = kernelreports.complaints(guest.printed(mark, _soon(guest)))
-    logged = kernelreports.complaints(marks.logged_since(token, log))
+    printed = kernelreports.reports(guest.printed(mark, _soon(guest)))
+    logged = kernelreports.reports(marks.logged_since(token, log))
     reports = printed or logged
-    steps = selftests.steps(told, log, taint, reports, seconds)
-    status, reason = selftests.verdict(told, steps)
+    steps = selftests.steps(script_output, log, taint, reports, seconds)
+    status, reason = selftests.verdict(script_output, steps)
     return replace(
         result, status=status, reason=reason, steps=steps, dmesg=marks.without_marks(log)
     )

@@ -89,8 +89,8 @@ def parse(output: str, script: str) -> ScriptOutput:
     for line in body.splitlines():
         if found := result.match(line):
             done = tuple(Test(name, "\n".join(said).strip()) for name, said in tests)
-            told = "\n".join(heading).strip()
-            return ScriptOutput(told, done, found[1] is None, (found[2] or "").strip())
+            title = "\n".join(heading).strip()
+            return ScriptOutput(title, done, found[1] is None, (found[2] or "").strip())
         said = line.removeprefix("#").removeprefix(" ")
         if test := _TEST.match(said):
             tests.append((test["name"], [test["said"]]))
@@ -107,24 +107,24 @@ def running(log: str) -> str:
 
 
 def steps(
-    told: ScriptOutput, log: str, taint: int, complaints: Sequence[str], seconds: float
+    output: ScriptOutput, log: str, taint: int, reports: Sequence[str], seconds: float
 ) -> tuple[Step, ...]:
     """A step for each test, and one for the end.
 
     log: the kernel's, which tells how long each test took. taint: of the kernel at the end.
-    complaints: its reports on the console meanwhile (console.complaints). seconds: of it all.
+    reports: the kernel's on the console meanwhile (kernelreports.reports). seconds: of it all.
     """
     took = _durations(log)
-    if len(took) != len(told.tests):  # the log's beginning was overwritten
-        took = (0.0,) * len(told.tests)
+    if len(took) != len(output.tests):  # the log's beginning was overwritten
+        took = (0.0,) * len(output.tests)
     made = [
         _step(test.name, second, _answer("result", GOOD, test.said))
-        for test, second in zip(told.tests, took, strict=True)
+        for test, second in zip(output.tests, took, strict=True)
     ]
-    ended = "ok" if told.ok else "not ok"
+    ended = "ok" if output.ok else "not ok"
     checks = (
-        _answer("script", GOOD, f"{ended} # {told.directive}" if told.directive else ended),
-        _health("console", "no complaint", "; ".join(complaints) or "no complaint"),
+        _answer("script", GOOD, f"{ended} # {output.directive}" if output.directive else ended),
+        _health("console", "no kernel report", "; ".join(reports) or "no kernel report"),
         Check(
             CheckKind.HEALTH,
             "taint",
@@ -141,25 +141,25 @@ def crashed(test: str, title: str) -> Step:
     return _step(test or END, 0.0, _health("guest", "lives", title))
 
 
-def verdict(told: ScriptOutput, made: Sequence[Step]) -> tuple[Status, str]:
+def verdict(output: ScriptOutput, made: Sequence[Step]) -> tuple[Status, str]:
     """The status of a script and the reason for it. One that ran no test proved nothing; one that
     skips says nothing for a test that was wrong before, nor for what the kernel reported."""
-    skips = told.skipped and bool(told.tests) and told.tests[-1].skips
-    judged = told.tests[:-1] if skips else told.tests
+    skips = output.skipped and bool(output.tests) and output.tests[-1].skips
+    judged = output.tests[:-1] if skips else output.tests
     wrong = next((test for test in judged if test.said != GOOD), None)
     if wrong is not None:
         return Status.FAIL, f"{wrong.name}: {wrong.gist}"
     checks = [check for check in made[-1].checks if not check.good]
     unhealthy = [check for check in checks if check.kind is CheckKind.HEALTH]
-    if told.skipped and not unhealthy:
-        said = told.tests[-1].said if skips else told.heading
+    if output.skipped and not unhealthy:
+        said = output.tests[-1].said if skips else output.heading
         why = _SKIPS.search(said)
         return Status.SKIP, why["why"] if why else said
-    failed = next(iter([*unhealthy, *checks] if told.skipped else checks), None)
+    failed = next(iter([*unhealthy, *checks] if output.skipped else checks), None)
     if failed is not None:
-        heading = f": {told.heading}" if told.heading and not told.tests else ""
+        heading = f": {output.heading}" if output.heading and not output.tests else ""
         return Status.FAIL, f"{failed.subject}: {failed.seen}{heading}"
-    if not told.tests:
+    if not output.tests:
         return Status.ERROR, "the script ran no test: nothing was proven"
     return Status.PASS, ""
 

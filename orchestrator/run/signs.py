@@ -42,7 +42,7 @@ class Sign:
     """By what the script judges."""
 
     kind: Literal["answer", "value", "relocation", "sysfs", "taint", "console", "ended", "unjudged"]
-    told: str
+    words: str
     subject: str = ""
     expected: str = ""
     seen: str = ""
@@ -57,7 +57,7 @@ class Field:
 
     subject: str
     seen: str
-    state: str  # applied, pristine, left
+    state: str  # applied, unrelocated, stale
     livepatch: str
     section: str
     offset: int
@@ -88,10 +88,10 @@ def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -
     by what that function shows. printed: what the console said; where: of `field`."""
     bad = [check for check in step.checks if not check.good]
     first = cause(step)
-    told = f"{first.kind}: {first.subject}: expected {first.expected}, seen {first.seen}"
+    words = f"{first.kind}: {first.subject}: expected {first.expected}, seen {first.seen}"
     if first.kind is CheckKind.RELOCATION:
         first = next((c for c in bad if c.kind is CheckKind.VALUE), first)
-    found = Sign("unjudged", told, first.subject, first.expected, first.seen)
+    found = Sign("unjudged", words, first.subject, first.expected, first.seen)
     match first.kind:
         case CheckKind.ANSWER:
             return _of_answer(found, first.detail)
@@ -133,7 +133,7 @@ def _of_health(found: Sign, detail: object, printed: str) -> Sign:
             return replace(found, kind="sysfs", command=command)
         case Sort.MEMORY:
             return found
-    said = kernelreports.complaints(printed)
+    said = kernelreports.reports(printed)
     if not said:
         return replace(found, kind="ended")
     return replace(found, kind="console", pattern=pattern(said[0]))
@@ -253,6 +253,6 @@ def _read_by_shell(
 
 def _state(read: Reading) -> str:
     """What was promised, as the script calls it."""
-    if read.state in (RelocationState.APPLIED, RelocationState.PRISTINE):
+    if read.state in (RelocationState.APPLIED, RelocationState.UNRELOCATED):
         return str(read.state)
-    return str(RelocationState.LEFT)
+    return str(RelocationState.STALE)

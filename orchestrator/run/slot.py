@@ -68,7 +68,7 @@ class GuestSlot:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         self.discard()
@@ -104,10 +104,10 @@ class GuestSlot:
         self.booted = True
         try:
             guest = self._boot(cpus)
-        except HarnessError as trouble:
-            self._in_vain.append(trouble)
+        except HarnessError as err:
+            self._in_vain.append(err)
             if self._guest is not None:
-                trouble.argv = self._guest.machine.argv
+                err.argv = self._guest.machine.argv
             self.discard()
             raise
         self._in_vain.clear()
@@ -132,11 +132,13 @@ class GuestSlot:
         if guest is not None:
             guest.machine.kill()
 
-    def run(self, case: Case) -> CaseResult:
+    def run_case(self, case: Case) -> CaseResult:
         """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
 
         def on_guest(guest: Guest, result: CaseResult) -> CaseResult:
-            return CaseRun(guest, self.view(case.module_set), self.bootable.kernel, result).run()
+            return CaseRun(
+                guest, self.view(case.module_set), self.bootable.kernel, result
+            ).run_events()
 
         result = self.use(case, on_guest)
         module_set = self.bootable.sets[case.module_set].set
@@ -152,20 +154,20 @@ class GuestSlot:
         try:
             with foreseen():
                 guest = self.fresh(largest_race(case.order))
-        except HarnessError as trouble:
-            result = replace(result, reason=trouble.whole, qemu_argv=trouble.argv)
-            if isinstance(trouble, GuestLost):
-                result = replace(result, console=trouble.console)
-                if trouble.crash is not None:
-                    reason = f"{trouble.crash}, while booting"
+        except HarnessError as err:
+            result = replace(result, reason=err.full_message, qemu_argv=err.argv)
+            if isinstance(err, GuestLost):
+                result = replace(result, console=err.console)
+                if err.crash is not None:
+                    reason = f"{err.crash}, while booting"
                     result = replace(result, status=Status.FAIL, reason=reason)
         else:
             result = replace(result, qemu_argv=guest.machine.argv, cold=self.booted)
             try:
                 with foreseen():
                     result = on_guest(guest, result)
-            except KlpError as trouble:
-                result = replace(result, status=Status.ERROR, reason=trouble.whole)
+            except KlpError as err:
+                result = replace(result, status=Status.ERROR, reason=err.full_message)
             if result.status is Status.FAIL and (why := guest.stood_still()):
                 result = replace(result, status=Status.ERROR, reason=f"{why}: {result.reason}")
             # after ERROR nobody knows what the guest, or its channel, would say next

@@ -25,7 +25,7 @@ def run_cases(
     options: GuestOptions,
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
-    run: Callable[[GuestSlot, Case], CaseResult] = GuestSlot.run,
+    run: Callable[[GuestSlot, Case], CaseResult] = GuestSlot.run_case,
     done: Container[tuple[str, str, str]] = (),
 ) -> None:
     """Run every case on every bootable, the bootables, and the guests of each, side by side.

@@ -185,10 +185,10 @@ def _options(settings: Mapping[str, object]) -> tuple[str, ...]:
 
 def _mirror(wanted: Releases) -> str:
     """The host's own, of which apt tells."""
-    told = process.run(
+    ran = process.run(
         ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"], check=False
     )
-    uris = re.findall(r"^Debian Debian (\S+)$", told.output, re.MULTILINE)
+    uris = re.findall(r"^Debian Debian (\S+)$", ran.output, re.MULTILINE)
     return next(iter(uris), wanted.mirror).rstrip("/")
 
 
@@ -196,8 +196,8 @@ def _known(options: Sequence[str] | None) -> list[str]:
     """The packages of every kernel in these lists, newest kernel first."""
     if options is None:
         return []
-    told = process.run(["apt-cache", *options, "pkgnames", _PACKAGE], check=False)
-    found = [n for n in told.output.split() if _VERSION.fullmatch(n.removeprefix(_PACKAGE))]
+    ran = process.run(["apt-cache", *options, "pkgnames", _PACKAGE], check=False)
+    found = [n for n in ran.output.split() if _VERSION.fullmatch(n.removeprefix(_PACKAGE))]
     return sorted(found, key=_number, reverse=True)
 
 
@@ -209,8 +209,8 @@ def _newest_of(package: str, options: tuple[str, ...] | None) -> Package | None:
     """The newest version of it in these lists."""
     if options is None:
         return None
-    told = process.run(["apt-cache", *options, "show", package], check=False)
-    blocks = (dict(_FIELDS.findall(block)) for block in told.output.split("\n\n"))
+    ran = process.run(["apt-cache", *options, "show", package], check=False)
+    blocks = (dict(_FIELDS.findall(block)) for block in ran.output.split("\n\n"))
     found = [(each["Version"], each["SHA256"]) for each in blocks if len(each) == 2]
     if not found:
         return None

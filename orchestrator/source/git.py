@@ -46,7 +46,7 @@ _ENVIRONMENT = {
 _FILTER = re.compile(r"filter\.(.+)\.[a-z]+", re.DOTALL | re.IGNORECASE)
 
 
-def run(
+def run_git(
     repository: Path,
     *words: str | Path,
     check: bool = True,
@@ -73,8 +73,8 @@ def listing(checkout: Path) -> Iterator[str]:
 
     Raises UsageError for a name that is not UTF-8: its file would be missing from the kernel.
     """
-    told = run(checkout, f"--work-tree={checkout}", *_LISTING, "-co", "--exclude-standard")
-    for name in filter(None, told.output.split("\0")):
+    ran = run_git(checkout, f"--work-tree={checkout}", *_LISTING, "-co", "--exclude-standard")
+    for name in filter(None, ran.output.split("\0")):
         if os.path.lexists(checkout / name):
             yield name
         elif "\ufffd" in name:
@@ -92,13 +92,13 @@ def checked_out(directory: Path) -> str:
         return ""
     here = f"--work-tree={directory}"  # not where core.worktree says
     asked = ("--porcelain", "--untracked-files=all", "--ignore-submodules=all", "--no-renames")
-    told = run(directory, here, "status", *asked, check=False)
-    if told.code != 0 or told.output:
+    ran = run_git(directory, here, "status", *asked, check=False)
+    if ran.code != 0 or ran.output:
         return ""
-    known = run(directory, here, *_LISTING, "-v", "-s").output.split("\0")
+    known = run_git(directory, here, *_LISTING, "-v", "-s").output.split("\0")
     if any(_left_alone(line) for line in known if line):
         return ""
-    attributes, head = run(
+    attributes, head = run_git(
         directory, "rev-parse", "--path-format=absolute", "--git-path", "info/attributes", "HEAD"
     ).output.splitlines()
     place = Path(attributes)
@@ -115,7 +115,7 @@ def _left_alone(line: str) -> bool:
 
 def check_out(repository: Path, commit: str, into: Path, deadline: Deadline | None) -> None:
     """Put the files of a commit into the empty directory `into`. Uses `into`.git beside it."""
-    told = run(
+    ran = run_git(
         repository, "rev-parse", "--path-format=absolute", "--git-path", "objects"
     ).output.splitlines()
     form = "sha256" if len(commit) == 64 else "sha1"
@@ -123,7 +123,7 @@ def check_out(repository: Path, commit: str, into: Path, deadline: Deadline | No
     process.run(["git", "init", "--quiet", "--bare", f"--object-format={form}", "--template=", own])
     env = _environment(())
     env |= {
-        "GIT_OBJECT_DIRECTORY": told[0],
+        "GIT_OBJECT_DIRECTORY": ran[0],
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_CONFIG_NOSYSTEM": "1",
     }
@@ -144,9 +144,9 @@ def check_out(repository: Path, commit: str, into: Path, deadline: Deadline | No
 def _filters(repository: Path) -> frozenset[str]:
     """Names of the filters that some configuration defines."""
     asked = ["git", "-C", str(repository), "config", "--null", "--name-only"]
-    told = process.run([*asked, "--get-regexp", r"^filter\."], env=_environment(()), check=False)
+    ran = process.run([*asked, "--get-regexp", r"^filter\."], env=_environment(()), check=False)
     return frozenset(
-        found[1] for name in told.output.split("\0") if (found := _FILTER.fullmatch(name))
+        found[1] for name in ran.output.split("\0") if (found := _FILTER.fullmatch(name))
     )
 
 

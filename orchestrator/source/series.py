@@ -129,8 +129,8 @@ def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
 def _bytes(path: Path, label: str) -> bytes:
     try:
         return files.read(path, files.TEXT)
-    except OSError as error:
-        raise UsageError(f"{label}: {error.strerror}") from error
+    except OSError as err:
+        raise UsageError(f"{label}: {err.strerror}") from err
 
 
 def _series_file(directory: Path, version: tuple[int, int]) -> Path:
@@ -159,18 +159,20 @@ def _git(spec: str) -> tuple[Patch, ...]:
     if not (first and dots and last):
         raise UsageError(f"{spec}: a range like A..B is missing after #")
     span = f"{resolve_commit(repository, first, spec)}..{resolve_commit(repository, last, spec)}"
-    merge = git.run(repository, "rev-list", "--merges", "--max-count=1", "--oneline", span).output
+    merge = git.run_git(
+        repository, "rev-list", "--merges", "--max-count=1", "--oneline", span
+    ).output
     if merge:
         raise UsageError(
             f"{spec}: a series is a straight line, and there is a merge: {merge.strip()}",
             hint=f"rebase it, or build its end: --kernel git:{where}#{last} --series {NONE}",
         )
-    told = git.run(
+    lines = git.run_git(
         repository, *("rev-list", "--reverse", "--encoding=UTF-8", "--format=%s", span)
     ).output.split("\n")
     titles = {
         line.removeprefix("commit "): title
-        for line, title in zip(told[::2], told[1::2], strict=False)
+        for line, title in zip(lines[::2], lines[1::2], strict=False)
     }
     found = tuple(_commits(repository, tuple(titles)))
     if not found:
@@ -187,7 +189,7 @@ def _commits(repository: Path, commits: Sequence[str]) -> Iterator[tuple[str, st
         show = ["--stdin", "--root", "-p", "--binary", "--full-index", "--no-ext-diff"]
         output = f"--output={place / 'diffs'}"
         words = ["diff-tree", *show, "--no-textconv", output]
-        git.run(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
+        git.run_git(repository, *words, input="".join(f"{c}\n" for c in commits).encode())
         text = (place / "diffs").read_bytes().decode(errors="surrogateescape")
     known = set(commits)
     now = ""

@@ -236,10 +236,10 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
     try:
         return _cached(entry, spec, package, fill, say)
-    except debian.NoDownload as error:
+    except debian.NoDownload as err:
         if cached is None:
             raise
-        say(f"{error}; using the cached {cached.name}")
+        say(f"{err}; using the cached {cached.name}")
         return _read(cached, spec, package)
 
 
@@ -338,7 +338,9 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 def resolve_commit(repository: Path, ref: str, spec: str) -> str:
     """The full commit id. Raises UsageError naming `spec` when there is no such commit."""
-    done = git.run(repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False)
+    done = git.run_git(
+        repository, "rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}", check=False
+    )
     if done.code != 0:
         raise UsageError(f"{spec}: {repository} has no commit {ref}", hint=done.errors.strip())
     return done.output.strip()

@@ -106,25 +106,25 @@ def decode(line: str, shape: type[A], request: str) -> A:
     verb = request.partition(" ")[0]
     try:
         return shape.model_validate_json(line)
-    except ValidationError as error:
-        if error.error_count() > ERRORS:
+    except ValidationError as err:
+        if err.error_count() > ERRORS:
             raise HarnessError(
-                f"the agent's answer to `{verb}` is not as agreed: {error.error_count()} errors"
+                f"the agent's answer to `{verb}` is not as agreed: {err.error_count()} errors"
             ) from None
         refused = _read(line, Refused)
         if refused is not None:
             raise HarnessError(
                 f"the agent refuses `{request[:200]}`: {refused.error[:200]}"
-            ) from error
-        detail = error.errors(include_url=False, include_context=False, include_input=False)[0]
+            ) from err
+        detail = err.errors(include_url=False, include_context=False, include_input=False)[0]
         if detail["type"] == "json_invalid":
             raise HarnessError(
                 f"the agent's answer to `{verb}` is no JSON: {line[:200]!r}"
-            ) from error
+            ) from err
         where = ".".join(str(part)[:80] for part in detail["loc"])
         raise HarnessError(
             f"the agent's answer to `{verb}` is not as agreed: {where}: {detail['msg']}"
-        ) from error
+        ) from err
 
 
 def token(line: str) -> str | None:
@@ -144,16 +144,16 @@ def number(shown: str, what: str) -> int:
     """An address as the agent writes it. Raises HarnessError."""
     try:
         return int(shown, 16)
-    except ValueError as error:
-        raise HarnessError(f"the agent shows no number for {what}: {shown[:200]!r}") from error
+    except ValueError as err:
+        raise HarnessError(f"the agent shows no number for {what}: {shown[:200]!r}") from err
 
 
 def memory(shown: str, length: int, address: int) -> bytes:
     """Bytes as the agent writes them. Raises HarnessError, also for another length."""
     try:
         found = bytes.fromhex(shown)
-    except ValueError as error:
-        raise HarnessError(f"the agent shows no bytes at {address:#x}: {shown[:200]!r}") from error
+    except ValueError as err:
+        raise HarnessError(f"the agent shows no bytes at {address:#x}: {shown[:200]!r}") from err
     if len(found) != length:
         raise HarnessError(
             f"the agent shows {len(found)} bytes at {address:#x}, another length than {length}"

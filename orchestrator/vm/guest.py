@@ -144,7 +144,9 @@ class Guest:
             files={path: _shown(file) for path, file in seen.files.items()},
         )
 
-    def peek(self, ranges: Sequence[tuple[int, int]], deadline: Deadline) -> list[bytes | None]:
+    def read_memory(
+        self, ranges: Sequence[tuple[int, int]], deadline: Deadline
+    ) -> list[bytes | None]:
         """Kernel memory at (address, length); None where /proc/kcore maps nothing."""
         out: list[bytes | None] = []
         for start in range(0, len(ranges), PEEK_AT_ONCE):
@@ -162,7 +164,7 @@ class Guest:
         found = self._ask(deadline, agent.Symbols, "symbol", *names).symbols
         return {name: agent.number(address, name) for name, address in found.items()}
 
-    def run(self, command: str, deadline: Deadline) -> str:
+    def run_command(self, command: str, deadline: Deadline) -> str:
         """A shell command's output. Raises HarnessError when it fails, OutOfTime."""
         milliseconds = int(deadline.check(f"{command!r} in the guest") * 1000)
         ran = self._ask(_and_answer(deadline), agent.Ran, "run", str(milliseconds), command)
@@ -220,8 +222,8 @@ class Guest:
     def _monitored(self, act: str, tag: str, deadline: Deadline) -> None:
         try:
             getattr(self.machine.qmp, act)(tag, SNAPSHOT_NODE, deadline)
-        except (GuestLost, OutOfTime) as error:
-            raise self.machine.lost(str(error)) from error
+        except (GuestLost, OutOfTime) as err:
+            raise self.machine.lost(str(err)) from err
 
     def _wakes(self, deadline: Deadline) -> bool:
         """Whether the agent answers on its port, more than once, and comes back from sleeping."""
@@ -232,8 +234,8 @@ class Guest:
                 port.receive(deadline)
         except OutOfTime:
             return False
-        except GuestLost as error:
-            raise self.machine.lost(str(error)) from error
+        except GuestLost as err:
+            raise self.machine.lost(str(err)) from err
         return True
 
     # --- what was said meanwhile ---------------------------------------------------------------
@@ -259,13 +261,13 @@ class Guest:
         missing: _NotWhole | None = None
         try:
             self.mark(deadline)
-        except _NotWhole as trouble:
-            missing = trouble
+        except _NotWhole as err:
+            missing = err
         self._told_to = self.console_mark()  # before reading: rather twice than never
         text = self.console_since(mark)
         if missing is None and (lost := kernelreports.dropped(text)):
             missing = _NotWhole(f"the kernel has dropped {lost} messages")
-        if missing is not None and not kernelreports.complaints(text):
+        if missing is not None and not kernelreports.reports(text):
             raise missing
         return text
 
@@ -315,8 +317,8 @@ class Guest:
             try:
                 connection = self._life.enter_context(self.machine.open_ssh(deadline))
                 self._lines = connection.lines(AGENT_PROGRAM, deadline)
-            except (GuestLost, OutOfTime) as error:
-                raise self.machine.lost(f"no agent over SSH: {error}") from error
+            except (GuestLost, OutOfTime) as err:
+                raise self.machine.lost(f"no agent over SSH: {err}") from err
             self._life.callback(self._lines.close)
 
     @contextlib.contextmanager
@@ -350,10 +352,10 @@ class Guest:
             line = self._lines.receive(deadline)
             while token and agent.token(line) != token:
                 line = self._lines.receive(deadline)
-        except OutOfTime as error:
-            raise self.machine.lost(f"no answer to `{verb}` in time") from error
-        except GuestLost as error:
-            raise self.machine.lost(f"during `{verb}`: {error}") from error
+        except OutOfTime as err:
+            raise self.machine.lost(f"no answer to `{verb}` in time") from err
+        except GuestLost as err:
+            raise self.machine.lost(f"during `{verb}`: {err}") from err
         return agent.decode(line, shape, request)
 
 

@@ -235,10 +235,10 @@ def _boot(
             log.info("%s: waiting for the agent in the guest", arch.name)
             agent.receive(deadline)
             log.info("%s: the agent answers", arch.name)
-        except HarnessError as error:
+        except HarnessError as err:
             if accel == "kvm" and asked is Accel.AUTO and not console.mark():
-                raise _KvmUseless from error
-            raise _boot_failure(arch, argv, running, at, felt, console, error) from error
+                raise _KvmUseless from err
+            raise _boot_failure(arch, argv, running, at, felt, console, err) from err
         machine = Machine(
             arch=arch,
             argv=tuple(argv),
@@ -261,8 +261,8 @@ def _named(argv: list[str]) -> Iterator[None]:
     """Whatever of ours ends this boot or this guest carries QEMU's command line."""
     try:
         yield
-    except HarnessError as error:
-        error.argv = tuple(argv)
+    except HarnessError as err:
+        err.argv = tuple(argv)
         raise
 
 
@@ -290,10 +290,10 @@ def _boot_failure(
     at: Places,
     felt: pulse.Pulse,
     console: serial.Console,
-    error: HarnessError,
+    err: HarnessError,
 ) -> HarnessError:
     """Why there is no guest: QEMU did not start, or the guest died, or it never got ready."""
-    if isinstance(error, GuestLost):
+    if isinstance(err, GuestLost):
         with contextlib.suppress(OutOfTime):
             running.wait(Deadline.after(LAST_WORDS_SECONDS))
         if running.poll() is not None and not console.mark():
@@ -302,10 +302,10 @@ def _boot_failure(
                 f"{arch.qemu} ended with status {running.poll()} before the guest started: {said}",
                 hint=f"to see it again: {process.pasteable(argv)}",
             )
-        return _lost(arch, f"it died while booting ({error})", running, at, felt, console, None)
-    if isinstance(error, OutOfTime):
-        return _lost(arch, f"it never got ready ({error})", running, at, felt, console, None)
-    return error
+        return _lost(arch, f"it died while booting ({err})", running, at, felt, console, None)
+    if isinstance(err, OutOfTime):
+        return _lost(arch, f"it never got ready ({err})", running, at, felt, console, None)
+    return err
 
 
 # --- KVM ---------------------------------------------------------------------------------------

@@ -142,13 +142,13 @@ class Qmp:
         future = asyncio.run_coroutine_threadsafe(self._bounded(work, deadline.left()), self._loop)
         try:
             return future.result()
-        except TimeoutError as error:
-            raise OutOfTime(f"time ran out while waiting for {what}") from error
-        except ExecuteError as error:
-            log.debug("<-- %s", error)
-            raise HarnessError(f"{what}: QEMU refuses: {error}") from error
-        except (QMPError, EOFError, OSError, concurrent.futures.CancelledError) as error:
-            raise GuestLost(f"{what}: QEMU is gone: {error}") from error
+        except TimeoutError as err:
+            raise OutOfTime(f"time ran out while waiting for {what}") from err
+        except ExecuteError as err:
+            log.debug("<-- %s", err)
+            raise HarnessError(f"{what}: QEMU refuses: {err}") from err
+        except (QMPError, EOFError, OSError, concurrent.futures.CancelledError) as err:
+            raise GuestLost(f"{what}: QEMU is gone: {err}") from err
         except BaseException:
             future.cancel()
             raise

@@ -127,6 +127,6 @@ def kept(link: Path) -> Iterator[Console]:
             stack.callback(os.close, fd)
             # not os.getpid(), which may be another where /proc is of another PID namespace
             link.symlink_to(f"/proc/{Path('/proc/self').readlink()}/fd/{fd}")
-        except OSError as error:
-            raise HarnessError(f"the guest's console cannot be kept: {error}") from error
+        except OSError as err:
+            raise HarnessError(f"the guest's console cannot be kept: {err}") from err
         yield Console(fd)

@@ -145,10 +145,10 @@ def _errors(what: str) -> Iterator[None]:
     """paramiko's exceptions become ours."""
     try:
         yield
-    except TimeoutError as error:
-        raise OutOfTime(f"time ran out while waiting for {what}") from error
-    except (paramiko.SSHException, EOFError, OSError) as error:
-        raise GuestLost(f"{what}: {error or type(error).__name__}") from error
+    except TimeoutError as err:
+        raise OutOfTime(f"time ran out while waiting for {what}") from err
+    except (paramiko.SSHException, EOFError, OSError) as err:
+        raise GuestLost(f"{what}: {err or type(err).__name__}") from err
 
 
 @contextlib.contextmanager
@@ -184,9 +184,9 @@ def _connected(port: int, keys: Keys, deadline: Deadline) -> Ssh:
                 auth_timeout=left,
                 channel_timeout=left,
             )
-        except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as error:
+        except (paramiko.BadHostKeyException, paramiko.AuthenticationException) as err:
             client.close()
-            raise GuestLost(f"SSH to the guest: {error}") from error
+            raise GuestLost(f"SSH to the guest: {err}") from err
         except (paramiko.SSHException, EOFError, OSError):
             # QEMU listens before the guest does: refused, or closed again, until sshd is up
             client.close()

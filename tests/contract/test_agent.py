@@ -159,9 +159,9 @@ def test_files_and_their_absence_are_observed(guest: Guest) -> None:
 
 
 def test_command_output_survives_blanks_percent_and_bytes_beyond_ascii(guest: Guest) -> None:
-    assert guest.run(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
+    assert guest.run_command(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
     with pytest.raises(HarnessError, match="status 3"):
-        guest.run("exit 3", soon())
+        guest.run_command("exit 3", soon())
 
 
 def test_settle_and_errno_of_a_write(guest: Guest) -> None:
@@ -322,11 +322,11 @@ def test_an_address_that_is_no_number_is_harness_error() -> None:
 
 def test_peek_is_exact_about_lengths() -> None:
     with _answering('{"data": ["0011", null]}') as guest:
-        assert guest.peek([(0x1000, 2), (0x2000, 8)], soon()) == [b"\x00\x11", None]
+        assert guest.read_memory([(0x1000, 2), (0x2000, 8)], soon()) == [b"\x00\x11", None]
         with pytest.raises(HarnessError, match="length"):
-            guest.peek([(0x1000, 4), (0x2000, 8)], soon())
+            guest.read_memory([(0x1000, 4), (0x2000, 8)], soon())
         with pytest.raises(HarnessError, match="1 ranges gave 2"):
-            guest.peek([(0x1000, 2)], soon())
+            guest.read_memory([(0x1000, 2)], soon())
 
 
 def test_a_transition_that_does_not_end_is_out_of_time_and_leaves_the_guest_usable() -> None:

@@ -29,7 +29,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def remarks(path: Path) -> list[Remark]:
     draft = archfile.read(path)
-    return [*draft.remarks, *draft.run((*archfile.CHECKS, *Asked(HOST).checks))]
+    return [*draft.remarks, *draft.run_checks((*archfile.CHECKS, *Asked(HOST).checks))]
 
 
 def altered(name: str, place: Path, **values: object) -> list[Remark]:

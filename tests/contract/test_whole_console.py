@@ -225,7 +225,7 @@ def run(
     monkeypatch.setattr(EventRun, "take", take)
     view = cast(GuestView, SimpleNamespace(arch=arch))
     kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
-    return CaseRun(world.guest, view, kernel, CaseResult(case, "any")).run()
+    return CaseRun(world.guest, view, kernel, CaseResult(case, "any")).run_events()
 
 
 def test_a_quiet_case_passes_and_shows_no_mark(

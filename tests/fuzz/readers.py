@@ -27,16 +27,17 @@ from elf_samples import table as TABLE
 from harness import Reader
 from history_samples import a_result, a_run, a_suite, an_ablation, an_exploration
 from mutate import BYTES, ELF, JSON, LINES, TOML
+from patchtable_samples import DATA, LAYOUT, Objects, a_module
 from pydantic import TypeAdapter
 
 from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
-from orchestrator.build import image, kconfig, outside, prebuilt
+from orchestrator.build import declared, image, kconfig, outside, prebuilt
 from orchestrator.commands import bisection, modfiles, options
 from orchestrator.commands.bisect import Seen
 from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
-from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, Elf, Rela, Section
+from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, ByteOrder, Elf, Rela, Section
 from orchestrator.elf.writer import write
 from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
@@ -44,7 +45,7 @@ from orchestrator.model import known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
 from orchestrator.nightly import config as nightly_config
 from orchestrator.nightly import plan
-from orchestrator.nouns import KlpSymbol
+from orchestrator.nouns import KlpSymbol, ModuleSpec
 from orchestrator.pages import logs
 from orchestrator.port import archfile, card, kconfigs, relocsource
 from orchestrator.port.card import ReportCard
@@ -144,6 +145,37 @@ def large_modules() -> list[bytes]:
     )
     info = with_section(base, 6, lambda s: dataclasses.replace(s, data=b"depends=a,\0" * 50000))
     return [write(each) for each in (sections, symbols, repeated, info)]
+
+
+def declaring(*each: tuple[ByteOrder, Objects]) -> list[bytes]:
+    return [write(a_module(objects, byte_order=order)) for order, objects in each]
+
+
+DECLARED: Objects = {None: [("f", 0)], "t": [("h", 1)]}
+
+
+def compared_with_toml(data: bytes, place: Path) -> None:
+    spec = ModuleSpec("p", "livepatch", patches={"vmlinux": ("f",), "t": ("h,1",)})
+    declared.check(spec, data, LAYOUT, place / "set.toml")
+
+
+def shared_tables() -> list[bytes]:
+    """Very many objects of which each has the same, many functions, or the same long name."""
+    objects: Objects = {f"t{n}": [] for n in range(10_000)}
+    base = a_module({**objects, "last": [("f", 0)] * 10_000})
+    [relas] = (s for s in base.sections if s.type == SHT_RELA)
+    largest = max(r.addend for r in relas.relas if r.symbol == DATA)
+    shared = tuple(
+        dataclasses.replace(r, addend=largest) if r.symbol == DATA and r.offset > 64 else r
+        for r in relas.relas
+    )
+    many = tuple(
+        dataclasses.replace(s, relas=shared) if s.type == SHT_RELA else s for s in base.sections
+    )
+    unlike: Objects = {"t": [(f"f{n}", 0) for n in range(20_000)]}
+    long: Objects = {"n" * 10**6: [("f", 0)] * 1000}
+    shown = write(dataclasses.replace(base, sections=many))
+    return [shown, *declaring(("big", unlike), ("little", long))]
 
 
 # --- patches, mails, orders ----------------------------------------------------------------------
@@ -262,7 +294,7 @@ def an_arch(data: bytes, place: Path) -> None:
     path = place / "toy.toml"
     path.write_bytes(data)
     draft = archfile.read(path)
-    list(draft.run(archfile.CHECKS))
+    list(draft.run_checks(archfile.CHECKS))
     arch = catalog.arch(str(path))
     rows = relocation.table(arch.relocations)
     inspect(converted(livepatch()), table=rows, name="x.ko")
@@ -342,8 +374,8 @@ def results(place: Path) -> Path:
 
 def told_results(place: Path) -> None:
     run, found = directory.read(place)
-    resultstext.plain(resultstext.report(run, found))
-    verdict.exit_code(run, found), junit(run, found), ktap(run, found)
+    resultstext.plain(resultstext.results_report(run, found))
+    verdict.results_exit_code(run, found), junit(run, found), ktap(run, found)
     compared(place)
 
 
@@ -357,7 +389,7 @@ def told_night(place: Path) -> None:
     """And all that is announced of it."""
     night = history_files.read(place)
     digest.digest(night, SOME_CHANGES)
-    mail.mail(night, SOME_CHANGES), summary.summary(night, SOME_CHANGES)
+    mail.mail(night, SOME_CHANGES), summary.night_markdown(night, SOME_CHANGES)
     (place / "out").mkdir(exist_ok=True)
     files.write(place / "out", night, SOME_CHANGES)
     history_files.configs(place, night, place, night)
@@ -365,24 +397,24 @@ def told_night(place: Path) -> None:
 
 def told_exploration(place: Path) -> None:
     (place / explorejson.JOURNAL).unlink(missing_ok=True)
-    found = explorejson.load(place)
-    resultstext.plain(exploretext.report(found))
-    exploretext.exit_code(found)
+    found = explorejson.load_exploration(place)
+    resultstext.plain(exploretext.exploration_report(found))
+    exploretext.exploration_exit_code(found)
     [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 
 
 def told_trials(place: Path) -> None:
-    found = trialsjson.load(place)
-    resultstext.plain(trialstext.report(found))
-    trialstext.exit_code(found)
+    found = trialsjson.load_trials(place)
+    resultstext.plain(trialstext.trials_report(found))
+    trialstext.trials_exit_code(found)
     compared(place)
 
 
 def told_card(place: Path) -> None:
-    found = report_card.load(place)
-    resultstext.plain(report_card.report(found))
-    report_card.page(found), report_card.document(found), card.exit_code(found)
+    found = report_card.load_card(place)
+    resultstext.plain(report_card.card_report(found))
+    report_card.page(found), report_card.document(found), card.card_exit_code(found)
 
 
 def told_journal(place: Path) -> None:
@@ -424,7 +456,7 @@ def options_of(data: bytes, place: Path) -> None:
 
 def console_text(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    kernelreports.crash_title(shown), kernelreports.complaints(shown), kernelreports.refusals(shown)
+    kernelreports.crash_title(shown), kernelreports.reports(shown), kernelreports.refusals(shown)
     logs.log(shown)
 
 
@@ -621,6 +653,13 @@ def some_find(place: Path) -> Path:
 READERS = (
     Reader("elf-inspect", modules, ELF, inspected, large_modules),
     Reader("elf-convert", modules, ELF, written_anew, large_modules),
+    Reader(
+        "patch-table",
+        lambda: declaring(("little", DECLARED), ("big", DECLARED)),
+        ELF,
+        compared_with_toml,
+        shared_tables,
+    ),
     Reader("patch", diffs, LINES, patched, long_diffs),
     Reader("mail", mailboxes, LINES, lambda data, _: mails.series(data, "x"), large_mails),
     Reader("order", lambda: ORDERS, BYTES, ordered, lambda: LONG_ORDERS),
@@ -650,7 +689,7 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
-    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load),
+    json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load_record),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),
     Reader("console", lambda: CONSOLES, LINES, console_text, lambda: LONG_LINES),

@@ -66,7 +66,7 @@ def a_row(job: Job, case: str, status: Status = Status.PASS, reason: str = "") -
 
 CORE, BUILD = a_job("core"), a_job("build", JobKind.BUILD)
 ABLATE = replace(a_job("ablate", JobKind.ABLATE), arch="x86_64", name="debian-6.1/x86_64/ablate")
-STALE = "+klp_target: leads to the old place"
+STALE = "+klp_target: resolves to the old place"
 ROWS = (
     a_row(CORE, "basic/reload", Status.FAIL, STALE),
     a_row(CORE, "basic/reload-moved", Status.FAIL, STALE),

@@ -126,7 +126,7 @@ def a_result(
         case=Case(name, module_set, orders.parse(RELOAD, None), "the slot must be filled again"),
         arch=arch,
         status=status,
-        reason="" if status is Status.PASS else "+klp_target: bytes ff 9a lead to 0x3ff7ff0e010",
+        reason="" if status is Status.PASS else "+klp_target: bytes ff 9a resolve to 0x3ff7ff0e010",
         steps=(Step("+klp_patch", (), 0.1, 0.1, 3), Step("+klp_target", (), 0.1, 0.1, 4)),
         known_issue="s390-stale-got" if status is Status.KNOWN else "",
         seconds=1.5,

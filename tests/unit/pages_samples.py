@@ -81,7 +81,7 @@ STEPS = (
     step("+filler", field("ff ff ff 9a")),
     step(
         "+klp_target",
-        field("ff ff ff 9a", "leads to klp_target:klp_target_written,0 at 0x9000"),
+        field("ff ff ff 9a", "resolves to klp_target:klp_target_written,0 at 0x9000"),
         check(CheckKind.VALUE, "target", f"read=42 {HOSTILE}", f"read=100042 {HOSTILE}"),
     ),
 )

@@ -25,7 +25,7 @@ from announce_samples import (
 
 from orchestrator.announce import files
 from orchestrator.announce.mail import SHOWN, WIDTH, mail, subject
-from orchestrator.announce.summary import summary
+from orchestrator.announce.summary import night_markdown
 from orchestrator.errors import Exit
 from orchestrator.history import digest
 from orchestrator.history.nights import Blame, Change, Changed, Changes, Night, Verdict
@@ -122,7 +122,7 @@ def test_a_mail_names_what_where_since_when_whom_to_blame_and_how_to_see_it() ->
     assert lines[begin + 1 : begin + 11] == [
         "  where     debian:6.1 + livepatch-reload on s390x",
         "            Linux 6.1.192 (6.1.192-2), gcc 12.2, QEMU 7.2.22",
-        "  what      +klp_target: leads to the old place",
+        "  what      +klp_target: resolves to the old place",
         "  tests     the GOT slot must be filled again",
         f"  since     this night; it last passed in {BEFORE}",
         "  blame     0002-b.patch: without it, all is right",
@@ -176,7 +176,7 @@ def unescaped(markdown: str) -> str:
 
 @EVERY
 def test_no_text_of_a_summary_is_taken_for_markup(night: Night, changes: Changes) -> None:
-    text = summary(night, changes)
+    text = night_markdown(night, changes)
     prose = re.sub(r"(?ms)^(`{3,})sh\n.*?^\1$", "", text)
     assert not re.search(r"[<>`*_~$\[\]\x00-\x09\x0b-\x1f]", unescaped(prose))
     tables = re.findall(r"(?m)^(?:\|.*\n)+", prose)
@@ -185,7 +185,7 @@ def test_no_text_of_a_summary_is_taken_for_markup(night: Night, changes: Changes
 
 
 def test_a_summary_tells_verdict_changes_matrix_and_how_to_see_it() -> None:
-    text = summary(NIGHT, CHANGES)
+    text = night_markdown(NIGHT, CHANGES)
     assert text.startswith("## klp-e2e: 3 new failures, 1 flaky, 1 gone, 1 slower\n")
     titles = re.findall("(?m)^### (.*)$", text)
     assert titles == ["What changed", "As before", "Inputs that changed", "Matrix", "Reproduce"]
@@ -196,7 +196,7 @@ def test_a_summary_tells_verdict_changes_matrix_and_how_to_see_it() -> None:
 def test_a_fence_is_longer_than_any_in_it() -> None:
     row = replace(ROWS[0], reproduce="klp-e2e run --order '````'")
     changes = replace(CHANGES, changed=(Changed(Change.NEW_FAILURE, row, NIGHT.name),))
-    assert "`````sh\nklp-e2e run --order '````'\n`````\n" in summary(NIGHT, changes)
+    assert "`````sh\nklp-e2e run --order '````'\n`````\n" in night_markdown(NIGHT, changes)
 
 
 # --- files ---------------------------------------------------------------------------------------

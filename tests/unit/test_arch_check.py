@@ -277,7 +277,7 @@ def test_wrong_files_come_before_a_host_that_lacks_something(
 ) -> None:
     remarks = tuple(Remark("cpu", "text", "hint", kind) for kind in kinds)
     report = archcheck.Report(Path("mine.toml"), remarks)
-    assert archcheck.exit_code([archcheck.Report(Path("a.toml"), ()), report]) is code
+    assert archcheck.check_exit_code([archcheck.Report(Path("a.toml"), ()), report]) is code
     assert len(report.lines) == 1 + 2 * len(kinds)
     assert ("mine: right" in report.lines[0]) == (code is Exit.GOOD)
 

@@ -207,15 +207,15 @@ def test_replay_needs_the_emulator(
 @pytest.mark.parametrize(
     ("statuses", "code"),
     [
-        ("FAIL PASS", Exit.KERNEL_WRONG),
-        ("FAIL ERROR", Exit.KERNEL_WRONG),
+        ("FAIL PASS", Exit.TEST_FAILURE),
+        ("FAIL ERROR", Exit.TEST_FAILURE),
         ("PASS ERROR", Exit.HARNESS),
         ("PASS PASS", Exit.GOOD),
     ],
 )
 def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
     results = [replace(a_result(), status=Status(word)) for word in statuses.split()]
-    assert bundle.exit_code(results) is code
+    assert bundle.replay_exit_code(results) is code
 
 
 # --- the script ----------------------------------------------------------------------------------
@@ -297,7 +297,7 @@ def test_it_is_judged_by_what_failed_first(
 
 def test_a_symbol_that_its_object_lacks_is_at_no_place(bootable: Bootable) -> None:
     """The script then looks for it where it is not either, among the kernel's own."""
-    built, check = bootable.sets["./tiny"], relocation_check(bootable, RelocationState.PRISTINE)
+    built, check = bootable.sets["./tiny"], relocation_check(bootable, RelocationState.UNRELOCATED)
     bare = replace(built.modules["the_target"], symbols={})
     without = replace(built, modules={**built.modules, "the_target": bare})
     found = signs.field(ARCH, without, Step("+the_target", (check,), 0.0, 0.0, 1))
@@ -315,8 +315,11 @@ def test_a_guest_that_ended_without_a_word_is_to_end_again(bootable: Bootable) -
     ("state", "judgement"),
     [
         (RelocationState.APPLIED, '[ "$leads" = "$symbol" ] && [ -z "$beside" ]; } || reproduced'),
-        (RelocationState.PRISTINE, '[ "$bytes" = 00000000 ] || reproduced'),
-        (RelocationState.LEFT, '[ "$bytes" = "$before" ] || [ "$bytes" = 00000000 ] || reproduced'),
+        (RelocationState.UNRELOCATED, '[ "$bytes" = 00000000 ] || reproduced'),
+        (
+            RelocationState.STALE,
+            '[ "$bytes" = "$before" ] || [ "$bytes" = 00000000 ] || reproduced',
+        ),
     ],
 )
 def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(

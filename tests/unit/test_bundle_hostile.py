@@ -426,7 +426,7 @@ def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
     """A section of a .ko may be called so that it ends the text for the guest."""
     evil = ".text\nGUEST\n)\"; touch pwned; : $(touch pwned) 'x"
     field = signs.Field(
-        *("subject", "seen", "left", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
+        *("subject", "seen", "stale", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
         *("0x8", 0, "00000000", True, "symbol", 0, evil, evil, 1, evil, 0),
     )
     template = texts._TEMPLATES.get_template("reproduce.sh.j2")

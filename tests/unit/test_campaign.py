@@ -165,10 +165,10 @@ def test_what_was_walked_is_known_again(tmp_path: Path) -> None:
 
 def test_a_directory_that_is_none_is_told_from_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot read"):
-        explorejson.load(tmp_path)
+        explorejson.load_exploration(tmp_path)
     (tmp_path / "explore.json").write_text("{")
     with pytest.raises(UsageError, match="malformed at its top"):
-        explorejson.load(tmp_path)
+        explorejson.load_exploration(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_what_names_things_is_checked_where_it_is_read(
     at[where[-1]] = value
     file.write_text(json.dumps(whole))
     with pytest.raises(UsageError, match=rf"explore\.json is malformed at .*\b{told}"):
-        explorejson.load(writer.path)
+        explorejson.load_exploration(writer.path)
 
 
 def test_a_journal_counts_for_what_its_set_can_do(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_names_of_schema_1_are_read(tmp_path: Path) -> None:
     for finding in record["findings"]:
         finding["ways"] = finding.pop("reproducers")
     file.write_text(json.dumps(old))
-    assert explorejson.load(file.parent) == now
+    assert explorejson.load_exploration(file.parent) == now
     (file.parent / "walk.jsonl").write_text(
         json.dumps({"arch": "x", "set": "basic", "order": "+klp_patch", "good": False, "beyond": 4})
     )
@@ -260,14 +260,14 @@ def document(campaign: Campaign, tmp_path: Path, strict: bool = False) -> Explor
     writer = ExploreDirectory(tmp_path / "walk", asked)
     writer.save([campaign])
     assert json.loads((writer.path / "explore.json").read_text())["schema"] == explorejson.SCHEMA
-    return explorejson.load(writer.path)
+    return explorejson.load_exploration(writer.path)
 
 
 def test_the_report_names_the_finding_its_order_and_its_reliability(tmp_path: Path) -> None:
     campaign = Campaign(a_bench("basic"), "basic", CampaignOptions(depth=3))
     walk(campaign, BAD)
     found(campaign)
-    shown = resultstext.plain(exploretext.report(document(campaign, tmp_path)))
+    shown = resultstext.plain(exploretext.exploration_report(document(campaign, tmp_path)))
     assert "basic +klp_target: answer: ENOEXEC (8) (1 order)" in shown
     assert "order      +klp_patch +klp_target\n" in shown
     assert "reliable   3 of 10 cold boots, 1 in the walk" in shown
@@ -284,7 +284,7 @@ def test_no_number_is_cut_where_the_terminal_is_narrow(tmp_path: Path, width: in
     campaign.stats.relocations = 2737273
     campaign.stats.planned = 12345
     console = Terminal(file=io.StringIO(), width=width)
-    console.print(exploretext.report(document(campaign, tmp_path)))
+    console.print(exploretext.exploration_report(document(campaign, tmp_path)))
     assert isinstance(console.file, io.StringIO)
     shown = console.file.getvalue()
     assert all(len(line) <= width for line in shown.splitlines())
@@ -301,10 +301,10 @@ def test_no_number_is_cut_where_the_terminal_is_narrow(tmp_path: Path, width: in
     ("status", "strict", "not_run", "expected"),
     [
         (None, False, 0, Exit.GOOD),
-        (Status.FAIL, False, 0, Exit.KERNEL_WRONG),
-        (Status.FAIL, False, 3, Exit.KERNEL_WRONG),
+        (Status.FAIL, False, 0, Exit.TEST_FAILURE),
+        (Status.FAIL, False, 3, Exit.TEST_FAILURE),
         (Status.KNOWN, False, 0, Exit.GOOD),
-        (Status.KNOWN, True, 0, Exit.KERNEL_WRONG),
+        (Status.KNOWN, True, 0, Exit.TEST_FAILURE),
         (None, False, 3, Exit.HARNESS),
     ],
 )
@@ -318,14 +318,16 @@ def test_exit_codes(
     if not_run:
         campaign.not_run(BAD, not_run, "no guest")
     made = document(campaign, tmp_path, strict)
-    assert exploretext.exit_code(made) is expected
+    assert exploretext.exploration_exit_code(made) is expected
     if not_run:
-        assert "3 orders not walked: no guest" in resultstext.plain(exploretext.report(made))
+        assert "3 orders not walked: no guest" in resultstext.plain(
+            exploretext.exploration_report(made)
+        )
 
 
 def test_an_exploration_that_verified_nothing_proved_nothing(tmp_path: Path) -> None:
     campaign = Campaign(a_bench("basic"), "basic", CampaignOptions(depth=3))
-    assert exploretext.exit_code(document(campaign, tmp_path)) is Exit.HARNESS
+    assert exploretext.exploration_exit_code(document(campaign, tmp_path)) is Exit.HARNESS
 
 
 def test_what_is_left_to_come_without_a_budget_is_no_success(tmp_path: Path) -> None:
@@ -333,14 +335,14 @@ def test_what_is_left_to_come_without_a_budget_is_no_success(tmp_path: Path) -> 
     walk(campaign, most=100)
     made = document(campaign, tmp_path)
     assert campaign.stats.verified and campaign.stats.done < campaign.stats.planned
-    assert exploretext.exit_code(made) is Exit.HARNESS
+    assert exploretext.exploration_exit_code(made) is Exit.HARNESS
     bounded = replace(made, options=replace(made.options, budget=60.0))
-    assert exploretext.exit_code(bounded) is Exit.GOOD
+    assert exploretext.exploration_exit_code(bounded) is Exit.GOOD
     untouched = replace(
         made.campaigns[0], stats=Campaign(a_bench("basic"), "basic", CampaignOptions()).stats
     )
     also = replace(bounded, campaigns=(*bounded.campaigns, untouched))
-    assert exploretext.exit_code(also) is Exit.HARNESS
+    assert exploretext.exploration_exit_code(also) is Exit.HARNESS
 
 
 @pytest.mark.parametrize(("given", "expected"), [("30s", 30), ("10m", 600), ("1.5h", 5400)])

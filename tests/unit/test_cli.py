@@ -202,15 +202,15 @@ def test_a_new_architecture_writes_through_no_link(name: str, tmp_path: Path) ->
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def raising(trouble: BaseException) -> Callable[[], Exit]:
+def raising(err: BaseException) -> Callable[[], Exit]:
     def body() -> NoReturn:
-        raise trouble
+        raise err
 
     return body
 
 
 @pytest.mark.parametrize(
-    ("trouble", "code"),
+    ("err", "code"),
     [
         (UsageError("no such thing", "take another"), 2),
         (BuildError("gcc failed", "take another", log="/tmp/build.log"), 3),
@@ -218,12 +218,12 @@ def raising(trouble: BaseException) -> Callable[[], Exit]:
     ],
 )
 def test_our_errors_become_message_hint_and_code(
-    trouble: KlpError, code: int, capsys: pytest.CaptureFixture[str]
+    err: KlpError, code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert program.outcome(raising(trouble)) == code
+    assert program.outcome(raising(err)) == code
     said = capsys.readouterr().err
-    assert said.startswith(f"klp-e2e: {trouble}\n    take another\n")
-    assert ("the whole output: /tmp/build.log" in said) == isinstance(trouble, BuildError)
+    assert said.startswith(f"klp-e2e: {err}\n    take another\n")
+    assert ("the whole output: /tmp/build.log" in said) == isinstance(err, BuildError)
 
 
 def test_a_mistake_of_ours_is_short_unless_asked(
@@ -290,7 +290,7 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     name = next(iter(catalog.arches()))
     (tmp_path / "mine.toml").write_text(catalog.arch_file(name).read_text())
     monkeypatch.chdir(tmp_path)
-    built = options.build(["mine.toml", name], "debian:6.1", ["none"], 1)
+    built = options.build_options(["mine.toml", name], "debian:6.1", ["none"], 1)
     explored = exploration.ExploreOptions(
         built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
@@ -328,8 +328,8 @@ def test_sources_on_disk_become_absolute(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_modules_without_an_order_choose_from_the_suite() -> None:
-    every = options.cases(None, (), None)
-    some = options.cases("replace", (), None)
+    every = options.chosen_cases(None, (), None)
+    some = options.chosen_cases("replace", (), None)
     assert some == tuple(case for case in every if case.module_set == "replace")
     assert 0 < len(some) < len(every)
 
@@ -348,8 +348,8 @@ patches.t = ["f"]
 """
     (tmp_path / "set.toml").write_text(text)
     monkeypatch.chdir(tmp_path)
-    assert {case.module_set for case in options.cases(".", (), None)} == {str(tmp_path)}
-    (one,) = options.cases("./", ("+p +t",), None)
+    assert {case.module_set for case in options.chosen_cases(".", (), None)} == {str(tmp_path)}
+    (one,) = options.chosen_cases("./", ("+p +t",), None)
     assert (one.module_set, one.name) == (str(tmp_path), "order-1")
     assert options.module_sets([".", "basic"]) == (str(tmp_path), "basic")
     told = klp("orders", "--modules", ".", "--order", "+p +p -t", "--why")
@@ -402,17 +402,17 @@ def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.M
     monkeypatch.chdir(own_suite.parent)
     names = ["ours", "mine+P+T", "mine+T+P"]
     for spec in ("mine.toml", "./mine.toml", str(own_suite)):
-        found = options.cases(None, (), spec)
+        found = options.chosen_cases(None, (), spec)
         assert [(case.module_set, case.name) for case in found] == list(
             zip(("basic", own, own), names, strict=True)
         )
         assert options.suite(spec) == str(own_suite)
     assert options.suite("core") == "core"
     for modules in ("../sets/own", "link/sets/own", own):
-        assert len(options.cases(modules, (), "mine.toml")) == 2
-    assert len(options.cases("basic", (), "mine.toml")) == 1
+        assert len(options.chosen_cases(modules, (), "mine.toml")) == 2
+    assert len(options.chosen_cases("basic", (), "mine.toml")) == 1
     with pytest.raises(UsageError, match="unknown suite: mine") as trouble:
-        options.cases(None, (), "mine")
+        options.chosen_cases(None, (), "mine")
     assert "a file is given as mine.toml" in trouble.value.hint
 
 
@@ -740,7 +740,7 @@ def test_a_complaint_that_nobody_can_read_leaves_the_exit_code(
 
 
 def test_report_publishes_the_schema() -> None:
-    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 2"
+    assert stdjson.loads(klp("report", "--schema").out)["title"] == "klp-e2e results, schema 3"
 
 
 # --- doctor ---------------------------------------------------------------------------------------

@@ -7,121 +7,55 @@ import re
 from pathlib import Path
 
 import pytest
+from patchtable_samples import LAYOUT, Objects, a_module
 
 from orchestrator.build import declared
 from orchestrator.elf import writer
 from orchestrator.elf.patchtable import SECTION, Function, Layout, PatchTable, layout, tables
 from orchestrator.elf.records import (
-    SHF_ALLOC,
-    SHF_WRITE,
-    SHN_UNDEF,
     SHT_NULL,
     SHT_PROGBITS,
     SHT_RELA,
-    SHT_STRTAB,
-    SHT_SYMTAB,
-    STB_GLOBAL,
-    STB_LOCAL,
-    STT_SECTION,
     ByteOrder,
     Elf,
-    Rela,
     Section,
-    Symbol,
 )
 from orchestrator.errors import UsageError
 from orchestrator.nouns import ModuleSpec
-
-# Other than on any real kernel: nothing but the layout may say where what is.
-LAYOUT = Layout(
-    patch_mod=8,
-    patch_objs=24,
-    patch_replace=40,
-    object_name=8,
-    object_funcs=0,
-    object_size=32,
-    func_old_name=16,
-    func_new_func=0,
-    func_old_sympos=8,
-    func_size=40,
-)
-Objects = dict[str | None, list[tuple[str | None, int]]]
-
-
-def a_module(objects: Objects, replace: bool = False, byte_order: ByteOrder = "little") -> Elf:
-    """A module whose .data holds struct klp_patch and its tables, after eight bytes of another."""
-    texts, data, relas = bytearray(b"\0"), bytearray(64), []
-
-    def pointer(at: int, symbol: int, addend: int) -> None:
-        relas.append(Rela(at, 1, symbol, addend))
-
-    def text(at: int, words: str | None) -> None:
-        if words is not None:
-            pointer(at, TEXTS, len(texts))
-            texts.extend(words.encode() + b"\0")
-
-    pointer(8, THIS_MODULE, 0)  # the owner of something else, whose neighbour leads nowhere
-    start = 16
-    pointer(start + LAYOUT.patch_mod, THIS_MODULE, 0)
-    pointer(start + LAYOUT.patch_objs, DATA, len(data))
-    data[start + LAYOUT.patch_replace] = replace
-    table = len(data)
-    data.extend(bytes((len(objects) + 1) * LAYOUT.object_size))
-    for number, (name, functions) in enumerate(objects.items()):
-        place = table + number * LAYOUT.object_size
-        text(place + LAYOUT.object_name, name)
-        pointer(place + LAYOUT.object_funcs, DATA, len(data))
-        for function, sympos in functions:
-            at = len(data)
-            data.extend(bytes(LAYOUT.func_size))
-            text(at + LAYOUT.func_old_name, function)
-            pointer(at + LAYOUT.func_new_func, CODE, 0)
-            data[at + LAYOUT.func_old_sympos : at + LAYOUT.func_old_sympos + 8] = sympos.to_bytes(
-                8, byte_order
-            )
-        data.extend(bytes(LAYOUT.func_size))
-    little = byte_order == "little"
-    sections = (
-        Section("", SHT_NULL),
-        Section(".text", SHT_PROGBITS, SHF_ALLOC, data=bytes(8)),
-        Section(".rodata.str", SHT_PROGBITS, SHF_ALLOC, data=bytes(texts)),
-        Section(".data", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, data=bytes(data)),
-        Section(".rela.data", SHT_RELA, link=5, info=3, entsize=24, relas=tuple(relas)),
-        Section(".symtab", SHT_SYMTAB, link=6, info=4, entsize=24),
-        Section(".strtab", SHT_STRTAB, data=b"\0"),
-        Section(".shstrtab", SHT_STRTAB, data=b"\0"),
-    )
-    ident = b"\x7fELF\x02" + (b"\x01" if little else b"\x02") + b"\x01" + bytes(9)
-    symbols = (
-        Symbol("", 0, 0, SHN_UNDEF, 0, 0),
-        *(Symbol("", STB_LOCAL << 4 | STT_SECTION, 0, index, 0, 0) for index in (1, 2, 3)),
-        Symbol("__this_module", STB_GLOBAL << 4, 0, SHN_UNDEF, 0, 0),
-    )
-    return Elf(ident, 62 if little else 22, 1, 0, 0, 7, sections, symbols)
-
-
-CODE, TEXTS, DATA, THIS_MODULE = 1, 2, 3, 4
 
 
 @pytest.mark.parametrize("byte_order", ["little", "big"])
 @pytest.mark.parametrize("replace", [False, True])
 def test_the_tables_are_read_as_the_kernel_reads_them(byte_order: ByteOrder, replace: bool) -> None:
     objects: Objects = {None: [("f", 0), (None, 3)], "t": [("g", 2)], "empty": []}
-    found = tables(a_module(objects, replace, byte_order), LAYOUT)
+    found = tables(a_module(objects, replace, byte_order), LAYOUT, "x.ko")
     functions = (Function("f", 0), Function("", 3))
     expected = (("vmlinux", functions), ("t", (Function("g", 2),)), ("empty", ()))
     assert found == (PatchTable(replace, expected),)
 
 
 def test_what_is_no_struct_klp_patch_is_passed_over() -> None:
-    assert tables(a_module({}), LAYOUT) == ()
+    assert tables(a_module({}), LAYOUT, "x.ko") == ()
     whole = a_module({"t": [("f", 0)]})
     no_relas = (
         *whole.sections[:4],
         Section(".rela.data", SHT_RELA, link=5, info=3, entsize=24),
         *whole.sections[5:],
     )
-    assert tables(Elf(whole.ident, 62, 1, 0, 0, 7, no_relas, whole.symbols), LAYOUT) == ()
+    assert tables(Elf(whole.ident, 62, 1, 0, 0, 7, no_relas, whole.symbols), LAYOUT, "x.ko") == ()
+
+
+@pytest.mark.parametrize(
+    ("objects", "message"),
+    [
+        ({"t": [("f" * 600, 0)]}, "x.ko patches what has a name of 512 bytes or more"),
+        ({"t" * 600: [("f", 0)]}, "x.ko patches what has a name of 512 bytes or more"),
+        ({"t": [("f", 0)] * 100_001}, "x.ko has more than 100000 struct klp_object and klp_func"),
+    ],
+)
+def test_tables_that_no_kernel_would_take_are_refused(objects: Objects, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        tables(a_module(objects), LAYOUT, "x.ko")
 
 
 def test_the_layout_is_ten_numbers() -> None:

@@ -362,8 +362,8 @@ def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
     with _tried(tmp_path / "t", RUN) as writer:
         writer.add("a", Trial("a", "s390x"))
     for file, load in (
-        (tmp_path / "c" / "card.json", cardjson.load),
-        (tmp_path / "t", trialsjson.load),
+        (tmp_path / "c" / "card.json", cardjson.load_card),
+        (tmp_path / "t", trialsjson.load_trials),
     ):
         place = file.parent if file.suffix else file
         document = file if file.suffix else file / trialsjson.DOCUMENT
@@ -375,11 +375,11 @@ def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
                 load(place)
         document.write_text(text)
     # what does not say for which architectures it was planned is not whole
-    assert trialstext.exit_code(trialsjson.load(tmp_path / "t")) == Exit.HARNESS
+    assert trialstext.trials_exit_code(trialsjson.load_trials(tmp_path / "t")) == Exit.HARNESS
     with pytest.raises(UsageError, match="for which architectures"):
         experiment.resumed(tmp_path / "t", 1)
     trials = json.loads((tmp_path / "t" / trialsjson.DOCUMENT).read_text())
     trials["trials"][0]["trial"]["arch"] = "../x"
     (tmp_path / "t" / trialsjson.DOCUMENT).write_text(json.dumps(trials))
     with pytest.raises(UsageError, match="no name of an architecture"):
-        trialsjson.load(tmp_path / "t")
+        trialsjson.load_trials(tmp_path / "t")

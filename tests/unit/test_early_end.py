@@ -61,7 +61,7 @@ def test_a_run_that_ends_before_its_first_case_says_the_same_everywhere(
     if command == "ablate":
         return
     if command == "explore":
-        assert trouble in explorejson.load(place).run.trouble
+        assert trouble in explorejson.load_exploration(place).run.trouble
         return
     run, results = directory.read(place)
     assert trouble in run.trouble and not results
@@ -83,7 +83,7 @@ def test_what_was_gone_on_with_tells_its_own_time(tmp_path: Path) -> None:
     assert second.run.finished is not None and second.run.finished - later < 1000
     kept, results = directory.read(tmp_path)
     assert verdict.took(replace(kept, finished=later + 60)) == ", in 1 min 00 s"
-    assert ", in 1 min 00 s" in verdict.summary(replace(kept, finished=later + 60), results)
+    assert ", in 1 min 00 s" in verdict.results_summary(replace(kept, finished=later + 60), results)
     assert verdict.took(replace(begun, finished=1247.0)) == ", in 4 min 07 s"
 
 
@@ -109,4 +109,4 @@ def test_less_than_there_should_be_looks_good_to_no_machine(
         [f"Bail out! {why}"] * bool(why)
     )
     parse_ktap(ktap(run, results))
-    assert bool(verdict.exit_code(run, results)) == (bool(why) and run.finished is not None)
+    assert bool(verdict.results_exit_code(run, results)) == (bool(why) and run.finished is not None)

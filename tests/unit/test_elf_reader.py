@@ -124,8 +124,8 @@ def test_damaged_files_give_usage_errors_only(order: ByteOrder) -> None:
         damaged[place] ^= 1 << chance.randrange(8)
         try:
             write(read(bytes(damaged)))
-        except UsageError as error:
-            assert str(error)
+        except UsageError as err:
+            assert str(err)
 
 
 def test_definitions_count_as_the_kernel_counts() -> None:

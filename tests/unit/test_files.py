@@ -82,9 +82,9 @@ def test_nor_is_it_read_where_a_document_of_ours_is_to_be(
 ) -> None:
     for name, load in (
         ("results.json", directory.read),
-        ("explore.json", explorejson.load),
-        ("trials.json", trialsjson.load),
-        ("card.json", cardjson.load),
+        ("explore.json", explorejson.load_exploration),
+        ("trials.json", trialsjson.load_trials),
+        ("card.json", cardjson.load_card),
     ):
         odd.rename(tmp_path / name)
         with pytest.raises(UsageError, match="cannot read"):

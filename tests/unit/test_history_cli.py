@@ -50,7 +50,7 @@ def test_help_has_an_example(command: str) -> None:
 
 def test_new_failures_are_1_and_shown_with_what_went_in(place: Path) -> None:
     code, out, _ = klp("compare", place / "2026-01-02-020000", place / "2026-01-03-020000")
-    assert code == Exit.KERNEL_WRONG
+    assert code == Exit.TEST_FAILURE
     assert out.splitlines() == [
         "2026-01-02-020000: 1 PASS",
         "2026-01-03-020000: 1 FAIL",
@@ -76,7 +76,7 @@ def test_results_of_two_runs_compare(tmp_path: Path) -> None:
     good = a_suite(tmp_path / "good", a_run("one"), a_result("one"))
     bad = a_suite(tmp_path / "bad", a_run("one"), a_result("one", Status.FAIL))
     code, out, _ = klp("compare", good, bad)
-    assert code == Exit.KERNEL_WRONG
+    assert code == Exit.TEST_FAILURE
     assert "  one basic/reload\n" in out
 
 
@@ -167,10 +167,10 @@ def test_orders_are_compared_by_what_they_are(tmp_path: Path) -> None:
     assert f"gone: 1\n  one basic/{short}\n" in out and f"new case: 1\n  one basic/{long}\n" in out
     both = an_order(1, long, Status.FAIL), an_order(2, short)
     code, out, _ = klp("compare", old, a_suite(tmp_path / "c", a_run("one"), *both))
-    assert code == Exit.KERNEL_WRONG and f"new failure: 1\n  one basic/{long}\n" in out
+    assert code == Exit.TEST_FAILURE and f"new failure: 1\n  one basic/{long}\n" in out
     swapped = an_order(1, short, Status.FAIL), an_order(2, long)
     code, out, _ = klp("compare", old, a_suite(tmp_path / "d", a_run("one"), *swapped))
-    assert code == Exit.KERNEL_WRONG and f"new failure: 1\n  one basic/{short}\n" in out
+    assert code == Exit.TEST_FAILURE and f"new failure: 1\n  one basic/{short}\n" in out
     twice = an_order(1, short), an_order(2, short)
     code, out, _ = klp("compare", old, a_suite(tmp_path / "e", a_run("one"), *twice))
     assert code == Exit.GOOD and f"new case: 1\n  one basic/{short} (2)\n" in out

@@ -170,8 +170,8 @@ def test_a_suite_s_rows(tmp_path: Path) -> None:
     assert (first.case, first.status, first.timed) == ("basic/first", Status.PASS, False)
     assert (first.symptom, first.seconds, first.relocations) == ("", 1.5, 7)
     assert (failed.status, failed.timed, failed.failed) == (Status.FAIL, True, 1)
-    assert failed.reason == "+klp_target: bytes ff 9a lead to 0x3ff7ff0e010"
-    assert failed.symptom == "+klp_target: bytes N lead to N"
+    assert failed.reason == "+klp_target: bytes ff 9a resolve to 0x3ff7ff0e010"
+    assert failed.symptom == "+klp_target: bytes N resolve to N"
     assert failed.directory == "jobs/job/one/basic.reload"
     assert (tmp_path / "r/one/basic.reload/console.log").exists()
     assert failed.order.startswith("+klp_patch ") and "--order" in failed.reproduce

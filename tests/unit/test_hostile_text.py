@@ -23,7 +23,7 @@ from orchestrator.announce import nightjunit as night_junit
 from orchestrator.announce import nightktap as night_ktap
 from orchestrator.announce.kcidb import kcidb
 from orchestrator.announce.mail import WIDTH, mail
-from orchestrator.announce.summary import summary
+from orchestrator.announce.summary import night_markdown
 from orchestrator.history import text as history_text
 from orchestrator.history.nights import Blame, Change, Changed, Changes, InputChange, Night
 from orchestrator.report import reproduce, resultstext
@@ -136,7 +136,7 @@ def test_junit_of_a_run(field: str, harm: str) -> None:
 def test_text_of_a_run(field: str, harm: str) -> None:
     for status in FAILING:
         run, result = harmed(field, harm, status)
-        commands_nobody(resultstext.plain(resultstext.report(run, [result])))
+        commands_nobody(resultstext.plain(resultstext.results_report(run, [result])))
 
 
 @EVERY
@@ -281,7 +281,7 @@ def lines_after_blank(body: str) -> list[tuple[str, str]]:
 @EVERY
 @NIGHT_FIELDS
 def test_summary_of_a_night(field: str, harm: str) -> None:
-    written = summary(*a_bad_night(field, harm))
+    written = night_markdown(*a_bad_night(field, harm))
     commands_nobody(written)
     assert written.splitlines() == written.removesuffix("\n").split("\n")
     prose = re.sub(r"(?ms)^(`{3,})sh\n[^\n]*\n\1$", "", written)

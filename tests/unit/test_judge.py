@@ -78,7 +78,7 @@ EXPECTATION = Expectation(
     probes={"target": "version=klp_patch read=42", "gone": None},
     relocations={
         ("klp_patch", "klp_target"): RelocationState.APPLIED,
-        ("klp_patch", "other"): RelocationState.PRISTINE,
+        ("klp_patch", "other"): RelocationState.UNRELOCATED,
     },
 )
 GOOD = Observation(
@@ -122,22 +122,22 @@ def test_every_promised_thing_is_checked() -> None:
         (
             with_reading(0, reading(0, "00000800", 0x4000, 0x5000)),
             CheckKind.RELOCATION,
-            "bytes 00 00 08 00 lead through got 0x2000 to 0x4000, 0x1000 below the symbol",
+            "bytes 00 00 08 00 resolve through got 0x2000 to 0x4000, 0x1000 below the symbol",
         ),
         (
             with_reading(0, reading(0, "00000800", None, 0x5000)),
             CheckKind.RELOCATION,
-            "bytes 00 00 08 00 lead through got 0x2000 to no readable memory",
+            "bytes 00 00 08 00 resolve through got 0x2000 to no readable memory",
         ),
         (
             with_reading(1, reading(1, "00000000", 0x1020, 0x6000)),
             CheckKind.RELOCATION,
-            "lead to 0x1020, 0x4fe0 below the symbol, as in the .ko: never applied",
+            "resolve to 0x1020, 0x4fe0 below the symbol, unrelocated: never applied",
         ),
         (
             with_reading(2, reading(2, "0000000000005000", 0x5000, None)),
             CheckKind.RELOCATION,
-            "bytes 00 00 00 00 00 00 50 00 lead to 0x5000",
+            "bytes 00 00 00 00 00 00 50 00 resolve to 0x5000",
         ),
         (
             replace(GOOD, probes={"target": "version=klp_patch read=0", "gone": None}),
@@ -184,7 +184,7 @@ def test_every_promised_thing_is_checked() -> None:
         ),
         (replace(GOOD, taint=ALLOWED_TAINT | 1 << 9), CheckKind.HEALTH, "(W O E K)"),
         (replace(GOOD, taint=ALLOWED_TAINT & ~LIVEPATCH_TAINT), CheckKind.HEALTH, "0"),
-        (replace(GOOD, complaints=("WARNING: at x",)), CheckKind.HEALTH, "WARNING: at x"),
+        (replace(GOOD, reports=("WARNING: at x",)), CheckKind.HEALTH, "WARNING: at x"),
         (replace(GOOD, refusals=("livepatch: no",)), CheckKind.HEALTH, "livepatch: no"),
         (replace(GOOD, crash="BUG: y"), CheckKind.HEALTH, "BUG: y"),
         (replace(GOOD, qmp_events=("GUEST_PANICKED",)), CheckKind.HEALTH, "GUEST_PANICKED"),
@@ -213,13 +213,13 @@ def test_what_stands_beside_an_applied_value_counts() -> None:
 def test_an_applied_relocation_says_what_a_kernel_developer_asks() -> None:
     check = judge(EXPECTATION, GOOD, None, BUILT)[1]
     assert check.subject == "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_value,0"
-    assert check.expected == "leads to klp_target:klp_value,0 at 0x5000"
-    assert check.seen == "bytes 00 00 08 00 lead through got 0x2000 to 0x5000"
+    assert check.expected == "resolves to klp_target:klp_value,0 at 0x5000"
+    assert check.seen == "bytes 00 00 08 00 resolve through got 0x2000 to 0x5000"
 
 
 GONE = replace(
     EXPECTATION,
-    relocations={**EXPECTATION.relocations, ("klp_patch", "klp_target"): RelocationState.LEFT},
+    relocations={**EXPECTATION.relocations, ("klp_patch", "klp_target"): RelocationState.STALE},
 )
 AWAY = replace(GOOD, relocations=tuple(replace(r, symbol_address=None) for r in GOOD.relocations))
 
@@ -228,7 +228,7 @@ def test_what_is_left_must_be_as_last_read() -> None:
     assert all(check.good for check in judge(GONE, AWAY, GOOD, BUILT))
     before = with_reading(1, reading(1, "00001801", 0x6002, 0x6000))
     bad = [check for check in judge(GONE, AWAY, before, BUILT) if not check.good]
-    assert [check.expected for check in bad] == ["bytes 00 00 18 01 left as they were, or cleared"]
+    assert [check.expected for check in bad] == ["bytes 00 00 18 01 as before (stale), or cleared"]
 
 
 def test_what_may_be_left_may_be_cleared_too() -> None:
@@ -238,7 +238,10 @@ def test_what_may_be_left_may_be_cleared_too() -> None:
 
 
 def test_what_was_written_and_given_up_may_be_anything_but_is_checked() -> None:
-    written = {**EXPECTATION.relocations, ("klp_patch", "klp_target"): RelocationState.WRITTEN}
+    written = {
+        **EXPECTATION.relocations,
+        ("klp_patch", "klp_target"): RelocationState.INDETERMINATE,
+    }
     checks = judge(replace(EXPECTATION, relocations=written), AWAY, None, BUILT)
     assert all(check.good for check in checks)
     assert sum(check.kind is CheckKind.RELOCATION for check in checks) == 3

@@ -12,11 +12,11 @@ import pytest
 from orchestrator import kernelreports, plain
 from orchestrator.kernelreports import (
     LINES_TOLD,
-    complaints,
     crash_title,
     death_title,
     dropped,
     refusals,
+    reports,
 )
 from orchestrator.vm import marks
 
@@ -201,7 +201,7 @@ klp-e2e: guest is up
 
 
 def test_no_complaint_about_a_healthy_guest() -> None:
-    assert complaints(WELL) == ()
+    assert reports(WELL) == ()
     assert crash_title(WELL) is None
 
 
@@ -241,11 +241,11 @@ def test_refusals_are_apart_from_what_livepatch_prints_anyway() -> None:
 )
 def test_a_refusal_is_recognised(line: str) -> None:
     assert refusals(f"[    3.000000] {line}\r\n") == (line,)
-    assert complaints(line) == ()
+    assert reports(line) == ()
 
 
 def test_complaints_are_all_lines_that_open_a_report_without_stamps() -> None:
-    assert complaints(WELL + S390_OOPS) == (
+    assert reports(WELL + S390_OOPS) == (
         "Unable to handle kernel pointer dereference in virtual kernel address space",
         "Oops: 0004 ilc:2 [#1] SMP",
         "Kernel panic - not syncing: Fatal exception: panic_on_oops",
@@ -283,7 +283,7 @@ def test_title_of_a_report_that_was_cut_off() -> None:
 )
 def test_words_behind_a_modules_own_open_no_report(line: str) -> None:
     text = f"[    3.000000] {line}\n[    3.000001][   T55] {line}\n<4>[    3.000002] {line}\n"
-    assert complaints(text) == refusals(text) == ()
+    assert reports(text) == refusals(text) == ()
     assert crash_title(text) is None
 
 
@@ -301,13 +301,13 @@ def test_words_behind_a_modules_own_open_no_report(line: str) -> None:
 )
 @pytest.mark.parametrize("prefix", ["", "[    3.000000] ", "<4>[    3.000000][   T55] "])
 def test_the_kernels_own_prefixes_stand_before_a_report(prefix: str, report: str) -> None:
-    assert complaints(f"{prefix}{report}\r\n") == (report,)
+    assert reports(f"{prefix}{report}\r\n") == (report,)
 
 
 def test_a_report_behind_half_a_line_of_a_programs_is_one() -> None:
     report = "INFO: task foo:1 blocked for more than 120 seconds."
     text = f"half a line[    3.000000] {report}\n"
-    assert complaints(text) == (report,)
+    assert reports(text) == (report,)
     assert crash_title(text) == "INFO: task hung: foo"
 
 
@@ -367,7 +367,7 @@ def test_no_pattern_is_more_than_linear(filling: str) -> None:
 def test_lines_of_a_megabyte_are_cut_before_anything_looks(filling: str) -> None:
     line = f"BUG: hostile {filling * (MEGABYTE // len(filling))}"
     text = f"[    1.000000] {line}\n[    1.000001] BUG: after that\n"
-    found = complaints(text)
+    found = reports(text)
     assert found[0].startswith("BUG: hostile") and found[-1] == "BUG: after that"
     assert all(len(each) <= kernelreports.LINE_CHARACTERS for each in found)
     assert len(crash_title(text) or "") <= kernelreports.LINE_CHARACTERS
@@ -378,7 +378,7 @@ def test_of_many_complaints_the_first_are_told() -> None:
     text = "".join(
         f"BUG: number {number} is bad\nlivepatch: failed {number}\n" for number in range(10_000)
     )
-    assert complaints(text) == tuple(f"BUG: number {n} is bad" for n in range(LINES_TOLD))
+    assert reports(text) == tuple(f"BUG: number {n} is bad" for n in range(LINES_TOLD))
     assert refusals(text) == tuple(f"livepatch: failed {n}" for n in range(LINES_TOLD))
 
 

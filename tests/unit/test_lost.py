@@ -56,7 +56,7 @@ Lose = Callable[[str, int | None, HarnessError], HarnessError]
 def lose(console: serial.Console, tmp_path: Path) -> Lose:
     """A boot that fails with this trouble, its console saying this, QEMU's status being that."""
 
-    def lost(said: str, status: int | None, trouble: HarnessError) -> HarnessError:
+    def lost(said: str, status: int | None, err: HarnessError) -> HarnessError:
         with (tmp_path / "console.log").open("r+") as printer:
             printer.write(said)
         running = SimpleNamespace(poll=lambda: status, wait=lambda deadline: status)
@@ -68,18 +68,18 @@ def lose(console: serial.Console, tmp_path: Path) -> Lose:
             cast(Places, at),
             Pulse(os.getpid()),
             console,
-            trouble,
+            err,
         )
 
     return lost
 
 
-def booted(trouble: HarnessError) -> tuple[Status, str]:
+def booted(err: HarnessError) -> tuple[Status, str]:
     """What a case is whose guest did not boot for that."""
 
     class Unbooted(GuestSlot):
         def _boot(self, cpus: int) -> None:  # type: ignore[override]
-            raise trouble
+            raise err
 
     bootable = cast(Bootable, SimpleNamespace(arch=ARCH))
     with Unbooted(bootable, GuestOptions(), cast(object, SimpleNamespace(is_set=bool))) as slot:  # type: ignore[arg-type]
@@ -90,26 +90,26 @@ def booted(trouble: HarnessError) -> tuple[Status, str]:
 TROUBLES = (GuestLost("QEMU has ended"), OutOfTime("time ran out"))
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("err", TROUBLES, ids=repr)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("said", HARMLESS)
 def test_a_boot_that_ends_without_a_crash_of_the_kernel_is_error(
-    said: str, status: int | None, trouble: HarnessError, lose: Lose
+    said: str, status: int | None, err: HarnessError, lose: Lose
 ) -> None:
-    lost = lose(said, status, trouble)
+    lost = lose(said, status, err)
     assert isinstance(lost, GuestLost) and lost.crash is None
     verdict, reason = booted(lost)
     assert verdict is Status.ERROR
     assert (said is QUIET) == ("its kernel said" not in reason), "what it said is told even so"
 
 
-@pytest.mark.parametrize("trouble", TROUBLES, ids=repr)
+@pytest.mark.parametrize("err", TROUBLES, ids=repr)
 @pytest.mark.parametrize("status", STATUSES)
 @pytest.mark.parametrize("said", DEADLY)
 def test_a_kernel_that_says_that_it_crashed_is_fail(
-    said: str, status: int | None, trouble: HarnessError, lose: Lose
+    said: str, status: int | None, err: HarnessError, lose: Lose
 ) -> None:
-    assert booted(lose(said, status, trouble)) == (Status.FAIL, f"{DEADLY[said]}, while booting")
+    assert booted(lose(said, status, err)) == (Status.FAIL, f"{DEADLY[said]}, while booting")
 
 
 def test_a_qemu_that_was_ended_is_told_from_one_that_hangs(lose: Lose) -> None:

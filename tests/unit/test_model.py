@@ -227,37 +227,37 @@ def test_vmlinux_is_always_there() -> None:
 @pytest.mark.parametrize(
     ("order", "bare", "upstream", "series"),
     [
-        ("+a", "pristine", "pristine", "pristine"),
+        ("+a", "unrelocated", "unrelocated", "unrelocated"),
         ("+a +t", "applied", "applied", "applied"),
         ("+t +a", "applied", "applied", "applied"),
-        ("+a +t -t", "left", "pristine", "pristine"),
-        ("+a +t -t +filler", "left", "pristine", "pristine"),
+        ("+a +t -t", "stale", "unrelocated", "unrelocated"),
+        ("+a +t -t +filler", "stale", "unrelocated", "unrelocated"),
         ("+a +t -t +t", "applied", "applied", "applied"),
         ("+a +t +t", "applied", "applied", "applied"),
         # A disabled or replaced livepatch is touched by nobody, on any kernel.
         ("+a +t a=0", "applied", "applied", "applied"),
-        ("+a +t a=0 -t", "left", "left", "left"),
-        ("+a +t a=0 -t +t", "left", "left", "left"),
-        ("+a a=0 +t", "pristine", "pristine", "pristine"),
-        ("+a +t -t a=0", "left", "pristine", "pristine"),
-        ("+a +t +r -t", "left", "left", "left"),
-        ("+a +r +t", "pristine", "pristine", "pristine"),
+        ("+a +t a=0 -t", "stale", "stale", "stale"),
+        ("+a +t a=0 -t +t", "stale", "stale", "stale"),
+        ("+a a=0 +t", "unrelocated", "unrelocated", "unrelocated"),
+        ("+a +t -t a=0", "stale", "unrelocated", "unrelocated"),
+        ("+a +t +r -t", "stale", "stale", "stale"),
+        ("+a +r +t", "unrelocated", "unrelocated", "unrelocated"),
         # Refused by its own callback: written before the callback was asked.
-        ("+a[fail=1] +t", "written", "written", "pristine"),
-        ("+a[fail=1] +t +filler", "left", "left", "pristine"),
-        ("+a[fail=1] +t +t", "written", "written", "pristine"),
+        ("+a[fail=1] +t", "indeterminate", "indeterminate", "unrelocated"),
+        ("+a[fail=1] +t +filler", "stale", "stale", "unrelocated"),
+        ("+a[fail=1] +t +t", "indeterminate", "indeterminate", "unrelocated"),
         ("+a[fail=1] +t a.fail=0 +t", "applied", "applied", "applied"),
         # Refused by a livepatch after it: taken back as if the target had gone.
-        ("+a +b[fail=1] +t", "written", "pristine", "pristine"),
+        ("+a +b[fail=1] +t", "indeterminate", "unrelocated", "unrelocated"),
         # Refused by a livepatch before it: never heard of the target.
-        ("+b[fail=1] +a +t", "pristine", "pristine", "pristine"),
-        ("+b +a +t -t b.fail=1 +t", "left", "pristine", "pristine"),
+        ("+b[fail=1] +a +t", "unrelocated", "unrelocated", "unrelocated"),
+        ("+b +a +t -t b.fail=1 +t", "stale", "unrelocated", "unrelocated"),
         # The target's init fails: klp_module_going().
-        ("+a +t[fail=1]", "written", "pristine", "pristine"),
+        ("+a +t[fail=1]", "indeterminate", "unrelocated", "unrelocated"),
         ("+a +t[fail=1] +t", "applied", "applied", "applied"),
-        ("+a a=0 +t[fail=1]", "pristine", "pristine", "pristine"),
+        ("+a a=0 +t[fail=1]", "unrelocated", "unrelocated", "unrelocated"),
         # Refused by one that finds a symbol missing: as by a callback.
-        ("+a +never +t", "written", "pristine", "pristine"),
+        ("+a +never +t", "indeterminate", "unrelocated", "unrelocated"),
     ],
 )
 def test_relocations(order: str, bare: str, upstream: str, series: str) -> None:
@@ -269,14 +269,14 @@ def test_relocations(order: str, bare: str, upstream: str, series: str) -> None:
     ("order", "bare", "series"),
     [
         # All symbols of a klp section are found before any of it is written, functions later.
-        ("+never +t", "pristine", "pristine"),
-        ("+never +t +t", "pristine", "pristine"),
-        ("+found_late +t", "written", "pristine"),
-        ("+found_late +t +u", "left", "pristine"),
-        ("+found_late found_late=0 +t", "pristine", "pristine"),
+        ("+never +t", "unrelocated", "unrelocated"),
+        ("+never +t +t", "unrelocated", "unrelocated"),
+        ("+found_late +t", "indeterminate", "unrelocated"),
+        ("+found_late +t +u", "stale", "unrelocated"),
+        ("+found_late found_late=0 +t", "unrelocated", "unrelocated"),
         # Another module's symbol: all of a klp section are found before any of it is written.
-        ("+far +t", "pristine", "pristine"),
-        ("+later +t", "written", "pristine"),  # the section before it is written
+        ("+far +t", "unrelocated", "unrelocated"),
+        ("+later +t", "indeterminate", "unrelocated"),  # the section before it is written
     ],
 )
 def test_relocations_of_what_is_refused(order: str, bare: str, series: str) -> None:
@@ -347,7 +347,7 @@ def test_which_callbacks_were_called_at_the_same_time_nobody_can_tell() -> None:
 
 
 def test_each_object_and_each_livepatch_has_its_own_relocations() -> None:
-    assert after("+both +t +u -t").relocations == {("both", "t"): "left", ("both", "u"): "applied"}
+    assert after("+both +t +u -t").relocations == {("both", "t"): "stale", ("both", "u"): "applied"}
     assert after("+t +a -t +b +t").relocations == {("a", "t"): "applied", ("b", "t"): "applied"}
     assert after("+a +t a=0 -a").relocations == {}
     assert after("+t +a[fail=1]").relocations == {}
@@ -360,8 +360,8 @@ def test_vmlinux_relocations_are_there_from_load_on() -> None:
 
 
 def test_relocations_of_an_object_that_is_not_patched_are_never_applied() -> None:
-    assert after("+t +y").relocations == {("y", "t"): "pristine"}
-    assert after("+y +t").relocations == {("y", "t"): "pristine"}
+    assert after("+t +y").relocations == {("y", "t"): "unrelocated"}
+    assert after("+y +t").relocations == {("y", "t"): "unrelocated"}
 
 
 def test_an_order_that_comes_back_comes_back_to_the_same_state() -> None:
@@ -443,11 +443,11 @@ def test_a_burst_has_every_answer() -> None:
 
 
 def test_what_was_written_and_left_within_one_look_may_be_any_bytes() -> None:
-    assert after("+a (+t -t)*2").relocations["a", "t"] == "written"
-    assert after("+a (+t -t)*2 +filler").relocations["a", "t"] == "left"
-    assert after("+a +t (-t +filler -filler)*2").relocations["a", "t"] == "left"
-    assert after("+a +t (-t +t -t)*2").relocations["a", "t"] == "written"
-    assert after("+a (+t -t)*2", SERIES).relocations["a", "t"] == "pristine"
+    assert after("+a (+t -t)*2").relocations["a", "t"] == "indeterminate"
+    assert after("+a (+t -t)*2 +filler").relocations["a", "t"] == "stale"
+    assert after("+a +t (-t +filler -filler)*2").relocations["a", "t"] == "stale"
+    assert after("+a +t (-t +t -t)*2").relocations["a", "t"] == "indeterminate"
+    assert after("+a (+t -t)*2", SERIES).relocations["a", "t"] == "unrelocated"
 
 
 # --- races --------------------------------------------------------------------------------------
@@ -513,13 +513,13 @@ def test_a_races_first_end_is_its_events_in_turn() -> None:
     ("before", "race", "expected"),
     [
         # The target has been offered to the livepatch, and its init runs after that is disabled.
-        ("+a", "{+t a=0}", {("pristine", "t"), ("applied", "t"), ("applied", "a")}),
+        ("+a", "{+t a=0}", {("unrelocated", "t"), ("applied", "t"), ("applied", "a")}),
         # Enabled between the two: the same; and during its transition either may be seen.
         ("", "{+t +a}", {("applied", "t"), ("applied", "a")}),
         ("+b", "{+t a=1}", {("", "b")}),
         # A livepatch that replaces: until its transition ends the other one is in the list, too,
         # and its version is what tasks run that are not switched yet.
-        ("+a", "{+t +r}", {("applied", "a"), ("applied", "r"), ("pristine", "r")}),
+        ("+a", "{+t +r}", {("applied", "a"), ("applied", "r"), ("unrelocated", "r")}),
     ],
 )
 def test_what_the_init_of_a_target_may_see_in_a_race(
@@ -544,8 +544,8 @@ def test_relocations_after_a_race() -> None:
         outcomes = model.outcomes(SET, state, race, capabilities)
         return {expectation.relocations["a", "t"] for _, expectation in outcomes}
 
-    assert found(SERIES) == {"pristine"}
-    assert found(BARE) == {"pristine", "written"}
+    assert found(SERIES) == {"unrelocated"}
+    assert found(BARE) == {"unrelocated", "indeterminate"}
 
 
 def test_a_race_of_four_is_soon_thought_through() -> None:

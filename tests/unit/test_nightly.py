@@ -34,12 +34,12 @@ from orchestrator.history.nights import (
     State,
 )
 from orchestrator.host import ours
-from orchestrator.nightly import again, blame, conduct, inputs, jobs, night, plan
-from orchestrator.nightly.blame import BisectKind
+from orchestrator.nightly import bisects, inputs, jobs, nightrun, plan, retry, work
+from orchestrator.nightly.bisects import BisectKind
 from orchestrator.nightly.config import Config, Exploring, Matrix
-from orchestrator.nightly.crew import Pool, Scheduler, Task
 from orchestrator.nightly.jobs import JobEnd
 from orchestrator.nightly.plan import Reader, Target
+from orchestrator.nightly.scheduler import Pool, Scheduler, Task
 from orchestrator.nouns import Arch, CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
@@ -150,7 +150,7 @@ def test_what_is_in_the_cache_is_asked_for_builds_only(monkeypatch: pytest.Monke
     monkeypatch.setattr(options, "arches", lambda specs: [replace(ours, name=specs[0])])
     monkeypatch.setattr(sources, "at_hand", at_hand)
     monkeypatch.setattr(kernel, "is_built", is_built)
-    (there,) = conduct.built(found)
+    (there,) = work.built(found)
     assert there.endswith("x/build") and "debian" in there
     assert len(asked) == 2
 
@@ -171,7 +171,7 @@ def test_what_will_not_fit() -> None:
 
 
 def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
-    crew, done, built = Scheduler(2), [], threading.Event()
+    scheduler, done, built = Scheduler(2), [], threading.Event()
     both = threading.Barrier(2, timeout=10)
 
     def build() -> None:
@@ -182,30 +182,30 @@ def test_tasks_side_by_side_and_each_when_it_is_ready() -> None:
         both.wait()  # two at a time, or it breaks
         done.append(name)
         if name == "a":
-            crew.add(Task(Pool.GUEST, lambda: guest("c")))
-            crew.add(Task(Pool.GUEST, lambda: guest("d")), first=True)
+            scheduler.add(Task(Pool.GUEST, lambda: guest("c")))
+            scheduler.add(Task(Pool.GUEST, lambda: guest("d")), first=True)
 
     for name in ("a", "b"):
-        crew.add(Task(Pool.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
-    crew.add(Task(Pool.BUILD, build))
-    crew.run()
+        scheduler.add(Task(Pool.GUEST, lambda name=name: guest(name), built.is_set))  # type: ignore[misc]
+    scheduler.add(Task(Pool.BUILD, build))
+    scheduler.run_tasks()
     assert done[0] == "build" and sorted(done[1:3]) == ["a", "b"] and sorted(done[3:]) == ["c", "d"]
 
 
 def test_what_a_task_raises_ends_the_others() -> None:
-    crew = Scheduler(2)
+    scheduler = Scheduler(2)
 
     def waits() -> None:
-        assert crew.stop.wait(10)
+        assert scheduler.stop.wait(10)
 
     def fails() -> None:
         raise HarnessError("the disk is full")
 
-    crew.add(Task(Pool.GUEST, waits))
-    crew.add(Task(Pool.GUEST, fails))
-    crew.add(Task(Pool.GUEST, lambda: pytest.fail("it was to end")))
+    scheduler.add(Task(Pool.GUEST, waits))
+    scheduler.add(Task(Pool.GUEST, fails))
+    scheduler.add(Task(Pool.GUEST, lambda: pytest.fail("it was to end")))
     with pytest.raises(HarnessError, match="full"):
-        crew.run()
+        scheduler.run_tasks()
 
 
 # --- tried again ---------------------------------------------------------------------------------
@@ -226,29 +226,29 @@ FAILED = Row(
 def test_only_what_is_new_is_tried_again_and_little_of_what_fails_alike() -> None:
     rows = [replace(FAILED, case=f"basic/{number}") for number in range(5)]
     other = replace(FAILED, case="basic/other", symptom="other")
-    assert again.to_try([*rows, other], {}, 2) == (*rows[: again.OF_A_KIND], other)
+    assert retry.to_try([*rows, other], {}, 2) == (*rows[: retry.OF_A_KIND], other)
     many = [replace(FAILED, case=f"basic/{number}", symptom=str(number)) for number in range(20)]
-    assert again.to_try(many, {}, 2) == tuple(many[: again.OF_A_JOB])
+    assert retry.to_try(many, {}, 2) == tuple(many[: retry.OF_A_JOB])
     known = {
         (FAILED.job, "basic/other"): (
             PastResult("n", Status.SKIP),
             PastResult("m", Status.FAIL, 1, "wr"),
         )
     }
-    assert again.to_try([other], known, 2) == (other,)
+    assert retry.to_try([other], known, 2) == (other,)
     known = {
         (FAILED.job, "basic/other"): (
             PastResult("n", Status.SKIP),
             PastResult("m", Status.FAIL, 1, "other"),
         )
     }
-    assert again.to_try([other], known, 2) == ()
-    assert again.to_try([replace(other, runs=3)], {}, 2) == ()
+    assert retry.to_try([other], known, 2) == ()
+    assert retry.to_try([replace(other, runs=3)], {}, 2) == ()
     for spared in (
         replace(other, status=Status.ERROR),
         replace(other, kind=None),
     ):
-        assert again.to_try([spared], {}, 2) == ()
+        assert retry.to_try([spared], {}, 2) == ()
 
 
 def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -266,7 +266,7 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return True
 
     ours.mark(tmp_path, ours.MarkKind.NIGHT)
-    found = list(again.tries(tmp_path, JOB, FAILED, 2, carry_out))
+    found = list(retry.tries(tmp_path, JOB, FAILED, 2, carry_out))
     assert [(row.status, row.failed, row.runs) for row in found] == [
         (Status.FAIL, 0, 1),  # the harness spoiled it: it says nothing
         (Status.FLAKY, 1, 2),
@@ -278,7 +278,7 @@ def test_one_of_three_is_flaky(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_failing_every_time_is_no_flake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     ours.mark(tmp_path, ours.MarkKind.NIGHT)
     monkeypatch.setattr(directory, "read", lambda place: (None, [FAILED]))
-    *_, last = again.tries(tmp_path, JOB, FAILED, 2, lambda words, log: True)
+    *_, last = retry.tries(tmp_path, JOB, FAILED, 2, lambda words, log: True)
     assert (last.status, last.failed, last.runs) == (Status.FAIL, 3, 3)
 
 
@@ -299,22 +299,22 @@ FAILS, PASSES = Seen("with", True, "wrong"), Seen("without", False)
     ],
 )
 def test_where_to_look(patches: dict[str, str], version: str, ways: tuple[BisectKind, ...]) -> None:
-    assert blame.ways(NOW, replace(NOW, patches=patches, source_version=version)) == ways
+    assert bisects.bisect_kinds(NOW, replace(NOW, patches=patches, source_version=version)) == ways
 
 
 def test_where_to_look_without_a_good_night_and_over_commits() -> None:
-    assert blame.ways(NOW, None) == (BisectKind.OURS,)
-    assert blame.ways(replace(NOW, patches={}), None) == ()
+    assert bisects.bisect_kinds(NOW, None) == (BisectKind.OURS,)
+    assert bisects.bisect_kinds(replace(NOW, patches={}), None) == ()
     good = replace(NOW, commit="0123456789ab")
     bad = replace(NOW, commit="ba9876543210")
-    assert blame.ways(bad, good) == (BisectKind.COMMITS,)
+    assert bisects.bisect_kinds(bad, good) == (BisectKind.COMMITS,)
     job = plan.expand(Config((Matrix(("git:url#main",), ("a",), ("x",)),)), READ)[1]
-    words = " ".join(blame.command(BisectKind.COMMITS, job, FAILED, "", bad, good))
+    words = " ".join(bisects.command(BisectKind.COMMITS, job, FAILED, "", bad, good))
     assert words == (
         "bisect --arch x --kernel git:url#main --modules basic --order +m --series a "
         "--good 0123456789ab --bad ba9876543210"
     )
-    words = " ".join(blame.command(BisectKind.THEIRS, job, FAILED, "kept", bad, good))
+    words = " ".join(bisects.command(BisectKind.THEIRS, job, FAILED, "kept", bad, good))
     assert words.endswith(" --series a@merged --series kept")  # by what tonight's series promises
 
 
@@ -330,35 +330,35 @@ def test_a_branch_that_moves_in_the_night_is_left_where_it_was(
         return inputs.Facts(f"git:url#{next(commits)}", "6.1.0", ())
 
     monkeypatch.setattr(inputs, "look", look)
-    found, facts, missing = night.look(plan.expand(moved, READ), Reporter(Terminal(quiet=True)))
+    found, facts, missing = nightrun.look(plan.expand(moved, READ), Reporter(Terminal(quiet=True)))
     here = [job for job in found if job.kernel == "git:url#main + a"]
     assert len(here) == 4 and {job.source for job in here} == {"git:url#c1"}
     assert all("git:url#c1" in job.command and "git:url#main" not in job.command for job in here)
-    assert {night.key(job) for job in here} == set(facts)
+    assert {nightrun.key(job) for job in here} == set(facts)
     assert set(missing.values()) == {"cannot be had"} and len(found) == 8
 
 
 def test_what_a_bisect_tells() -> None:
     begins = Found(("2",), PASSES, FAILS)
-    assert blame.verdict(BisectKind.OURS, begins, NOW, NOW) == ("2", "it begins to fail with it")
-    assert blame.verdict(BisectKind.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
+    assert bisects.verdict(BisectKind.OURS, begins, NOW, NOW) == ("2", "it begins to fail with it")
+    assert bisects.verdict(BisectKind.OURS, Found(("2",), FAILS, PASSES), NOW, NOW) is None
     good = replace(NOW, patches={"1": "aa", "2": "b0", "3": "cc"})
     mends = Found(("3",), FAILS, PASSES)
-    assert blame.verdict(BisectKind.THEIRS, mends, NOW, good) == (
+    assert bisects.verdict(BisectKind.THEIRS, mends, NOW, good) == (
         "3",
         "it passed with it, which is gone",
     )
-    changed = blame.verdict(BisectKind.THEIRS, replace(mends, culprits=("2",)), NOW, good)
+    changed = bisects.verdict(BisectKind.THEIRS, replace(mends, culprits=("2",)), NOW, good)
     assert changed == ("2", "it passed with it, which has changed")
-    assert blame.verdict(BisectKind.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
-    assert blame.verdict(BisectKind.THEIRS, begins, NOW, good) is None
+    assert bisects.verdict(BisectKind.THEIRS, replace(mends, culprits=("1",)), NOW, good) is None
+    assert bisects.verdict(BisectKind.THEIRS, begins, NOW, good) is None
 
 
 def test_an_interrupted_bisect_is_not_written_over(tmp_path: Path) -> None:
-    assert night.free_number(tmp_path / "none") == 1
+    assert nightrun.free_number(tmp_path / "none") == 1
     (tmp_path / "01-commits.log").touch()
     (tmp_path / "07-ours").mkdir()
-    assert night.free_number(tmp_path) == 8
+    assert nightrun.free_number(tmp_path) == 8
 
 
 def test_one_bisect_for_all_that_fail_alike() -> None:
@@ -367,17 +367,17 @@ def test_one_bisect_for_all_that_fail_alike() -> None:
     long = replace(FAILED, case="basic/long", order="+m +m")
     script = replace(FAILED, case="test.sh", order="", kind=CaseKind.SELFTEST)
     rows = (long, FAILED, script)
-    assert blame.worth(rows, kernels, by_name) == (FAILED,)
-    assert blame.worth(rows, {}, by_name) == ()
+    assert bisects.worth(rows, kernels, by_name) == (FAILED,)
+    assert bisects.worth(rows, {}, by_name) == ()
     found = Blame(job.name, FAILED.case, "2", "told", "bisects/01")
     ways_ = [
         replace(FAILED, case=f"basic/{n}", symptom=str(n), order="+m " * n) for n in range(1, 9)
     ]
-    assert blame.worth(ways_[::-1], kernels, by_name) == tuple(ways_[: blame.OF_A_KERNEL])
-    (likely,) = blame.likely([FAILED, long], [found], by_name)
+    assert bisects.worth(ways_[::-1], kernels, by_name) == tuple(ways_[: bisects.OF_A_KERNEL])
+    (likely,) = bisects.likely([FAILED, long], [found], by_name)
     assert (likely.case, likely.patch, likely.directory) == ("basic/long", "2", "")
-    assert blame.likely([long], [found, replace(found, patch="1")], by_name) == ()
-    both = blame.shared(found, FAILED, (long, FAILED), by_name)
+    assert bisects.likely([long], [found, replace(found, patch="1")], by_name) == ()
+    both = bisects.shared(found, FAILED, (long, FAILED), by_name)
     assert {(each.case, each.patch) for each in both} == {("basic/long", "2"), ("basic/one", "2")}
 
 
@@ -428,8 +428,8 @@ def test_a_job_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
         ("PASS KNOWN SKIP", "", Exit.GOOD),
         ("KNOWN KNOWN", "", Exit.GOOD),
         ("KNOWN SKIP", "", Exit.GOOD),
-        ("PASS FAIL ERROR", "", Exit.KERNEL_WRONG),
-        ("PASS FLAKY", "", Exit.KERNEL_WRONG),
+        ("PASS FAIL ERROR", "", Exit.TEST_FAILURE),
+        ("PASS FLAKY", "", Exit.TEST_FAILURE),
         ("PASS ERROR", "", Exit.HARNESS),
         ("PASS", "the disk is full", Exit.HARNESS),
         ("SKIP", "", Exit.HARNESS),
@@ -472,15 +472,15 @@ def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
             files.write(tmp_path / name, a_night(name=name))
         (tmp_path / "a-x").mkdir(exist_ok=True)
         files.write(tmp_path / "a-x", a_night())
-        assert conduct._name(tmp_path) == expected
+        assert work._name(tmp_path) == expected
     monkeypatch.setattr(time, "strftime", lambda form: "2100-01-01-000000")
-    assert conduct._name(tmp_path) == "2100-01-01-000000"
+    assert work._name(tmp_path) == "2100-01-01-000000"
 
 
 def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conduct, "built", lambda found: frozenset(j.name for j in found))
-    wanted = conduct.asked(None, tmp_path, None, False, None)
-    found = conduct.planned(wanted)
+    monkeypatch.setattr(work, "built", lambda found: frozenset(j.name for j in found))
+    wanted = work.night_options(None, tmp_path, None, False, None)
+    found = work.planned(wanted)
     assert {job.kind for job in found.jobs} == set(JobKind)
     for job in found.jobs:
         assert job.estimate == 0
@@ -517,14 +517,14 @@ def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_file_that_cannot_be(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(UsageError, match=complaint):
-        conduct.asked(tmp_path / "mine.toml", tmp_path, None, False, None)
+        work.night_options(tmp_path / "mine.toml", tmp_path, None, False, None)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     text = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["mine"]\n'
     (tmp_path / "mine.toml").write_text(text)
-    wanted = conduct.asked(tmp_path / "mine.toml", tmp_path, None, False, None)
-    first = conduct.jobs(wanted)[0]
+    wanted = work.night_options(tmp_path / "mine.toml", tmp_path, None, False, None)
+    first = work.jobs(wanted)[0]
     assert first.series == (str(tmp_path / "mine"),) and first.kernel == "debian:6.1 + mine"
     assert first.arch in catalog.default_arches()

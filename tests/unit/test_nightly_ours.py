@@ -28,20 +28,20 @@ from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State
 from orchestrator.host import ours, workdir
 from orchestrator.nightly import (
-    again,
-    blame,
-    conduct,
+    bisects,
     content,
     inputs,
     jobs,
     place,
     plan,
-    room,
-    shown,
+    resources,
+    retry,
+    text,
+    work,
 )
-from orchestrator.nightly.conduct import NightOptions
 from orchestrator.nightly.config import Config, Matrix
 from orchestrator.nightly.inputs import Facts
+from orchestrator.nightly.work import NightOptions
 from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
 from orchestrator.report import explorejson, store
@@ -246,7 +246,7 @@ def test_a_night_that_is_not_wholly_ours_stays_and_the_others_go(
         keep(nights, name)
     put(nights / NIGHTS[0])
     before = tree(nights / NIGHTS[0])
-    found = room.prune(nights, 1, NIGHTS[-1])
+    found = resources.prune(nights, 1, NIGHTS[-1])
     assert found.removed == tuple(NIGHTS[1:-1])
     [told] = found.troubles
     assert told.startswith(f"{nights / NIGHTS[0]} is not removed: ")
@@ -258,7 +258,7 @@ def test_many_that_stay_for_one_reason_are_one_line(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     for name in NIGHTS:
         keep(nights, name, mark=False)
-    [told] = room.prune(nights, 1, NIGHTS[-1]).troubles
+    [told] = resources.prune(nights, 1, NIGHTS[-1]).troubles
     assert told.startswith(f"{nights / NIGHTS[0]} and 3 more are not removed, each since it has no")
 
 
@@ -272,9 +272,9 @@ def test_links_and_other_names_are_not_counted(tmp_path: Path) -> None:
     for name in NIGHTS[3:]:
         keep(nights, name)
     before = tree(tmp_path)
-    assert room.prune(nights, 2, NIGHTS[-1]) == room.Pruned((), ())
+    assert resources.prune(nights, 2, NIGHTS[-1]) == resources.Pruned((), ())
     assert tree(tmp_path) == before
-    assert room.prune(nights, 1, NIGHTS[-1]) == room.Pruned((NIGHTS[3],), ())
+    assert resources.prune(nights, 1, NIGHTS[-1]) == resources.Pruned((NIGHTS[3],), ())
 
 
 def test_a_night_that_was_killed_before_it_began_goes(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_night_that_was_killed_before_it_began_goes(tmp_path: Path) -> None:
     for name in NIGHTS[:2]:
         (nights / name).mkdir()
     ours.mark(nights / NIGHTS[0], ours.MarkKind.NIGHT)
-    assert room.prune(nights, 9, NIGHTS[2]) == room.Pruned((NIGHTS[0],), ())
+    assert resources.prune(nights, 9, NIGHTS[2]) == resources.Pruned((NIGHTS[0],), ())
     assert (nights / NIGHTS[1]).exists(), "which nobody has marked"
 
 
@@ -291,7 +291,7 @@ def test_a_night_that_was_half_removed_goes_another_time(
 ) -> None:
     nights = a_place(tmp_path / "nights")
     made = keep(nights, NIGHTS[0])
-    conduct.again(made)
+    work.report_again(made)
     remove = ours.remove
     seen: list[Path] = []
 
@@ -303,10 +303,10 @@ def test_a_night_that_was_half_removed_goes_another_time(
 
     monkeypatch.setattr(ours, "remove", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        room.prune(nights, 1, "")
+        resources.prune(nights, 1, "")
     monkeypatch.undo()
     assert len(seen) == 3
-    assert room.prune(nights, 1, "") == room.Pruned((NIGHTS[0],), ())
+    assert resources.prune(nights, 1, "") == resources.Pruned((NIGHTS[0],), ())
 
 
 def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
@@ -339,16 +339,16 @@ def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
     for _ in range(2):
         place = broken / "findings" / called
         shutil.copytree(found, place if not place.exists() else place.with_name(f"{called}-2"))
-    tries = made / again.AGAIN / JOB.name / again.directory_name(ROW.case)
+    tries = made / retry.RETRIES / JOB.name / retry.directory_name(ROW.case)
     ours.below(tries / "1.log", made).write_text("")
     a_suite(tries / "1", a_run("x"), a_result("x"))
-    bisect = made / blame.BISECTS / "01-ours"
+    bisect = made / bisects.BISECTS / "01-ours"
     ours.below(bisect.with_name("01-ours.log"), made).write_text("")
     with store.claimed(bisect):
         a_suite(bisect / "00", a_run("x"), a_result("x"))
         a_suite(bisect / "0123456789ab", a_run("x"), a_result("x"))
         store.write(bisect / "bisect.log", "")
-    conduct.again(made)
+    work.report_again(made)
     (made / ".junit.xml.x1y2.partial").write_text("<")
     with ours.appearing(tmp_path / "a", ours.MarkKind.BUNDLE) as half:
         (half / "kernel").write_text("")
@@ -424,11 +424,11 @@ def test_nights_make_room_only_where_that_helps(
         keep(nights, name)
     disks = Disks(nights, cache_free, free, same)
     monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(room.shutil, "disk_usage", disks.usage)  # type: ignore[attr-defined]
+    monkeypatch.setattr(resources.shutil, "disk_usage", disks.usage)  # type: ignore[attr-defined]
     monkeypatch.setattr(workdir, "size", lambda path: NIGHT_SIZE)
     cache = workdir.cache_root()
-    monkeypatch.setattr(room, "disk", lambda path: 2 if path == cache and not same else 1)
-    told = room.make(nights, goal, NIGHTS[-1])
+    monkeypatch.setattr(resources, "disk", lambda path: 2 if path == cache and not same else 1)
+    told = resources.make(nights, goal, NIGHTS[-1])
     assert (why in told) if why else told == ""
     assert [path.name for path in files.nights(nights)] == NIGHTS[5 - left :]
 
@@ -437,8 +437,10 @@ def test_strangers_do_not_count_as_room(tmp_path: Path, monkeypatch: pytest.Monk
     nights = a_place(tmp_path / "nights")
     for name in NIGHTS:
         notes(keep(nights, name))
-    monkeypatch.setattr(room, "lacks", lambda place, gib: room.Short(room.disk(place), 1.0, "no"))
-    assert room.make(nights, 1.0, "") == "no; older nights take too little to be of use"
+    monkeypatch.setattr(
+        resources, "lacks", lambda place, gib: resources.Short(resources.disk(place), 1.0, "no")
+    )
+    assert resources.make(nights, 1.0, "") == "no; older nights take too little to be of use"
     assert len(list(files.nights(nights))) == 5
 
 
@@ -449,15 +451,17 @@ def test_a_removal_that_frees_nothing_is_not_gone_on_with_for_ever(
     for name in NIGHTS:
         keep(nights, name)
     monkeypatch.setattr(workdir, "size", lambda path: 10)
-    monkeypatch.setattr(room, "lacks", lambda place, gib: room.Short(room.disk(place), 25.0, "no"))
-    assert "too little" in room.make(nights, 1.0, NIGHTS[-1])
+    monkeypatch.setattr(
+        resources, "lacks", lambda place, gib: resources.Short(resources.disk(place), 25.0, "no")
+    )
+    assert "too little" in resources.make(nights, 1.0, NIGHTS[-1])
     assert [path.name for path in files.nights(nights)] == NIGHTS[2:], "two, and then 20 < 25"
 
 
 def test_more_than_the_disk_has_cannot_stay_free(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"keep_free = 1e\+09: the disk of .* GiB in all"):
-        room.possible(tmp_path / "none" / "nights", 1e9)
-    room.possible(tmp_path, 0.0)
+        resources.possible(tmp_path / "none" / "nights", 1e9)
+    resources.possible(tmp_path, 0.0)
 
 
 # --- the place of nights -------------------------------------------------------------------------
@@ -489,7 +493,7 @@ def test_a_full_directory_is_no_place_of_nights(
     fill(home)
     before = tree(home)
     with pytest.raises(ours.NotOurs) as told:
-        conduct.hold(options(home, tmp_path / "n.toml"), Reporter(Terminal(quiet=True)))
+        work.run_night(options(home, tmp_path / "n.toml"), Reporter(Terminal(quiet=True)))
     assert told.value.exit_code == Exit.USAGE and "-o DIR" in told.value.hint
     assert tree(home) == before
 
@@ -550,11 +554,11 @@ def test_two_nights_of_two_machines_are_not_held_in_one_place(
     nights = a_place(tmp_path / "nights")
     (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
     monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "one"))
-    with room.alone(nights, False, print):
+    with resources.alone(nights, False, print):
         monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "another"))
         code, output = klp("nightly", tmp_path / "n.toml", "-o", nights)
     assert code == Exit.HARNESS and f"another night runs in {nights}" in output
-    assert {path.name for path in nights.iterdir()} == {ours.MARK, f"{room.LOCK}.lock"}
+    assert {path.name for path in nights.iterdir()} == {ours.MARK, f"{resources.LOCK}.lock"}
 
 
 def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
@@ -566,7 +570,7 @@ def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
     evil = JobRecord(replace(JOB, name="../../../victim2", command=EVIL))
     nights = a_place(tmp_path / "nights")
     keep(nights, NIGHTS[0], a_night(NIGHTS[0], (), finished=None, jobs=(evil,)))
-    (nights / f"{room.LOCK}.lock").touch()
+    (nights / f"{resources.LOCK}.lock").touch()
     (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
     before = tree(nights), tree(tmp_path / "victim2")
     code, output = klp("nightly", tmp_path / "n.toml", "--resume", nights / NIGHTS[0])
@@ -623,16 +627,16 @@ def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
 
         place, night = made, a_night(NIGHTS[3])
 
-        def run(self, guests: int) -> None: ...
+        def run_jobs(self, guests: int) -> None: ...
 
         def end(self, trouble: str) -> None: ...
 
-    monkeypatch.setattr(conduct, "_shift", lambda *_: Done())
+    monkeypatch.setattr(work, "_night_run", lambda *_: Done())
     wanted = options(nights, tmp_path / "n.toml")
     wanted = replace(
         wanted, config=replace(wanted.config, keep_nights=1), notify=f"cat >{tmp_path}/sent"
     )
-    ended = conduct.hold(wanted, Reporter(Terminal(quiet=True)))
+    ended = work.run_night(wanted, Reporter(Terminal(quiet=True)))
     assert (tmp_path / "sent").read_text().startswith("Subject: ")
     why = "it holds notes.txt, which klp-e2e did not write"
     assert ended.troubles[-1] == f"{nights / NIGHTS[1]} is not removed: {why}"
@@ -659,23 +663,23 @@ def test_beside_a_home_page_only_the_night_is_written(tmp_path: Path) -> None:
     (www / "index.html").write_text(HOME)
     (www / "papers").mkdir()
     code, _ = klp("report", made)
-    assert code == Exit.KERNEL_WRONG
+    assert code == Exit.TEST_FAILURE
     assert (www / "index.html").read_text() == HOME
     assert {path.name for path in www.iterdir()} == {"index.html", "papers", NIGHTS[0]}
     assert site.is_ours(made / "index.html")
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG, "and once more"
+    assert klp("report", made)[0] == Exit.TEST_FAILURE, "and once more"
 
 
 def test_a_night_of_a_place_of_ours_is_listed(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     made = keep(nights, NIGHTS[0])
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert NIGHTS[0] in (nights / "index.html").read_text()
     assert site.is_ours(nights / "index.html")
     with History(nights / NAME, reading=True) as history:
         assert history.names() == (NIGHTS[0],)
     (nights / "index.html").write_text(HOME)
-    ended = conduct.again(made)
+    ended = work.report_again(made)
     assert "was not written by klp-e2e, and stays" in ended.troubles[0]
     assert (nights / "index.html").read_text() == HOME
 
@@ -683,7 +687,7 @@ def test_a_night_of_a_place_of_ours_is_listed(tmp_path: Path) -> None:
 def test_a_night_that_was_renamed_is_reported_where_it_lies(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     made = keep(nights, "before-the-rebase", a_night(NIGHTS[0]))
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert "before-the-rebase" in (made / "index.html").read_text()
     assert {path.name for path in nights.iterdir()} == {ours.MARK, "before-the-rebase"}
 
@@ -711,7 +715,7 @@ def test_a_report_is_not_written_through_links(tmp_path: Path) -> None:
 def test_the_history_of_another_program_stays_beside_a_report(tmp_path: Path) -> None:
     made = keep(tmp_path, NIGHTS[0])
     (tmp_path / NAME).write_text("not ours")
-    assert klp("report", made)[0] == Exit.KERNEL_WRONG
+    assert klp("report", made)[0] == Exit.TEST_FAILURE
     assert (tmp_path / NAME).read_text() == "not ours"
     with pytest.raises(NoHistory), History(tmp_path / NAME):
         pass
@@ -732,7 +736,7 @@ def test_of_a_night_that_goes_on_only_states_are_taken() -> None:
     now = replace(JOB, estimate=9.0, why="new")
     held = planned(JobRecord(replace(JOB, estimate=1e9), State.ENDED, "", 1, 5.0, 6.0))
     held = replace(held, rows=(ROW,))
-    found = conduct.resumed(planned(JobRecord(now)), held)
+    found = work.resumed(planned(JobRecord(now)), held)
     assert found.jobs == (JobRecord(now, State.ENDED, "", 1, 5.0, 6.0),)
     assert found.rows == (ROW,) and found.finished is None
 
@@ -749,11 +753,11 @@ def test_of_a_night_that_goes_on_only_states_are_taken() -> None:
 )
 def test_a_night_with_other_jobs_than_the_plan_is_not_gone_on_with(job: Job) -> None:
     with pytest.raises(UsageError, match="is not what night 2026-01-01-020000 was begun with"):
-        conduct.resumed(planned(JobRecord(JOB)), planned(JobRecord(job)))
+        work.resumed(planned(JobRecord(JOB)), planned(JobRecord(job)))
     with pytest.raises(UsageError, match="begun with"):
-        conduct.resumed(planned(JobRecord(JOB)), planned(JobRecord(JOB), JobRecord(job)))
+        work.resumed(planned(JobRecord(JOB)), planned(JobRecord(JOB), JobRecord(job)))
     with pytest.raises(UsageError, match="begun with"):
-        conduct.resumed(planned(JobRecord(JOB)), planned())
+        work.resumed(planned(JobRecord(JOB)), planned())
 
 
 def test_of_a_source_only_the_commit_of_the_same_branch_is_taken() -> None:
@@ -777,21 +781,21 @@ def test_only_a_night_that_was_begun_here_is_gone_on_with(mark: bool, tmp_path: 
     nights = a_place(tmp_path / "nights")
     keep(nights, NIGHTS[0], a_night(NIGHTS[0 if not mark else 1], finished=None), mark=mark)
     with pytest.raises(UsageError, match="was not begun here"):
-        conduct._unfinished(nights, NIGHTS[0])
+        work._unfinished(nights, NIGHTS[0])
 
 
 def test_only_the_newest_night_is_gone_on_with_and_only_once(tmp_path: Path) -> None:
     nights = a_place(tmp_path / "nights")
     with pytest.raises(UsageError, match="there is no night"):
-        conduct._unfinished(nights, NIGHTS[0])
+        work._unfinished(nights, NIGHTS[0])
     for name in NIGHTS[:2]:
         keep(nights, name, a_night(name, finished=None))
-    assert conduct._unfinished(nights, NIGHTS[1]).name == NIGHTS[1]
+    assert work._unfinished(nights, NIGHTS[1]).name == NIGHTS[1]
     with pytest.raises(UsageError, match=f"{NIGHTS[1]} is the newest night there"):
-        conduct._unfinished(nights, NIGHTS[0])
+        work._unfinished(nights, NIGHTS[0])
     keep(nights, NIGHTS[2], a_night(NIGHTS[2]))
     with pytest.raises(UsageError, match="it has ended"):
-        conduct._unfinished(nights, NIGHTS[2])
+        work._unfinished(nights, NIGHTS[2])
 
 
 def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> None:
@@ -891,11 +895,11 @@ def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) ->
     (made / "jobs" / JOB.name / "thesis").write_text("x")
     with pytest.raises(ours.NotOurs):
         jobs.command(made, JobRecord(JOB))
-    left = made / again.AGAIN / JOB.name / again.directory_name(ROW.case) / "1"
+    left = made / retry.RETRIES / JOB.name / retry.directory_name(ROW.case) / "1"
     left.mkdir(parents=True)
     (left / "thesis").write_text("x")
     with pytest.raises(ours.NotOurs):
-        list(again.tries(made, JOB, ROW, 2, lambda words, log: True))
+        list(retry.tries(made, JOB, ROW, 2, lambda words, log: True))
     assert (left / "thesis").exists()
 
 
@@ -915,7 +919,7 @@ def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) ->
     ],
 )
 def test_of_a_row_only_what_names_the_case_is_begun(row: Row, words: str) -> None:
-    assert " ".join(again.words(JOB, row)) == words
+    assert " ".join(retry.words(JOB, row)) == words
 
 
 @pytest.mark.parametrize(
@@ -929,7 +933,7 @@ def test_each_kind_of_case_has_its_own_command(
     kind: CaseKind, of: JobKind, words: tuple[str, tuple[str, str]]
 ) -> None:
     row = replace(ROW, kind=kind, module_set="malformed/symbol-missing", order="")
-    found = again.words(replace(JOB, kind=of), row)
+    found = retry.words(replace(JOB, kind=of), row)
     assert (found[0], found[-2:]) == words
 
 
@@ -939,13 +943,13 @@ def test_a_module_set_of_the_matrix_itself_is_tried_again(
     monkeypatch.chdir(tmp_path)
     own = replace(JOB, module_sets=("in/own",))
     row = replace(ROW, module_set=f"{tmp_path}/in/own", order="+m")
-    assert again.words(own, row)[-4:] == ("--modules", f"{tmp_path}/in/own", "--order", "+m")
-    assert again.words(JOB, row) == ()
+    assert retry.words(own, row)[-4:] == ("--modules", f"{tmp_path}/in/own", "--order", "+m")
+    assert retry.words(JOB, row) == ()
 
 
 def test_cases_of_one_name_in_paths_are_tried_apart() -> None:
     names = {
-        again.directory_name(case) for case in ("a/b", "a b", "a-b", "..", "x" * 300, "x" * 301)
+        retry.directory_name(case) for case in ("a/b", "a b", "a-b", "..", "x" * 300, "x" * 301)
     }
     assert len(names) == 6 and all("/" not in name and len(name) < 100 for name in names)
 
@@ -960,7 +964,7 @@ def test_what_links_lead_to_is_not_shown(tmp_path: Path) -> None:
     (made / case).mkdir(parents=True)
     (made / case / "console.log").symlink_to(tmp_path / "secret")
     (made / case / "result.json").symlink_to(tmp_path / "secret")
-    conduct.again(made)
+    work.report_again(made)
     [page] = (made / "cases").iterdir()
     assert "the secret" not in page.read_text() and "console.log" not in page.read_text()
 
@@ -979,12 +983,12 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     class Case:
         directory = named
 
-    monkeypatch.setattr(store, "load", lambda *_: Case())
+    monkeypatch.setattr(store, "load_document", lambda *_: Case())
     monkeypatch.setattr(files, "document", lambda place: a_night(NIGHTS[0]))
     monkeypatch.setattr(
         files, "read", lambda place: a_night(NIGHTS[0], [replace(ROW, directory=case)])
     )
-    conduct.again(made)
+    work.report_again(made)
     [page] = (made / "cases").iterdir()
     assert "another directory" in page.read_text()
 
@@ -996,9 +1000,9 @@ SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", 
     ("changed", "code"),
     [
         ({"rows": (replace(ROW, status=Status.PASS),)}, Exit.GOOD),
-        ({}, Exit.KERNEL_WRONG),
+        ({}, Exit.TEST_FAILURE),
         ({"rows": (replace(ROW, status=Status.ERROR),)}, Exit.HARNESS),
-        ({"rows": ()}, Exit.KERNEL_WRONG),  # its job ended so
+        ({"rows": ()}, Exit.TEST_FAILURE),  # its job ended so
         ({"rows": (replace(ROW, status=Status.PASS),), "trouble": "interrupted"}, Exit.INTERRUPTED),
         (
             {
@@ -1012,16 +1016,16 @@ SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", 
 def test_page_mail_terminal_and_exit_code_agree(
     changed: dict[str, object], code: Exit, tmp_path: Path
 ) -> None:
-    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.KERNEL_WRONG else {}
+    ok = {"jobs": (JobRecord(JOB, State.ENDED, "", 0),)} if code != Exit.TEST_FAILURE else {}
     night = a_night(NIGHTS[0])
     night = replace(night, **{**ok, **changed})  # type: ignore[arg-type]  # fields by name
     made = keep(tmp_path, NIGHTS[0], night)
-    ended = conduct.again(made)
+    ended = work.report_again(made)
     told = ended.digest
     assert told.exit_code is code
     assert (told.headline == "all good") is (code is Exit.GOOD)
     assert (made / "mail.txt").read_text().startswith(f"Subject: klp-e2e: {told.headline}")
     line = f"{told.headline[:1].upper()}{told.headline[1:]}"
     assert f"<h1>{line}</h1>" in (made / "index.html").read_text()
-    assert f"Subject: klp-e2e: {told.headline}" in plain(shown.night(ended))
+    assert f"Subject: klp-e2e: {told.headline}" in plain(text.night(ended))
     assert (made / "summary.md").read_text().startswith(f"## klp-e2e: {told.headline}")

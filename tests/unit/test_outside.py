@@ -127,7 +127,7 @@ def test_what_a_source_draws_in_by_other_means_nobody_can_tell(
 
 def test_our_own_sets_tell_everything() -> None:
     for module_set in catalog.module_sets().values():
-        assert all(map(outside._told, module_set.directory.rglob("*"))), module_set.name
+        assert all(map(outside._is_listed, module_set.directory.rglob("*"))), module_set.name
 
 
 def test_a_set_with_a_long_name_has_an_entry_of_a_name_that_can_be() -> None:

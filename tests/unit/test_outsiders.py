@@ -90,7 +90,7 @@ def test_what_is_typed_serves_from_any_directory(
 
 
 def a_walk(tmp_path: Path) -> None:
-    built = options.build([], "dir:/evil", ["none"], 1)
+    built = options.build_options([], "dir:/evil", ["none"], 1)
     wanted = exploration.ExploreOptions(
         built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "doc"
     )
@@ -98,7 +98,7 @@ def a_walk(tmp_path: Path) -> None:
 
 
 def an_experiment(tmp_path: Path) -> None:
-    built = options.build([], "dir:/evil", ["none"], 1)
+    built = options.build_options([], "dir:/evil", ["none"], 1)
     patches = options.alterations(AlterationKind.ABLATION, ())
     wanted = experiment.ExperimentOptions(
         built, AlterationKind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "doc"

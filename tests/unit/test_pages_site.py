@@ -82,7 +82,7 @@ def test_a_failed_case_shows_what_was_seen(place: Place) -> None:
     assert "0x9000" in text and "ff ff ff 9a" in text
     assert "lgrl" in text  # disassembly
     assert "32 lines above" not in text and "19 lines before" in text
-    assert "complaint: [    2.000000] BUG: kernel NULL" in text
+    assert "report: [    2.000000] BUG: kernel NULL" in text
 
 
 def test_damaged_files_are_told_and_stop_nothing(place: Place) -> None:

@@ -34,7 +34,7 @@ def marked(pieces: Pieces) -> str:
 
 
 def test_bytes_are_compared_place_by_place() -> None:
-    (raw, _) = compare.pairs(a_reading("00 ff ff 00", state=RelocationState.PRISTINE))
+    (raw, _) = compare.pairs(a_reading("00 ff ff 00", state=RelocationState.UNRELOCATED))
     assert marked(raw.expected) == "00 [00 00] 00" and marked(raw.seen) == "00 [ff ff] 00"
 
 
@@ -110,13 +110,13 @@ FAILED, PASSED, KNOWN = Status.FAIL, Status.PASS, Status.KNOWN
     [
         (night(PASSED), changed(), PASSED, "all good", Exit.GOOD),
         (night(PASSED, KNOWN), changed(), KNOWN, "all good", Exit.GOOD),
-        (night(FAILED, FAILED), changed(), FAILED, "nothing new: 2 FAIL", Exit.KERNEL_WRONG),
+        (night(FAILED, FAILED), changed(), FAILED, "nothing new: 2 FAIL", Exit.TEST_FAILURE),
         (
             night(FAILED, PASSED),
             changed(Change.NEW_FAILURE, Change.FIXED, Change.FIXED),
             FAILED,
             "1 new failure, 2 fixed",
-            Exit.KERNEL_WRONG,
+            Exit.TEST_FAILURE,
         ),
         (night(Status.SKIP), changed(), Status.ERROR, "nothing ran", Exit.HARNESS),
         (

@@ -25,7 +25,7 @@ from orchestrator.port import archcheck, coverage, kconfigs, relocsource
 from orchestrator.port import card as cards
 from orchestrator.port.archcheck import Report
 from orchestrator.port.archfile import FieldKind, Remark
-from orchestrator.port.card import Line, Part, ReportCard, Verdict, exit_code
+from orchestrator.port.card import Line, Part, ReportCard, Verdict, card_exit_code
 from orchestrator.port.coverage import Coverage
 from orchestrator.port.relocsource import Handled
 from orchestrator.report import cardjson as rendered
@@ -318,7 +318,7 @@ def test_coverage_has_a_row_for_what_kernel_or_gcc_know() -> None:
 
 def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) -> Check:
     owner, _, name = symbol.partition(":")
-    applied = expected.startswith("leads to")
+    applied = expected.startswith("resolves to")
     made = a_reading(
         "00",
         livepatch=livepatch,
@@ -327,7 +327,7 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
         type="R_TOY_64",
         initial="00",
         resolves_to=0x10 if good else 0x18,
-        state=RelocationState.APPLIED if applied else RelocationState.PRISTINE,
+        state=RelocationState.APPLIED if applied else RelocationState.UNRELOCATED,
     )
     assert made.good == good
     return made
@@ -336,14 +336,18 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
 @pytest.mark.parametrize(
     ("event", "check", "times"),
     [
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt[a=1]", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 1),
-        ("+tgt", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10", good=False), 0),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt[a=1]", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
+        ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10", good=False), 0),
         ("+tgt", relocation("lp", "tgt:f", "00 as in the .ko"), 0),
-        ("+lp", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),  # the target was first
-        ("+filler", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
-        ("+lp", relocation("lp", "vmlinux:f", "leads to vmlinux:f,0 at 0x10"), 0),
-        ("{+tgt +lp}", relocation("lp", "tgt:f", "leads to tgt:f,0 at 0x10"), 0),
+        (
+            "+lp",
+            relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"),
+            0,
+        ),  # the target was first
+        ("+filler", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
+        ("+lp", relocation("lp", "vmlinux:f", "resolves to vmlinux:f,0 at 0x10"), 0),
+        ("{+tgt +lp}", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 0),
     ],
 )
 def test_late_is_when_the_target_comes_to_the_livepatch(
@@ -394,14 +398,14 @@ def every(verdict: Verdict) -> list[Line]:
         (every(Verdict.PASS), Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.KNOWN)], Exit.GOOD),
         ([*every(Verdict.PASS)[1:], Line(Part.FILES, Verdict.SKIP)], Exit.HARNESS),
-        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.SKIP)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
         ([*every(Verdict.FAIL)[1:], Line(Part.FILES, Verdict.WRONG)], Exit.USAGE),
         ([*every(Verdict.ERROR)[1:], Line(Part.FILES, Verdict.UNBUILT)], Exit.BUILD),
-        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.KERNEL_WRONG),
+        ([*every(Verdict.UNBUILT)[1:], Line(Part.FILES, Verdict.FAIL)], Exit.TEST_FAILURE),
     ],
 )
 def test_the_exit_code_is_the_first_cause(lines: list[Line], code: Exit) -> None:
-    assert exit_code(a_card(*lines)) is code
+    assert card_exit_code(a_card(*lines)) is code
 
 
 def test_a_card_begins_with_nothing_known_and_ends_early_as_harness() -> None:
@@ -409,8 +413,8 @@ def test_a_card_begins_with_nothing_known_and_ends_early_as_harness() -> None:
     assert [line.part for line in empty.lines] == list(Part)
     assert {line.verdict for line in empty.lines} == {Verdict.SKIP}
     early = replace(a_card(*every(Verdict.PASS)), trouble="interrupted")
-    assert exit_code(early) is Exit.HARNESS
-    assert cards.summary(early) == "15 PASS; interrupted"
+    assert card_exit_code(early) is Exit.HARNESS
+    assert cards.card_summary(early) == "15 PASS; interrupted"
 
 
 def test_lines_stand_in_the_order_of_the_parts_whoever_comes_first() -> None:
@@ -463,7 +467,7 @@ def test_deferred_relocation_is_proved_type_by_type() -> None:
     good = a_result(Status.PASS)
     bad = a_result(
         Status.FAIL,
-        steps=(Step("+tgt", (relocation("lp", "tgt:f", "leads to", good=False),), 0, 0, 1),),
+        steps=(Step("+tgt", (relocation("lp", "tgt:f", "resolves to", good=False),), 0, 0, 1),),
     )
     line = cards.deferred([good], [seen], planned=1)
     assert line.verdict is Verdict.PASS and "R_TOY_64 7 times" in line.evidence[0]
@@ -489,17 +493,17 @@ def test_malformed_modules_are_counted_by_what_became_of_them() -> None:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "verdict"),
+    ("err", "verdict"),
     [
         (UsageError("a"), Verdict.WRONG),
         (BuildError("a"), Verdict.UNBUILT),
         (HarnessError("a"), Verdict.ERROR),
     ],
 )
-def test_trouble_is_told_apart(trouble: KlpError, verdict: Verdict) -> None:
-    trouble.args = ("one\n  two",)
-    trouble.hint = "do this"
-    line = cards.troubled(Part.BUILD, trouble)
+def test_trouble_is_told_apart(err: KlpError, verdict: Verdict) -> None:
+    err.args = ("one\n  two",)
+    err.hint = "do this"
+    line = cards.troubled(Part.BUILD, err)
     assert (line.verdict, line.evidence, line.obstacles) == (verdict, ("one",), ("two",))
     assert line.advice == ("do this",)
 
@@ -573,7 +577,7 @@ def test_the_page_is_static_and_escapes_what_it_shows() -> None:
 
 
 def test_the_text_has_every_line_and_takes_brackets_as_they_are() -> None:
-    text = plain(rendered.report(hostile()))
+    text = plain(rendered.card_report(hostile()))
     assert "[bold]" in text
     assert all(str(part) in text for part in Part)
 
@@ -582,7 +586,7 @@ def test_a_card_survives_its_directory(tmp_path: Path) -> None:
     made = replace(hostile(), trouble="")
     with CardDirectory(tmp_path / "c", made) as writer:
         pass
-    read = rendered.load(tmp_path / "c")
+    read = rendered.load_card(tmp_path / "c")
     assert read.lines[0] == made.lines[0] and read.finished is not None
     document = json.loads((tmp_path / "c" / "card.json").read_text())
     assert (document["schema"], document["exit_code"]) == (1, 1)
@@ -593,7 +597,7 @@ def test_a_card_survives_its_directory(tmp_path: Path) -> None:
 def test_an_interrupted_card_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), CardDirectory(tmp_path / "c", a_card()):
         raise KeyboardInterrupt
-    read = rendered.load(tmp_path / "c")
+    read = rendered.load_card(tmp_path / "c")
     assert read.trouble == "interrupted"
     assert {line.evidence for line in read.lines} == {("not done: interrupted",)}
 
@@ -623,7 +627,7 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
     first, *others = writer.card.lines
     assert (first.verdict, first.obstacles) == (Verdict.WRONG, ("qemu: missing",))
     assert {line.verdict for line in others} == {Verdict.SKIP}
-    assert exit_code(writer.card) is Exit.USAGE
+    assert card_exit_code(writer.card) is Exit.USAGE
 
 
 def a_kernel(directory: Path) -> Kernel:
@@ -702,7 +706,7 @@ def test_a_part_that_ends_early_says_what_it_knew(
         writer.add(CaseResult(CASE, arch.name, Status.PASS))
         raise ending
 
-    monkeypatch.setattr(session, "run", run)
+    monkeypatch.setattr(session, "run_orders", run)
     parts = portparts.Parts(
         BuildOptions((arch,), "debian:6.1", (), 1),
         portparts.Scope(core=(CASE, replace(CASE, name="two"))),
@@ -714,11 +718,11 @@ def test_a_part_that_ends_early_says_what_it_knew(
     )
     if isinstance(ending, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            parts.run()
+            parts.run_parts()
         assert Part.EXPLORE not in told
         assert "only 1 of 2 ran" in told[Part.CORE].obstacles
     else:
-        parts.run()
+        parts.run_parts()
         assert told[Part.EXPLORE].verdict is Verdict.SKIP  # and is not kept from being done
         assert told[Part.VMLINUX].evidence == ("no guest",)
         assert told[Part.CORE].advice == ("look",) and "no guest" in told[Part.CORE].obstacles

@@ -16,6 +16,7 @@ import jsonschema
 import junitparser
 import pytest
 from ktap_grammar import parse_ktap
+from samples import a_reading, load_results
 
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.model import orders
@@ -24,15 +25,24 @@ from orchestrator.report import directory, reproduce, resultsjson, resultstext, 
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    CheckKind,
+    Reading,
+    RelocationState,
+    Run,
+    Status,
+    Step,
+)
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 GOOD = Check(CheckKind.ANSWER, "+klp_patch", "success", "success", True)
 BAD = Check(
     CheckKind.RELOCATION,
     "klp_patch .text+0x1c R_390_GOTENT klp_target:klp_target_value,0",
-    "leads to 0x3ff7fc1a010",
-    "leads to 0x3ff7fc0a010, got 0x3ff7fc02018",
+    "resolves to 0x3ff7fc1a010",
+    "resolves to 0x3ff7fc0a010, got 0x3ff7fc02018",
     False,
 )
 CONSOLE = "[    3.1] \x1b[1mBUG: unable to handle page fault\x00\ud800\n]]> & <"
@@ -109,9 +119,9 @@ EVERY = tuple(
     [
         ("PASS", False, Exit.GOOD),
         ("PASS SKIP KNOWN", False, Exit.GOOD),
-        ("PASS KNOWN", True, Exit.KERNEL_WRONG),
-        ("PASS FIXED", False, Exit.KERNEL_WRONG),
-        ("ERROR FAIL PASS", False, Exit.KERNEL_WRONG),
+        ("PASS KNOWN", True, Exit.TEST_FAILURE),
+        ("PASS FIXED", False, Exit.TEST_FAILURE),
+        ("ERROR FAIL PASS", False, Exit.TEST_FAILURE),
         ("ERROR PASS", False, Exit.HARNESS),
         ("SKIP SKIP", False, Exit.HARNESS),
         ("", False, Exit.HARNESS),
@@ -119,21 +129,21 @@ EVERY = tuple(
 )
 def test_exit_code(statuses: str, strict: bool, code: Exit) -> None:
     results = [a_result(Status(word)) for word in statuses.split()]
-    assert verdict.exit_code(a_run(len(results), strict=strict), results) is code
+    assert verdict.results_exit_code(a_run(len(results), strict=strict), results) is code
 
 
 def test_a_run_that_stopped_early_is_not_good() -> None:
     results = [a_result(Status.PASS)]
-    assert verdict.exit_code(a_run(2), results) is Exit.HARNESS
-    assert verdict.exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(2), results) is Exit.HARNESS
+    assert verdict.results_exit_code(a_run(1, trouble="interrupted"), results) is Exit.HARNESS
 
 
 def test_an_architecture_that_was_not_built() -> None:
     """What the others say comes first."""
     run = a_run(2, unbuilt={"s390x": "no compiler"})
-    assert verdict.exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
-    assert verdict.exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.KERNEL_WRONG
-    shown = resultstext.plain(resultstext.report(run, [a_result(Status.PASS, "x86_64")]))
+    assert verdict.results_exit_code(run, [a_result(Status.PASS, "x86_64")]) is Exit.BUILD
+    assert verdict.results_exit_code(run, [a_result(Status.FAIL, "x86_64")]) is Exit.TEST_FAILURE
+    shown = resultstext.plain(resultstext.results_report(run, [a_result(Status.PASS, "x86_64")]))
     assert "s390x: no kernel: no compiler" in shown and "not built: s390x" in shown
 
 
@@ -170,7 +180,7 @@ def test_results_json_follows_the_published_schema(results: tuple[CaseResult, ..
 
 
 def test_results_json_loads_back() -> None:
-    run, results = resultsjson.load(document(a_run(len(EVERY)), EVERY))
+    run, results = load_results(document(a_run(len(EVERY)), EVERY))
     assert run == a_run(len(EVERY))
     assert results == tuple(replace(r, console="", dmesg="") for r in EVERY)
 
@@ -179,8 +189,8 @@ def test_results_json_loads_back() -> None:
     ("broken", "complaint"),
     [
         (lambda text: text[:-20], "is not JSON"),
-        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2"),
-        (lambda text: text.replace('"schema": 2', '"schema": 3'), "has schema 3"),
+        (lambda text: "[]", "has schema None, this klp-e2e reads 1 and 2 and 3"),
+        (lambda text: text.replace('"schema": 3', '"schema": 4'), "has schema 4"),
         (
             lambda text: text.replace('"status":', '"state":', 1),
             r"malformed at cases\.0\.status",
@@ -195,8 +205,26 @@ def test_results_json_loads_back() -> None:
 def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -> None:
     assert callable(broken)
     with pytest.raises(UsageError, match=complaint) as told:
-        resultsjson.load(broken(document(a_run(1), EVERY[:1])), "night/results.json")
+        load_results(broken(document(a_run(1), EVERY[:1])), "night/results.json")
     assert told.value.hint
+
+
+def test_states_of_relocations_by_the_names_of_schema_2() -> None:
+    """`pristine`, `left`, `written`, as results of an older klp-e2e have them."""
+    checks = tuple(a_reading(state=state) for state in RelocationState)
+    result = replace(a_result(Status.PASS), steps=(Step("+klp_patch", checks, 1.0, 0.1, 4),))
+    text = document(a_run(1), (result,)).replace('"schema": 3', '"schema": 2')
+    for now, before in (
+        ("unrelocated", "pristine"),
+        ("stale", "left"),
+        ("indeterminate", "written"),
+    ):
+        assert f'"state":"{now}"' in text
+        text = text.replace(f'"state":"{now}"', f'"state":"{before}"')
+    (read,) = load_results(text)[1]
+    assert [c.detail.state for c in read.steps[0].checks if isinstance(c.detail, Reading)] == [
+        *RelocationState
+    ]
 
 
 # --- KTAP and JUnit ------------------------------------------------------------------------------
@@ -252,7 +280,7 @@ def test_junit_has_the_ends_of_a_long_console() -> None:
 def test_the_report_names_order_event_expected_seen_and_reproducer() -> None:
     failed = replace(a_result(Status.FAIL), reproduce="klp-e2e run --arch s390x")
     shown = resultstext.plain(
-        resultstext.report(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
+        resultstext.results_report(a_run(2), (failed, a_result(Status.PASS, "x86_64")))
     )
     row = next(line for line in shown.splitlines() if line.lstrip().startswith("basic/reload"))
     assert RELOAD in row
@@ -278,7 +306,8 @@ def test_a_lost_guest_is_marked_at_the_event_it_did_not_answer() -> None:
 def test_a_case_that_one_architecture_lacks_is_a_dash() -> None:
     some = (a_result(Status.PASS), a_result(Status.SKIP, "x86_64", a_case("other")))
     rows = [
-        line.split() for line in resultstext.plain(resultstext.report(a_run(3), some)).splitlines()
+        line.split()
+        for line in resultstext.plain(resultstext.results_report(a_run(3), some)).splitlines()
     ]
     assert [row[-4:] for row in rows if row[:1] == ["basic/other"]] == [["-", "SKIP", "1.2", "s"]]
 

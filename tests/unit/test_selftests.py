@@ -8,6 +8,7 @@ from pathlib import Path
 
 import junitparser
 import pytest
+from samples import load_results
 
 from orchestrator.build.testtree import SelftestTree
 from orchestrator.commands.kselftest import cases
@@ -56,10 +57,10 @@ LOG = """\
 
 
 def judged(
-    output: str, taint: int = 0x9000, complaints: tuple[str, ...] = ()
+    output: str, taint: int = 0x9000, reports: tuple[str, ...] = ()
 ) -> tuple[Status, str, tuple[Step, ...]]:
     told = selftests.parse(output, SCRIPT)
-    steps = selftests.steps(told, LOG, taint, complaints, 5.0)
+    steps = selftests.steps(told, LOG, taint, reports, 5.0)
     return *selftests.verdict(told, steps), steps
 
 
@@ -144,7 +145,7 @@ def test_a_skip_does_not_outweigh_what_the_kernel_reports(skips: str) -> None:
     head = "TAP version 13\n1..1\n# selftests: livepatch: test-state.sh\n"
     output = f"{head}{skips}{SKIPPED}"
     assert judged(output)[0] is Status.SKIP
-    complaint = judged(output, complaints=("WARNING: CPU: 0",))
+    complaint = judged(output, reports=("WARNING: CPU: 0",))
     assert complaint[0] is Status.FAIL and complaint[1].startswith("console: WARNING: CPU: 0")
     tainted = judged(output, taint=0x9200)
     assert tainted[0] is Status.FAIL and tainted[1].startswith("taint: 0x9200")
@@ -172,7 +173,7 @@ def test_a_runner_that_tells_no_result_is_our_trouble(output: str) -> None:
 
 
 def test_a_kernel_that_complains_fails_though_the_script_is_content() -> None:
-    assert judged(OUTPUT, complaints=("WARNING: bad",))[:2] == (
+    assert judged(OUTPUT, reports=("WARNING: bad",))[:2] == (
         Status.FAIL,
         "console: WARNING: bad",
     )
@@ -219,7 +220,7 @@ def test_ktap_has_the_scripts_tests_as_subtests() -> None:
 
 def test_results_load_back() -> None:
     fragments = [resultsjson.case_text(resultsjson.record(result)) for result in BOTH]
-    run, results = resultsjson.load(resultsjson.document_text(RUN, BOTH, fragments))
+    run, results = load_results(resultsjson.document_text(RUN, BOTH, fragments))
     assert (run, results) == (RUN, BOTH)
 
 
@@ -233,7 +234,7 @@ def test_junit_tells_the_test_and_the_difference() -> None:
 
 
 def test_the_table_counts_tests_and_shows_the_difference() -> None:
-    shown = resultstext.plain(resultstext.report(RUN, BOTH))
+    shown = resultstext.plain(resultstext.results_report(RUN, BOTH))
     assert "2 tests" in next(line for line in shown.splitlines() if "FAIL" in line)
     for wanted in (
         "test       taking over",

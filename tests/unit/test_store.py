@@ -32,20 +32,20 @@ MADE: dict[str, Made] = {
     ),
     "explore": (
         lambda place: ExploreDirectory(place, replace(head(CampaignOptions(depth=3)), run=RUN)),
-        lambda place: explorejson.load(place).run.trouble,
+        lambda place: explorejson.load_exploration(place).run.trouble,
     ),
     "ablate": (
         lambda place: TriedDirectory(
             place,
             trialsjson.TrialsDocument(1, RUN, AlterationKind.ABLATION, ("a",), True, controls=1),
         ),
-        lambda place: trialsjson.load(place).run.trouble,
+        lambda place: trialsjson.load_trials(place).run.trouble,
     ),
     "port": (
         lambda place: CardDirectory(
             place, ReportCard("s390x", "debian:6.1", (), ("klp-e2e",), 1.0, "")
         ),
-        lambda place: cardjson.load(place).trouble,
+        lambda place: cardjson.load_card(place).trouble,
     ),
 }
 
@@ -56,7 +56,7 @@ def made(request: pytest.FixtureRequest) -> Made:
 
 
 @pytest.mark.parametrize(
-    ("trouble", "told"),
+    ("err", "told"),
     [
         (HarnessError("no space left"), "no space left"),
         (BuildError("it does not compile"), "it does not compile"),
@@ -65,25 +65,25 @@ def made(request: pytest.FixtureRequest) -> Made:
     ],
 )
 def test_why_it_ended_is_the_message(
-    made: Made, trouble: BaseException, told: str, tmp_path: Path
+    made: Made, err: BaseException, told: str, tmp_path: Path
 ) -> None:
     make, why = made
-    with pytest.raises(type(trouble)), make(tmp_path / "r"):
-        raise trouble
+    with pytest.raises(type(err)), make(tmp_path / "r"):
+        raise err
     assert why(tmp_path / "r") == told
 
 
-@pytest.mark.parametrize("trouble", [UsageError("no such kernel"), MissingTool("no QEMU")])
+@pytest.mark.parametrize("err", [UsageError("no such kernel"), MissingTool("no QEMU")])
 @pytest.mark.parametrize("there", [False, True])
 def test_what_is_refused_leaves_the_place_free(
-    made: Made, trouble: Exception, there: bool, tmp_path: Path
+    made: Made, err: Exception, there: bool, tmp_path: Path
 ) -> None:
     make, _ = made
     place = tmp_path / "r"
     if there:
         place.mkdir()
-    with pytest.raises(type(trouble)), make(place) as writer:
-        raise trouble
+    with pytest.raises(type(err)), make(place) as writer:
+        raise err
     assert not writer.kept and place.exists() is there
     with make(place) as writer:
         pass

@@ -75,7 +75,7 @@ def test_results_of_a_guest_that_lies_are_shown_printable(tmp_path: Path) -> Non
         )
         writer.add(result)
     told = CliRunner().invoke(cli.app, ["report", str(tmp_path / "r")])
-    assert told.exit_code == Exit.KERNEL_WRONG
+    assert told.exit_code == Exit.TEST_FAILURE
     assert "PWNED" in told.stdout and not commands_in(told.stdout)
 
 
@@ -105,9 +105,9 @@ def test_progress_and_complaints_are_printable(capsys: pytest.CaptureFixture[str
 class Gone(io.StringIO):
     """A stream that takes nothing."""
 
-    def __init__(self, trouble: OSError) -> None:
+    def __init__(self, err: OSError) -> None:
         super().__init__()
-        self.trouble = trouble
+        self.trouble = err
 
     def write(self, text: object) -> NoReturn:
         raise self.trouble
@@ -147,15 +147,15 @@ def test_a_result_that_nobody_gets_is_trouble_of_ours(monkeypatch: pytest.Monkey
 def test_what_goes_wrong_beside_the_commands_is_not_the_kernels_fault(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def ends(trouble: BaseException) -> Callable[[], NoReturn]:
+    def ends(err: BaseException) -> Callable[[], NoReturn]:
         def program() -> NoReturn:
-            raise trouble
+            raise err
 
         return program
 
     assert program.carried_out(ends(RecursionError("x"))) == Exit.HARNESS
     assert program.carried_out(ends(KeyboardInterrupt())) == Exit.INTERRUPTED
-    assert program.carried_out(ends(SystemExit(1))) == Exit.KERNEL_WRONG
+    assert program.carried_out(ends(SystemExit(1))) == Exit.TEST_FAILURE
     assert program.carried_out(ends(SystemExit())) == Exit.GOOD
     assert capsys.readouterr().err.count("a mistake of klp-e2e itself: RecursionError") == 1
 
@@ -197,9 +197,9 @@ def test_an_empty_word_chooses_none_for_the_timer_either(tmp_path: Path) -> None
 
 def test_options_take_nothing_for_a_default_either() -> None:
     for asked in (
-        lambda: options.cases(None, (), ""),
-        lambda: options.cases("", (), None),
-        lambda: options.cases("", ("+klp_target",), None),
+        lambda: options.chosen_cases(None, (), ""),
+        lambda: options.chosen_cases("", (), None),
+        lambda: options.chosen_cases("", ("+klp_target",), None),
         lambda: options.stack([""]),
         lambda: options.source(""),
         lambda: options.module_sets([""]),

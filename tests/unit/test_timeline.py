@@ -18,7 +18,7 @@ from orchestrator.pages.svg import Trend
 from orchestrator.pages.timeline import Look, TimeLine
 from orchestrator.verdicts import Modules, Patched, PatchState, Step
 
-AWAY, LOADED, ENABLED = Look.AWAY, Look.LOADED, Look.ENABLED
+NOT_LOADED, LOADED, ENABLED = Look.NOT_LOADED, Look.LOADED, Look.ENABLED
 
 
 def line(order: str, *steps: Step, clears: bool = False, modules: str = "basic") -> TimeLine:
@@ -39,10 +39,10 @@ def good(order: str) -> list[Step]:
 def test_lanes_follow_the_model(clears: bool) -> None:
     order = "+klp_patch +klp_target -klp_target klp_patch=0"
     shown = line(order, *good(order), clears=clears)
-    gone = Look.PRISTINE if clears else Look.LEFT
+    gone = Look.UNRELOCATED if clears else Look.STALE
     assert looks(shown, "klp_patch") == [ENABLED, ENABLED, ENABLED, Look.DISABLED]
-    assert looks(shown, "klp_target") == [AWAY, LOADED, AWAY, AWAY]
-    assert looks(shown, "klp_patch → klp_target") == [Look.PRISTINE, Look.APPLIED, gone, gone]
+    assert looks(shown, "klp_target") == [NOT_LOADED, LOADED, NOT_LOADED, NOT_LOADED]
+    assert looks(shown, "klp_patch → klp_target") == [Look.UNRELOCATED, Look.APPLIED, gone, gone]
 
 
 def test_a_wrong_relocation_is_wrong_in_its_lane() -> None:
@@ -55,7 +55,7 @@ def test_a_wrong_relocation_is_wrong_in_its_lane() -> None:
 
 def test_what_was_not_reached_is_not_shown_as_if() -> None:
     shown = line(ORDER, *STEPS[:2])
-    assert looks(shown, "klp_target") == [AWAY, LOADED, *[Look.UNREACHED] * 3]
+    assert looks(shown, "klp_target") == [NOT_LOADED, LOADED, *[Look.UNREACHED] * 3]
     assert [m.reached for m in shown.moments] == [True, True, False, False, False]
 
 
@@ -66,7 +66,9 @@ def test_refusals_are_told() -> None:
     (lifeline,) = [
         lifeline for lifeline in shown.lifelines if lifeline.name == "klp_callbacks_target"
     ]
-    assert lifeline.cells[1].text == "away, refused, ENODEV (19)" and not lifeline.cells[1].wrong
+    assert (
+        lifeline.cells[1].text == "not loaded, refused, ENODEV (19)" and not lifeline.cells[1].wrong
+    )
     answer = an_answer(19, 8)
     wrong = Step(events[1], (answer,), 0.0, 0.0, 0)
     shown = line(order, step(events[0]), wrong, modules="callbacks")
@@ -82,7 +84,7 @@ def test_sysfs_says_what_is_loaded_and_in_transition() -> None:
     moving = words.patched(Patched("klp_patch", *states))
     shown = line("+klp_patch +klp_target", step("+klp_patch"), step("+klp_target", loaded, moving))
     last = {lifeline.name: lifeline.cells[-1] for lifeline in shown.lifelines}
-    assert last["klp_target"].look is AWAY and last["klp_target"].wrong
+    assert last["klp_target"].look is NOT_LOADED and last["klp_target"].wrong
     assert last["klp_patch"].look is Look.TRANSITION and last["klp_patch"].wrong
 
 
@@ -109,7 +111,7 @@ def texts(picture: str) -> list[str]:
 
 def test_the_picture_says_every_state_in_words() -> None:
     found = texts(svg.lifelines(line(ORDER, *STEPS)))
-    for text in ("5 +klp_target", "✗ 2 of 3 wrong", "enabled", "left", "✗ 1 of 1 not applied"):
+    for text in ("5 +klp_target", "✗ 2 of 3 wrong", "enabled", "stale", "✗ 1 of 1 not applied"):
         assert text in found, text
     assert any("Wrong at event 5" in text for text in found)
 

@@ -26,11 +26,20 @@ from orchestrator.host import rundir
 from orchestrator.run import booting
 from orchestrator.vm.guest import Guest
 
+HERE = Path(__file__).parent
+GUEST_SECONDS = 3600.0  # for a test, its fixtures included; one command has 40 minutes (vmkit.py)
 Say = Callable[[str], None]
 MakeBenches = Callable[
     [tuple[str, ...]], Mapping[str, Bootable]
 ]  # series -> benches by architecture
 SAY_EVERY = 10.0  # seconds between lines of one build
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Guests take longer than the tests of pyproject.toml's limit, and builds longer still."""
+    for item in items:
+        if HERE in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(GUEST_SECONDS))
 
 
 @pytest.fixture(scope="session")

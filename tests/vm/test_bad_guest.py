@@ -141,7 +141,10 @@ def test_two_guests_of_one_architecture_do_not_meet(bootable: Bootable) -> None:
                 assert shell.receive(until) == "written"
                 shell.close()
         for number, guest in enumerate(guests):
-            assert guest.run("cat /tmp/who", booting.deadline(bootable.arch, 20)) == f"{number}\n"
+            assert (
+                guest.run_command("cat /tmp/who", booting.deadline(bootable.arch, 20))
+                == f"{number}\n"
+            )
 
 
 # --- guests that come to grief --------------------------------------------------------------------

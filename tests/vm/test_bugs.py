@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from vmkit import ARCHES, klp_e2e
+from vmkit import ARCHES, BUILDS, klp_e2e
 
 from orchestrator import catalog
 from orchestrator.report import directory
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 # one build tree an architecture: who counts what is compiled must be alone with it
-pytestmark = pytest.mark.xdist_group("build trees")
+pytestmark = [pytest.mark.xdist_group("build trees"), pytest.mark.timeout(BUILDS)]
 
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 RETRY = (

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from vmkit import Klp, wait_for
+from vmkit import BUILDS, Klp, wait_for
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.commands import options
@@ -28,7 +28,7 @@ from orchestrator.nouns import Arch
 from orchestrator.source import sources
 
 # one build tree an architecture: who counts what is compiled must be alone with it
-pytestmark = pytest.mark.xdist_group("build trees")
+pytestmark = [pytest.mark.xdist_group("build trees"), pytest.mark.timeout(BUILDS)]
 
 OBJECTS_AT_MOST = {"x86_64": 800, "s390x": 700}  # files that a cold build compiles
 TAG = f"test{secrets.token_hex(4)}"  # in the name of every series here, and so of every kernel

@@ -87,7 +87,7 @@ def test_every_relocation_type_was_seen_deferred_and_then_applied(
             for check in step.checks:
                 if check.kind is CheckKind.RELOCATION:
                     name = next(word for word in check.subject.split() if word.startswith("R_"))
-                    if check.expected.startswith("leads to"):
+                    if check.expected.startswith("resolves to"):
                         applied.add(name)
                     elif "as in the .ko" in check.expected:
                         deferred.add(name)

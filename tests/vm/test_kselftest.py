@@ -37,7 +37,7 @@ echo panic > /sys/module/trouble/parameters/what
 
 def run(guests: slot.GuestSlot, case: Case) -> CaseResult:
     if case.name == "hangs.sh":
-        return guests.use(case, functools.partial(scriptrun.run, patience=IMPATIENCE))
+        return guests.use(case, functools.partial(scriptrun.run_script, patience=IMPATIENCE))
     return kselftest.run_script(guests, case)
 
 

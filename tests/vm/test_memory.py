@@ -38,14 +38,14 @@ def test_agent_and_emulator_read_the_same_memory(bootable: Bootable, guest: Gues
     assert set(symbols) == set(SYMBOLS)
     ranges = fields + [(address, TEXT_BYTES) for address in symbols.values()]
 
-    peeked = guest.peek(ranges, until)
+    peeked = guest.read_memory(ranges, until)
     saved = memsave(guest, ranges, until)
     assert peeked == saved
     assert peeked[: len(fields)] == [reading.raw for reading in seen.relocations]
     banner = peeked[-1]
     assert banner is not None and banner.startswith(f"Linux version {guest.release}".encode())
     # nothing is there, and both say so
-    assert guest.peek([(2**64 - 8192, 8)], until) == [None]
+    assert guest.read_memory([(2**64 - 8192, 8)], until) == [None]
 
 
 def memsave(guest: Guest, ranges: Sequence[tuple[int, int]], until: Deadline) -> list[bytes]:

@@ -72,7 +72,7 @@ def test_every_livepatch_says_of_itself_what_set_toml_says(bootable: Bootable) -
     layout = declared.layout(bootable.kernel, bootable.arch, jobs=2, deadline=Deadline.after(300))
     for built in bootable.sets.values():
         for module in built.modules.values():
-            found = patchtable.tables(reader.read(module.path.read_bytes()), layout)
+            found = patchtable.tables(reader.read(module.path.read_bytes()), layout, "x.ko")
             assert len(found) == (module.spec.kind == "livepatch"), module.path
             for table in found:
                 assert table.replace == module.spec.replace

@@ -144,7 +144,7 @@ def test_every_relocation_is_read_back(ran: Sequence[CaseResult], arch: str) -> 
             sign, name = step.event[0], step.event.strip("+-")
             there = there | {name} if sign == "+" else there - {name}
             checks = [c for c in step.checks if c.kind is CheckKind.RELOCATION]
-            leading = [c for c in checks if c.expected.startswith("leads to")]
+            leading = [c for c in checks if c.expected.startswith("resolves to")]
             never = [c for c in checks if "klp_own_absent:" in c.subject and c not in leading]
             assert len(checks) == step.relocations_read == (17 if PATCH in there else 0)
             if PATCH in there:

@@ -18,7 +18,7 @@ from orchestrator.commands import malformed, options, port, portparts
 from orchestrator.commands.portsource import PortSource
 from orchestrator.errors import Exit
 from orchestrator.port import card as cards
-from orchestrator.port.card import Part, ReportCard, Verdict, exit_code
+from orchestrator.port.card import Part, ReportCard, Verdict, card_exit_code
 from orchestrator.report import cardjson as rendered
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter
@@ -56,7 +56,7 @@ def test_a_short_card(bootables: Mapping[str, Bootable], tmp_path: Path) -> None
     assert {n: v for n, v in verdicts.items() if v is not Verdict.PASS} == {
         Part.KSELFTEST: Verdict.SKIP
     }
-    assert exit_code(made) is Exit.HARNESS  # not all was done
+    assert card_exit_code(made) is Exit.HARNESS  # not all was done
     assert {row.name for row in made.coverage if row.livepatches} == {
         row.name for row in made.coverage if row.late
     }
@@ -65,7 +65,7 @@ def test_a_short_card(bootables: Mapping[str, Bootable], tmp_path: Path) -> None
         assert all((tmp_path / "card" / name).is_file() for name in line.files)
     run, results = directory.read(tmp_path / "card" / "core")
     assert {result.status for result in results} == {Status.PASS} and len(results) == run.planned
-    assert rendered.load(tmp_path / "card").lines == made.lines
+    assert rendered.load_card(tmp_path / "card").lines == made.lines
 
 
 def test_the_real_source_tells_why_an_architecture_has_no_livepatch(

@@ -35,6 +35,7 @@ TROUBLE = str(Path(__file__).with_name("trouble"))  # a module set of ours
 HOSTILE = str(Path(__file__).with_name("hostile"))  # likewise
 MARK = "KLP_E2E_TEST"  # in the environment of everything that a test starts
 RUNS = f"klp-e2e-{os.geteuid()}"  # in the temporary directory: the place of run directories
+BUILDS = 4 * 3600.0  # seconds for a test that builds kernels
 PATIENCE = 600.0  # seconds for what is bound to happen, a build included; only a failure waits
 
 
@@ -192,7 +193,7 @@ class Klp:
     def __exit__(
         self,
         kind: type[BaseException] | None,
-        trouble: BaseException | None,
+        err: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
         for started in self._started:

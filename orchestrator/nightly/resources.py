@@ -90,14 +90,14 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
             if not why:
                 _remove(path)
                 removed.append(path.name)
-        except (OSError, KlpError) as trouble:
-            why = str(trouble)
+        except (OSError, KlpError) as err:
+            why = str(err)
         if why:
             kept.setdefault(why, []).append(path)
-    return Pruned(tuple(removed), tuple(_told(paths, why) for why, paths in kept.items()))
+    return Pruned(tuple(removed), tuple(_kept_words(paths, why) for why, paths in kept.items()))
 
 
-def _told(paths: Sequence[Path], why: str) -> str:
+def _kept_words(paths: Sequence[Path], why: str) -> str:
     if len(paths) == 1:
         return f"{paths[0]} is not removed: {why}"
     return f"{paths[0]} and {len(paths) - 1} more are not removed, each since {why}"
@@ -120,8 +120,8 @@ def make(nights: Path, gib: float, current: str) -> str:
         path, _ = old.pop(0)
         try:
             _remove(path)
-        except (OSError, KlpError) as trouble:
-            return f"{short.told}; {path} cannot be removed: {trouble}"
+        except (OSError, KlpError) as err:
+            return f"{short.told}; {path} cannot be removed: {err}"
     return ""
 
 

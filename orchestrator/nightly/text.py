@@ -10,7 +10,7 @@ from rich.text import Text
 
 from orchestrator.announce import mail
 from orchestrator.commands import options
-from orchestrator.nightly.conduct import NightEnd, NightOptions, Planned
+from orchestrator.nightly.work import NightEnd, NightOptions, Planned
 from orchestrator.report.verdict import duration
 
 

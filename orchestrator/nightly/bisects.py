@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.commands.bisection import Found
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
-from orchestrator.nightly import again
+from orchestrator.nightly import retry
 from orchestrator.nouns import MERGED, CaseKind, merged
 
 BISECTS = Path("bisects")  # in a night: NN-WAY/, NN-WAY.log
@@ -29,7 +29,7 @@ class BisectKind(StrEnum):
     COMMITS = "commits"
 
 
-def ways(now: KernelInput, good: KernelInput | None) -> tuple[BisectKind, ...]:
+def bisect_kinds(now: KernelInput, good: KernelInput | None) -> tuple[BisectKind, ...]:
     """In which ways to look, the cheapest first. Without a good night: the series as it is."""
     if good is None:
         return (BisectKind.OURS,) if now.patches else ()
@@ -44,28 +44,28 @@ def ways(now: KernelInput, good: KernelInput | None) -> tuple[BisectKind, ...]:
 
 
 def command(
-    way: BisectKind, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
+    kind: BisectKind, job: Job, row: Row, kept: str, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, ...]:
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
     words = ["bisect", "--arch", job.arch_spec, "--kernel", job.source]
     words += ["--modules", row.module_set, "--order", row.order]
     series = list(job.series or ("none",))
-    if way is BisectKind.THEIRS:  # the failure is one by what tonight's series promises
+    if kind is BisectKind.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
     words += [word for name in series for word in ("--series", name)]
-    if way is BisectKind.COMMITS:
+    if kind is BisectKind.COMMITS:
         assert good is not None
         words += ["--good", good.commit, "--bad", now.commit]
     return tuple(words)
 
 
 def verdict(
-    way: BisectKind, found: Found, now: KernelInput, good: KernelInput | None
+    kind: BisectKind, found: Found, now: KernelInput, good: KernelInput | None
 ) -> tuple[str, str] | None:
     """(patch or commit, one line); None when what it found does not explain the failure."""
     several = f" (one of {len(found.culprits)})" if len(found.culprits) > 1 else ""
     name = found.culprits[0]
-    if way is BisectKind.THEIRS:
+    if kind is BisectKind.THEIRS:
         assert good is not None
         same = now.patches.get(name)
         if not found.before.fails or same == good.patches.get(name):
@@ -85,7 +85,7 @@ def worth(
     best: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         job = jobs[row.job]
-        bisectable = row.kind is CaseKind.ORDER and again.words(job, row)
+        bisectable = row.kind is CaseKind.ORDER and retry.words(job, row)
         if not bisectable or (job.kernel, job.arch) not in kernels:
             continue
         key = (job.kernel, job.arch, row.symptom)

@@ -31,10 +31,10 @@ from orchestrator.history.nights import (
     Skip,
     State,
 )
-from orchestrator.nightly import again, blame, inputs, jobs, plan, room
+from orchestrator.nightly import bisects, inputs, jobs, plan, resources, retry
 from orchestrator.nightly.config import Config
-from orchestrator.nightly.crew import Pool, Scheduler, Task
 from orchestrator.nightly.inputs import Facts
+from orchestrator.nightly.scheduler import Pool, Scheduler, Task
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import why_ended
 from orchestrator.report.verdict import duration
@@ -78,29 +78,29 @@ class NightRun:
         self._reporter = reporter
         self._mutex = threading.Lock()
         self._making_room = threading.Lock()
-        self._crew: Scheduler
+        self._scheduler: Scheduler
 
-    def run(self, guests: int) -> None:
+    def run_jobs(self, guests: int) -> None:
         """Every job that has not ended. Raises HarnessError when the disk is full."""
-        self._crew = Scheduler(guests)
+        self._scheduler = Scheduler(guests)
         for record in self.night.jobs:
             if record.state in (State.WAITING, State.RUNNING):
                 pool = Pool.BUILD if record.job.kind is JobKind.BUILD else Pool.GUEST
                 ready = functools.partial(self._built, record.job)
-                self._crew.add(Task(pool, functools.partial(self._job, record.job), ready))
-        for row in again.to_try(self.night.rows, self._before.past, self._limits.config.retries):
+                self._scheduler.add(Task(pool, functools.partial(self._job, record.job), ready))
+        for row in retry.to_try(self.night.rows, self._before.past, self._limits.config.retries):
             self._try_again(row)
-        self._crew.run()
-        self._blame()
+        self._scheduler.run_tasks()
+        self._bisect()
 
-    def end(self, trouble: BaseException | None) -> None:
+    def end(self, err: BaseException | None) -> None:
         """Say so; a night that was interrupted, or killed by a full disk, can be gone on with."""
         self._update(
             lambda night: replace(
                 night,
-                finished=None if trouble else time.time(),
-                trouble=why_ended(trouble),
-                interrupted=isinstance(trouble, KeyboardInterrupt),
+                finished=None if err else time.time(),
+                trouble=why_ended(err),
+                interrupted=isinstance(err, KeyboardInterrupt),
             )
         )
 
@@ -152,10 +152,10 @@ class NightRun:
         record = replace(record, state=State.RUNNING, started=started)
         self._set(record)
         log = jobs.log_of(self.place, record)
-        ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
-        if self._crew.stop.is_set():
+        ended = jobs.carry_out(self.place, words, log, self._scheduler.stop, self._limits.deadline)
+        if self._scheduler.stop.is_set():
             return  # it stays RUNNING: a night that goes on goes on with it
-        if ended.code not in (Exit.GOOD, Exit.KERNEL_WRONG):
+        if ended.code not in (Exit.GOOD, Exit.TEST_FAILURE):
             self._refuse_full_disk(job)
         found = jobs.rows(self.place, record, ended)
         facts = self._facts[key(job)]
@@ -180,13 +180,13 @@ class NightRun:
             return with_record(night, last)
 
         self._update(change)
-        self._say(f"ended {job.name}: {summary(found)}, {duration(seconds)}")
-        for row in again.to_try(found, self._before.past, self._limits.config.retries):
+        self._say(f"ended {job.name}: {rows_summary(found)}, {duration(seconds)}")
+        for row in retry.to_try(found, self._before.past, self._limits.config.retries):
             self._try_again(row)
 
     def _refuse_full_disk(self, job: Job) -> None:
         """A job that a full disk has ended stays RUNNING: it can go on where there is room."""
-        if short := room.lacks(self.place.parent, room.NONE_GIB):
+        if short := resources.lacks(self.place.parent, resources.NONE_GIB):
             raise HarnessError(
                 f"{job.name}: No space left on device ({short.told})",
                 hint=f"make room; then --resume {self.place} goes on",
@@ -204,7 +204,7 @@ class NightRun:
             takes = f"it takes about {duration(job.estimate)}"
             return Skip.TIME, f"the night's time is up: {takes}, and {duration(left)} are left"
         with self._making_room:
-            full = room.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+            full = resources.make(self.place.parent, self._limits.config.keep_free, self.night.name)
         return (Skip.DISK, full) if full else None
 
     def _say(self, line: str) -> None:
@@ -215,21 +215,23 @@ class NightRun:
     # --- a failure that is new -------------------------------------------------------------------
 
     def _try_again(self, row: Row) -> None:
-        self._crew.add(Task(Pool.GUEST, functools.partial(self._again, row)), first=True)
+        self._scheduler.add(Task(Pool.GUEST, functools.partial(self._again, row)), first=True)
 
     def _again(self, row: Row) -> None:
         def carry_out(words: Sequence[str], log: Path) -> bool:
-            ended = jobs.carry_out(self.place, words, log, self._crew.stop, self._limits.deadline)
+            ended = jobs.carry_out(
+                self.place, words, log, self._scheduler.stop, self._limits.deadline
+            )
             return ended.code is not None
 
         job = self._job_of(row)
-        for now in again.tries(self.place, job, row, self._limits.config.retries, carry_out):
+        for now in retry.tries(self.place, job, row, self._limits.config.retries, carry_out):
             self._update(functools.partial(with_row, row=now))
             self._reporter.say(
                 f"again {row.job} {row.case}: failed {now.failed} of {now.runs} times"
             )
 
-    def _blame(self) -> None:
+    def _bisect(self) -> None:
         """Bisect what is new and fails, a kind of failure at a time, while there is time."""
         by_name = {record.job.name: record.job for record in self.night.jobs}
         kernels = {(kernel.kernel, kernel.arch): kernel for kernel in self.night.kernels}
@@ -237,43 +239,43 @@ class NightRun:
         fresh = [
             row
             for row in self.night.rows
-            if row.status is Status.FAIL and again.is_new(row, past.get((row.job, row.case), ()))
+            if row.status is Status.FAIL and retry.is_new(row, past.get((row.job, row.case), ()))
         ]
         blamed = {(found.job, found.case) for found in self.night.blames}
         end = self._limits.deadline.sooner(self._limits.bisect)
-        first = free_number(self.place / blame.BISECTS)
-        for number, row in enumerate(blame.worth(fresh, kernels, by_name), first):
+        first = free_number(self.place / bisects.BISECTS)
+        for number, row in enumerate(bisects.worth(fresh, kernels, by_name), first):
             if (row.job, row.case) in blamed:
                 continue
             if end.passed:
                 break
             found = self._bisected(by_name[row.job], row, f"{number:02}", end)
-            more = blame.shared(found, row, fresh, by_name)
+            more = bisects.shared(found, row, fresh, by_name)
             self._update(functools.partial(with_blames, blames=more))
-            told = ": ".join(filter(None, (found.patch, found.told)))
-            self._reporter.say(f"blame {row.job} {row.case}: {told}")
-        rest = blame.likely(fresh, self.night.blames, by_name)
+            cause = ": ".join(filter(None, (found.patch, found.told)))
+            self._reporter.say(f"blame {row.job} {row.case}: {cause}")
+        rest = bisects.likely(fresh, self.night.blames, by_name)
         self._update(functools.partial(with_blames, blames=rest))
 
     def _bisected(self, job: Job, row: Row, name: str, end: Deadline) -> Blame:
         now = next(k for k in self.night.kernels if (k.kernel, k.arch) == (job.kernel, job.arch))
         good, kept = self._last_good(job, row)
         why = "no input that can be bisected has changed"
-        for way in blame.ways(now, good):
-            if way is blame.BisectKind.THEIRS and kept is None:
+        for kind in bisects.bisect_kinds(now, good):
+            if kind is bisects.BisectKind.THEIRS and kept is None:
                 continue
-            place = self.place / blame.BISECTS / f"{name}-{way}"
-            words = [*blame.command(way, job, row, str(kept), now, good), "-o", str(place)]
+            place = self.place / bisects.BISECTS / f"{name}-{kind}"
+            words = [*bisects.command(kind, job, row, str(kept), now, good), "-o", str(place)]
             log = place.with_name(f"{place.name}.log")
-            ended = jobs.carry_out(self.place, words, log, self._crew.stop, end)
+            ended = jobs.carry_out(self.place, words, log, self._scheduler.stop, end)
             if ended.code is None:
                 return Blame(row.job, row.case, "", "the time for bisects was up", "")
             why = "a bisect of what has changed explains it by nothing"
             if ended.code == 0:
-                told = blame.verdict(way, bisection.kept(place), now, good)
-                if told is not None:
+                verdict = bisects.verdict(kind, bisection.kept(place), now, good)
+                if verdict is not None:
                     where = str(place.relative_to(self.place))
-                    return Blame(row.job, row.case, *told, where)
+                    return Blame(row.job, row.case, *verdict, where)
         return Blame(row.job, row.case, "", why, "")
 
     def _last_good(self, job: Job, row: Row) -> tuple[KernelInput | None, Path | None]:
@@ -320,7 +322,7 @@ def with_blames(night: Night, blames: Sequence[Blame]) -> Night:
     return replace(night, blames=(*night.blames, *blames))
 
 
-def summary(rows: Sequence[Row]) -> str:
+def rows_summary(rows: Sequence[Row]) -> str:
     """`86 PASS, 3 KNOWN`"""
     counts = {status: sum(row.status is status for row in rows) for status in Status}
     return ", ".join(f"{number} {status}" for status, number in counts.items() if number) or "done"
@@ -337,8 +339,8 @@ def look(
         if key(job) not in found and key(job) not in troubles:
             try:
                 found[key(job)] = inputs.look(job, reporter.say)
-            except KlpError as trouble:
-                troubles[key(job)] = str(trouble)
+            except KlpError as err:
+                troubles[key(job)] = str(err)
     jobs_of_it = []
     facts: dict[tuple[str, str], Facts] = {}
     for job in planned:

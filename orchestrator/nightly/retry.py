@@ -18,7 +18,7 @@ from orchestrator.nouns import CaseKind
 from orchestrator.report import directory, reproduce, store
 from orchestrator.verdicts import Status
 
-AGAIN = Path("again")
+RETRIES = Path("again")
 OF_A_KIND = 3  # of the cases of a job that fail alike, so many are tried again
 OF_A_JOB = 8  # and so many of all: where more fail at once, chance is not the reason
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -82,8 +82,8 @@ def tries(
     line = words(job, row)
     cold = ["--cold"] * (line[:1] == ("run",))
     for number in range(row.runs, times + 1) if line else ():
-        place = night / AGAIN / job.name / directory_name(row.case) / str(number)
-        with store.told(place):
+        place = night / RETRIES / job.name / directory_name(row.case) / str(number)
+        with store.write_errors(place):
             ours.remove(ours.below(place, night), within=night)  # a killed night's
         command = [*line, *cold, "-o", str(place)]
         if not carry_out(command, place.with_name(f"{number}.log")):

@@ -41,14 +41,14 @@ from orchestrator.history.nights import (
     State,
 )
 from orchestrator.host import ours
-from orchestrator.nightly import inputs, night, place, plan, room
+from orchestrator.nightly import inputs, nightrun, place, plan, resources
 from orchestrator.nightly.config import Config
 from orchestrator.nightly.inputs import Facts
-from orchestrator.nightly.night import Before, Limits, NightRun
+from orchestrator.nightly.nightrun import Before, Limits, NightRun
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
-from orchestrator.report.store import told
+from orchestrator.report.store import write_errors
 from orchestrator.source import sources
 
 OURS = "nightly.toml"  # in kernel-config/
@@ -66,7 +66,7 @@ class NightOptions:
 
     @property
     def guests(self) -> int:
-        return self.config.guests or room.guests(self.arches)
+        return self.config.guests or resources.guests(self.arches)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class NightEnd:
     troubles: tuple[str, ...]  # of ours, which leave the verdict as it is: no history, no mail
 
 
-def asked(
+def night_options(
     file: Path | None, nights: Path | None, resume: Path | None, wait: bool, command: str | None
 ) -> NightOptions:
     """From what was typed. Raises UsageError when anything in the file cannot be."""
@@ -145,7 +145,7 @@ class Planned:
 
 def planned(wanted: NightOptions) -> Planned:
     """For --dry-run. Nothing is fetched: what has changed since the last night is not looked up."""
-    room.possible(wanted.nights, wanted.config.keep_free)
+    resources.possible(wanted.nights, wanted.config.keep_free)
     before = _before(wanted.nights, "", [])
     found = jobs(wanted)
     ordered = plan.ordered(found, before.last, {}, before.seconds, built(found))
@@ -167,56 +167,56 @@ def _is_built(job: Job) -> bool:
     return False
 
 
-def hold(wanted: NightOptions, reporter: Reporter) -> NightEnd:
+def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     """The night, or the rest of one. Raises HarnessError: another one runs, or the disk is full;
     UsageError when there is none to go on with, or the place of nights is not ours."""
     troubles: list[str] = []
-    room.possible(wanted.nights, wanted.config.keep_free)
-    with told(wanted.nights):
+    resources.possible(wanted.nights, wanted.config.keep_free)
+    with write_errors(wanted.nights):
         adopted = place.claim(wanted.nights)
     if adopted:
         reporter.say(adopted)
     wanted = replace(wanted, nights=wanted.nights.resolve())
-    with room.alone(wanted.nights, wanted.wait, reporter.say):
-        shift = _shift(wanted, troubles, reporter)
+    with resources.alone(wanted.nights, wanted.wait, reporter.say):
+        running = _night_run(wanted, troubles, reporter)
         try:
-            shift.run(wanted.guests)
-            shift.end(None)
-        except (KeyboardInterrupt, KlpError) as trouble:
+            running.run_jobs(wanted.guests)
+            running.end(None)
+        except (KeyboardInterrupt, KlpError) as err:
             with contextlib.suppress(KlpError):  # a full disk has been told
-                shift.end(trouble)
-                report(wanted.nights, shift.night, troubles)
+                running.end(err)
+                report_night(wanted.nights, running.night, troubles)
             raise
-        ended = report(wanted.nights, shift.night, troubles)
+        ended = report_night(wanted.nights, running.night, troubles)
         if wanted.notify:
             try:
-                notify.send(wanted.notify, shift.place, ended.night, ended.changes)
-            except HarnessError as trouble:
-                troubles.append(trouble.whole)
+                notify.send(wanted.notify, running.place, ended.night, ended.changes)
+            except HarnessError as err:
+                troubles.append(err.full_message)
         # Last: whatever is wrong with an old night, this one has been told.
-        pruned = room.prune(wanted.nights, wanted.config.keep_nights, shift.night.name)
+        pruned = resources.prune(wanted.nights, wanted.config.keep_nights, running.night.name)
         troubles += pruned.troubles
     return replace(ended, troubles=tuple(troubles))
 
 
-def _shift(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
+def _night_run(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
     """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
     held = _unfinished(wanted.nights, wanted.resume) if wanted.resume else None
     name = held.name if held else _name(wanted.nights)
     mine = wanted.nights / name
     before = _before(wanted.nights, name, troubles)
     begun = {record.job.name: record.job for record in held.jobs} if held else {}
-    asked = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
-    found, facts, missing = night.look(asked, reporter)
+    night_options = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
+    found, facts, missing = nightrun.look(night_options, reporter)
     planned = _begun(wanted, name, found, before, facts)
     if held:
         planned = resumed(planned, held)
-    with told(mine):
+    with write_errors(mine):
         ours.make(mine, ours.MarkKind.NIGHT, hint="choose another place with -o DIR")
     planned = replace(planned, jobs=tuple(_possible(record, missing) for record in planned.jobs))
     for job in found:
-        if job.kind is JobKind.BUILD and night.key(job) in facts:
-            inputs.keep_series(mine, job, facts[night.key(job)])
+        if job.kind is JobKind.BUILD and nightrun.key(job) in facts:
+            inputs.keep_series(mine, job, facts[nightrun.key(job)])
     files.write(mine, planned)
     config = wanted.config
     deadline = Deadline.after(options.seconds(config.budget))
@@ -254,8 +254,8 @@ def _begun(
     changed = {}
     for then in before.last.kernels if before.last else ():
         for job in found:
-            if (job.kernel, job.arch) == (then.kernel, then.arch) and night.key(job) in facts:
-                what = inputs.differences(facts[night.key(job)], then)
+            if (job.kernel, job.arch) == (then.kernel, then.arch) and nightrun.key(job) in facts:
+                what = inputs.differences(facts[nightrun.key(job)], then)
                 changed[job.kernel, job.arch] = what
     ordered = plan.ordered(found, before.last, changed, before.seconds, built(found))
     return Night(
@@ -272,7 +272,7 @@ def _begun(
 
 def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobRecord:
     """Skipped from the start where its kernel's source or series cannot be had."""
-    why = missing.get(night.key(record.job))
+    why = missing.get(nightrun.key(record.job))
     if why is None or record.state in (State.ENDED, State.SKIPPED):
         return record
     return replace(record, state=State.SKIPPED, skip=Skip.SOURCE, reason=why)
@@ -327,8 +327,8 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
             with History(nights / NAME, reading=True) as history:
                 past = history.past(name)
                 took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
-        except NoHistory as trouble:
-            troubles.append(f"{trouble}; the night goes on without")
+        except NoHistory as err:
+            troubles.append(f"{err}; the night goes on without")
     if not past and last is not None:
         past = {
             (r.job, r.case): (PastResult(last.name, r.status, r.seconds, r.symptom),)
@@ -346,7 +346,7 @@ def _last(nights: Path, name: str) -> Night | None:
     return None
 
 
-def again(directory: Path) -> NightEnd:
+def report_again(directory: Path) -> NightEnd:
     """The report of a night that lies there, written once more. Raises UsageError, HarnessError.
 
     The history and the list of all nights know it only where it is one of a place of ours.
@@ -354,10 +354,12 @@ def again(directory: Path) -> NightEnd:
     directory = directory.resolve()
     found = files.read(directory)
     place.check_report(directory)
-    return report(directory.parent, found, [], listed=place.belongs(directory))
+    return report_night(directory.parent, found, [], listed=place.belongs(directory))
 
 
-def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = True) -> NightEnd:
+def report_night(
+    nights: Path, found: Night, troubles: list[str], *, listed: bool = True
+) -> NightEnd:
     """Everything that is written of a night. Without history it is compared with the last one."""
     before = _last(nights, found.name)
     known = _before(nights, found.name, [])
@@ -374,8 +376,8 @@ def report(nights: Path, found: Night, troubles: list[str], *, listed: bool = Tr
                 history.add(found)
                 totals = history.totals()
             site.write_list(nights, totals)
-        except NoHistory as trouble:
-            troubles.append(f"{trouble}; `klp-e2e history rebuild` adds the night later")
-        except ours.NotOurs as trouble:
-            troubles.append(str(trouble))
+        except NoHistory as err:
+            troubles.append(f"{err}; `klp-e2e history rebuild` adds the night later")
+        except ours.NotOurs as err:
+            troubles.append(str(err))
     return NightEnd(found, news, digest(found, news), page, tuple(troubles))

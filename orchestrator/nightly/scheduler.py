@@ -43,7 +43,7 @@ class Scheduler:
             self._tasks.insert(0 if first else len(self._tasks), task)
             self._changed.notify_all()
 
-    def run(self) -> None:
+    def run_tasks(self) -> None:
         """Until nothing is left to do. On Ctrl-C, and on whatever a task raises, `stop` is set,
         what is under way is waited for, and it comes through."""
         pools = [Pool.BUILD, *[Pool.GUEST] * self._guests]
