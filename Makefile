@@ -82,7 +82,7 @@ man: venv ## the manual page, build/klp-e2e.1
 	@echo "man -l build/klp-e2e.1"
 
 install-timer: venv ## systemd runs `klp-e2e nightly` every night, as you
-	@$(BIN)/python -m orchestrator.cli.timer $(ARGS)
+	@$(BIN)/python -m orchestrator.commands.nightly.timer $(ARGS)
 
 venv: $(STAMP) ## the environment in .venv, and what it needs on the host
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.build import kernel
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.host import process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The command line: the only place that prints results and exits."""
+"""What every command stands on: the program and its table of commands, the options that several
+have, what is typed made into values, a run that begins."""
 
 from orchestrator.cli.program import app, main
 

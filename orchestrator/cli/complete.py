@@ -5,7 +5,7 @@ given as well, the shell offers files once no name fits."""
 from __future__ import annotations
 
 from orchestrator import catalog
-from orchestrator.commands import options
+from orchestrator.cli import options
 
 
 def arches() -> list[str]:

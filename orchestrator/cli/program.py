@@ -26,8 +26,8 @@ from typer.completion import (  # type: ignore[attr-defined]  # it has them from
 )
 from typer.core import TyperCommand, TyperGroup
 
+from orchestrator.cli import version
 from orchestrator.cli.table import COMMANDS, GROUPS
-from orchestrator.commands import version
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.report import log
 from orchestrator.report.terminal import flush, open_streams, silence, tell
@@ -38,6 +38,7 @@ DEBUG = "KLP_E2E_DEBUG"
 COMPLETE = "_KLP_E2E_COMPLETE"  # how typer's scripts ask us
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
+COMMANDS_FOLDER = "orchestrator.commands"
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
 
 
@@ -67,7 +68,9 @@ class Called(UserDict[str, Any]):
 
     def __missing__(self, name: str) -> Any:
         try:
-            import_module(f"{__package__}.{COMMANDS[name].module}")
+            if name not in COMMANDS:
+                raise KeyError(name)
+            import_module(f"{COMMANDS_FOLDER}.{name}")
         except KeyboardInterrupt:  # nobody's own code, where typer may make 1 of it
             raise typer.Exit(Exit.INTERRUPTED) from None
         whole: Any = typer.main.get_command(app)
@@ -95,9 +98,7 @@ class Commands(TyperGroup):
         widest = max(map(len, COMMANDS))  # so that all groups' lines begin in one column
         for title, group in GROUPS.items():
             with formatter.section(title):
-                formatter.write_dl(
-                    [(f"{name:{widest}}", each.line) for name, each in group.items()]
-                )
+                formatter.write_dl([(f"{name:{widest}}", line) for name, line in group.items()])
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a line that is being completed
@@ -108,7 +109,7 @@ class Commands(TyperGroup):
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """As ever, by the table: to offer a command is no reason to import it."""
         self.commands = {
-            name: TyperCommand(name, short_help=each.line) for name, each in COMMANDS.items()
+            name: TyperCommand(name, short_help=line) for name, line in COMMANDS.items()
         }
         return super().shell_complete(ctx, incomplete)
 

@@ -1,2 +1,3 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What each command does, from `options` to a directory of results. Nothing here prints."""
+"""Each command of klp-e2e is the module, or the folder, of its name: what is typed (its options),
+what is done, and what is shown."""

@@ -1,25 +1,43 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What `klp-e2e kselftest` does, from options to results: the kernel's own livepatch tests, each
-script on a fresh guest. Prints nothing itself."""
+"""`klp-e2e kselftest`: the kernel's own livepatch tests, each script on a fresh guest."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orchestrator import initramfs
 from orchestrator.build import image, prepare, testtree
 from orchestrator.build.prepare import SET_SECONDS, Bootable
 from orchestrator.build.testtree import SelftestTree
-from orchestrator.commands import session
-from orchestrator.commands.options import BuildOptions
+from orchestrator.cli import options, session
+from orchestrator.cli.arguments import (
+    AccelOption,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    ResumeOption,
+    SeriesOption,
+    show,
+    tell_place,
+)
+from orchestrator.cli.options import BuildOptions
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.commands import kselftest as own_tests
 from orchestrator.deadline import Deadline
-from orchestrator.errors import UsageError
+from orchestrator.errors import Exit, UsageError
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Accel, Case, CaseKind, Order
+from orchestrator.report import resultstext, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import scriptrun, selftests, slot, workers
 from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
@@ -120,3 +138,38 @@ def with_tests(bootable: Bootable, tree: SelftestTree, scratch: Path) -> Bootabl
 def run_script(guests: GuestSlot, case: Case) -> CaseResult:
     """A script on a fresh guest that has the tests; nothing is raised but Ctrl-C."""
     return guests.use(case, scriptrun.run_script)
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e kselftest --arch s390x --test test-callbacks.sh")
+@guarded
+def kselftest(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
+    ] = None,
+    accel: AccelOption = Accel.AUTO,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    wanted = own_tests.KselftestOptions(
+        built,
+        tuple(test or ()),
+        options.results(output, resume),
+        resumed=resume is not None,
+        accel=accel,
+    )
+    writer = own_tests.begin(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
+            own_tests.run_scripts(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(resultstext.results_report(writer.run, writer.results))
+        tell_place(writer)
+    return verdict.results_exit_code(writer.run, writer.results)

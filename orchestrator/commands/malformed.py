@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What `klp-e2e malformed` does, from options to results: broken livepatch modules, each on a fresh
-guest, before and after their target. Prints nothing itself.
+"""`klp-e2e malformed`: broken livepatch modules, each on a fresh guest, before and after their
+target.
 
 Each broken module makes a module set of its own, of the good one's target and that livepatch; what
 the kernel is to answer is in the set, so that model and judge know of no malformations.
@@ -9,18 +9,35 @@ the kernel is to answer is in the set, so that model and judge know of no malfor
 from __future__ import annotations
 
 import fnmatch
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import session
-from orchestrator.commands.options import BuildOptions
+from orchestrator.cli import options, session
+from orchestrator.cli.arguments import (
+    AccelOption,
+    ArchOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    ResumeOption,
+    SeriesOption,
+    show,
+    tell_place,
+)
+from orchestrator.cli.options import BuildOptions
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.commands import malformed as broken
 from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
-from orchestrator.errors import UsageError
+from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
@@ -40,8 +57,10 @@ from orchestrator.nouns import (
     KlpRelocation,
     Load,
 )
+from orchestrator.report import resultstext, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
 from orchestrator.repro import bundle
 from orchestrator.run import slot, workers
 from orchestrator.run.slot import GuestSlot
@@ -256,3 +275,41 @@ def speeds(results: Sequence[CaseResult]) -> list[str]:
 def _per_minute(results: Sequence[CaseResult]) -> float:
     seconds = sum(result.seconds for result in results)
     return 60 * len(results) / seconds if seconds else 0.0
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e malformed --arch s390x --only 'symbol-*'")
+@guarded
+def malformed(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="NAME",
+            help="Try only these; a pattern such as 'symbol-*' or '*/target-later' will do; may be "
+            "given again.",
+        ),
+    ] = None,
+    accel: AccelOption = Accel.AUTO,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
+    chosen = broken.cases(only or ())
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    place = options.results(output, resume)
+    resumed = resume is not None
+    wanted = broken.MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)
+    writer = broken.begin(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
+            broken.run_malformed(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(resultstext.results_report(writer.run, writer.results))
+            tell("\n".join(broken.speeds(writer.results)))
+        tell_place(writer)
+    return verdict.results_exit_code(writer.run, writer.results)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""A person in a guest: boot, replay an order, hand over a terminal by the host's own ssh."""
+"""`klp-e2e shell`: boot, replay an order, hand over a terminal by the host's own ssh."""
 
 from __future__ import annotations
 
@@ -8,14 +8,27 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from orchestrator.build.prepare import Bootable
+from orchestrator.cli import complete, options, session
+from orchestrator.cli.arguments import (
+    AccelOption,
+    JobsOption,
+    KernelOption,
+    SeriesOption,
+)
+from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errnos import describe_all
 from orchestrator.errors import Exit, GuestLost, HarnessError
 from orchestrator.host import process, tools, workdir
 from orchestrator.kernelreports import crash_title
 from orchestrator.model.orders import format_event, largest_race, plain_events
 from orchestrator.nouns import Accel, Order
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, module_path, perform
 from orchestrator.vm.guest import CONSOLE_SECONDS
@@ -119,3 +132,40 @@ def _ssh_argv(machine: Machine) -> list[str | Path]:
         *("-o", "IdentitiesOnly=yes", "-o", "LogLevel=ERROR"),
         "root@127.0.0.1",
     ]
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
+@guarded
+def shell(
+    arch: Annotated[
+        str,
+        typer.Argument(
+            metavar="ARCH|FILE",
+            autocompletion=complete.arches,
+            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        ),
+    ],
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        str,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: what the guest gets.",
+        ),
+    ] = options.MODULE_SET,
+    order: Annotated[
+        str | None, typer.Option("--order", metavar="'EVENTS'", help="Run these events first.")
+    ] = None,
+    accel: AccelOption = Accel.AUTO,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
+    events = Order(()) if order is None else options.order(modules, order)
+    wanted = options.build_options((arch,), kernel, series or (), jobs)
+    reporter = Reporter(Terminal(stderr=True))
+    with reporter:  # its bars must be gone when the terminal is handed over
+        (bootable,) = session.bootables(wanted, (modules,), reporter)
+    return interactive(bootable, modules, events, accel, say=reporter.say)

@@ -13,9 +13,8 @@ from pathlib import Path
 import pytest
 
 from orchestrator import catalog
-from orchestrator.cli import program
+from orchestrator.cli import options, program
 from orchestrator.cli.table import COMMANDS
-from orchestrator.commands import options
 from orchestrator.errors import Exit
 from orchestrator.model import suite
 
@@ -110,9 +109,9 @@ def test_each_shell_gets_its_script_and_no_file_is_written(
 def test_fish_and_zsh_are_told_what_each_is_for() -> None:
     line = {"_TYPER_COMPLETE_ARGS": "klp-e2e mu", "_TYPER_COMPLETE_FISH_ACTION": "get-args"}
     told = klp(**line, **{program.COMPLETE: "complete_fish"})
-    assert told.stdout == f"mutate\t{COMMANDS['mutate'].line}\n"
+    assert told.stdout == f"mutate\t{COMMANDS['mutate']}\n"
     told = klp(**line, **{program.COMPLETE: "complete_zsh"})
-    assert f'"mutate":"{COMMANDS["mutate"].line}"' in told.stdout
+    assert f'"mutate":"{COMMANDS["mutate"]}"' in told.stdout
 
 
 def test_to_offer_commands_imports_none() -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands import gitbisect
-from orchestrator.commands.bisect import Seen
+from orchestrator.commands.bisect import commits
+from orchestrator.commands.bisect.halving import Seen
 from orchestrator.errors import UsageError
 from orchestrator.host import process
 from orchestrator.source import sources
@@ -45,9 +45,9 @@ def git(*words: str, at: Path) -> str:
     return process.run(["git", *who, "-C", str(at), *words]).output.strip()
 
 
-def searched(repository: Path, good: str, bad: str) -> tuple[gitbisect.FirstNew, list[str]]:
+def searched(repository: Path, good: str, bad: str) -> tuple[commits.FirstNew, list[str]]:
     looked: list[str] = []
-    with gitbisect.working_copy(str(repository)) as tree:
+    with commits.working_copy(str(repository)) as tree:
 
         def look(commit: str, name: str) -> Seen:
             looked.append(name)
@@ -57,11 +57,11 @@ def searched(repository: Path, good: str, bad: str) -> tuple[gitbisect.FirstNew,
             fails = {".": False, "x": True, "?": None, "b": True}[word]
             return Seen(name, fails, "why", booted=word != "b")
 
-        found = gitbisect.search(tree, good, bad, look)
+        found = commits.search(tree, good, bad, look)
     return found, looked
 
 
-def subjects(found: gitbisect.FirstNew) -> list[str]:
+def subjects(found: commits.FirstNew) -> list[str]:
     return [name.partition(" ")[2] for name in found.culprits]
 
 
@@ -154,6 +154,6 @@ def test_the_clone_is_kept_and_follows_its_repository(
     git("tag", "-d", "v0", "v1", "v2", "v3", "v4", at=place)
     git("reflog", "expire", "--expire=now", "--all", at=place)
     git("gc", "--quiet", "--prune=now", at=place)
-    with gitbisect.working_copy(str(place)) as tree:
+    with commits.working_copy(str(place)) as tree:
         assert tree == clone and not mark.exists()  # what it shared has gone
         assert git("rev-parse", "new", at=tree) == git("rev-parse", "new", at=place)

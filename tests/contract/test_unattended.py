@@ -16,10 +16,10 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from orchestrator.catalog import load_toml
-from orchestrator.cli import timer
+from orchestrator.commands.nightly import timer
+from orchestrator.commands.nightly.config import Config
 from orchestrator.errors import Exit
 from orchestrator.host import process
-from orchestrator.nightly.config import Config
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = "mail -s \"$KLP_E2E_SUBJECT\" 'a%h' \\ | cat\n; echo ${HOME} %% é"

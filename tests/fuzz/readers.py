@@ -33,8 +33,12 @@ from pydantic import TypeAdapter
 from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import declared, image, kconfig, outside, prebuilt
-from orchestrator.commands import bisection, modfiles, options
-from orchestrator.commands.bisect import Seen
+from orchestrator.cli import options
+from orchestrator.commands import inspect as inspecting
+from orchestrator.commands.bisect import work
+from orchestrator.commands.bisect.halving import Seen
+from orchestrator.commands.nightly import config as nightly_config
+from orchestrator.commands.nightly import plan
 from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, ByteOrder, Elf, Rela, Section
@@ -43,8 +47,6 @@ from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
 from orchestrator.model import known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
-from orchestrator.nightly import config as nightly_config
-from orchestrator.nightly import plan
 from orchestrator.nouns import KlpSymbol, ModuleSpec
 from orchestrator.pages import logs
 from orchestrator.port import archfile, card, kconfigs, relocsource
@@ -103,8 +105,8 @@ def inspected(data: bytes, place: Path) -> None:
     klpformat.dependencies(elf)
     prebuilt.exports(data, "x.ko")
     found = inspect(data, table=TABLE, name="x.ko")
-    modfiles.as_json(found)
-    modfiles.as_text(found, catalog.arch("x86_64"))
+    inspecting.json_text(found)
+    inspecting.plain_text(found, catalog.arch("x86_64"))
 
 
 def written_anew(data: bytes, place: Path) -> None:
@@ -646,7 +648,7 @@ JOURNAL = lines(
 def some_find(place: Path) -> Path:
     place.mkdir()
     seen = Seen("abc", False)
-    bisection.keep(place, bisection.Found(("0001-a.patch",), seen, seen))
+    work.keep(place, work.Found(("0001-a.patch",), seen, seen))
     return place
 
 
@@ -690,7 +692,7 @@ READERS = (
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
     json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load_record),
-    json_reader("found.json", "found.json", made_by(some_find, "found.json"), bisection.kept),
+    json_reader("found.json", "found.json", made_by(some_find, "found.json"), work.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),
     Reader("console", lambda: CONSOLES, LINES, console_text, lambda: LONG_LINES),
     Reader("kconfig", lambda: lines(KCONFIG), LINES, a_kconfig, lambda: LARGE_KCONFIGS),

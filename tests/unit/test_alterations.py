@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.commands import malformed, options
+from orchestrator.cli import options
+from orchestrator.commands import malformed
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Load, Order
 from orchestrator.source.alterations import Alteration, AlterationKind, parse

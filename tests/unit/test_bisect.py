@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from orchestrator.commands.bisect import Between, Seen, search
-from orchestrator.commands.bisection import said
+from orchestrator.commands.bisect.halving import Between, Seen, search
+from orchestrator.commands.bisect.work import said
 from orchestrator.errors import UsageError
 from orchestrator.model.orders import parse
 from orchestrator.nouns import Case

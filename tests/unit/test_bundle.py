@@ -29,7 +29,7 @@ from samples import an_answer
 from orchestrator import catalog, initramfs
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import session
+from orchestrator.commands import replay
 from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
@@ -200,7 +200,7 @@ def test_replay_needs_the_emulator(
     bundle.write(tmp_path / "b", bootable, a_result(ANSWER), (1, 1))
     monkeypatch.setattr(tools, "which", lambda program: None)
     with pytest.raises(MissingTool, match="qemu-system-x86_64 is not installed") as caught:
-        session.replay(bundle.read(tmp_path / "b"), 1, print)
+        replay.replay_bundle(bundle.read(tmp_path / "b"), 1, print)
     assert "apt-get install qemu-system-x86" in caught.value.hint
 
 

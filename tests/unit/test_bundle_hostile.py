@@ -21,7 +21,7 @@ from test_report import a_run
 from orchestrator import catalog
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import exploration
+from orchestrator.commands import minimise
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import ours, workdir
 from orchestrator.model import words
@@ -214,7 +214,7 @@ def test_what_comes_while_a_bundle_is_written_stays(
 def test_minimise_refuses_a_place_before_it_does_anything(tmp_path: Path) -> None:
     (tmp_path / "out" / "important").mkdir(parents=True)
     with pytest.raises(UsageError, match="is not empty"):
-        exploration.minimise(tmp_path, "x", 1, tmp_path / "out", 1, Reporter(Terminal()))
+        minimise.minimise_failure(tmp_path, "x", 1, tmp_path / "out", 1, Reporter(Terminal()))
 
 
 def test_minimise_writes_through_no_link(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_minimise_writes_through_no_link(tmp_path: Path) -> None:
     (tmp_path / "r" / "findings").symlink_to(tmp_path / "elsewhere")
     name = f"{a_result(VALUE).arch}/{case.module_set}/{case.name}"
     with pytest.raises(ours.NotOurs, match="leads elsewhere"):
-        exploration.minimise(tmp_path / "r", name, 1, None, 1, Reporter(Terminal()))
+        minimise.minimise_failure(tmp_path / "r", name, 1, None, 1, Reporter(Terminal()))
     assert not any((tmp_path / "elsewhere").iterdir())
 
 

@@ -14,7 +14,8 @@ from samples import a_kernel, a_result
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import exploration, options
+from orchestrator.cli import options
+from orchestrator.commands import explore
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Strategy
 from orchestrator.explore.walker import EventPath as Events
@@ -263,7 +264,7 @@ def test_names_of_schema_1_are_read(tmp_path: Path) -> None:
 def test_an_exploration_of_no_architecture_is_not_resumed(tmp_path: Path) -> None:
     ExploreDirectory(tmp_path / "walk", head(CampaignOptions(depth=3)))
     with pytest.raises(UsageError, match="names no architecture"):
-        exploration.resumed(tmp_path / "walk", 1)
+        explore.resumed(tmp_path / "walk", 1)
 
 
 # --- what is said ------------------------------------------------------------------------------

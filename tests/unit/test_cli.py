@@ -22,9 +22,10 @@ from samples import a_kernel, a_result, commands, klp
 
 from orchestrator import catalog, doctor
 from orchestrator.build import prepare
-from orchestrator.cli import program
-from orchestrator.commands import experiment, exploration, options, session
-from orchestrator.commands.outsiders import Given
+from orchestrator.cli import options, program, session
+from orchestrator.cli.outsiders import Given
+from orchestrator.commands import explore
+from orchestrator.commands.mutate import work
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.exploration import CampaignOptions
@@ -266,12 +267,12 @@ def test_what_is_resumed_finds_an_architectures_file_again(
     (tmp_path / "mine.toml").write_text(catalog.arch_file(name).read_text())
     monkeypatch.chdir(tmp_path)
     built = options.build_options(["mine.toml", name], "debian:6.1", ["none"], 1)
-    explored = exploration.ExploreOptions(
+    explored = explore.ExploreOptions(
         built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "explored", Accel.TCG
     )
-    exploration.begin(explored, ("klp-e2e",))
+    explore.begin(explored, ("klp-e2e",))
     patches = options.alterations(AlterationKind.ABLATION, ())
-    tried = experiment.ExperimentOptions(
+    tried = work.ExperimentOptions(
         built,
         AlterationKind.ABLATION,
         patches,
@@ -282,12 +283,12 @@ def test_what_is_resumed_finds_an_architectures_file_again(
         tmp_path / "tried",
         Accel.TCG,
     )
-    experiment.begin(tried, ("klp-e2e",))
+    work.begin(tried, ("klp-e2e",))
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     again = Given.of(arch=["../mine.toml"])
-    assert exploration.resumed(tmp_path / "explored", 1, again)[0] == explored
-    assert experiment.resumed(tmp_path / "tried", 1, again)[0] == tried
+    assert explore.resumed(tmp_path / "explored", 1, again)[0] == explored
+    assert work.resumed(tmp_path / "tried", 1, again)[0] == tried
     with pytest.raises(UsageError, match="'hax' is no accelerator"):
         run = session.begun(built, ("klp-e2e",), strict=False, kind=RunKind.ORDERS, accel=Accel.TCG)
         session.accel_of(replace(run, options={"accel": "hax"}), tmp_path)
@@ -429,11 +430,11 @@ def test_an_experiment_finds_its_suites_file_again(
     monkeypatch.chdir(own_suite.parent)
     seen: list[str] = []
 
-    def conduct(asked: experiment.ExperimentOptions, *_: object) -> None:
+    def conduct(asked: work.ExperimentOptions, *_: object) -> None:
         seen.append(asked.suite)
         raise HarnessError("enough")
 
-    monkeypatch.setattr(experiment, "conduct", conduct)
+    monkeypatch.setattr(work, "conduct", conduct)
     assert klp("mutate", "--suite", "mine.toml", "-o", "r").code == Exit.HARNESS
     assert klp("mutate", "--resume", "r").code == Exit.USAGE  # it may be somebody else's
     assert klp("mutate", "--resume", "r", "--suite", "mine.toml").code == Exit.HARNESS

@@ -13,6 +13,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from orchestrator import commands
 from orchestrator.cli import program
 from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.errors import Exit
@@ -52,7 +53,7 @@ def test_a_command_is_where_the_table_has_it_and_says_the_same(name: str) -> Non
     whole: Any = typer.main.get_command(program.app)
     command = whole.get_command(None, name)
     assert command.name == name
-    assert command.get_short_help_str(limit=100) == COMMANDS[name].line
+    assert command.get_short_help_str(limit=100) == COMMANDS[name]
 
 
 def test_help_shows_the_groups_and_run_first() -> None:
@@ -60,18 +61,19 @@ def test_help_shows_the_groups_and_run_first() -> None:
     for title, group in GROUPS.items():
         lines = told.partition(f"\n{title}:\n")[2].partition("\n\n")[0].splitlines()
         assert [tuple(line.split(maxsplit=1)) for line in lines] == [
-            (name, entry.line) for name, entry in group.items()
+            (name, line) for name, line in group.items()
         ]
     assert next(iter(COMMANDS)) == "run"
     assert sum(map(len, GROUPS.values())) == len(COMMANDS)
 
 
 def test_every_command_is_in_the_table() -> None:
-    for path in Path(program.__file__).parent.glob("*.py"):
-        if path.stem != "__init__":
-            import_module(f"orchestrator.cli.{path.stem}")
-    there = [*program.app.registered_commands, *program.app.registered_groups]
-    names = {each.name or getattr(each.callback, "__name__", "") for each in there}  # type: ignore[attr-defined]  # groups have names
+    there = {path.stem for path in Path(commands.__file__).parent.iterdir()}
+    assert {name for name in there if not name.startswith("_")} == {*COMMANDS}
+    for name in COMMANDS:
+        import_module(f"{commands.__name__}.{name}")
+    known = [*program.app.registered_commands, *program.app.registered_groups]
+    names = {each.name or getattr(each.callback, "__name__", "") for each in known}  # type: ignore[attr-defined]  # groups have names
     assert names == {*COMMANDS}
 
 

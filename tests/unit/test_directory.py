@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from test_report import RELOAD, a_case, a_result, a_run
 
-from orchestrator.commands import experiment, options
+from orchestrator.cli import options
+from orchestrator.commands.mutate import work
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
 from orchestrator.port.card import ReportCard
@@ -377,7 +378,7 @@ def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
     # what does not say for which architectures it was planned is not whole
     assert trialstext.trials_exit_code(trialsjson.load_trials(tmp_path / "t")) == Exit.HARNESS
     with pytest.raises(UsageError, match="for which architectures"):
-        experiment.resumed(tmp_path / "t", 1)
+        work.resumed(tmp_path / "t", 1)
     trials = json.loads((tmp_path / "t" / trialsjson.DOCUMENT).read_text())
     trials["trials"][0]["trial"]["arch"] = "../x"
     (tmp_path / "t" / trialsjson.DOCUMENT).write_text(json.dumps(trials))

@@ -17,12 +17,12 @@ from samples import commands
 
 from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
+from orchestrator.commands.nightly import config
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
 from orchestrator.explore import exploration
 from orchestrator.history import nights
 from orchestrator.model import known, suite
-from orchestrator.nightly import config
 from orchestrator.port import card, coverage
 from orchestrator.report import explorejson, resultsjson, trialsjson
 from orchestrator.repro import record

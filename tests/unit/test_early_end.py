@@ -17,7 +17,7 @@ from ktap_grammar import parse_ktap
 from typer.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.commands import session
+from orchestrator.cli import session
 from orchestrator.errors import BuildError, Exit, HarnessError, UsageError
 from orchestrator.report import directory, explorejson, verdict
 from orchestrator.report.junit import junit

@@ -12,12 +12,11 @@ from history_samples import a_kernel_input, a_night
 from test_report import a_result, a_run
 
 from orchestrator import catalog
-from orchestrator.cli import timer
-from orchestrator.commands import modfiles
+from orchestrator.commands import inspect
+from orchestrator.commands.nightly import inputs, timer
 from orchestrator.errors import KlpError, UsageError
 from orchestrator.history.files import configs
 from orchestrator.host import files
-from orchestrator.nightly import inputs
 from orchestrator.report import cardjson, directory, explorejson, trialsjson
 from orchestrator.source import series
 from orchestrator.verdicts import Status
@@ -67,7 +66,7 @@ def test_what_is_no_file_of_a_sane_size_is_refused_by_each_reader(
     with pytest.raises(UsageError):
         catalog.read_toml(odd)
     with pytest.raises(UsageError):
-        modfiles.examine(odd)
+        inspect.examine(odd)
     with pytest.raises(UsageError):
         series.resolve(str(odd), (6, 1))
     quilt = tmp_path / "quilt"

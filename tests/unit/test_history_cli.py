@@ -12,7 +12,7 @@ import pytest
 from history_samples import JOB, a_kernel_input, a_night, a_result, a_row, a_run, a_suite
 from samples import klp
 
-from orchestrator.cli.history import REBUILD
+from orchestrator.commands.history import REBUILD
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History

@@ -14,9 +14,15 @@ from history_samples import a_run
 
 from orchestrator import catalog
 from orchestrator.build import kernel
-from orchestrator.commands import options
-from orchestrator.commands.bisect import Seen
-from orchestrator.commands.bisection import Found
+from orchestrator.cli import options
+from orchestrator.commands.bisect.halving import Seen
+from orchestrator.commands.bisect.work import Found
+from orchestrator.commands.nightly import bisects, inputs, jobs, nightrun, plan, retry, work
+from orchestrator.commands.nightly.bisects import BisectKind
+from orchestrator.commands.nightly.config import Config, Exploring, Matrix
+from orchestrator.commands.nightly.jobs import JobEnd
+from orchestrator.commands.nightly.plan import Reader, Target
+from orchestrator.commands.nightly.scheduler import Pool, Scheduler, Task
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.digest import digest
@@ -34,12 +40,6 @@ from orchestrator.history.nights import (
     State,
 )
 from orchestrator.host import ours
-from orchestrator.nightly import bisects, inputs, jobs, nightrun, plan, retry, work
-from orchestrator.nightly.bisects import BisectKind
-from orchestrator.nightly.config import Config, Exploring, Matrix
-from orchestrator.nightly.jobs import JobEnd
-from orchestrator.nightly.plan import Reader, Target
-from orchestrator.nightly.scheduler import Pool, Scheduler, Task
 from orchestrator.nouns import Arch, CaseKind
 from orchestrator.report import directory
 from orchestrator.report.progress import Reporter

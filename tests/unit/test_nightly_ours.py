@@ -19,14 +19,8 @@ from history_samples import a_result, a_run, a_suite, an_ablation, an_exploratio
 from samples import klp
 
 from orchestrator.build import prepare
-from orchestrator.commands.outsiders import OPTIONS
-from orchestrator.errors import Exit, NoHistory, UsageError
-from orchestrator.explore.exploration import CampaignOptions
-from orchestrator.history import files
-from orchestrator.history.database import NAME, History
-from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State
-from orchestrator.host import ours, workdir
-from orchestrator.nightly import (
+from orchestrator.cli.outsiders import OPTIONS
+from orchestrator.commands.nightly import (
     bisects,
     content,
     inputs,
@@ -38,9 +32,15 @@ from orchestrator.nightly import (
     text,
     work,
 )
-from orchestrator.nightly.config import Config, Matrix
-from orchestrator.nightly.inputs import Facts
-from orchestrator.nightly.work import NightOptions
+from orchestrator.commands.nightly.config import Config, Matrix
+from orchestrator.commands.nightly.inputs import Facts
+from orchestrator.commands.nightly.work import NightOptions
+from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.history import files
+from orchestrator.history.database import NAME, History
+from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State
+from orchestrator.host import ours, workdir
 from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
 from orchestrator.report import explorejson, store

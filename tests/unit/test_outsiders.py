@@ -15,8 +15,10 @@ from samples import a_kernel
 from test_report import a_run
 
 from orchestrator import catalog
-from orchestrator.commands import experiment, exploration, options, outsiders
-from orchestrator.commands.outsiders import Given
+from orchestrator.cli import options, outsiders
+from orchestrator.cli.outsiders import Given
+from orchestrator.commands import explore, minimise
+from orchestrator.commands.mutate import work
 from orchestrator.errors import UsageError
 from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.nouns import Channel
@@ -92,19 +94,19 @@ def test_what_is_typed_serves_from_any_directory(
 
 def a_walk(tmp_path: Path) -> None:
     built = options.build_options([], "dir:/evil", ["none"], 1)
-    wanted = exploration.ExploreOptions(
+    wanted = explore.ExploreOptions(
         built, ("basic",), CampaignOptions(), Channel.AGENT, False, tmp_path / "doc"
     )
-    exploration.begin(wanted, ("klp-e2e",))
+    explore.begin(wanted, ("klp-e2e",))
 
 
 def an_experiment(tmp_path: Path) -> None:
     built = options.build_options([], "dir:/evil", ["none"], 1)
     patches = options.alterations(AlterationKind.ABLATION, ())
-    wanted = experiment.ExperimentOptions(
+    wanted = work.ExperimentOptions(
         built, AlterationKind.ABLATION, patches, None, options.SUITE, True, 1, tmp_path / "doc"
     )
-    experiment.begin(wanted, ("klp-e2e",))
+    work.begin(wanted, ("klp-e2e",))
 
 
 def some_results(tmp_path: Path) -> None:
@@ -115,14 +117,14 @@ def some_results(tmp_path: Path) -> None:
 def minimised(place: Path) -> None:
     result = a_result(VALUE)
     name = f"{result.arch}/{result.case.module_set}/{result.case.name}"
-    exploration.minimise(place, name, 1, None, 1, Reporter(Terminal()))
+    minimise.minimise_failure(place, name, 1, None, 1, Reporter(Terminal()))
 
 
 @pytest.mark.parametrize(
     ("made", "use"),
     [
-        (a_walk, lambda place: exploration.resumed(place, 1)),
-        (an_experiment, lambda place: experiment.resumed(place, 1)),
+        (a_walk, lambda place: explore.resumed(place, 1)),
+        (an_experiment, lambda place: work.resumed(place, 1)),
         (some_results, minimised),
     ],
 )

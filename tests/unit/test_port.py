@@ -15,10 +15,11 @@ from samples import a_kernel, a_reading, a_result
 
 from orchestrator import catalog
 from orchestrator.build import prepare
-from orchestrator.commands import port as porting
-from orchestrator.commands import portboot, portkernel, portparts, session
-from orchestrator.commands.options import BuildOptions, RunOptions
-from orchestrator.commands.portsource import PortSource
+from orchestrator.cli.options import BuildOptions, RunOptions
+from orchestrator.commands.port import boot, kernel, parts
+from orchestrator.commands.port import work as porting
+from orchestrator.commands.port.source import PortSource
+from orchestrator.commands.run import work as orders_work
 from orchestrator.errors import BuildError, ConfigError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, RelocationType
@@ -498,13 +499,13 @@ def test_a_reload_is_a_target_that_comes_twice() -> None:
     def case(order: str) -> Case:
         return Case("", "basic", orders.parse(order))
 
-    assert portparts.reloaded(case("+klp_patch +klp_target -klp_target +klp_target"))
-    assert portparts.reloaded(case("+klp_patch +klp_target (-klp_target +klp_target)*2"))
-    assert not portparts.reloaded(case("+klp_patch +klp_target +filler -filler +filler"))
+    assert parts.reloaded(case("+klp_patch +klp_target -klp_target +klp_target"))
+    assert parts.reloaded(case("+klp_patch +klp_target (-klp_target +klp_target)*2"))
+    assert not parts.reloaded(case("+klp_patch +klp_target +filler -filler +filler"))
 
 
 def test_the_whole_card_leaves_big_sets_to_explore() -> None:
-    scope = portparts.whole()
+    scope = parts.whole()
     assert set(scope.explored) | set(scope.unexplored) == set(catalog.module_sets())
     assert "basic" in scope.explored and "refusing" in scope.unexplored
 
@@ -606,7 +607,7 @@ def test_wrong_files_are_told_and_nothing_else_is_tried(
     file.write_text('kernel_arch = "toy"\n')
     remark = Remark("qemu", "missing", kind=FieldKind.WRONG)
     monkeypatch.setattr(archcheck, "check", lambda *_: [Report(file, (remark,))])
-    scope = portparts.Scope()
+    scope = parts.Scope()
     wanted = porting.PortOptions(str(file), "debian:6.1", (), 1, scope, tmp_path / "c")
     writer = porting.begin(wanted, ("klp-e2e", "port"))
     porting.make(wanted, writer, Quiet())
@@ -641,9 +642,9 @@ def test_a_kernel_that_cannot_have_livepatch_is_built_without(
 
     lost = ("SYSFS", "LIVEPATCH")
     request = "".join(f"CONFIG_{name}=y\n" for name in lost)
-    monkeypatch.setattr(portkernel, "configuration", lambda _: request)
+    monkeypatch.setattr(kernel, "configuration", lambda _: request)
     monkeypatch.setattr(prepare, "kernels", kernels)
-    outcome = portkernel.build(built, source(tree), Quiet())
+    outcome = kernel.build(built, source(tree), Quiet())
     assert asked == [(), ("LIVEPATCH",)]
     told = [(line.detail, line.verdict) for line in outcome.lines]
     assert told == [("with livepatch", Verdict.FAIL), ("without livepatch", Verdict.PASS)]
@@ -661,7 +662,7 @@ def test_a_kernel_that_does_not_build_is_told_as_unbuilt(
         raise BuildError("a.c:1: error", "the whole log: x")
 
     monkeypatch.setattr(prepare, "kernels", kernels)
-    outcome = portkernel.build(BuildOptions((arch,), "x", (), 1), source(tree), Quiet())
+    outcome = kernel.build(BuildOptions((arch,), "x", (), 1), source(tree), Quiet())
     (line,) = outcome.lines
     assert (line.verdict, outcome.kernel) == (Verdict.UNBUILT, None)
 
@@ -677,10 +678,10 @@ def test_a_part_that_ends_early_says_what_it_knew(
         writer.add(CaseResult(CASE, arch.name, Status.PASS))
         raise ending
 
-    monkeypatch.setattr(session, "run_orders", run)
-    parts = portparts.Parts(
+    monkeypatch.setattr(orders_work, "run_orders", run)
+    made = parts.Parts(
         BuildOptions((arch,), "debian:6.1", (), 1),
-        portparts.Scope(core=(CASE, replace(CASE, name="two"))),
+        parts.Scope(core=(CASE, replace(CASE, name="two"))),
         tmp_path,
         ("klp-e2e", "port"),
         Quiet(),
@@ -689,11 +690,11 @@ def test_a_part_that_ends_early_says_what_it_knew(
     )
     if isinstance(ending, KeyboardInterrupt):
         with pytest.raises(KeyboardInterrupt):
-            parts.run_parts()
+            made.run_parts()
         assert Part.EXPLORE not in told
         assert "only 1 of 2 ran" in told[Part.CORE].obstacles
     else:
-        parts.run_parts()
+        made.run_parts()
         assert told[Part.EXPLORE].verdict is Verdict.SKIP  # and is not kept from being done
         assert told[Part.VMLINUX].evidence == ("no guest",)
         assert told[Part.CORE].advice == ("look",) and "no guest" in told[Part.CORE].obstacles
@@ -702,10 +703,10 @@ def test_a_part_that_ends_early_says_what_it_knew(
 
 
 def test_ordinary_modules_are_a_set_without_its_livepatches() -> None:
-    module_set = portboot.ordinary(catalog.module_set(portboot.MODULE_SET))
+    module_set = boot.ordinary(catalog.module_set(boot.MODULE_SET))
     assert {spec.name for spec in module_set.modules} == {"klp_target", "filler"}
     assert all(probe.original and not probe.patched for probe in module_set.probes)
-    for order in portboot.ORDERS.values():
+    for order in boot.ORDERS.values():
         orders.parse(order, module_set)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.errors import UsageError
 from orchestrator.source import series
 from orchestrator.source.patches import Patch

@@ -20,9 +20,9 @@ from test_report import a_result, a_run
 from typer.testing import CliRunner
 
 from orchestrator import cli
-from orchestrator.cli import program, timer
-from orchestrator.commands import options
+from orchestrator.cli import options, program
 from orchestrator.commands.malformed import TARGET
+from orchestrator.commands.nightly import timer
 from orchestrator.elf.klp import convert
 from orchestrator.elf.writer import write
 from orchestrator.errors import Exit, HarnessError, UsageError

@@ -21,7 +21,7 @@ from vmkit import FRESH, TROUBLE, Klp
 from orchestrator import catalog
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.host import rundir
 from orchestrator.run import booting
 from orchestrator.vm.guest import Guest

@@ -12,7 +12,7 @@ import pytest
 from vmkit import BUILDS, Klp, klp_e2e, wait_for
 
 from orchestrator import catalog
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.errors import Exit
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.trials import CONTROL, TrialOutcome

@@ -12,7 +12,7 @@ from conftest import MakeBenches
 from vmkit import ARCHES, EVERY_ARCH, Klp
 
 from orchestrator import catalog
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.errors import Exit
 from orchestrator.port import archcheck
 from orchestrator.port.archfile import FieldKind

@@ -21,7 +21,7 @@ import pytest
 from vmkit import BUILDS, Klp, wait_for
 
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.errors import Exit
 from orchestrator.host import ours, workdir
 from orchestrator.nouns import Arch

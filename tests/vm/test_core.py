@@ -15,7 +15,7 @@ import pytest
 from vmkit import ARCHES, EVERY_ARCH, klp_e2e
 
 from orchestrator import catalog
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.host import process
 from orchestrator.report import directory
 from orchestrator.report import resultsjson as documents

@@ -13,7 +13,7 @@ from vmkit import HOSTILE, RUNS, Klp, Ran, case, in_namespace, run_cases
 
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.errors import Exit
 from orchestrator.run import runner, slot
 from orchestrator.verdicts import CaseResult, Status

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from vmkit import FRESH, Ran, case, run_cases
 
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import options
+from orchestrator.cli import options
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Channel

@@ -19,11 +19,11 @@ from vmkit import BUILDS, Klp, in_namespace, wait_for
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import options
+from orchestrator.cli import options
+from orchestrator.commands.nightly import content
 from orchestrator.errors import Exit
 from orchestrator.history import files
 from orchestrator.history.nights import Change, Night, State
-from orchestrator.nightly import content
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Status
 

@@ -14,8 +14,10 @@ from vmkit import case
 from orchestrator import catalog
 from orchestrator.build import kconfig
 from orchestrator.build.prepare import Bootable
-from orchestrator.commands import malformed, options, port, portparts
-from orchestrator.commands.portsource import PortSource
+from orchestrator.cli import options
+from orchestrator.commands import malformed
+from orchestrator.commands.port import parts, work
+from orchestrator.commands.port.source import PortSource
 from orchestrator.errors import Exit
 from orchestrator.port import card as cards
 from orchestrator.port.card import Part, ReportCard, Verdict, card_exit_code
@@ -29,8 +31,8 @@ FOREIGN = Path(__file__).with_name("port") / "arm64.toml"
 RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 
 
-def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> ReportCard:
-    wanted = port.PortOptions(
+def a_card(arch: str, series: str, scope: parts.Scope, place: Path) -> ReportCard:
+    wanted = work.PortOptions(
         arch,
         options.SOURCE,
         options.stack((series,)),
@@ -38,15 +40,15 @@ def a_card(arch: str, series: str, scope: portparts.Scope, place: Path) -> Repor
         scope,
         place,
     )
-    writer = port.begin(wanted, ("klp-e2e", "port", arch))
+    writer = work.begin(wanted, ("klp-e2e", "port", arch))
     with writer, Reporter(Terminal(file=io.StringIO())) as reporter:
-        port.make(wanted, writer, reporter)
+        work.make(wanted, writer, reporter)
     return writer.card
 
 
 def test_a_short_card(bootables: Mapping[str, Bootable], tmp_path: Path) -> None:
     arch = sorted(bootables)[-1]
-    scope = portparts.Scope(
+    scope = parts.Scope(
         core=(case("reload", RELOAD), case("life", "+klp_vmlinux klp_vmlinux=0", "vmlinux")),
         explored=("vmlinux",),
         malformed=malformed.cases(["symbol-common/target-later"]),

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What commands share: options, and how results are shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import RenderableType
+
+from orchestrator.cli import complete, options
+from orchestrator.errors import HarnessError
+from orchestrator.nouns import Accel, Channel
+from orchestrator.report import resultstext
+from orchestrator.report.store import Store
+from orchestrator.report.terminal import Terminal, silence, tell
+
+# One option with two spellings: an architecture is given by name or by file, as a module set is.
+ArchOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch",
+        "--arch-file",
+        metavar="A|FILE",
+        autocompletion=complete.arches,
+        help="Name of a built-in architecture, or a file A.toml with A.config beside it; may be "
+        "given again. [default: each built-in one with by_default = true]",
+    ),
+]
+KernelOption = Annotated[
+    str,
+    typer.Option(
+        "--kernel",
+        metavar="SOURCE",
+        help="Where the kernel's source comes from: debian:6.1, debian:newest, tar:PATH, dir:PATH "
+        "or git:PATH_OR_URL#REF.",
+    ),
+]
+SeriesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--series",
+        metavar="S",
+        autocompletion=complete.series,
+        help="Patches to apply to the kernel: a name under kernel-config/series, a quilt "
+        "directory, an mbox or git:REPO#A..B. S@N: only its first N patches; S@merged: the source "
+        "has it already; 'none': the bare kernel. May be given again: they stack in that order. "
+        f"[default: {options.SERIES}]",
+    ),
+]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--jobs", "-j", min=1, metavar="N", help="Jobs of make side by side. [default: the cores]"
+    ),
+]
+SuiteOption = Annotated[
+    str | None,
+    typer.Option(
+        "--suite",
+        metavar="NAME|FILE",
+        autocompletion=complete.suites,
+        help="Name of a built-in suite, or a file, which has a / in it or ends in .toml. "
+        f"[default: {options.SUITE}]",
+    ),
+]
+ModuleSetsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--modules",
+        metavar="SET|DIR",
+        autocompletion=complete.every_module_set,
+        help="Name of a module set, a directory with a set.toml, or 'all' for every built-in set; "
+        f"may be given again. [default: {options.MODULE_SET}]",
+    ),
+]
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o", metavar="DIR", help="Results directory, new or empty. [default: results/DATE-TIME]"
+    ),
+]
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="DIR",
+        help="Go on with what this very command began in DIR: what has a result there does not "
+        "run again.",
+    ),
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="Count a KNOWN failure as FAIL.")]
+AccelOption = Annotated[
+    Accel,
+    typer.Option(
+        "--accel", help="What guests run under; auto: KVM where it works, else TCG (emulation)."
+    ),
+]
+ChannelOption = Annotated[
+    Channel,
+    typer.Option(
+        "--channel",
+        help="How to talk to guests while events run: by the agent's serial port, or SSH.",
+    ),
+]
+
+
+def tell_place(writer: Store) -> None:
+    """Where the results are, if there are any."""
+    if writer.kept:
+        tell(f"results: {writer.path}")
+
+
+def show(shown: RenderableType) -> None:
+    """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
+    console = Terminal()
+    if not console.is_terminal:
+        tell(resultstext.plain(shown).removesuffix("\n"))
+        return
+    try:
+        console.print(shown, crop=False)
+    except OSError as err:  # the terminal was closed
+        silence(sys.stdout)
+        raise HarnessError(f"cannot write what there is to say: {err.strerror}") from err

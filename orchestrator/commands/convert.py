@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`klp-e2e convert`: a livepatch module made of an ordinary one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from orchestrator import catalog
+from orchestrator.cli import options
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.elf import klp, reader, relocation
+from orchestrator.errors import Exit, UsageError
+from orchestrator.host import files, ours
+from orchestrator.host.workdir import disk_errors
+from orchestrator.nouns import Arch
+from orchestrator.report.terminal import tell
+
+
+def read_file(path: Path) -> bytes:
+    """Raises UsageError for a file that cannot be read."""
+    try:
+        return files.read(path, files.MODULE)
+    except OSError as err:
+        raise UsageError(f"cannot read {path}: {err.strerror}", hint="give a .ko file") from err
+
+
+def arch_of(data: bytes, name: str, arch_files: Sequence[str] = ()) -> Arch:
+    """The architecture a module was built for: of these files, else of ours. Raises UsageError when
+    it is none of them."""
+    elf = reader.read(data, name)
+    known = [*map(catalog.arch, arch_files), *catalog.arches().values()]
+    for arch in known:
+        if (arch.elf_machine, arch.byte_order) == (elf.machine, elf.byte_order):
+            return arch
+    raise UsageError(
+        f"{name} is for another architecture: ELF machine {elf.machine}, {elf.byte_order} endian",
+        hint=f"known: {', '.join(arch.name for arch in known)}; --arch-file adds one",
+    )
+
+
+def convert_file(
+    source: Path,
+    goal: Path,
+    object_name: str | None,
+    symbols: Sequence[str],
+    auto: Path | None,
+    arch_files: Sequence[str] = (),
+    *,
+    force: bool = False,
+) -> int:
+    """Write `goal`, `source` with its relocations against the symbols deferred; their number.
+
+    With `auto` every undefined symbol which that module defines is added, and the object's name is
+    by default that of the file. force: also where a file is.
+    """
+    name = object_name or (auto.stem if auto else None)
+    if name is None or not (symbols or auto):
+        raise UsageError(
+            "convert needs to know which symbols belong to which object",
+            hint="--object M --symbol NAME[,SYMPOS]..., or --auto TARGET.ko",
+        )
+    data = read_file(source)
+    arch = arch_of(data, str(source), arch_files)
+    wanted = options.klp_symbols(name, symbols)
+    if auto is not None:
+        given = {symbol.name for symbol in wanted}
+        wanted += klp.auto_symbols(data, read_file(auto), name, given=given)
+    if not wanted:
+        raise UsageError(
+            f"{source} has no undefined symbol that {auto} defines",
+            hint="nothing is to be deferred; is it the right target?",
+        )
+    table = relocation.table(arch.relocations)
+    made = klp.convert(data, wanted, table=table, name=str(source))
+    with disk_errors(f"cannot write {goal}"):
+        write_atomically(goal, made, force=force)
+    return len(wanted)
+
+
+def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
+    """A module that is there is whole. Raises UsageError where a file is there and is not to be
+    written over, OSError."""
+    if not path.parent.is_dir():
+        raise UsageError(f"{path.parent} is not a directory", hint="create it first")
+    if os.path.lexists(path) and not force:
+        raise UsageError(f"{path} is there already", hint="--force writes over it")
+    with ours.replacing(path) as partial:
+        partial.write_bytes(data)
+
+
+ArchFileOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--arch-file",
+        metavar="FILE",
+        help="File A.toml of an architecture that is not built in; may be given again.",
+    ),
+]
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e convert patch.ko klp_patch.ko --object klp_target \\\n"
+    "      --symbol hidden --symbol twice,2"
+)
+@guarded
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="IN.ko", help="An ordinary module.")],
+    goal: Annotated[Path, typer.Argument(metavar="OUT.ko", help="The livepatch module.")],
+    object_name: Annotated[
+        str | None,
+        typer.Option("--object", metavar="M", help="Module that defines the symbols, or vmlinux."),
+    ] = None,
+    symbol: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--symbol", metavar="NAME[,N]", help="Defer this symbol, the N-th of that name."
+        ),
+    ] = None,
+    auto: Annotated[
+        Path | None,
+        typer.Option(metavar="TARGET.ko", help="Defer every symbol that this module defines."),
+    ] = None,
+    arch_file: ArchFileOption = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write over OUT.ko if it is there.")
+    ] = False,
+) -> Exit:
+    """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
+    files = arch_file or ()
+    number = convert_file(source, goal, object_name, symbol or (), auto, files, force=force)
+    tell(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
+    return Exit.GOOD

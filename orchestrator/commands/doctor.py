@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`klp-e2e doctor`: what this host lacks."""
+
+from __future__ import annotations
+
+from orchestrator import doctor as hosts
+from orchestrator.cli import options, session
+from orchestrator.cli.arguments import (
+    ArchOption,
+)
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.errors import Exit
+from orchestrator.report.terminal import tell
+
+
+@app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")
+@guarded
+def doctor(arch: ArchOption = None) -> Exit:
+    """Say what this host lacks. Prints the one line that installs it."""
+    needs = session.host_needs(options.arches(arch or ()))
+    lacking = hosts.missing(needs)
+    for need in lacking:
+        tell(f"missing: {need.what} ({need.package})")
+    if lacking:
+        tell(f"\n{hosts.install_line(needs)}")
+        return Exit.HARNESS
+    tell(f"nothing is missing ({len(needs)} things looked for)")
+    return Exit.GOOD

@@ -1,0 +1,239 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""From the matrix to a list of jobs, the most valuable first. Pure."""
+
+from __future__ import annotations
+
+import re
+import statistics
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from orchestrator.commands.nightly.config import Config, Matrix
+from orchestrator.history.nights import Job, JobKind, Night, State
+
+# Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
+GUESSES: Mapping[JobKind, float] = {
+    JobKind.BUILD: 900,
+    JobKind.SUITE: 120,
+    JobKind.KSELFTEST: 120,
+    JobKind.MALFORMED: 180,
+    JobKind.EXPLORE: 1200,
+    JobKind.ABLATE: 1800,
+}
+# Within one class of value: what says most in least time first.
+RANK = (
+    JobKind.BUILD,
+    JobKind.SUITE,
+    JobKind.KSELFTEST,
+    JobKind.MALFORMED,
+    JobKind.EXPLORE,
+    JobKind.ABLATE,
+)
+_COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An architecture as the matrix has it."""
+
+    name: str
+    spec: str  # as --arch takes it
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """What the words of a configuration stand for, wherever a job runs. Each raises UsageError."""
+
+    targets: Callable[[Sequence[str]], Iterable[Target]]  # `arches` of a matrix
+    source: Callable[[str], str]
+    stack: Callable[[Sequence[str]], tuple[str, ...]]  # of series; empty: the bare kernel
+    seconds: Callable[[str], float]
+
+
+def expand(config: Config, read: Reader) -> tuple[Job, ...]:
+    """Every job of the matrix once, in its order: of each kernel the build first."""
+    found: dict[tuple[str, ...], Job] = {}
+    names: set[str] = set()
+    for matrix in config.matrix:
+        for source in matrix.kernels:
+            for stack in matrix.series:
+                series = (stack,) if isinstance(stack, str) else stack
+                for target in read.targets(matrix.arches):
+                    for job in _jobs(matrix, source, series, target, read):
+                        if job.command in found:
+                            continue
+                        name, number = job.name, 1
+                        while name in names:
+                            number += 1
+                            name = f"{job.name}-{number}"
+                        names.add(name)
+                        found[job.command] = replace(job, name=name)
+    return tuple(found.values())
+
+
+def _jobs(
+    matrix: Matrix,
+    source: str,
+    series: tuple[str, ...],
+    target: Target,
+    read: Reader,
+) -> Iterator[Job]:
+    stack, tree = read.stack(series), read.source(source)
+    kernel = " + ".join((source, *(series if stack else ())))
+    place = "/".join(_path(part) for part in (kernel.replace(" + ", "+"), target.name))
+    words = [word for name in stack or ("none",) for word in ("--series", name)]
+    where = ("--arch", target.spec, "--kernel", tree, *words)
+
+    def job(
+        kind: JobKind,
+        what: str,
+        *extra: str,
+        estimate: float | None = None,
+        module_sets: tuple[str, ...] = (),
+    ) -> Job:
+        return Job(
+            name=f"{place}/{_path(what)}",
+            kind=kind,
+            kernel=kernel,
+            source=tree,
+            series=stack,
+            arch=target.name,
+            what=what,
+            command=(str(kind), *where, *extra),
+            estimate=GUESSES[kind] if estimate is None else estimate,
+            why="",
+            arch_spec=target.spec,
+            module_sets=module_sets,
+        )
+
+    yield job(JobKind.BUILD, "build")
+    for suite in matrix.suites:
+        if not matrix.modules:
+            yield job(JobKind.SUITE, suite, "--suite", suite)
+        for module_set in matrix.modules:
+            what = f"{suite} {module_set}"
+            words = ["--suite", suite, "--modules", module_set]
+            yield job(JobKind.SUITE, what, *words, module_sets=(module_set,))
+    if matrix.kselftest:
+        yield job(JobKind.KSELFTEST, "kselftest")
+    if matrix.malformed:
+        yield job(JobKind.MALFORMED, "malformed")
+    if matrix.explore is not None:
+        exploring = matrix.explore
+        words = [word for name in exploring.modules for word in ("--modules", name)]
+        words += ["--budget", exploring.budget, "--strategy", exploring.strategy, "--guests", "1"]
+        words += ["--races"] * exploring.races + ["--burst", str(exploring.burst)] * bool(
+            exploring.burst
+        )
+        what = " ".join(("explore", *exploring.modules, *(["races"] * exploring.races)))
+        yield job(
+            JobKind.EXPLORE,
+            what,
+            *words,
+            estimate=read.seconds(exploring.budget),
+            module_sets=tuple(exploring.modules),
+        )
+    if matrix.ablate:
+        yield job(JobKind.ABLATE, "ablate")
+
+
+def pinned(job: Job, source: str) -> Job:
+    """The job of this very source, whatever happens to the branch that it was planned of."""
+    words = list(job.command)
+    if "--kernel" in words[:-1]:
+        words[words.index("--kernel") + 1] = source
+    return replace(job, source=source, command=tuple(words))
+
+
+def as_begun(job: Job, begun: Job | None) -> Job:
+    """The planned job at the commit at which a night has begun it, where both are of one branch.
+    Of what that night says only the commit's number is taken."""
+    place, _, commit = begun.source.partition("#") if begun else ("", "", "")
+    same = place == job.source.partition("#")[0] and place.startswith("git:")
+    return pinned(job, f"{place}#{commit}") if same and _COMMIT.fullmatch(commit) else job
+
+
+def of_branch(job: Job) -> Job:
+    """The job without what two plans of one matrix may differ in: its commit, its place, why."""
+    return replace(pinned(job, job.source.partition("#")[0]), estimate=0.0, why="")
+
+
+def _path(text: str) -> str:
+    """A part of a path that says what `text` says; never "." or ".."."""
+    return _NOT_IN_PATHS.sub("-", text).strip("-.") or "x"
+
+
+# --- the most valuable first ---------------------------------------------------------------------
+
+
+def ordered(
+    jobs: Sequence[Job],
+    last: Night | None,
+    changed: Mapping[tuple[str, str], str],
+    took: Callable[[str], Sequence[float]],
+    built: Container[str] = (),
+) -> tuple[Job, ...]:
+    """What failed last night, then what has changed since, then what did not run, then the rest;
+    each with its estimate and why it stands where it stands. A build comes before its first user.
+
+    `changed`: (kernel, architecture) -> what of it is not as it was, in words; `took`: how long a
+    job took in earlier nights, in seconds, newest first; `built`: names of the builds that find
+    their kernel in the cache.
+    """
+    wrong = {row.job for row in last.rows if row.status.bad} if last else set()
+    ran = {record.job.name for record in last.jobs if record.state is State.ENDED} if last else None
+    classed: list[tuple[int, int, int, Job]] = []
+    for number, job in enumerate(jobs):
+        before = took(job.name)
+        estimate = statistics.median(before) if before else job.estimate
+        if job.name in built:
+            estimate = 0.0
+        value, why = _value(job, wrong, ran, changed.get((job.kernel, job.arch), ""))
+        made = replace(job, estimate=estimate, why=why)
+        classed.append((value, RANK.index(job.kind), number, made))
+    first = {
+        (job.kernel, job.arch): place
+        for *place, job in sorted(classed, key=lambda each: each[:3], reverse=True)
+        if job.kind is not JobKind.BUILD
+    }
+
+    def key(each: tuple[int, int, int, Job]) -> tuple[list[int], int]:
+        *own, job = each
+        if job.kind is JobKind.BUILD:
+            return first.get((job.kernel, job.arch), own), 0
+        return own, 1
+
+    return tuple(job for *_, job in sorted(classed, key=key))
+
+
+def _value(job: Job, wrong: set[str], ran: set[str] | None, changed: str) -> tuple[int, str]:
+    if ran is None:
+        return 3, "the first night"
+    if job.name in wrong:
+        return 0, "failed last night"
+    if changed:
+        return 1, f"changed since: {changed}"
+    if job.name not in ran:
+        return 2, "did not run last night"
+    return 3, "as last night"
+
+
+def left_out(jobs: Sequence[Job], budget: float, workers: int) -> tuple[Job, ...]:
+    """What will not fit, as far as the estimates can tell: builds on a worker of their own, the
+    rest on so many others, each job where it can begin first."""
+    free = {True: [0.0], False: [0.0] * workers}
+    built: dict[tuple[str, str], float] = {}
+    out = []
+    for job in jobs:
+        build = job.kind is JobKind.BUILD
+        mine = free[build]
+        worker = mine.index(min(mine))
+        begin = max(mine[worker], 0.0 if build else built.get((job.kernel, job.arch), 0.0))
+        if begin + job.estimate > budget:
+            out.append(job)
+            continue
+        mine[worker] = begin + job.estimate
+        if build:
+            built[job.kernel, job.arch] = mine[worker]
+    return tuple(out)

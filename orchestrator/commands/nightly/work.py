@@ -1,0 +1,383 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e nightly` does: the plan, the night, its history, its report. Prints nothing itself.
+
+DIR/history.sqlite, DIR/index.html     all nights; DIR and each NIGHT hold a mark, .klp-e2e
+DIR/NIGHT/night.json                   the plan, and what is known of it
+          jobs/JOB/, jobs/JOB.log      the results directory of each job, and what it printed
+          again/JOB/CASE/N/            further tries of a new failure
+          bisects/                     which patch is to blame
+          inputs/                      configurations and patches of its kernels
+          index.html, cases/, ...      the report: pages/site.py, announce/files.py
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orchestrator import catalog
+from orchestrator.announce import files as announcements
+from orchestrator.announce import notify
+from orchestrator.build import kernel
+from orchestrator.cli import options, session
+from orchestrator.cli.version import version
+from orchestrator.commands.nightly import inputs, nightrun, place, plan, resources
+from orchestrator.commands.nightly.config import Config
+from orchestrator.commands.nightly.inputs import Facts
+from orchestrator.commands.nightly.nightrun import Before, Limits, NightRun
+from orchestrator.deadline import Deadline
+from orchestrator.errors import HarnessError, KlpError, NoHistory, UsageError
+from orchestrator.history import changes, files
+from orchestrator.history.checked import is_night
+from orchestrator.history.database import NAME, History
+from orchestrator.history.digest import NightDigest, digest
+from orchestrator.history.nights import (
+    Changes,
+    Job,
+    JobKind,
+    JobRecord,
+    Night,
+    PastResult,
+    Skip,
+    State,
+)
+from orchestrator.host import ours
+from orchestrator.nouns import Arch
+from orchestrator.pages import site
+from orchestrator.report.progress import Reporter
+from orchestrator.report.store import write_errors
+from orchestrator.source import sources
+
+OURS = "nightly.toml"  # in kernel-config/
+
+
+@dataclass(frozen=True, slots=True)
+class NightOptions:
+    file: Path
+    config: Config
+    arches: tuple[Arch, ...]  # of the whole matrix
+    nights: Path  # the place of all nights
+    resume: str  # name of the night to go on with, or ""
+    wait: bool
+    notify: str  # a shell command, or ""
+
+    @property
+    def guests(self) -> int:
+        return self.config.guests or resources.guests(self.arches)
+
+
+@dataclass(frozen=True, slots=True)
+class NightEnd:
+    """What there is to say of a night."""
+
+    night: Night
+    changes: Changes
+    digest: NightDigest
+    page: Path
+    troubles: tuple[str, ...]  # of ours, which leave the verdict as it is: no history, no mail
+
+
+def night_options(
+    file: Path | None, nights: Path | None, resume: Path | None, wait: bool, command: str | None
+) -> NightOptions:
+    """From what was typed. Raises UsageError when anything in the file cannot be."""
+    if resume is not None:
+        options.resumed_only(nights)
+        resume = resume.resolve()
+        if not (resume / files.NIGHT).exists():
+            raise UsageError(
+                f"{resume} is no night: it has no {files.NIGHT}",
+                hint="--resume DIR names the night, as in nights/2026-01-31-020000",
+            )
+        nights = resume.parent
+    file = file or catalog.data_dir("kernel-config") / OURS
+    config = catalog.load_toml(file, Config)
+    if not config.matrix:
+        raise UsageError(f"{file}: it has no [[matrix]]", hint="kernel-config/nightly.toml is one")
+    with contextlib.chdir(file.absolute().parent):
+        arches = {a.name: a for m in config.matrix for a in options.arches(m.arches)}
+        for matrix in config.matrix:
+            for suite in matrix.suites:
+                options.our_suite(suite)
+            options.module_sets(matrix.modules)
+            if matrix.explore is not None:
+                options.module_sets(matrix.explore.modules)
+    made = NightOptions(
+        file=file.absolute(),
+        config=config,
+        arches=tuple(arches.values()),
+        nights=(nights or files.NIGHTS).absolute(),
+        resume=resume.name if resume else "",
+        wait=wait,
+        notify=command or "",
+    )
+    options.seconds(config.budget)
+    _for_bisects(config)
+    if all(job.kind is JobKind.BUILD for job in jobs(made)):
+        raise UsageError(f"{file}: there is no job in it", hint="`suites`, or kselftest = true, …")
+    return made
+
+
+def _for_bisects(config: Config) -> float:
+    return options.seconds(config.bisect) if config.bisect else 0.0
+
+
+def jobs(wanted: NightOptions) -> tuple[Job, ...]:
+    """Every job of the matrix, in its order. Paths in the file are relative to where it lies."""
+
+    def targets(specs: Sequence[str]) -> Iterator[plan.Target]:
+        for arch in options.arches(specs):
+            yield plan.Target(arch.name, str(arch.file.absolute()) if arch.file else arch.name)
+
+    read = plan.Reader(targets, options.source, options.stack, options.seconds)
+    with contextlib.chdir(wanted.file.parent):
+        return plan.expand(wanted.config, read)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    jobs: tuple[Job, ...]  # in the order in which they are begun
+    left_out: frozenset[str]  # names of those for which there will be no time
+
+
+def planned(wanted: NightOptions) -> Planned:
+    """For --dry-run. Nothing is fetched: what has changed since the last night is not looked up."""
+    resources.possible(wanted.nights, wanted.config.keep_free)
+    before = _before(wanted.nights, "", [])
+    found = jobs(wanted)
+    ordered = plan.ordered(found, before.last, {}, before.seconds, built(found))
+    out = plan.left_out(ordered, options.seconds(wanted.config.budget), wanted.guests)
+    return Planned(ordered, frozenset(job.name for job in out))
+
+
+def built(found: Sequence[Job]) -> frozenset[str]:
+    """Names of the builds that find their kernel in the cache, as far as that can be told without
+    the network."""
+    return frozenset(job.name for job in found if job.kind is JobKind.BUILD and _is_built(job))
+
+
+def _is_built(job: Job) -> bool:
+    with contextlib.suppress(KlpError):  # whatever it is, the job itself will tell
+        (arch,) = options.arches((job.arch_spec,))
+        tree = sources.at_hand(job.source)
+        return tree is not None and kernel.is_built(arch, tree, job.series)
+    return False
+
+
+def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
+    """The night, or the rest of one. Raises HarnessError: another one runs, or the disk is full;
+    UsageError when there is none to go on with, or the place of nights is not ours."""
+    troubles: list[str] = []
+    resources.possible(wanted.nights, wanted.config.keep_free)
+    with write_errors(wanted.nights):
+        adopted = place.claim(wanted.nights)
+    if adopted:
+        reporter.say(adopted)
+    wanted = replace(wanted, nights=wanted.nights.resolve())
+    with resources.alone(wanted.nights, wanted.wait, reporter.say):
+        running = _night_run(wanted, troubles, reporter)
+        try:
+            running.run_jobs(wanted.guests)
+            running.end(None)
+        except (KeyboardInterrupt, KlpError) as err:
+            with contextlib.suppress(KlpError):  # a full disk has been told
+                running.end(err)
+                report_night(wanted.nights, running.night, troubles)
+            raise
+        ended = report_night(wanted.nights, running.night, troubles)
+        if wanted.notify:
+            try:
+                notify.send(wanted.notify, running.place, ended.night, ended.changes)
+            except HarnessError as err:
+                troubles.append(err.full_message)
+        # Last: whatever is wrong with an old night, this one has been told.
+        pruned = resources.prune(wanted.nights, wanted.config.keep_nights, running.night.name)
+        troubles += pruned.troubles
+    return replace(ended, troubles=tuple(troubles))
+
+
+def _night_run(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
+    """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
+    held = _unfinished(wanted.nights, wanted.resume) if wanted.resume else None
+    name = held.name if held else _name(wanted.nights)
+    mine = wanted.nights / name
+    before = _before(wanted.nights, name, troubles)
+    begun = {record.job.name: record.job for record in held.jobs} if held else {}
+    asked = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
+    found, facts, missing = nightrun.look(asked, reporter)
+    planned = _begun(wanted, name, found, before, facts)
+    if held:
+        planned = resumed(planned, held)
+    with write_errors(mine):
+        ours.make(mine, ours.MarkKind.NIGHT, hint="choose another place with -o DIR")
+    planned = replace(planned, jobs=tuple(_possible(record, missing) for record in planned.jobs))
+    for job in found:
+        if job.kind is JobKind.BUILD and nightrun.key(job) in facts:
+            inputs.keep_series(mine, job, facts[nightrun.key(job)])
+    files.write(mine, planned)
+    config = wanted.config
+    deadline = Deadline.after(options.seconds(config.budget))
+    limits = Limits(deadline, _for_bisects(config), config)
+    return NightRun(mine, planned, facts, Before(wanted.nights, before.past), limits, reporter)
+
+
+def resumed(planned: Night, held: Night) -> Night:
+    """The plan with what a night found out before it was killed. What is to be carried out is all
+    of the plan; of the jobs that stand in the night only their states are taken.
+
+    Raises UsageError where the plan is not the one that the night was begun with.
+    """
+    states = {record.job.name: record for record in held.jobs}
+    now, then = ({r.job.name: plan.of_branch(r.job) for r in each.jobs} for each in (planned, held))
+    if now != then:
+        other = sorted(name for name in {*now, *then} if now.get(name) != then.get(name))
+        raise UsageError(
+            f"{planned.config} is not what night {held.name} was begun with: {other[0]}",
+            hint="without --resume a night begins",
+        )
+    records = tuple(replace(states[r.job.name], job=r.job) for r in planned.jobs)
+    goes_on = replace(held, finished=None, trouble="", interrupted=False)
+    return replace(goes_on, config=planned.config, jobs=records)
+
+
+def _begun(
+    wanted: NightOptions,
+    name: str,
+    found: Sequence[Job],
+    before: _Known,
+    facts: Mapping[tuple[str, str], Facts],
+) -> Night:
+    """A night with its plan."""
+    changed = {}
+    for then in before.last.kernels if before.last else ():
+        for job in found:
+            if (job.kernel, job.arch) == (then.kernel, then.arch) and nightrun.key(job) in facts:
+                what = inputs.differences(facts[nightrun.key(job)], then)
+                changed[job.kernel, job.arch] = what
+    ordered = plan.ordered(found, before.last, changed, before.seconds, built(found))
+    return Night(
+        name=name,
+        started=time.time(),
+        finished=None,
+        tool=version(),
+        host=session.host_line(),
+        config=str(wanted.file),
+        budget=options.seconds(wanted.config.budget),
+        jobs=tuple(map(JobRecord, ordered)),
+    )
+
+
+def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobRecord:
+    """Skipped from the start where its kernel's source or series cannot be had."""
+    why = missing.get(nightrun.key(record.job))
+    if why is None or record.state in (State.ENDED, State.SKIPPED):
+        return record
+    return replace(record, state=State.SKIPPED, skip=Skip.SOURCE, reason=why)
+
+
+def _name(nights: Path) -> str:
+    """After the time; and after every night there is, whatever the clock says."""
+    name = time.strftime("%Y-%m-%d-%H%M%S")
+    last = max((path.name for path in nights.iterdir() if is_night(path.name)), default="")
+    return name if name > last else f"{last}.1"
+
+
+def _unfinished(nights: Path, name: str) -> Night:
+    """The night of that name, if it is the newest and has not ended. Raises UsageError."""
+    newest = [*files.nights(nights)][-1:]
+    if newest != [nights / name]:
+        why = f"{newest[0].name} is the newest night there" if newest else "there is no night"
+    else:
+        found = files.document(nights / name)
+        if not (found.name == name and ours.marked(nights / name, ours.MarkKind.NIGHT)):
+            why = "it was not begun here: nothing in it says so"
+        elif found.finished is not None:
+            why = "it has ended"
+        else:
+            return found
+    raise UsageError(
+        f"{nights / name} cannot be gone on with: {why}", hint="without --resume a night begins"
+    )
+
+
+# --- what earlier nights tell, what later ones are to know ---------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    past: Mapping[tuple[str, str], Sequence[PastResult]]
+    took: Mapping[str, Sequence[float]]  # job -> seconds, newest first
+    last: Night | None
+
+    def seconds(self, job: str) -> Sequence[float]:
+        return self.took.get(job, ())
+
+
+def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
+    """What there is to know before the night of this name; without a history that can be read, what
+    the last night's files tell."""
+    last = _last(nights, name)
+    past: Mapping[tuple[str, str], Sequence[PastResult]] = {}
+    took: dict[str, Sequence[float]] = {}
+    if nights.is_dir():
+        try:
+            with History(nights / NAME, reading=True) as history:
+                past = history.past(name)
+                took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
+        except NoHistory as err:
+            troubles.append(f"{err}; the night goes on without")
+    if not past and last is not None:
+        past = {
+            (r.job, r.case): (PastResult(last.name, r.status, r.seconds, r.symptom),)
+            for r in last.rows
+        }
+    return _Known(past, took, last)
+
+
+def _last(nights: Path, name: str) -> Night | None:
+    """The last night before that one whose files can be read."""
+    before = [path for path in files.nights(nights) if not name or path.name < name]
+    for path in reversed(before):
+        with contextlib.suppress(UsageError):
+            return files.read(path)
+    return None
+
+
+def report_again(directory: Path) -> NightEnd:
+    """The report of a night that lies there, written once more. Raises UsageError, HarnessError.
+
+    The history and the list of all nights know it only where it is one of a place of ours.
+    """
+    directory = directory.resolve()
+    found = files.read(directory)
+    place.check_report(directory)
+    return report_night(directory.parent, found, [], listed=place.belongs(directory))
+
+
+def report_night(
+    nights: Path, found: Night, troubles: list[str], *, listed: bool = True
+) -> NightEnd:
+    """Everything that is written of a night. Without history it is compared with the last one."""
+    before = _last(nights, found.name)
+    known = _before(nights, found.name, [])
+    mine = nights / found.name
+    both = files.configs(mine, found, nights / before.name, before) if before else {}
+    news = changes.changes(found, before, known.past, both)
+    files.write_changes(mine, news)
+    page = site.write(nights, found, news, known.past)
+    announcements.write(mine, found, news)
+    if listed and place.may_list(nights):
+        try:
+            with History(nights / NAME) as history:
+                troubles += history.told
+                history.add(found)
+                totals = history.totals()
+            site.write_list(nights, totals)
+        except NoHistory as err:
+            troubles.append(f"{err}; `klp-e2e history rebuild` adds the night later")
+        except ours.NotOurs as err:
+            troubles.append(str(err))
+    return NightEnd(found, news, digest(found, news), page, tuple(troubles))

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""`klp-e2e run`: what is typed, and what is shown."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from orchestrator.cli import complete, options
+from orchestrator.cli.arguments import (
+    AccelOption,
+    ArchOption,
+    ChannelOption,
+    JobsOption,
+    KernelOption,
+    OutputOption,
+    ResumeOption,
+    SeriesOption,
+    StrictOption,
+    SuiteOption,
+    show,
+    tell_place,
+)
+from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.commands.run import eachpatch, work
+from orchestrator.errors import Exit, UsageError
+from orchestrator.nouns import Accel, Channel
+from orchestrator.report import resultstext, verdict
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal, tell
+
+
+@app.command(
+    epilog=EXAMPLE + "klp-e2e run --arch s390x --series none --modules basic \\\n"
+    "      --order '+klp_patch +klp_target -klp_target +filler +klp_target'"
+)
+@guarded
+def run(
+    arch: ArchOption = None,
+    kernel: KernelOption = options.SOURCE,
+    series: SeriesOption = None,
+    modules: Annotated[
+        str | None,
+        typer.Option(
+            "--modules",
+            metavar="SET|DIR",
+            autocompletion=complete.module_sets,
+            help="Name of a module set, or a directory with a set.toml: the modules of --order "
+            f"({options.MODULE_SET} if not given). Without --order: run only this set's cases of "
+            "the suite, or its usual orders.",
+        ),
+    ] = None,
+    order: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--order",
+            metavar="'EVENTS'",
+            help="Run this order instead of a suite; may be given again.",
+        ),
+    ] = None,
+    suite: SuiteOption = None,
+    strict: StrictOption = False,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
+    ] = False,
+    each_patch: Annotated[
+        bool,
+        typer.Option(
+            "--each-patch", help="Run with the first patch of the last series, with two, ..."
+        ),
+    ] = False,
+    channel: ChannelOption = Channel.AGENT,
+    accel: AccelOption = Accel.AUTO,
+    output: OutputOption = None,
+    resume: ResumeOption = None,
+    jobs: JobsOption = None,
+) -> Exit:
+    """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
+    cases = options.chosen_cases(modules, order or (), suite)
+    built = options.build_options(arch or (), kernel, series or (), jobs)
+    wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
+    if each_patch:
+        if wanted.resumed:
+            raise UsageError("--each-patch begins anew", hint="leave out --resume")
+        return run_each_patch(wanted)
+    writer = work.results_directory(wanted, tuple(sys.argv))
+    try:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
+            work.run_orders(wanted, writer, reporter)
+    finally:
+        if writer.results:
+            show(resultstext.results_report(writer.run, writer.results))
+        tell_place(writer)
+    return verdict.results_exit_code(writer.run, writer.results)
+
+
+def run_each_patch(wanted: options.RunOptions) -> Exit:
+    """Prefix by prefix: what is wrong with it in full, then all of them, a line each."""
+    done = []
+    try:
+        with Reporter(Terminal(stderr=True)) as reporter:
+            for prefix in eachpatch.run_each_patch(wanted, tuple(sys.argv), reporter):
+                done.append(prefix)
+                for result in resultstext.worst_first(prefix.results):
+                    if verdict.counts_as_failure(result.status, wanted.strict):
+                        show(resultstext.failure(result))
+    finally:
+        for prefix in done:
+            tell(prefix.line)
+        tell(f"results: {wanted.directory}")
+    return eachpatch.prefixes_exit_code(done)

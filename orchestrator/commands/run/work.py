@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What `klp-e2e run` does, from options to results. Prints nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orchestrator.build import prepare
+from orchestrator.cli import session
+from orchestrator.cli.options import RunOptions
+from orchestrator.report.directory import ResultsDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.run import disassembly, slot, workers
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
+
+
+def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
+    """The directory with what is known before anything is built."""
+    run = session.begun(
+        wanted.build, command, strict=wanted.strict, kind=RunKind.ORDERS, accel=wanted.accel
+    )
+    run = replace(
+        run,
+        planned=len(wanted.cases) * len(wanted.build.arches),
+        options={
+            **run.options,
+            "jobs": str(wanted.build.jobs),
+            "cold": str(wanted.cold),
+            "channel": wanted.channel,
+        },
+        inputs=session.inputs(wanted.build, wanted.cases),
+    )
+    return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
+
+
+def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+    """Every case on every architecture; each result is on disk before the next one begins.
+
+    An architecture that does not build does not keep the others from running: a patch may break
+    one only. Raises BuildError when none builds.
+    """
+    session.need_emulators(wanted.build, wanted.accel)
+    module_sets = [case.module_set for case in wanted.cases]
+    made, unbuilt = session.buildable(wanted.build, module_sets, reporter)
+    qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
+    kernels = tuple(bootable.kernel for bootable in made)
+    known = {**writer.run.inputs, **session.built(made)}
+    writer.update(replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known))
+
+    by_arch = {bootable.arch.name: bootable for bootable in made}
+
+    def on_result(result: CaseResult) -> None:
+        bootable = by_arch[result.arch]
+        shown = disassembly.of(result, bootable.sets[result.case.module_set], bootable.arch)
+        told = writer.add(replace(result, disassembly=shown))
+        reporter.result(told, len(writer.results), writer.run.planned)
+
+    def on_guest(record: GuestRecord) -> None:
+        writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
+
+    chosen = slot.GuestOptions(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
+    reporter.begin("cases", len(writer.results), writer.run.planned)
+    workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
