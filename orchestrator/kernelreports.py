@@ -97,6 +97,11 @@ _KINDS = _kinds(
     ),
     (rf"WARNING: CPU: \d+ PID: \d+ at \S+ {_FUNCTION}\+0x", "WARNING{function}"),
     (r"WARNING: CPU: \d+ PID: \d+ at (?P<what>[\w./-]+):\d+", r"WARNING at \g<what>"),
+    # Linux 6.18 and later: FILE:LINE at FUNCTION, and before that the condition, where it is kept
+    (
+        rf"WARNING: (?:\[.{{1,200}}\] )?\S{{1,200}}:\d{{1,7}} at {_FUNCTION}\+0x",
+        "WARNING{function}",
+    ),
     (r"WARNING: (?P<what>[a-z][^:,0-9]*[a-z])", r"WARNING: \g<what>"),
     (r"INFO: task (?P<what>[^\s:]+)(?::\d+)? blocked for more than", r"INFO: task hung: \g<what>"),
     (

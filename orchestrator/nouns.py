@@ -363,6 +363,7 @@ class BuiltModule:
     klp_relocations: tuple[KlpRelocation, ...]
     symbols: Mapping[str, tuple[tuple[str, int], ...]]
     # name -> (section name, offset) of each definition, in symbol-table order (sympos counts it)
+    taint: int = 0  # of the kernel, for what it says of itself: its license, staging, a test
 
 
 @dataclass(frozen=True, slots=True)

@@ -506,7 +506,7 @@ static void observe_modules(void)
 	size_t room = 0;
 	int refs;
 
-	puts_(",\"modules\":[");
+	puts_("\"modules\":[");
 	while (file && getline(&line, &room, file) > 0) {
 		if (sscanf(line, "%127s %lu %d %*s %31s %31s", name, &size, &refs, state,
 			   address) != 5)
@@ -647,19 +647,19 @@ static void observe_files(void)
 	puts_("}");
 }
 
-/* observe MODULES FILES... -> taint, modules, patches, sections, files
- * MODULES: separated by commas, or "-"
+/* observe MODULES FILES... -> modules, patches, sections, files, taint
+ * MODULES: separated by commas, or "-". The taint comes last: reading a file may call what taints.
  */
 static void do_observe(void)
 {
 	if (nargs < 2)
 		return fail("observe MODULES FILES...");
-	putf("{\"taint\":%lld", read_number("/proc/sys/kernel/tainted", -1));
+	puts_("{");
 	observe_modules();
 	observe_patches();
 	observe_sections(args[1]);
 	observe_files();
-	puts_("}");
+	putf(",\"taint\":%lld}", read_number("/proc/sys/kernel/tainted", -1));
 }
 
 static struct {

@@ -20,7 +20,7 @@ from pathlib import Path
 from orchestrator import catalog
 from orchestrator.build import declared, filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
-from orchestrator.elf import klp, reader, relocation
+from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import workdir
@@ -176,6 +176,7 @@ def _fill(
         data = files[spec.name]
         elf = reader.read(data, f"{spec.name}.ko")
         reader.expect_machine(elf, arch.elf_machine, arch.byte_order, f"{spec.name}.ko")
+        prebuilt.check_kind(elf, spec, f"{spec.name}.ko")
         if spec.klp_symbols:
             symbols, elsewhere = _klp_symbols(spec, files)
             data = klp.convert(
@@ -345,4 +346,5 @@ def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
         path=path,
         klp_relocations=relocations,
         symbols=reader.definitions(elf),
+        taint=klpformat.own_taint(elf),
     )

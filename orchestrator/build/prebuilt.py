@@ -69,10 +69,15 @@ def _is_that(elf: Elf, spec: ModuleSpec, place: Path) -> None:
             f"{place} is module '{name}', set.toml calls it '{spec.name}'",
             hint=f'write name = "{name}"' if name else "a .ko has name= in its .modinfo",
         )
+    check_kind(elf, spec, str(place))
+
+
+def check_kind(elf: Elf, spec: ModuleSpec, name: str) -> None:
+    """Raises UsageError when the .ko is a livepatch and set.toml says otherwise, or the reverse."""
     if klpformat.is_livepatch(elf) != (spec.kind == "livepatch"):
         has = "has" if klpformat.is_livepatch(elf) else "has no"
         raise UsageError(
-            f'{place} {has} MODULE_INFO(livepatch, "Y"), and set.toml calls it a {spec.kind}',
+            f'{name} {has} MODULE_INFO(livepatch, "Y"), and set.toml calls it a {spec.kind}',
             hint="without it the kernel applies no klp relocation; with it, it is a livepatch",
         )
 

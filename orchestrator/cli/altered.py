@@ -55,8 +55,8 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="DIR",
-        help="Go on with an interrupted one. Sources, series, patches and architectures of your "
-        "own are to be named again.",
+        help="Go on with what was begun in DIR, as it was begun. A source, a series, a suite, "
+        "patches or an architecture that are not built in have to be named again.",
     ),
 ]
 ControlsOption = Annotated[
@@ -84,6 +84,7 @@ def ablate(
 ) -> Exit:
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
+        options.resumed_only(output)
         given = Given.of(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )
@@ -114,6 +115,7 @@ def mutate(
 ) -> Exit:
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
+        options.resumed_only(output)
         given = Given.of(
             arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
         )

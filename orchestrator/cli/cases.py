@@ -16,10 +16,10 @@ from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
     ChannelOption,
-    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
+    ResumeOption,
     SeriesOption,
     StrictOption,
     SuiteOption,
@@ -82,16 +82,16 @@ def run(
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
-    go_on: ContinueOption = False,
+    resume: ResumeOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.chosen_cases(modules, order or (), suite)
     built = options.build_options(arch or (), kernel, series or (), jobs)
-    wanted = options.run_options(built, cases, output, strict, cold, channel, go_on, accel)
+    wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
-        if go_on:
-            raise UsageError("--each-patch begins anew", hint="leave out --continue")
+        if wanted.resumed:
+            raise UsageError("--each-patch begins anew", hint="leave out --resume")
         return run_each_patch(wanted)
     writer = session.results_directory(wanted, tuple(sys.argv))
     try:

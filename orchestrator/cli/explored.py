@@ -104,14 +104,15 @@ def explore(
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Go on with an interrupted one, as it was begun. Sources, series, module sets and "
-            "architectures of your own are to be named again.",
+            help="Go on with the exploration that was begun in DIR, as it was begun. A source, a "
+            "series, a module set or an architecture that is not built in has to be named again.",
         ),
     ] = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Walk every load order. Minimises what fails, and keeps a bundle of it."""
     if resume is not None:
+        options.resumed_only(output)
         given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
         asked, writer = exploration.resumed(resume, jobs, given)
     else:

@@ -12,10 +12,10 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
-    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
+    ResumeOption,
     SeriesOption,
     show,
     tell_place,
@@ -41,13 +41,17 @@ def kselftest(
     ] = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
-    go_on: ContinueOption = False,
+    resume: ResumeOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
     built = options.build_options(arch or (), kernel, series or (), jobs)
     wanted = own_tests.KselftestOptions(
-        built, tuple(test or ()), options.results(output, go_on), go_on=go_on, accel=accel
+        built,
+        tuple(test or ()),
+        options.results(output, resume),
+        resumed=resume is not None,
+        accel=accel,
     )
     writer = own_tests.begin(wanted, tuple(sys.argv))
     try:

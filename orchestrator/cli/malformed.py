@@ -12,10 +12,10 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.shared import (
     AccelOption,
     ArchOption,
-    ContinueOption,
     JobsOption,
     KernelOption,
     OutputOption,
+    ResumeOption,
     SeriesOption,
     show,
     tell_place,
@@ -46,14 +46,15 @@ def malformed(
     ] = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
-    go_on: ContinueOption = False,
+    resume: ResumeOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = broken.cases(only or ())
     built = options.build_options(arch or (), kernel, series or (), jobs)
-    place = options.results(output, go_on)
-    wanted = broken.MalformedOptions(built, chosen, place, go_on=go_on, accel=accel)
+    place = options.results(output, resume)
+    resumed = resume is not None
+    wanted = broken.MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)
     writer = broken.begin(wanted, tuple(sys.argv))
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:

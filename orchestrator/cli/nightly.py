@@ -38,8 +38,11 @@ def nightly(
         typer.Option("--dry-run", help="Print the plan, with each job's time, and run nothing."),
     ] = False,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the newest night, which did not end.")
-    ] = False,
+        Path | None,
+        typer.Option(
+            "--resume", metavar="DIR", help="Go on with this night, the newest, which did not end."
+        ),
+    ] = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="Wait until another night on this machine has ended.")
     ] = False,

@@ -51,6 +51,17 @@ def refuse_empty(words: Sequence[str]) -> None:
             raise typer.Exit(Exit.USAGE)
 
 
+def refuse_old(words: Sequence[str]) -> None:
+    """Older spellings, which somebody may have in a script."""
+    for word, behind in pairwise([*words, "-"]):
+        if word == "--continue":
+            complain("--continue is --resume DIR now", "DIR is the results directory: leave out -o")
+            raise typer.Exit(Exit.USAGE)
+        if word == "--resume" and behind.startswith("-"):
+            complain("--resume names no directory", "--resume DIR: what is to be gone on with")
+            raise typer.Exit(Exit.USAGE)
+
+
 class Called(UserDict[str, Any]):
     """Name -> command. One that is asked for is imported, which may take a second."""
 
@@ -91,6 +102,7 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if not ctx.resilient_parsing:  # a line that is being completed
             refuse_empty(args)
+            refuse_old(args)
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:

@@ -73,9 +73,14 @@ OutputOption = Annotated[
         "-o", metavar="DIR", help="Results directory, new or empty. [default: results/DATE-TIME]"
     ),
 ]
-ContinueOption = Annotated[
-    bool,
-    typer.Option("--continue", help="What has a result in the directory of -o does not run again."),
+ResumeOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--resume",
+        metavar="DIR",
+        help="Go on with what this very command began in DIR: what has a result there does not "
+        "run again.",
+    ),
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Count a KNOWN failure as FAIL.")]
 AccelOption = Annotated[

@@ -33,21 +33,21 @@ class KselftestOptions:
     tests: tuple[str, ...]  # names of scripts; empty: all of them
     directory: Path
     guests: int = 1  # of each architecture
-    go_on: bool = False  # `directory` may hold what the same command left there
+    resumed: bool = False  # `directory` may hold what the same command left there
     accel: Accel = Accel.AUTO
 
 
 def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run_scripts = session.begun(
+    run = session.begun(
         wanted.build, command, strict=False, kind=RunKind.KSELFTEST, accel=wanted.accel
     )
-    run_scripts = replace(
-        run_scripts,
-        options={**run_scripts.options, "test": " ".join(sorted(wanted.tests)) or "all"},
+    run = replace(
+        run,
+        options={**run.options, "test": " ".join(sorted(wanted.tests)) or "all"},
         inputs=session.inputs(wanted.build),
     )
-    return ResultsDirectory(wanted.directory, run_scripts, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
 def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:

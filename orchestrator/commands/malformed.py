@@ -62,7 +62,7 @@ class MalformedOptions:
     cases: tuple[Case, ...]
     directory: Path
     guests: int = 1  # of each architecture
-    go_on: bool = False  # `directory` may hold what the same command left there
+    resumed: bool = False  # `directory` may hold what the same command left there
     accel: Accel = Accel.AUTO
 
 
@@ -95,14 +95,12 @@ def _why(malformation: Malformation) -> str:
 
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run_malformed = session.begun(
+    run = session.begun(
         wanted.build, command, strict=False, kind=RunKind.MALFORMED, accel=wanted.accel
     )
     planned = len(wanted.cases) * len(wanted.build.arches)
-    run_malformed = replace(
-        run_malformed, planned=planned, inputs=session.inputs(wanted.build, wanted.cases)
-    )
-    return ResultsDirectory(wanted.directory, run_malformed, go_on=wanted.go_on)
+    run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
+    return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
 def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:

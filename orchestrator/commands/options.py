@@ -30,6 +30,7 @@ from orchestrator.nouns import (
     merged,
     series_prefix,
 )
+from orchestrator.report.directory import RESULTS
 from orchestrator.report.store import fresh
 from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.source.alterations import parse as parse_alteration
@@ -59,7 +60,7 @@ class RunOptions:
     cold: bool
     channel: Channel
     guests: int = 1  # of each architecture
-    go_on: bool = False  # `directory` may hold what the same command left there
+    resumed: bool = False  # `directory` may hold what the same command left there
     accel: Accel = Accel.AUTO
 
 
@@ -231,21 +232,32 @@ def run_options(
     strict: bool,
     cold: bool,
     channel: Channel = Channel.AGENT,
-    go_on: bool = False,
+    resume: Path | None = None,
     accel: Accel = Accel.AUTO,
 ) -> RunOptions:
     """What `klp-e2e run` is to do; for `directory` see `results`."""
-    place = results(directory, go_on)
-    return RunOptions(build, chosen, place, strict, cold, channel, go_on=go_on, accel=accel)
+    place, resumed = results(directory, resume), resume is not None
+    return RunOptions(build, chosen, place, strict, cold, channel, resumed=resumed, accel=accel)
 
 
-def results(directory: Path | None, go_on: bool = False) -> Path:
+def results(directory: Path | None, resume: Path | None = None) -> Path:
     """Where results go: None for a new directory under results/, named after the time and made at
-    once, so that nobody else gets the same."""
-    if go_on and directory is None:
-        raise UsageError("--continue with what?", hint="name the directory with -o DIR")
+    once, so that nobody else gets the same. resume: they are there already."""
+    if resume is not None:
+        resumed_only(directory)
+        if not os.path.lexists(resume / RESULTS):
+            raise UsageError(f"{resume} has no {RESULTS} to go on with", hint="-o DIR begins anew")
+        return resume.absolute()
     named = fresh(Path("results")) if directory is None else directory
     return named.absolute()
+
+
+def resumed_only(directory: Path | None) -> None:
+    """Raises UsageError where --resume has a `directory` of -o beside it."""
+    if directory is not None:
+        raise UsageError(
+            "--resume and -o exclude each other", hint="leave out -o: it goes on where it began"
+        )
 
 
 def module_sets(names: Sequence[str]) -> tuple[str, ...]:

@@ -120,36 +120,36 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:DIGITS]
 
 
-def arches_of(run_orders: Run, place: Path) -> tuple[str, ...]:
+def arches_of(run: Run, place: Path) -> tuple[str, ...]:
     """Those of a run that is gone on with, as --arch takes them. Raises UsageError."""
-    names = run_orders.options.get("arches", "").split()
+    names = run.options.get("arches", "").split()
     if not names:
         raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
-    return tuple(map(run_orders.arch_spec, names))
+    return tuple(map(run.arch_spec, names))
 
 
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
-    run_orders = begun(
+    run = begun(
         wanted.build, command, strict=wanted.strict, kind=RunKind.ORDERS, accel=wanted.accel
     )
-    run_orders = replace(
-        run_orders,
+    run = replace(
+        run,
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
-            **run_orders.options,
+            **run.options,
             "jobs": str(wanted.build.jobs),
             "cold": str(wanted.cold),
             "channel": wanted.channel,
         },
         inputs=inputs(wanted.build, wanted.cases),
     )
-    return ResultsDirectory(wanted.directory, run_orders, go_on=wanted.go_on)
+    return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
-def accel_of(run_orders: Run, place: Path) -> Accel:
+def accel_of(run: Run, place: Path) -> Accel:
     """That of a run that is gone on with; an older klp-e2e had but one. Raises UsageError."""
-    name = run_orders.options.get("accel", Accel.AUTO)
+    name = run.options.get("accel", Accel.AUTO)
     if name not in {*Accel}:
         raise UsageError(f"{place}: '{name}' is no accelerator", hint="begin a new one")
     return Accel(name)

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.errnos import describe_all
-from orchestrator.errors import Exit, GuestLost
+from orchestrator.errors import Exit, GuestLost, HarnessError
 from orchestrator.host import process, tools, workdir
 from orchestrator.kernelreports import crash_title
 from orchestrator.model.orders import format_event, largest_race, plain_events
 from orchestrator.nouns import Accel, Order
 from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, module_path, perform
+from orchestrator.vm.guest import CONSOLE_SECONDS
 from orchestrator.vm.machine import Machine
 
 # kernel/reboot.c; a machine without ACPI stands still then, and QEMU goes on
@@ -52,6 +53,10 @@ def interactive(bootable: Bootable, set_name: str, order: Order, accel: Accel, s
             say(line)
         with _ended_when_off(guest.machine):
             process.attach(_ssh_argv(guest.machine))
+        with contextlib.suppress(HarnessError):  # it may be off
+            guest.mark(
+                booting.deadline(bootable.arch, CONSOLE_SECONDS)
+            )  # its last words have come then
         title = crash_title(guest.machine.console.since(0))
         if title is None:
             return Exit.GOOD

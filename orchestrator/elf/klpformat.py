@@ -168,6 +168,25 @@ def is_livepatch(elf: Elf) -> bool:
     return any(tag == "livepatch" for tag, _ in modinfo(elf))
 
 
+# include/linux/license.h, license_is_gpl_compatible()
+_GPL = (
+    "GPL",
+    "GPL v2",
+    "GPL and additional rights",
+    "Dual BSD/GPL",
+    "Dual MIT/GPL",
+    "Dual MPL/GPL",
+)
+
+
+def own_taint(elf: Elf) -> int:
+    """What the loader taints the kernel with for what a module says of itself, besides what each of
+    ours does: P, C and N (module_license_taint_check(), module_augment_kernel_taints())."""
+    told = dict(modinfo(elf))
+    signs = (("license" in told and told["license"] not in _GPL, 0), ("staging" in told, 10))
+    return sum(1 << bit for said, bit in (*signs, ("test" in told, 18)) if said)
+
+
 def dependencies(elf: Elf) -> tuple[str, ...]:
     """Names in MODULE_INFO(depends, ...), as the kernel spells modules."""
     values = (value for tag, value in modinfo(elf) if tag == "depends")

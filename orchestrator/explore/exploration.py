@@ -116,6 +116,7 @@ class Campaign:
         self.done: set[EventPath] = set()
         self.dead: set[EventPath] = set()
         self.triage = threading.Lock()
+        self._ahead: set[EventPath] = set()  # counted as planned, and handed out
         self._mutex = threading.Lock()
         self._wanted = wanted
         self._items = self._all()
@@ -133,6 +134,7 @@ class Campaign:
             if path in self.done:
                 return False
             self.done.add(path)
+            self._ahead.discard(path)
             self.stats.verified += 1
             self.stats.relocations += relocations
             self.stats.depth = max(self.stats.depth, len(path))
@@ -148,6 +150,8 @@ class Campaign:
         with self._mutex:
             self.stats.not_run += edges
             self.stats.errors[why] += edges
+            # what is handed out again is planned again
+            self._ahead = {each for each in self._ahead if each[: len(path)] != path}
 
     def spent(self, seconds: float, costs: Costs) -> None:
         """A guest's time on a work item, and what its walker has spent since it began."""
@@ -215,16 +219,17 @@ class Campaign:
             yield left
 
     def _new(self, item: WorkItem) -> int:
-        """How many of its events were not verified yet."""
+        """How many of its events nobody has verified yet, nor another guest has before it."""
+        before = len(self._ahead)
 
-        def count(before: EventPath, branch: search.Branch) -> int:
-            own = sum((*before, event) not in self.done for event in branch.settled)
+        def count(path: EventPath, branch: search.Branch) -> None:
+            self._ahead |= {(*path, event) for event in branch.settled} - self.done
             for child in branch.children:
-                path = (*before, child.event)
-                own += (path not in self.done) + count(path, child)
-            return own
+                self._ahead |= {(*path, child.event)} - self.done
+                count((*path, child.event), child)
 
-        return count(item.before, item.branch)
+        count(item.before, item.branch)
+        return len(self._ahead) - before
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,3 +70,20 @@ def _by_order(row: Row, seen: Counter[tuple[str, str]]) -> Row:
     seen[row.job, case] += 1
     times = seen[row.job, case]
     return replace(row, case=case if times == 1 else f"{case} ({times})")
+
+
+def told_apart(one: Night, other: Night) -> tuple[Night, Night]:
+    """Both, with cases that have a name in common, and not the order, called by their orders as
+    well: what one of them has proved the other has not run."""
+    orders = {key(row): row.order for row in one.rows if row.kind and row.order}
+    others = {
+        key(row)
+        for row in other.rows
+        if row.kind and row.order and orders.get(key(row), row.order) != row.order
+    }
+
+    def called(row: Row) -> Row:
+        return replace(row, case=f"{row.case}: {row.order}") if key(row) in others else row
+
+    first, second = (replace(each, rows=tuple(map(called, each.rows))) for each in (one, other))
+    return first, second

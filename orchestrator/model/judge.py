@@ -7,6 +7,8 @@ through them, sysfs, health. So the first failed check is the one to name.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
@@ -95,6 +97,11 @@ def with_cmdline(expectation: Expectation, cmdline: str) -> Expectation:
         for name, text in expectation.probes.items()
     }
     return replace(expectation, probes=probes)
+
+
+def allowed_taint(built: BuiltSet) -> int:
+    """What loading modules of that set may bring."""
+    return functools.reduce(operator.or_, (m.taint for m in built.modules.values()), ALLOWED_TAINT)
 
 
 def crash_of(crash: str | None, qmp_events: tuple[str, ...]) -> str | None:
@@ -275,12 +282,12 @@ def _health(
         reports = (*reports, *observation.refusals)
     found = Health(Sign.CONSOLE, reports, observation.frames if reports else ())
     yield words.health(found, "no kernel report")
-    taint = observation.taint
+    taint, allowed = observation.taint, allowed_taint(built)
     yield words.health(
         Health(Sign.TAINT),
-        f"nothing beyond {_taint(ALLOWED_TAINT)}",
+        f"nothing beyond {_taint(allowed)}",
         _taint(taint),
-        taint & ~ALLOWED_TAINT == 0,
+        taint & ~allowed == 0,
     )
     if any(built.modules[name].spec.kind == "livepatch" for name in expectation.modules):
         # check_modinfo_livepatch(); 6.12: module_augment_kernel_taints()

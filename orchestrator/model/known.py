@@ -263,9 +263,9 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     if first.kind is not issue.kind:
         return False
     event = result.case.order.events[index]
-    so_far = result.case.order.events[:index]
+    went = _as_it_went(result, module_set, kernel, issue)
     wrong = [check for check in step.checks if not check.good]
-    refusals = _refusals(issue, module_set, kernel, so_far, event, first)
+    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
     if not all(_explained(check, issue, module_set, refusals) for check in wrong):
         return False
     if any(
@@ -273,8 +273,23 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
         for fails in issue.fails
     ):
         return True
-    lacks = _lacking(module_set, result.case.order, kernel, issue)
+    lacks = _lacking(module_set, went, kernel, issue)
     return bool(lacks) and lacks[index]
+
+
+def _as_it_went(
+    result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: KnownIssue
+) -> Order:
+    """The order, of its races what came of them: that decides which loads write over others."""
+    answers = []
+    for step in result.steps:
+        details = [check.detail for check in step.checks if isinstance(check.detail, Answers)]
+        if not details:
+            break
+        answers.append(details[0].seen_errnos)
+    errno = errnos.number(issue.errno) if issue.errno else 0
+    able, events = kernel.capabilities, result.case.order.events
+    return Order(refused.as_it_went(module_set, able, events, answers, errno))
 
 
 def _refusals(
@@ -299,24 +314,42 @@ def _explained(
     """Does a failed check show nothing but the issue, or what follows from it?
 
     A load that is refused leaves everything as the model says of the answers that there were. A
-    relocation that leads astray makes the functions that read through it show something else, or
-    crash; nothing else.
+    relocation that was applied and leads astray makes the functions that read through it show
+    something else, or crash; nothing else. What shows the original was never patched.
     """
     found = check.detail
     match issue.kind, found:
         case CheckKind.ANSWER, _:
             return refusals is not None and _follows(found, refusals)
         case CheckKind.RELOCATION, Reading():
-            return found.state is _State.APPLIED and bool(found.hop) and found.hop == issue.via
+            return _is_astray(found, issue)
         case CheckKind.RELOCATION, Shown():
             probe = next((p for p in module_set.probes if p.name == found.probe), None)
-            return probe is not None and found.seen_text is not None and bool(probe.patched)
+            return (
+                probe is not None
+                and found.seen_text is not None
+                and bool(probe.patched)
+                and not _same_text(probe.original, found.seen_text)
+            )
         case CheckKind.VALUE, Shown():
             probe = next((p for p in module_set.probes if p.name == found.probe), None)
             return probe is not None and probe.at == "callbacks" and found.seen_text is not None
         case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
             return _is_report(found, issue, module_set)
     return False
+
+
+def _is_astray(found: Reading, issue: KnownIssue) -> bool:
+    """Does it lead through what the issue says, and is nothing wrong but where that leads?"""
+    return (
+        found.state is _State.APPLIED
+        and found.raw != found.initial
+        and not found.beside
+        and bool(found.hop)
+        and found.hop == issue.via
+        and None not in (found.resolves_to, found.symbol_address)
+        and found.resolves_to != found.symbol_address
+    )
 
 
 def _follows(found: Detail | None, refusals: Refusals) -> bool:

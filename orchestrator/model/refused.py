@@ -28,6 +28,50 @@ class Refusals:
     expectation: Expectation
 
 
+def as_it_went(
+    module_set: ModuleSet,
+    capabilities: AbstractSet[str],
+    events: Iterable[Event],
+    answers: Iterable[Sequence[int]],
+    errno: int,
+) -> tuple[Event, ...]:
+    """The events, each race as a row of them that gives the answers that there were: refusals of
+    loads with that errno are its answers, too. A race of which no row does stays as it is written.
+    """
+    world, state = World(module_set, capabilities), State()
+    found: list[Event] = []
+    for event, told in itertools.zip_longest(events, answers, fillvalue=None):
+        if event is None:
+            break
+        if isinstance(event, Race) and told is not None:
+            event = Burst(_row(world, state, event.events, told, errno), 1)
+        found.append(event)
+        state, _ = model.outcomes(module_set, state, event, capabilities)[0]
+    return tuple(found)
+
+
+def _row(
+    world: World, state: State, events: tuple[Plain, ...], answers: Sequence[int], errno: int
+) -> tuple[Plain, ...]:
+    """All of them, or those that succeeded: what ran into another (EBUSY) changed nothing."""
+    pairs = list(zip(events, answers, strict=True))
+    for some in (pairs, [pair for pair in pairs if not pair[1]]):
+        for row in itertools.permutations(some):
+            if _fits(world, state, row, errno):
+                return tuple(event for event, _ in row)
+    return events
+
+
+def _fits(world: World, state: State, row: Iterable[tuple[Plain, int]], errno: int) -> bool:
+    for event, answer in row:
+        outcome = happen(world, state, event)
+        if outcome.errno == answer:
+            state = outcome.state
+        elif outcome.errno or not isinstance(event, Load) or answer != errno:
+            return False
+    return True
+
+
 def before(module_set: ModuleSet, events: Iterable[Event], capabilities: AbstractSet[str]) -> State:
     """The state after these events; after a race, that of its events in the sequence written."""
     state = State()

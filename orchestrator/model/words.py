@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from orchestrator import errnos
 from orchestrator.nouns import KlpRelocation
 from orchestrator.verdicts import (
@@ -117,7 +119,10 @@ def place(found: Reading | KlpRelocation) -> str:
 
 def shown(found: Shown) -> Check:
     expected, seen = _text(found.expected_text), _text(found.seen_text)
-    return _same(CheckKind.VALUE, found.probe, expected, seen, found)
+    check = _same(CheckKind.VALUE, found.probe, expected, seen, found)
+    if (found.expected_text is None) == (found.seen_text is None):
+        return check
+    return replace(check, good=False)  # a file may say "no file"
 
 
 def _text(text: str | None) -> str:
@@ -128,7 +133,8 @@ def _text(text: str | None) -> str:
 
 def modules(found: Modules) -> Check:
     expected, seen = (" ".join(names) or "none" for names in _both(found))
-    return _same(CheckKind.SYSFS, "loaded modules", expected, seen, found)
+    check = _same(CheckKind.SYSFS, "loaded modules", expected, seen, found)
+    return replace(check, good=found.expected_modules == found.seen_modules)  # one may be "none"
 
 
 def _both(found: Modules) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -24,7 +24,7 @@ from orchestrator.errors import Exit, UsageError
 from orchestrator.history import changes, files
 from orchestrator.history.nights import Job, JobKind, JobRecord, Row
 from orchestrator.host import ours, process
-from orchestrator.report import documents, explorejson, store, trialsjson
+from orchestrator.report import directory, documents, explorejson, store, trialsjson
 from orchestrator.verdicts import Status
 
 JOBS = Path("jobs")
@@ -36,10 +36,8 @@ TAIL = 2000  # bytes of a log that tell why a job ended
 PROGRAM = (sys.executable, "-P", "-m", "orchestrator")
 HOME = {"PYTHONPATH": str(Path(orchestrator.__file__).parents[1])}
 QUIET = (Exit.GOOD, Exit.TEST_FAILURE)  # the results tell; any other exit code tells of trouble
-RESUMED = {
-    JobKind.EXPLORE: explorejson.DOCUMENT,
-    JobKind.ABLATE: trialsjson.DOCUMENT,
-}  # by --resume DIR
+# Whose --resume takes everything from the directory, by this document; others take results.json.
+RESUMED = {JobKind.EXPLORE: explorejson.DOCUMENT, JobKind.ABLATE: trialsjson.DOCUMENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +72,11 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     if place.exists() and not _is_of(job, place):
         with store.write_errors(place):
             ours.remove(place, within=night)
+    if not (place / RESUMED.get(job.kind, directory.RESULTS)).exists():
+        return (*job.command, "-o", str(place))
     if job.kind not in RESUMED:
-        return (*job.command, "-o", str(place), "--continue")
-    if (place / RESUMED[job.kind]).exists():
-        return (str(job.kind), *_named_again(job.command), "--resume", str(place))
-    return (*job.command, "-o", str(place))
+        return (*job.command, "--resume", str(place))
+    return (str(job.kind), *_named_again(job.command), "--resume", str(place))
 
 
 def _named_again(words: Sequence[str]) -> Iterator[str]:

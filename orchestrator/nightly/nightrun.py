@@ -189,7 +189,7 @@ class NightRun:
         if short := resources.lacks(self.place.parent, resources.NONE_GIB):
             raise HarnessError(
                 f"{job.name}: No space left on device ({short.told})",
-                hint="make room; then --resume goes on",
+                hint=f"make room; then --resume {self.place} goes on",
             )
 
     def _hindered(self, job: Job) -> tuple[Skip, str] | None:

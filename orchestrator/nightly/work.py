@@ -60,7 +60,7 @@ class NightOptions:
     config: Config
     arches: tuple[Arch, ...]  # of the whole matrix
     nights: Path  # the place of all nights
-    resume: bool
+    resume: str  # name of the night to go on with, or ""
     wait: bool
     notify: str  # a shell command, or ""
 
@@ -81,9 +81,18 @@ class NightEnd:
 
 
 def night_options(
-    file: Path | None, nights: Path | None, resume: bool, wait: bool, command: str | None
+    file: Path | None, nights: Path | None, resume: Path | None, wait: bool, command: str | None
 ) -> NightOptions:
     """From what was typed. Raises UsageError when anything in the file cannot be."""
+    if resume is not None:
+        options.resumed_only(nights)
+        resume = resume.resolve()
+        if not (resume / files.NIGHT).exists():
+            raise UsageError(
+                f"{resume} is no night: it has no {files.NIGHT}",
+                hint="--resume DIR names the night, as in nights/2026-01-31-020000",
+            )
+        nights = resume.parent
     file = file or catalog.data_dir("kernel-config") / OURS
     config = catalog.load_toml(file, Config)
     if not config.matrix:
@@ -101,7 +110,7 @@ def night_options(
         config=config,
         arches=tuple(arches.values()),
         nights=(nights or files.NIGHTS).absolute(),
-        resume=resume,
+        resume=resume.name if resume else "",
         wait=wait,
         notify=command or "",
     )
@@ -192,13 +201,13 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
 
 def _night_run(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
     """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
-    held = _unfinished(wanted.nights) if wanted.resume else None
+    held = _unfinished(wanted.nights, wanted.resume) if wanted.resume else None
     name = held.name if held else _name(wanted.nights)
     mine = wanted.nights / name
     before = _before(wanted.nights, name, troubles)
     begun = {record.job.name: record.job for record in held.jobs} if held else {}
-    night_options = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
-    found, facts, missing = nightrun.look(night_options, reporter)
+    asked = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
+    found, facts, missing = nightrun.look(asked, reporter)
     planned = _begun(wanted, name, found, before, facts)
     if held:
         planned = resumed(planned, held)
@@ -276,23 +285,22 @@ def _name(nights: Path) -> str:
     return name if name > last else f"{last}.1"
 
 
-def _unfinished(nights: Path) -> Night:
-    """The newest night, if it has not ended. Raises UsageError."""
-    places = list(files.nights(nights))
-    found = files.document(places[-1]) if places else None
-    if found and not (
-        found.name == places[-1].name and ours.marked(places[-1], ours.MarkKind.NIGHT)
-    ):
-        raise UsageError(
-            f"{places[-1]} was not begun here: nothing in it says so",
-            hint="without --resume a night begins",
-        )
-    if found is None or found.finished is not None:
-        what = f"{found.name} has ended" if found else "there is no night"
-        raise UsageError(
-            f"nothing to go on with in {nights}: {what}", hint="without --resume a night begins"
-        )
-    return found
+def _unfinished(nights: Path, name: str) -> Night:
+    """The night of that name, if it is the newest and has not ended. Raises UsageError."""
+    newest = [*files.nights(nights)][-1:]
+    if newest != [nights / name]:
+        why = f"{newest[0].name} is the newest night there" if newest else "there is no night"
+    else:
+        found = files.document(nights / name)
+        if not (found.name == name and ours.marked(nights / name, ours.MarkKind.NIGHT)):
+            why = "it was not begun here: nothing in it says so"
+        elif found.finished is not None:
+            why = "it has ended"
+        else:
+            return found
+    raise UsageError(
+        f"{nights / name} cannot be gone on with: {why}", hint="without --resume a night begins"
+    )
 
 
 # --- what earlier nights tell, what later ones are to know ---------------------------------------

@@ -46,7 +46,7 @@ class ResultsDirectory(Store):
     more of it is known. At the end `finished` is written, and in `trouble` what ended it early.
     Nobody else writes to the directory meanwhile.
 
-    With `go_on` the directory may hold what the same command left there: see `done`.
+    With `resume` the directory may hold what the same command left there: see `done`.
 
     Raises UsageError when the directory has something in it, was begun with something else, or
     cannot be made; HarnessError when a file cannot be written (a full disk).
@@ -54,16 +54,16 @@ class ResultsDirectory(Store):
 
     DOCUMENTS = (RESULTS, "junit.xml", "results.ktap")
 
-    def __init__(self, path: Path, run: Run, *, go_on: bool = False) -> None:
+    def __init__(self, path: Path, run: Run, *, resume: bool = False) -> None:
         self.run = run
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
         self._before: Run | None = None  # what was there
         self._refused = False  # for what was there
-        if go_on and (path / RESULTS).exists():
+        if resume and (path / RESULTS).exists():
             document(path)  # before anything is written
-        super().__init__(path, go_on=go_on)
+        super().__init__(path, resume=resume)
 
     def _open(self) -> None:
         if self._begun:

@@ -108,7 +108,7 @@ class ExploreDirectory(Store):
         """head: what is asked for; None: what was begun there is gone on with."""
         self._asked = head
         self._journal: TextIO | None = None
-        super().__init__(path, go_on=head is None)
+        super().__init__(path, resume=head is None)
 
     @classmethod
     def resumed(cls, path: Path) -> ExploreDirectory:

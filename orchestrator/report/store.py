@@ -43,14 +43,14 @@ class Store(abc.ABC):
 
     DOCUMENTS: ClassVar[tuple[str, ...]]  # what it writes; by the first it is known
 
-    def __init__(self, path: Path, *, go_on: bool = False) -> None:
-        """go_on: the directory may hold what was begun before. Raises UsageError when it has
+    def __init__(self, path: Path, *, resume: bool = False) -> None:
+        """resume: the directory may hold what was begun before. Raises UsageError when it has
         something else in it or cannot be made, HarnessError when a file cannot be written."""
         self.path = path.absolute()
         self.kept = True  # False: nothing was left
         self._made = not os.path.lexists(self.path)
         with contextlib.ExitStack() as claim:
-            document = self.DOCUMENTS[0] if go_on else ""
+            document = self.DOCUMENTS[0] if resume else ""
             self._begun = claim.enter_context(claimed(self.path, document))
             self._open()
             self._claim = claim.pop_all()

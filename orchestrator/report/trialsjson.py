@@ -66,7 +66,7 @@ class TriedDirectory(Store):
     def __init__(self, path: Path, head: TrialsDocument | None) -> None:
         """head: what is asked for; None: what was begun there is gone on with."""
         self._asked = head
-        super().__init__(path, go_on=head is None)
+        super().__init__(path, resume=head is None)
 
     @classmethod
     def resumed(cls, path: Path) -> TriedDirectory:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from orchestrator import errnos, plain
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
-from orchestrator.model.judge import ALLOWED_TAINT
+from orchestrator.model.judge import allowed_taint
 from orchestrator.model.words import SHOWN_ANSWERS, place
 from orchestrator.nouns import (
     Arch,
@@ -109,7 +109,7 @@ def script(story: Story) -> str:
         settle_ms=int(observe.SETTLE_SECONDS * arch.time_scale * 1000),
         errnos=_errno_names(result.steps),
         shown_answers=SHOWN_ANSWERS,
-        allowed_taint=ALLOWED_TAINT,
+        allowed_taint=allowed_taint(story.built),
         acts=_acts(story)[: index + 1],
         probes=signs.probes(story.built.set, step),
         field=field,

@@ -117,8 +117,17 @@ def _vmlinux_symbols(bootable: Bootable, guest: Guest) -> Mapping[str, tuple[int
         raise HarnessError(f"{ANCHOR} is missing from the guest's kallsyms or from System.map")
     if missing := sorted(wanted - linked.keys()):
         raise HarnessError(f"System.map has no {', '.join(missing)}, which a livepatch refers to")
-    moved = here[ANCHOR] - linked[ANCHOR][0]
-    return {name: tuple(address + moved for address in found) for name, found in linked.items()}
+    return moved(linked, here[ANCHOR])
+
+
+def moved(linked: Mapping[str, tuple[int, ...]], anchor: int) -> Mapping[str, tuple[int, ...]]:
+    """Symbols of System.map in a boot in which ANCHOR is there. What lies below it is no address
+    but an offset into a per-CPU area, and stays (scripts/kallsyms.c, make_percpus_absolute())."""
+    first = linked[ANCHOR][0]
+    return {
+        name: tuple(at + anchor - first if at >= first else at for at in found)
+        for name, found in linked.items()
+    }
 
 
 def parse_system_map(text: str, names: set[str]) -> dict[str, tuple[int, ...]]:

@@ -21,7 +21,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.elf import relocation
 from orchestrator.errors import HarnessError, OutOfTime
 from orchestrator.model import memory
-from orchestrator.model.judge import ALLOWED_TAINT
+from orchestrator.model.judge import allowed_taint
 from orchestrator.nouns import (
     VMLINUX,
     Arch,
@@ -166,7 +166,8 @@ def observe_rest(
     """Call every patched function, then see what that and the event did to the guest's health.
 
     unsafe: names of probes that are left alone."""
-    probes = [probe for probe in view.built.set.probes if probe.name not in unsafe]
+    built = view.built
+    probes = [probe for probe in built.set.probes if probe.name not in unsafe]
     commands = [probe for probe in probes if probe.command]
     shown = {
         probe.name: guest.run_command(asked(probe), deadline)
@@ -176,7 +177,8 @@ def observe_rest(
     }
     look = guest.observe((), tuple(probe.file for probe in probes if probe.file), deadline)
     shown |= {probe.name: look.files[probe.file] for probe in probes if probe.file}
-    printed = _printed(guest, console_mark, look.taint, deadline)
+    strange = look.taint & ~allowed_taint(built)
+    printed = _printed(guest, console_mark, strange, deadline)
     return replace(
         seen,
         probes=shown,
@@ -195,15 +197,15 @@ def asked(probe: Probe) -> str:
     return f'sh -c {shlex.quote(probe.command)} 2>&1 || echo "exit status $?"'
 
 
-def _printed(guest: Guest, mark: int, taint: int, deadline: Deadline) -> str:
+def _printed(guest: Guest, mark: int, strange: int, deadline: Deadline) -> str:
     """What the console printed since `mark`, all of it.
 
-    Another CPU may still be printing the report whose taint we see, so where the taint speaks of
-    one, wait for it.
+    strange: taint that no module of ours brings. Another CPU may still be printing the report whose
+    taint we see, so where the taint speaks of one, wait for it.
     """
     until = deadline.sooner(REPORT_SECONDS)
     printed = guest.printed(mark, deadline)
-    while taint & ~ALLOWED_TAINT and not kernelreports.reports(printed) and not until.passed:
+    while strange and not kernelreports.reports(printed) and not until.passed:
         time.sleep(0.01)
         printed = guest.console_since(mark)
     return printed

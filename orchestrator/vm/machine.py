@@ -95,7 +95,12 @@ class Machine:
     @contextlib.contextmanager
     def open_ssh(self, deadline: Deadline) -> Iterator[ssh.Ssh]:
         """A new SSH connection into the guest."""
-        with ssh.connect(self.ssh_port, self.keys, deadline) as connection:
+
+        def alive() -> None:
+            if self._running.poll() is not None:
+                raise GuestLost("QEMU has ended")
+
+        with ssh.connect(self.ssh_port, self.keys, deadline, alive) as connection:
             yield connection
 
 

@@ -91,7 +91,8 @@ class Console:
                 if self.mark() - self._start > limit:
                     self.flooded = True
                     end()
-                    return
+                    break
+            self._log_since(logged)
 
         watcher = threading.Thread(target=watch, name="console", daemon=True)
         watcher.start()

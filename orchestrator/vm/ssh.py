@@ -12,7 +12,7 @@ import contextlib
 import io
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import paramiko
@@ -152,17 +152,20 @@ def _errors(what: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def connect(port: int, keys: Keys, deadline: Deadline) -> Iterator[Ssh]:
-    """A connection to the guest behind `port` of 127.0.0.1, tried until sshd answers.
+def connect(
+    port: int, keys: Keys, deadline: Deadline, alive: Callable[[], None] = lambda: None
+) -> Iterator[Ssh]:
+    """A connection to the guest behind `port` of 127.0.0.1, tried until sshd answers; `alive`
+    raises when it never will.
 
     Raises GuestLost when the host shows another key than the one we gave it, OutOfTime.
     """
     with contextlib.ExitStack() as stack:
-        stack.callback((ssh := _connected(port, keys, deadline)).close)
+        stack.callback((ssh := _connected(port, keys, deadline, alive)).close)
         yield ssh
 
 
-def _connected(port: int, keys: Keys, deadline: Deadline) -> Ssh:
+def _connected(port: int, keys: Keys, deadline: Deadline, alive: Callable[[], None]) -> Ssh:
     client_key = paramiko.Ed25519Key.from_private_key(io.StringIO(keys.client))
     kind, encoded = keys.host_public.split()
     host_key = paramiko.PKey.from_type_string(kind, base64.b64decode(encoded))
@@ -190,6 +193,7 @@ def _connected(port: int, keys: Keys, deadline: Deadline) -> Ssh:
         except (paramiko.SSHException, EOFError, OSError):
             # QEMU listens before the guest does: refused, or closed again, until sshd is up
             client.close()
+            alive()
             deadline.check("sshd in the guest")
             time.sleep(RETRY_SECONDS)
             continue

@@ -158,6 +158,13 @@ def test_files_and_their_absence_are_observed(guest: Guest) -> None:
     assert look.sections == {}
 
 
+def test_the_taint_is_read_after_the_files_that_may_bring_it(agent_program: Path) -> None:
+    """A file that is read may be a patched function that is called, and warns."""
+    asked = f"{encode('observe', '-', '/proc/version')}\n"
+    told = subprocess.run([agent_program], input=asked, capture_output=True, text=True, check=True)
+    assert [*json.loads(told.stdout)][-2:] == ["files", "taint"]
+
+
 def test_command_output_survives_blanks_percent_and_bytes_beyond_ascii(guest: Guest) -> None:
     assert guest.run_command(r"printf 'a%%\303\251 \n'", soon()) == "a%é \n"
     with pytest.raises(HarnessError, match="status 3"):

@@ -40,8 +40,8 @@ def a_bench(*names: str) -> Bootable:
     return Bootable(arch, kernel, sets, here, ())
 
 
-def walk(campaign: Campaign, bad: Events = (), most: int = 10**9) -> list[Events]:
-    """Do what a guest would; the order `bad` fails. Returns what was verified."""
+def walk(campaign: Campaign, bad: Events = (), most: int = 10**9, guests: int = 1) -> list[Events]:
+    """Do what so many guests would; the order `bad` fails. Returns what was verified."""
     seen: list[Events] = []
 
     def below(before: Events, branch: Branch) -> None:
@@ -58,7 +58,9 @@ def walk(campaign: Campaign, bad: Events = (), most: int = 10**9) -> list[Events
                 seen.append((*before, event))
 
     while len(seen) < most and (item := campaign.next()) is not None:
-        below(item.before, item.branch)
+        others = [campaign.next() for _ in range(guests - 1)]  # at the same time
+        for each in (item, *filter(None, others)):
+            below(each.before, each.branch)
     return seen
 
 
@@ -102,6 +104,19 @@ def test_sampled_orders_share_beginnings(strategy: Strategy) -> None:
     assert len(seen) == len(set(seen)) == campaign.stats.verified == campaign.stats.planned
     again = Campaign(a_bench("basic"), "basic", wanted)
     assert walk(again) == seen
+
+
+@pytest.mark.parametrize("strategy", [*Strategy])
+@pytest.mark.parametrize("budget", [None, 60.0])
+def test_what_two_guests_have_both_before_them_is_planned_once(
+    strategy: Strategy, budget: float | None
+) -> None:
+    """Else something would be still to come when all has been walked."""
+    depth = 8 if strategy is Strategy.PAIRS else 4
+    wanted = CampaignOptions(strategy, depth=depth, orders=30, budget=budget)
+    campaign = Campaign(a_bench("basic"), "basic", wanted)
+    walk(campaign, most=60 if strategy is Strategy.RANDOM else 10**9, guests=2)
+    assert campaign.stats.planned == campaign.stats.verified
 
 
 # --- on disk -----------------------------------------------------------------------------------

@@ -94,6 +94,16 @@ def test_version_is_the_number_and_the_commit() -> None:
         (["convert", "a.ko", "b.ko", "--auto", "t.ko"], "cannot read a.ko: No such file", ".ko"),
         (["inspect", "none.ko"], "cannot read none.ko: No such file", ".ko"),
         (["report", "."], "cannot read results.json: No such file", "-o"),
+        (["run", "--resume", "r"], "r has no results.json to go on with", "-o DIR"),
+        (["malformed", "--resume", "."], ". has no results.json", "-o DIR"),
+        (["kselftest", "--resume", ".", "-o", "r"], "--resume and -o exclude", "leave out -o"),
+        (["explore", "--resume", ".", "-o", "r"], "--resume and -o exclude", "leave out -o"),
+        (["ablate", "--resume", ".", "-o", "r"], "--resume and -o exclude", "leave out -o"),
+        (["mutate", "--resume", ".", "-o", "r"], "--resume and -o exclude", "leave out -o"),
+        (["run", "-o", "r", "--continue"], "--continue is --resume DIR now", "leave out -o"),
+        (["kselftest", "--continue", "-o", "r"], "--continue is --resume DIR now", ""),
+        (["malformed", "--continue"], "--continue is --resume DIR now", ""),
+        (["nightly", "--resume"], "--resume names no directory", "--resume DIR"),
         (["report"], "report needs a directory", "--schema"),
         (["replay", "."], "is no bundle: bundle.json: No such file", "holds reproduce.sh"),
     ],
@@ -566,7 +576,8 @@ def test_what_goes_on_answers_with_no_result_of_something_else(
     guests: Callable[[object], None], tmp_path: Path, changed: tuple[str, ...], told: str
 ) -> None:
     guests(Status.PASS)
-    words = ("run", "-o", str(tmp_path / "r"), "--continue")
+    assert klp("run", "-o", str(tmp_path / "r"), "--order", ORDER).code == Exit.GOOD
+    words = ("run", "--resume", str(tmp_path / "r"))
     assert klp(*words, "--order", ORDER).code == Exit.GOOD
     before = directory.read(tmp_path / "r")
     (tmp_path / "mine.toml").write_text(catalog.arch_file("s390x").read_text())
@@ -585,8 +596,9 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
     file = tmp_path / "mine.toml"
     text = catalog.arch_file("s390x").read_text()
     file.write_text(text)
-    words = ("run", "-o", str(tmp_path / "r"), "--continue", "--order", ORDER, "--arch", str(file))
-    assert klp(*words).code == Exit.GOOD
+    what = ("--order", ORDER, "--arch", str(file))
+    assert klp("run", "-o", str(tmp_path / "r"), *what).code == Exit.GOOD
+    words = ("run", "--resume", str(tmp_path / "r"), *what)
     before = directory.read(tmp_path / "r")
     file.write_text(re.sub(r"cmdline = .*", 'cmdline = "quiet"', text))
     refused = klp(*words)

@@ -58,7 +58,7 @@ def begun(tmp_path: Path) -> Path:
 
 
 def gone_on(place: Path, run: Run = RUN) -> ResultsDirectory:
-    return ResultsDirectory(place, run, go_on=True)
+    return ResultsDirectory(place, run, resume=True)
 
 
 # --- what is not its own --------------------------------------------------------------------------

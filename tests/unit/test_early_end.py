@@ -77,7 +77,7 @@ def test_what_was_gone_on_with_tells_its_own_time(tmp_path: Path) -> None:
     with directory.ResultsDirectory(tmp_path, begun) as first:
         first.add(a_result("one"))
     later = time.time()
-    with directory.ResultsDirectory(tmp_path, replace(begun, started=later), go_on=True) as second:
+    with directory.ResultsDirectory(tmp_path, replace(begun, started=later), resume=True) as second:
         pass
     assert (second.run.started, second.run.resumed) == (1000.0, later)
     assert second.run.finished is not None and second.run.finished - later < 1000

@@ -94,7 +94,7 @@ def test_nor_is_it_read_where_a_document_of_ours_is_to_be(
     console.unlink()
     odd.rename(console)
     with pytest.raises(KlpError, match=r"console\.log"):
-        directory.ResultsDirectory(tmp_path / "r", RUN, go_on=True)
+        directory.ResultsDirectory(tmp_path / "r", RUN, resume=True)
     console.rename(odd)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     unit = tmp_path / "systemd" / "user" / timer.TIMER

@@ -163,6 +163,21 @@ def test_orders_are_compared_by_what_they_are(tmp_path: Path) -> None:
     assert code == Exit.GOOD and f"new case: 1\n  one basic/{short} (2)\n" in out
 
 
+def test_another_order_of_the_same_name_proves_nothing(tmp_path: Path) -> None:
+    def named(order: str) -> CaseResult:
+        result = a_result("one", Status.PASS, "reload")
+        return replace(result, case=replace(result.case, order=orders.parse(order, None)))
+
+    long = named("+klp_patch +klp_target -klp_target +klp_target")
+    old = a_suite(tmp_path / "a", a_run("one"), long)
+    new = a_suite(tmp_path / "b", a_run("one"), named("+klp_patch"))
+    code, out, _ = klp("compare", old, new)
+    assert code == Exit.HARNESS
+    assert "gone: 1\n  one basic/reload: +klp_patch +klp_target" in out
+    assert "new case: 1\n  one basic/reload: +klp_patch\n" in out
+    assert klp("compare", "--allow-gone", old, new)[0] == klp("compare", old, old)[0] == Exit.GOOD
+
+
 @pytest.mark.parametrize("more", [(), ("--allow-gone",)])
 @pytest.mark.parametrize("end", [{"finished": None}, {"finished": 9.0, "trouble": "interrupted"}])
 def test_what_a_run_did_not_come_to_is_not_good(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import HarnessError
+from orchestrator.model import words
 from orchestrator.model.judge import ALLOWED_TAINT, LIVEPATCH_TAINT, crash_of, judge, with_cmdline
 from orchestrator.nouns import (
     BuiltModule,
@@ -24,10 +25,12 @@ from orchestrator.verdicts import (
     CheckKind,
     Expectation,
     Growth,
+    Modules,
     Observation,
     PatchState,
     RelocationReading,
     RelocationState,
+    Shown,
 )
 
 VALUE = KlpSymbol("klp_target", "klp_value", 0)
@@ -355,6 +358,31 @@ def test_a_refusal_in_words_is_no_complaint_where_an_event_is_refused(index: int
     before = replace(GOOD, answers=(19,) if index == 2 else (0,))
     checks = judge(expected, refused, before, BUILT)
     assert all(check.good for check in checks if check.kind is CheckKind.HEALTH)
+
+
+@pytest.mark.parametrize(
+    "check",
+    [
+        words.shown(Shown("probe", "no file", None)),
+        words.shown(Shown("probe", None, "no file\n")),
+        words.modules(Modules(("none",), ())),
+        words.modules(Modules((), ("none",))),
+    ],
+)
+def test_what_is_not_there_is_not_what_is_called_so(check: Check) -> None:
+    assert check.expected == check.seen and not check.good
+
+
+def test_a_module_may_bring_the_taint_that_it_says_it_does() -> None:
+    """A license that is not the GPL, staging, a test: the kernel does as it should."""
+    tainted = replace(GOOD, taint=GOOD.taint | 1 | 1 << 10)
+    bad = [check for check in judge(EXPECTATION, tainted, None, BUILT) if not check.good]
+    assert [check.subject for check in bad] == ["taint"]
+    target = replace(BUILT.modules["klp_target"], taint=1 | 1 << 10)
+    built = replace(BUILT, modules={**BUILT.modules, "klp_target": target})
+    assert all(check.good for check in judge(EXPECTATION, tainted, None, built))
+    warned = replace(tainted, taint=tainted.taint | 1 << 9)
+    assert not all(check.good for check in judge(EXPECTATION, warned, None, built))
 
 
 def test_without_a_livepatch_nobody_asks_for_its_taint() -> None:

@@ -170,6 +170,11 @@ SAMPLES = {
         "BUG: scheduling while atomic"
     ),
     "[  9.000000] refcount_t: underflow; use-after-free.": "refcount_t: underflow",
+    # Linux 7.3, whose files' names may begin with anything
+    "[  9.000000] WARNING: kernel/module/main.c:12 at load+0x1/0x2, CPU#0: a/1": "WARNING in load",
+    "[  9.000000] WARNING: ./inc/x.h:1 at show+0x12/0x30 [t], CPU#0: a/1": "WARNING in show",
+    "[  9.000000] WARNING: /own/set/x.c:1 at show+0x12/0x30 [t], CPU#0: a/1": "WARNING in show",
+    "[  9.000000] WARNING: [n > 1] ../x.h:1 at show+0x12/0x30, CPU#0: a/1": "WARNING in show",
 }
 
 

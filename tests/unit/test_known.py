@@ -17,12 +17,14 @@ from orchestrator.model import known, orders, suite, words
 from orchestrator.nouns import Case, Failure, Kernel, ModuleSet, ModuleSpec, Probe
 from orchestrator.source import series
 from orchestrator.verdicts import (
+    Answers,
     CaseResult,
     Check,
     CheckKind,
     Modules,
     Patched,
     PatchState,
+    Reading,
     Shown,
     Status,
     Step,
@@ -330,3 +332,48 @@ def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> Non
     assert judged(an_answer(19, 19), other) is Status.FAIL
     assert judged(an_answer(19, 19), record, other) is Status.FAIL
     assert judged(an_answer(19, 19), record, words.late(("BUG",))) is Status.FAIL
+
+
+def test_a_relocation_is_known_only_by_where_it_leads() -> None:
+    """Never written, written beside, or its function never patched: that is news."""
+    issue = replace(ISSUE, kind=CheckKind.RELOCATION, errno="", via="got")
+    stale = a_reading("12 34", initial="00 02", hop="got", hop_address=0x40)
+    astray = words.shown(Shown("probe", "version=p", "version=p x=wrong"))
+    assert isinstance(stale.detail, Reading)
+    beside = replace(stale.detail, beside="other bits of the field have changed")
+    unread = replace(stale.detail, resolves_to=None)
+
+    def judged(*checks: Check) -> Status:
+        return known.judge_known(failed(GOOD, *checks), SET, kernel(), [issue]).status
+
+    assert judged(stale) is judged(stale, astray) is Status.KNOWN
+    assert judged(a_reading("00 02", initial="00 02", hop="got")) is Status.FAIL
+    assert judged(words.reading(unread)) is Status.FAIL
+    assert judged(words.reading(beside)) is Status.FAIL
+    assert judged(words.reading(replace(beside, resolves_to=0x10))) is Status.FAIL
+    assert judged(stale, words.shown(Shown("probe", "version=p", "version=t"))) is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("race", "answers", "last", "status"),
+    [
+        ("{-t +t}", (0, 17), 8, Status.KNOWN),  # there was a t: the other way round
+        ("{-t +t}", (0, 16), 8, Status.KNOWN),  # into one another
+        ("{+t -t}", (17, 0), 8, Status.KNOWN),
+        ("{-t +t}", (0, 0), 8, Status.FAIL),  # there is a t: EEXIST is right, nothing is written
+        ("{+t -t}", (8, 0), None, Status.KNOWN),  # the race's own load is refused
+        ("{+t -t}", (8, 16), None, Status.FAIL),
+    ],
+)
+def test_a_race_counts_as_it_went(
+    race: str, answers: tuple[int, ...], last: int | None, status: Status
+) -> None:
+    """Which of its ends it came to decides whether a later load writes over anything."""
+    texts = ["+p", "+t", race] + ["+t"] * (last is not None)
+    good = words.answers(Answers(answers, answers))
+    bad = words.answers(Answers((17, 0), answers)) if last is None else an_answer(seen=last)
+    checks = [GOOD, GOOD, good, bad] if last is not None else [GOOD, GOOD, bad]
+    steps = tuple(Step(t, (c,), 0.0, 0.0, 0) for t, c in zip(texts, checks, strict=True))
+    case = Case("any", "basic", orders.parse(" ".join(texts)))
+    result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
+    assert known.judge_known(result, SET, kernel(), [LACK]).status is status

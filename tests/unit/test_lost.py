@@ -5,6 +5,7 @@ kernel is to blame only where it said itself that it crashed."""
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ import pytest
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.catalog import arches
+from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.explore.walker import Walker, WalkListener
 from orchestrator.host.process import Running
@@ -21,7 +23,7 @@ from orchestrator.model import orders
 from orchestrator.nouns import Case
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import Status
-from orchestrator.vm import machine, serial
+from orchestrator.vm import machine, serial, ssh
 from orchestrator.vm.pulse import Pulse
 from orchestrator.vm.qemu import Places
 
@@ -145,3 +147,17 @@ def test_a_kernel_that_crashes_while_booting_is_no_finding_of_an_order() -> None
     first, second = orders.parse("+klp_patch +klp_target").events
     assert not walker._verify((first,), second, 1)
     assert told == ["it died while booting"]
+
+
+def test_nobody_waits_for_the_sshd_of_a_qemu_that_has_ended() -> None:
+    def alive() -> None:
+        raise GuestLost("QEMU has ended")
+
+    with socket.create_server(("127.0.0.1", 0)) as gone:
+        port = gone.getsockname()[1]
+    keys = ssh.new_keys()
+    with (
+        pytest.raises(GuestLost, match="QEMU has ended"),
+        ssh.connect(port, keys, Deadline.after(5), alive),
+    ):
+        pytest.fail("somebody answered")

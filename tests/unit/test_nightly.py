@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from history_samples import a_run
 
 from orchestrator import catalog
 from orchestrator.build import kernel
@@ -407,8 +408,18 @@ def test_a_directory_that_cannot_be_read_is_begun_anew(tmp_path: Path) -> None:
     place.mkdir(parents=True)
     ours.mark(tmp_path, ours.MarkKind.NIGHT)
     (place / "results.json").write_text('{"schema": 1, "ex')  # power was lost
-    assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "-o", str(place), "--continue")
+    assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "-o", str(place))
     assert not place.exists()
+
+
+def test_a_job_that_was_begun_is_gone_on_with(tmp_path: Path) -> None:
+    (job,) = plan.expand(Config((Matrix(("k",), ("a",), ("x",)),)), READ)[1:]
+    place = jobs.directory_of(tmp_path, JobRecord(job))
+    ours.mark(tmp_path, ours.MarkKind.NIGHT)
+    with directory.ResultsDirectory(place, a_run("one")):
+        pass
+    assert jobs.command(tmp_path, JobRecord(job)) == (*job.command, "--resume", str(place))
+    assert place.exists()
 
 
 @pytest.mark.parametrize(
@@ -468,7 +479,7 @@ def test_a_new_night_comes_after_every_other_whatever_the_clock_says(
 
 def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(work, "built", lambda found: frozenset(j.name for j in found))
-    wanted = work.night_options(None, tmp_path, False, False, None)
+    wanted = work.night_options(None, tmp_path, None, False, None)
     found = work.planned(wanted)
     assert {job.kind for job in found.jobs} == set(JobKind)
     for job in found.jobs:
@@ -506,14 +517,14 @@ def test_ours_is_a_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_file_that_cannot_be(tmp_path: Path, text: str, complaint: str) -> None:
     (tmp_path / "mine.toml").write_text(text)
     with pytest.raises(UsageError, match=complaint):
-        work.night_options(tmp_path / "mine.toml", tmp_path, False, False, None)
+        work.night_options(tmp_path / "mine.toml", tmp_path, None, False, None)
 
 
 def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     text = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["mine"]\n'
     (tmp_path / "mine.toml").write_text(text)
-    wanted = work.night_options(tmp_path / "mine.toml", tmp_path, False, False, None)
+    wanted = work.night_options(tmp_path / "mine.toml", tmp_path, None, False, None)
     first = work.jobs(wanted)[0]
     assert first.series == (str(tmp_path / "mine"),) and first.kernel == "debian:6.1 + mine"
     assert first.arch in catalog.default_arches()

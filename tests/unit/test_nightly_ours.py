@@ -462,9 +462,9 @@ def test_more_than_the_disk_has_cannot_stay_free(tmp_path: Path) -> None:
 
 
 def options(nights: Path, file: Path, **more: bool) -> NightOptions:
-    given = {"resume": False, "wait": False, **more}
+    given = {"wait": False, **more}
     config = Config((Matrix(("debian:6.1",), ("none",), ("x",)),), keep_free=0.0)
-    return NightOptions(file, config, (), nights, notify="", **given)
+    return NightOptions(file, config, (), nights, resume="", notify="", **given)
 
 
 @pytest.mark.parametrize(
@@ -498,22 +498,33 @@ TOML = '[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\n'
 @pytest.mark.parametrize(
     ("head", "more", "told"),
     [
-        ("keep_free = 0.0\n", [], "was not made by klp-e2e for its nights, and is not empty"),
-        ("keep_free = 0.0\n", ["--resume"], "was not made by klp-e2e for its nights"),
-        ("keep_free = 1e9\n", [], "GiB in all"),
-        ("keep_free = 1e9\n", ["--dry-run"], "GiB in all"),
+        ("keep_free = 0.0\n", ["-o", "home"], "by klp-e2e for its nights, and is not empty"),
+        (
+            "keep_free = 0.0\n",
+            ["--resume", f"home/{NIGHTS[0]}"],
+            "was not made by klp-e2e for its nights",
+        ),
+        ("keep_free = 1e9\n", ["-o", "home"], "GiB in all"),
+        ("keep_free = 1e9\n", ["-o", "home", "--dry-run"], "GiB in all"),
+        ("", ["--resume", "home"], "home is no night: it has no night.json"),
+        ("", ["--resume", "n.toml"], "n.toml is no night"),
+        ("", ["--resume", "none/x"], "none/x is no night"),
+        ("", ["-o", "home", "--resume", f"home/{NIGHTS[0]}"], "-o exclude each other"),
+        ("", ["-o", "home", "--resume"], "--resume names no directory"),
+        ("", ["--resume", "--wait"], "--resume names no directory"),
     ],
 )
 def test_a_night_that_cannot_be_touches_nothing(
-    head: str, more: list[str], told: str, tmp_path: Path
+    head: str, more: list[str], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     home = tmp_path / "home"
     home.mkdir()
     (home / "index.html").write_text(HOME)
     notes(keep(home, NIGHTS[0]))
     (tmp_path / "n.toml").write_text(head + TOML)
     before = tree(tmp_path)
-    code, _, output = klp("nightly", tmp_path / "n.toml", "-o", home, *more)
+    code, _, output = klp("nightly", tmp_path / "n.toml", *more)
     assert code == Exit.USAGE and told in output
     assert tree(tmp_path) == before
 
@@ -556,7 +567,7 @@ def test_a_job_that_leads_elsewhere_is_not_gone_on_with(
     (nights / f"{resources.LOCK}.lock").touch()
     (tmp_path / "n.toml").write_text("keep_free = 0.0\n" + TOML)
     before = tree(nights), tree(tmp_path / "victim2")
-    code, _, output = klp("nightly", tmp_path / "n.toml", "-o", nights, "--resume")
+    code, _, output = klp("nightly", tmp_path / "n.toml", "--resume", nights / NIGHTS[0])
     assert code == Exit.USAGE and "'../../../victim2' is no name of a job" in output
     assert (tree(nights), tree(tmp_path / "victim2")) == before
 
@@ -764,7 +775,21 @@ def test_only_a_night_that_was_begun_here_is_gone_on_with(mark: bool, tmp_path: 
     nights = a_place(tmp_path / "nights")
     keep(nights, NIGHTS[0], a_night(NIGHTS[0 if not mark else 1], finished=None), mark=mark)
     with pytest.raises(UsageError, match="was not begun here"):
-        work._unfinished(nights)
+        work._unfinished(nights, NIGHTS[0])
+
+
+def test_only_the_newest_night_is_gone_on_with_and_only_once(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    with pytest.raises(UsageError, match="there is no night"):
+        work._unfinished(nights, NIGHTS[0])
+    for name in NIGHTS[:2]:
+        keep(nights, name, a_night(name, finished=None))
+    assert work._unfinished(nights, NIGHTS[1]).name == NIGHTS[1]
+    with pytest.raises(UsageError, match=f"{NIGHTS[1]} is the newest night there"):
+        work._unfinished(nights, NIGHTS[0])
+    keep(nights, NIGHTS[2], a_night(NIGHTS[2]))
+    with pytest.raises(UsageError, match="it has ended"):
+        work._unfinished(nights, NIGHTS[2])
 
 
 def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
+from orchestrator.elf import klpformat
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import Elf
 from orchestrator.elf.relocation import table
@@ -213,6 +214,21 @@ def test_what_an_earlier_build_left_is_no_source(tmp_path: Path) -> None:
     found = modules._sources(ModuleSet("mine", tmp_path, (TARGET,)))
     own = {name.removeprefix("set/") for name in found if name.startswith("set/")}
     assert own == {"Kbuild", "set.toml", "a.c", "sub/b.h"}
+
+
+@pytest.mark.parametrize(
+    ("said", "taint"),
+    [
+        (b"license=GPL", 0),
+        (b"license=Dual BSD/GPL\0description=staging", 0),
+        (b"license=Proprietary", 1),
+        (b"license=GPL\0staging=Y", 1 << 10),
+        (b"license=BSD\0test=Y", 1 << 18 | 1),
+    ],
+)
+def test_what_a_module_says_of_itself_taints(said: bytes, taint: int) -> None:
+    elf = with_section(target(), MODINFO, lambda s: replace(s, data=said + b"\0"))
+    assert klpformat.own_taint(elf) == taint
 
 
 def test_exports_are_found() -> None:

@@ -389,7 +389,7 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
     half.mkdir(parents=True)
     (half / ".dmesg.partial").touch()
     before = (place / "s390x" / "basic.reload" / "result.json").read_text()
-    with ResultsDirectory(place, replace(run, started=2e9), go_on=True) as writer:
+    with ResultsDirectory(place, replace(run, started=2e9), resume=True) as writer:
         assert writer.done == {("s390x", "basic/reload", RELOAD)}
         console = first.console.replace("\ud800", r"\ud800")  # as it was written
         assert writer.results[0] == replace(first, console=console)
@@ -399,8 +399,8 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
     assert len(results) == 3 and told.started == run.started and told.finished is not None
     assert (place / "s390x" / "basic.reload" / "result.json").read_text() == before
     with pytest.raises(UsageError, match=r"begun with --kernel debian:6\.1,"):
-        ResultsDirectory(place, replace(run, source="debian:6.12"), go_on=True)
-    again = ResultsDirectory(place, run, go_on=True)
+        ResultsDirectory(place, replace(run, source="debian:6.12"), resume=True)
+    again = ResultsDirectory(place, run, resume=True)
     other = tuple(replace(kernel, key="other") for kernel in run.kernels)
     with pytest.raises(UsageError, match="another kernel"):
         again.update(replace(run, kernels=other))
@@ -408,14 +408,14 @@ def test_what_a_kill_left_is_gone_on_with(tmp_path: Path) -> None:
 
 def test_killed_before_there_was_anything(tmp_path: Path) -> None:
     store.prepare(tmp_path)
-    for go_on in (True, False):
+    for resume in (True, False):
         (tmp_path / ".results.json.a_b1cd2e.partial").touch()
-        writer = ResultsDirectory(tmp_path, a_run(1), go_on=go_on)
+        writer = ResultsDirectory(tmp_path, a_run(1), resume=resume)
         assert writer.done == frozenset() and not list(tmp_path.glob("*.partial"))
         writer._claim.close()
     (tmp_path / ".results.json.mine").touch()
     with pytest.raises(UsageError, match="not empty"):
-        ResultsDirectory(tmp_path, a_run(1), go_on=True)
+        ResultsDirectory(tmp_path, a_run(1), resume=True)
 
 
 def test_interrupted_while_the_first_documents_are_written(

@@ -129,3 +129,5 @@ def test_lines_are_logged_whole_for_who_looks(
         console.forget()
         printer.write(b"of another life\n")
         assert wait_for(4)[3:] == ["of another life"]
+        printer.write(b"its last words\n")
+    assert wait_for(5)[4:] == ["its last words"]

@@ -111,7 +111,7 @@ def test_what_was_begun_before_stays_when_it_cannot_go_on(tmp_path: Path) -> Non
     place = tmp_path / "r"
     with pytest.raises(KeyboardInterrupt), ResultsDirectory(place, RUN):
         raise KeyboardInterrupt
-    with pytest.raises(UsageError), ResultsDirectory(place, RUN, go_on=True):
+    with pytest.raises(UsageError), ResultsDirectory(place, RUN, resume=True):
         raise UsageError("no such kernel")
     assert directory.read(place)[0].trouble == "no such kernel"
 

@@ -96,7 +96,7 @@ def bootable(request: pytest.FixtureRequest, bootables: Mapping[str, Bootable]) 
 
 
 @pytest.fixture(scope="session")
-def any_bench(bootables: Mapping[str, Bootable]) -> Bootable:
+def any_bootable(bootables: Mapping[str, Bootable]) -> Bootable:
     """One architecture, for what is the harness's business and not the kernel's."""
     return next(iter(bootables.values()))
 

@@ -134,7 +134,7 @@ def test_a_crash_is_a_finding_and_no_error(
 
 
 def test_guests_that_are_killed_cost_nothing_but_time(
-    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
+    any_bootable: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guests: list[Guest] = []
     save = Guest.save
@@ -149,14 +149,14 @@ def test_guests_that_are_killed_cost_nothing_but_time(
         if campaign.stats.verified in (5, 20, 40):
             guests[-1].machine.kill()
 
-    campaign = explored(any_bench, "basic", CampaignOptions(depth=3), kill)
+    campaign = explored(any_bootable, "basic", CampaignOptions(depth=3), kill)
     assert len(guests) == 4
     assert campaign.findings == ()
-    assert campaign.stats.verified == planned(any_bench, "basic", 3).edges
+    assert campaign.stats.verified == planned(any_bootable, "basic", 3).edges
 
 
 def test_snapshots_that_do_not_load_cost_nothing_but_time(
-    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
+    any_bootable: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     restore = Guest.restore
     refused = []
@@ -171,13 +171,13 @@ def test_snapshots_that_do_not_load_cost_nothing_but_time(
     monkeypatch.setattr(
         "orchestrator.explore.walker.returns", lambda branch: 1000
     )  # keep every state
-    campaign = explored(any_bench, "basic", CampaignOptions(depth=2))
+    campaign = explored(any_bootable, "basic", CampaignOptions(depth=2))
     assert refused
-    assert campaign.stats.verified == planned(any_bench, "basic", 2).edges
+    assert campaign.stats.verified == planned(any_bootable, "basic", 2).edges
 
 
 def test_a_way_that_answers_otherwise_is_not_gone_on_with(
-    any_bench: Bootable, monkeypatch: pytest.MonkeyPatch
+    any_bootable: Bootable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An event that was good once, and is not when it is done again to get somewhere."""
 
@@ -187,7 +187,7 @@ def test_a_way_that_answers_otherwise_is_not_gone_on_with(
 
     monkeypatch.setattr("orchestrator.explore.walker.perform", perform)
     monkeypatch.setattr("orchestrator.explore.walker.returns", lambda branch: 0)  # keep no state
-    campaign = explored(any_bench, "vmlinux", CampaignOptions(depth=2))
+    campaign = explored(any_bootable, "vmlinux", CampaignOptions(depth=2))
     assert campaign.findings == ()
     assert campaign.stats.not_run
     assert all("answered EIO (5)" in why for why in campaign.stats.errors)
@@ -266,10 +266,10 @@ def test_interrupted_while_it_minimises_it_finds_the_same_again(
     assert len(journal(place)) == len(set(journal(place)))
 
 
-def test_a_budget_bounds_the_walk(klp: Klp, any_bench: Bootable) -> None:
+def test_a_budget_bounds_the_walk(klp: Klp, any_bootable: Bootable) -> None:
     began = time.monotonic()
     more = ("--modules", "callbacks", "--budget", "12s", "-o", str(klp.directory / "walk"))
-    told = klp.run(*arguments(any_bench, *more))
+    told = klp.run(*arguments(any_bootable, *more))
     assert told.code == 0, told.err
     assert time.monotonic() - began < 60
     campaigns = json.loads((klp.directory / "walk/explore.json").read_text())["campaigns"]

@@ -45,9 +45,9 @@ HUNG = "INFO: task foo:1 blocked for more than 120 seconds."
 
 
 @pytest.fixture(scope="module")
-def bootable(any_bench: Bootable) -> Bootable:
+def bootable(any_bootable: Bootable) -> Bootable:
     (made,) = prepare.bootables(
-        (any_bench.arch,),
+        (any_bootable.arch,),
         source=options.SOURCE,
         series=(options.SERIES,),
         module_sets=(HOSTILE,),

@@ -151,8 +151,29 @@ def test_a_garbled_module_is_refused_or_read_but_never_a_riddle(bootable: Bootab
                 assert "garbled.ko" in str(refusal)
 
 
+@pytest.mark.parametrize(
+    ("kind", "mark", "has"),
+    [("livepatch", "", "has no"), ("plain", 'MODULE_INFO(livepatch, "Y");', "has")],
+)
+def test_a_livepatch_of_sources_has_its_mark(
+    any_bootable: Bootable, tmp_path: Path, kind: str, mark: str, has: str
+) -> None:
+    """Without it the kernel says EINVAL, which is right, and was told as its fault."""
+    (tmp_path / "Kbuild").write_text("obj-m := klp_own_mark.o\n")
+    source = f'#include <linux/module.h>\nMODULE_LICENSE("GPL");\n{mark}\n'
+    (tmp_path / "klp_own_mark.c").write_text(source)
+    patches = '[modules.patches]\nvmlinux = ["f"]\n' * (kind == "livepatch")
+    toml = f'[[modules]]\nname = "klp_own_mark"\nkind = "{kind}"\n{patches}'
+    (tmp_path / "set.toml").write_text(toml)
+    found = catalog.module_set(str(tmp_path))
+    with pytest.raises(UsageError, match=rf"klp_own_mark\.ko {has} MODULE_INFO\(livepatch"):
+        modules.build(
+            any_bootable.kernel, any_bootable.arch, found, jobs=2, deadline=Deadline.after(300)
+        )
+
+
 def test_a_set_is_built_again_when_something_outside_of_it_changes(
-    any_bench: Bootable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    any_bootable: Bootable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A header of another directory, one that is found before it, and a variable of ours."""
     place = tmp_path / ("own" * 70)
@@ -173,8 +194,8 @@ def test_a_set_is_built_again_when_something_outside_of_it_changes(
     def value() -> str:
         time.sleep(0.1)  # what was written while it was read would be read again
         built = modules.build(
-            any_bench.kernel,
-            any_bench.arch,
+            any_bootable.kernel,
+            any_bootable.arch,
             catalog.module_set(str(place)),
             jobs=2,
             deadline=Deadline.after(300),

@@ -39,11 +39,16 @@ def nights(klp: Klp) -> Path:
     return klp.directory / "nights"
 
 
-def nightly(klp: Klp, *more: str, matrix: str = SHORT, head: str = "") -> list[str]:
-    """The words of a short night; a state directory of its own keeps it from waiting for others."""
+def nightly(
+    klp: Klp, *more: str, matrix: str = SHORT, head: str = "", resume: bool = False
+) -> list[str]:
+    """The words of a short night, or of the rest of the last one; a state directory of its own
+    keeps it from waiting for others."""
+    nights = klp.directory / "nights"
+    place = ("--resume", str(nights / last(nights).name)) if resume else ("-o", str(nights))
     config = klp.directory / "short.toml"
     config.write_text(f"keep_free = 0.0\n{head}\n[[matrix]]\n{matrix}")
-    return ["nightly", str(config), "-o", str(klp.directory / "nights"), *more]
+    return ["nightly", str(config), *place, *more]
 
 
 def own_state(klp: Klp) -> Mapping[str, str]:
@@ -132,8 +137,8 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
     moments = random.Random(7)
     killed = 0
     for number in range(KILLS):
-        resume = ["--resume"] * (number > 0 and last(nights).name != undisturbed.name)
-        begun = klp.start(*nightly(klp, *resume, matrix=BOTH), env=own_state(klp))
+        resume = number > 0 and last(nights).name != undisturbed.name
+        begun = klp.start(*nightly(klp, resume=resume, matrix=BOTH), env=own_state(klp))
         with contextlib.suppress(Exception):
             begun.wait(moments.uniform(0.5, 3.5))
         if begun.poll() is not None:
@@ -143,7 +148,7 @@ def test_killed_at_random_moments_it_ends_as_an_undisturbed_one(klp: Klp, nights
         klp.assert_no_process_left()
         killed += 1
     else:
-        klp.run(*nightly(klp, "--resume", matrix=BOTH), env=own_state(klp))
+        klp.run(*nightly(klp, resume=True, matrix=BOTH), env=own_state(klp))
     assert killed >= 3
     disturbed = last(nights)
     assert disturbed.name != undisturbed.name and disturbed.finished is not None
@@ -180,7 +185,8 @@ def test_a_full_disk_ends_the_night_which_goes_on_later(klp: Klp, nights: Path) 
     stopped = last(more_room)
     assert stopped.finished is None
     assert {row.status for row in stopped.rows} <= {Status.PASS, Status.KNOWN, Status.ERROR}
-    words = ["nightly", str(klp.directory / "short.toml"), "-o", str(more_room), "--resume"]
+    words = ["nightly", str(klp.directory / "short.toml")]
+    words += ["--resume", str(more_room / stopped.name)]
     assert klp.run(*words, env=own_state(klp)).code in (Exit.GOOD, Exit.HARNESS)
     whole = last(more_room)
     assert whole.name == stopped.name and whole.finished is not None
@@ -208,13 +214,13 @@ def test_ctrl_c_and_resume_and_no_time(klp: Klp, nights: Path) -> None:
     assert told.code == Exit.INTERRUPTED and told.err.rstrip().endswith("klp-e2e: interrupted")
     klp.assert_nothing_left()
     assert last(nights).trouble == "interrupted"
-    assert klp.run(*nightly(klp, "--resume"), env=own_state(klp)).code == Exit.GOOD
+    assert klp.run(*nightly(klp, resume=True), env=own_state(klp)).code == Exit.GOOD
     assert last(nights).trouble == "" and len(list(files.nights(nights))) == 1
     page = nights / last(nights).name / "index.html"
     page.unlink()
     told = klp.run("report", str(page.parent), env=own_state(klp))
     assert told.code == Exit.GOOD and str(page) in told.out and page.exists()
-    refused = klp.run(*nightly(klp, "--resume"), env=own_state(klp))
+    refused = klp.run(*nightly(klp, resume=True), env=own_state(klp))
     assert refused.code == Exit.USAGE and "has ended" in refused.err
     # estimates come from the night before: there is time for builds, and for nothing else
     short = klp.run(*nightly(klp, head='budget = "2s"'), env=own_state(klp))

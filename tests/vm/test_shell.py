@@ -134,6 +134,14 @@ def test_a_crash_in_the_session_is_kept(bootable: Bootable, klp: Klp) -> None:
     klp.assert_nothing_left()
 
 
+def test_what_the_kernel_says_last_is_heard(bootable: Bootable, klp: Klp) -> None:
+    """Its console may come later than the end of the session."""
+    with on_terminal(klp, "shell", bootable.arch.name) as terminal:
+        terminal.until(PROMPT)
+        terminal.press("echo 'BUG: unable to handle page fault' > /dev/kmsg; exit\n")
+        assert terminal.end() == 1
+
+
 def test_an_order_with_an_unknown_module_starts_nothing(klp: Klp) -> None:
     argv = ("shell", ARCHES[0], "--order", "+klp_patch +nosuch")
     with on_terminal(klp, *argv, env={"PATH": "/none"}) as terminal:
