@@ -47,7 +47,7 @@ from orchestrator.nouns import (
     SetParameter,
     Unload,
 )
-from orchestrator.report import resultsjson
+from orchestrator.report import resultsjson as results
 from orchestrator.source import mails
 from orchestrator.source.patches import Patch
 from orchestrator.verdicts import (
@@ -411,11 +411,9 @@ RESULTS = st.builds(
 @given(st.lists(RESULTS, max_size=2))
 def test_results_are_read_as_they_were_written(found: list[CaseResult]) -> None:
     run = a_run("one")
-    text = resultsjson.document_text(
-        run, found, [resultsjson.case_text(resultsjson.record(r)) for r in found]
-    )
+    text = results.document_text(run, found, [results.case_text(results.record(r)) for r in found])
     assert load_results(text) == (run, tuple(found))
-    assert resultsjson.read_document(text).proof == proofs(found)
+    assert results.read_document(text).proof == proofs(found)
 
 
 # --- files that are damaged ----------------------------------------------------------------------
