@@ -20,7 +20,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.build import kconfig, knownoptions
+from orchestrator.build import kconfig, kconfigtree, knownoptions
+from orchestrator.build.kconfigtree import KconfigTree
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
 from orchestrator.host import ours, process, tools, workdir
@@ -220,18 +221,28 @@ def _check_config(
     ConfigError for any other that is not what was requested."""
     final = (site.build / ".config").read_text()
     known = knownoptions.known()
-    found = kconfig.become(fragment, final, known, needed, lambda: knownoptions.texts(site.source))
+    found = kconfig.become(
+        fragment, final, known, needed, lambda: knownoptions.defined(site.source)
+    )
     if not found.lost and not found.unknown:
         return found.absent
     ours.scrap(site.build / _UNFINISHED)  # nothing was compiled
     wrong = [_unknown(name, known) for name in found.unknown]
     if found.lost:
-        wrong.append(kconfig.explain(found.lost, lambda: knownoptions.texts(site.source), final))
+        wrong.append(kconfig.explain(found.lost, _kconfig_tree(arch, site.source), final))
     raise ConfigError(
         f"the {arch.name} kernel does not take the configuration:\n" + "\n".join(wrong),
         hint="request what the option depends on as well, or leave the option out",
         final=final,
     )
+
+
+def _kconfig_tree(arch: Arch, source: Path) -> KconfigTree:
+    def read(name: str) -> str | None:
+        path = source / name
+        return path.read_text(errors="replace") if path.is_file() else None
+
+    return kconfigtree.read(read, source_arch(source, arch.kernel_arch))
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -8,15 +8,14 @@ a word, and the kernel then boots and simply lacks what the test is about.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+
+from orchestrator.build import kconfigtree
+from orchestrator.build.kconfigtree import KconfigTree
 
 _SET = re.compile(r"^CONFIG_(\w+)=(.*)$")
 _UNSET = re.compile(r"^# CONFIG_(\w+) is not set$")
-_ENTRY = re.compile(r"^\s*(?:menu)?config\s+(\w+)\s*$")
-_DEPENDS = re.compile(r"^\s+depends\s+on\s+(.*)$")
-_BLOCK_END = re.compile(r"^\s*(?:(?:menu)?config|menu|endmenu|choice|endchoice|if|endif|source)\b")
-_NAME = re.compile(r"\b[A-Z0-9][A-Z0-9_a-z]*\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,41 +81,6 @@ def lost(requested: str, final: str) -> tuple[LostOption, ...]:
     )
 
 
-def unmet(
-    name: str, kconfig: Iterable[str], final: Mapping[str, str]
-) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Why an option may have been dropped: (a "depends on" expression, its symbols that are not
-    set), for each such line of the option's entries that has one.
-
-    kconfig: the texts of the source tree's Kconfig files. final: `parse` of the `.config`.
-    An expression is not evaluated: with `A || B` and A set, B is named though it does no harm.
-    """
-    found = []
-    for text in kconfig:
-        for expression in _depends(name, text):
-            missing = tuple(
-                s for s in dict.fromkeys(_NAME.findall(expression)) if final.get(s, "n") == "n"
-            )
-            if missing:
-                found.append((expression, missing))
-    return tuple(dict.fromkeys(found))
-
-
-def _depends(name: str, text: str) -> list[str]:
-    """The "depends on" expressions of an option's entries in one Kconfig file."""
-    if name not in text:
-        return []
-    expressions, inside = [], False
-    for line in text.replace("\\\n", " ").splitlines():
-        if match := _ENTRY.match(line):
-            inside = match[1] == name
-        elif _BLOCK_END.match(line):
-            inside = False
-        elif inside and (match := _DEPENDS.match(line)):
-            expressions.append(" ".join(match[1].split()))
-    return expressions
-
-
 _REQUIRED = re.compile(r"^# required: (.+)$", re.MULTILINE)
 
 
@@ -125,13 +89,6 @@ def required(fragments: Iterable[str]) -> frozenset[str]:
     fragment."""
     found = (match.split() for text in fragments for match in _REQUIRED.findall(text))
     return frozenset(name for names in found for name in names)
-
-
-def defined(texts: Iterable[str]) -> frozenset[str]:
-    """The options that Kconfig files define."""
-    return frozenset(
-        match[1] for text in texts for line in text.splitlines() if (match := _ENTRY.match(line))
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +107,15 @@ def become(
     final: str,
     known: Collection[str],
     needed: Collection[str],
-    kconfig: Callable[[], Sequence[str]],
+    defined: Callable[[], Collection[str]],
 ) -> Come:
-    """known: options of all kernels that we know. needed: `required`. kconfig: the texts of this
-    tree's Kconfig files, read only where they are to decide."""
+    """known: options of all kernels that we know. needed: `required`. defined: those of this
+    tree, which is read only where they are to decide."""
     wrong = lost(requested, final)
     strange = [name for name in parse(requested) if name not in known]
     if not wrong and not strange:
         return Come((), (), ())
-    here = defined(kconfig())
+    here = defined()
     unknown = tuple(name for name in strange if name not in here)
     absent = tuple(
         each.name
@@ -169,20 +126,17 @@ def become(
     return Come(left, absent, unknown)
 
 
-def explain(options: Sequence[LostOption], kconfig: Callable[[], Sequence[str]], final: str) -> str:
-    """One line for each lost option, with its unmet dependencies or that it does not exist."""
-    texts, have, lines = kconfig(), parse(final), []
+def explain(options: Sequence[LostOption], tree: KconfigTree, final: str) -> str:
+    """Lines for each lost option: what stands in its way in the kernel's Kconfig files, and behind
+    that; or what keeps it on."""
+    config, lines = parse(final), []
     for option in options:
-        entry = re.compile(
-            rf"^[ \t]*(?:menu)?config[ \t]+{re.escape(option.name)}[ \t]*$", re.MULTILINE
-        )
-        reasons = [
-            f"depends on {expression}; not set: {', '.join(missing)}"
-            for expression, missing in unmet(option.name, texts, have)
-        ]
-        if not any(entry.search(text) for text in texts):
-            reasons = ["this kernel has no such option"]
-        elif option.requested == "n":
-            reasons = ["another option selects it, or it cannot be turned off"]
-        lines.append(f"{option}: {' | '.join(reasons) or 'no dependency of its own is unmet'}")
+        if option.requested == "n":
+            origin = kconfigtree.origin(tree, option.name, config)
+            why = [origin or "it cannot be turned off"]
+        else:
+            why = list(kconfigtree.reasons(tree, option.name, config))
+            if len(why) == 1 and why[0].startswith(f"{option.name} is not asked for"):  # but it was
+                why = ["no dependency of its own is unmet"]
+        lines += [f"{option}: {why[0]}", *(f"    {each}" for each in why[1:])]
     return "\n".join(lines)

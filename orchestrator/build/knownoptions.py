@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import kconfig
+from orchestrator.build import kconfigtree
 from orchestrator.host import workdir
 from orchestrator.source import sources
 
@@ -22,16 +22,17 @@ def known() -> frozenset[str]:
     return frozenset(line for line in text.splitlines() if not line.startswith("#"))
 
 
-def texts(source: Path) -> list[str]:
-    """Those of a tree's Kconfig files."""
-    return [path.read_text(errors="replace") for path in sorted(source.rglob("Kconfig*"))]
+def defined(source: Path) -> frozenset[str]:
+    """What a tree's Kconfig files define, those of every architecture."""
+    files = sorted(source.rglob("Kconfig*"))
+    return kconfigtree.defined(path.read_text(errors="replace") for path in files)
 
 
 def add(specs: Sequence[str]) -> None:
     """Add those of these sources. Raises UsageError, HarnessError."""
     found = set(known())
     for spec in specs:
-        found |= kconfig.defined(texts(sources.fetch(spec).directory))
+        found |= defined(sources.fetch(spec).directory)
     file = catalog.data_dir("kernel-config") / FILE
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     workdir.write_atomically(file, "\n".join([*head, *sorted(found)]) + "\n")

@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from orchestrator.build import kconfigtree
+from orchestrator.build.kconfigtree import Config, KconfigTree
 from orchestrator.errors import Exit, KlpError
 from orchestrator.model.findings import is_death
-from orchestrator.port import kconfigs
 from orchestrator.port.coverage import Coverage
-from orchestrator.port.kconfigs import Config, KconfigTree
 from orchestrator.verdicts import CaseResult, CheckKind, Status
 
 
@@ -270,20 +270,20 @@ WHAT_TO_DO: Mapping[str, str] = {
 
 def kconfig(tree: KconfigTree, config: Config, *files: str) -> list[Line]:
     """A line for livepatch, one for each thing that it depends on, one for stack traces."""
-    wanted = dict.fromkeys((LIVEPATCH, *kconfigs.demands(tree, LIVEPATCH), CONSISTENCY))
+    wanted = dict.fromkeys((LIVEPATCH, *kconfigtree.demands(tree, LIVEPATCH), CONSISTENCY))
     first, *more = (_option(tree, each, config) for each in wanted)
     return [replace(first, files=files), *more]
 
 
 def _option(tree: KconfigTree, wanted: str, config: Config) -> Line:
     """Whether an expression of options holds, and by what, or why not."""
-    names = kconfigs.symbols(wanted)
+    names = kconfigtree.symbols(wanted)
     evidence = []
     for name in names:
-        origin = kconfigs.origin(tree, name, config)
+        origin = kconfigtree.origin(tree, name, config)
         evidence.append(f"{name}={config.get(name, 'n')}" + (f", {origin}" if origin else ""))
-    good = kconfigs.evaluate(wanted, config) is True
-    obstacles = () if good else kconfigs.obstacles(tree, wanted, config)
+    good = kconfigtree.evaluate(wanted, config) is True
+    obstacles = () if good else kconfigtree.obstacles(tree, wanted, config)
     advice = tuple(WHAT_TO_DO[name] for name in names if name in WHAT_TO_DO and not good)
     verdict = Verdict.PASS if good else Verdict.FAIL
     return Line(Part.KCONFIG, verdict, tuple(evidence), obstacles, advice, detail=wanted)

@@ -15,8 +15,8 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.port import kconfigs
-from orchestrator.port.kconfigs import Config
+from orchestrator.build import kconfigtree
+from orchestrator.build.kconfigtree import Config
 
 ENTRY = "apply_relocate_add"
 # arch/SRCARCH/...: where the numbers are, and the code; *_32.c is for kernels of 32 bits, and none
@@ -135,7 +135,7 @@ def _condition(directive: str, rest: str, config: Config | None) -> bool | None:
     plain = re.sub(r"(?:defined|IS_ENABLED)\s*(?:\(\s*)?CONFIG_(\w+)(?:\s*\))?", r"\1", rest)
     if config is None or not re.fullmatch(r"[A-Z0-9_!&|()\s]+", plain) or "defined" in plain:
         return None
-    held = kconfigs.evaluate(plain, config)
+    held = kconfigtree.evaluate(plain, config)
     return (not held if directive == "ifndef" else held) if held is not None else None
 
 

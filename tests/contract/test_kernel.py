@@ -167,8 +167,8 @@ def test_a_dropped_option_stops_the_build_with_its_dependency(tree: Path) -> Non
     (tree / "drop").write_text("CONFIG_LIVEPATCH=y\n")
     with pytest.raises(ConfigError) as caught:
         build(tree)
-    assert "CONFIG_LIVEPATCH=y became n: depends on NO_SUCH_THING && MODULES" in str(caught.value)
-    assert "not set: NO_SUCH_THING" in str(caught.value)
+    assert "LIVEPATCH depends on NO_SUCH_THING && MODULES\n" in str(caught.value)
+    assert "    this kernel has no option NO_SUCH_THING" in str(caught.value)
     (tree / "drop").unlink()
     assert len(build(tree)[1]) == 2
 

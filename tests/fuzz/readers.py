@@ -32,7 +32,7 @@ from pydantic import TypeAdapter
 
 from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
-from orchestrator.build import declared, image, kconfig, outside, prebuilt
+from orchestrator.build import declared, image, kconfig, kconfigtree, outside, prebuilt
 from orchestrator.cli import options
 from orchestrator.commands import inspect as inspecting
 from orchestrator.commands.bisect import work
@@ -49,7 +49,7 @@ from orchestrator.model import known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
 from orchestrator.nouns import KlpSymbol, ModuleSpec
 from orchestrator.pages import logs
-from orchestrator.port import archfile, card, kconfigs, relocsource
+from orchestrator.port import archfile, card, relocsource
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson as report_card
 from orchestrator.report import (
@@ -449,7 +449,7 @@ def options_of(data: bytes, place: Path) -> None:
     if not kconfig.unreadable(shown):
         merged = kconfig.merge((shown, "CONFIG_A=y\n"))
         lost = kconfig.lost(merged, shown)
-        kconfig.explain(lost, lambda: ["config A\n\tdepends on B\n"], shown)
+        kconfig.explain(lost, kconfigtree.read(lambda _: "config A\n\tdepends on B\n", "x"), shown)
     archfile_fragment = place / "toy.config"
     archfile_fragment.write_bytes(data)
     base = catalog.data_dir("kernel-config") / "base.config"
@@ -514,9 +514,9 @@ LARGE_LOADERS = lines(
 
 def a_kconfig(data: bytes, place: Path) -> None:
     shown = data.decode(errors="replace")
-    tree = kconfigs.read(lambda name: shown if name.endswith("Kconfig") else None, "toy")
-    kconfigs.obstacles(tree, "A", {"B": "y"})
-    kconfigs.demands(tree, "A"), kconfigs.origin(tree, "A", {})
+    tree = kconfigtree.read(lambda name: shown if name.endswith("Kconfig") else None, "toy")
+    kconfigtree.obstacles(tree, "A", {"B": "y"})
+    kconfigtree.demands(tree, "A"), kconfigtree.origin(tree, "A", {})
 
 
 LARGE_KCONFIGS = lines(

@@ -54,13 +54,14 @@ PURE = (
     *("model", "elf", "trials", "source.patches", "source.mails", "source.alterations"),
     *(
         "build.kconfig",
+        "build.kconfigtree",
         "vm.qemu",
         "vm.agent",
         "kernelreports",
         "run.selftests",
         "commands.bisect.halving",
     ),
-    *("port.kconfigs", "port.relocsource", "port.coverage", "port.card"),
+    *("port.relocsource", "port.coverage", "port.card"),
     *(
         "history.nights",
         "history.alike",

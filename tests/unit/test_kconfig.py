@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator import catalog
-from orchestrator.build import kconfig, knownoptions
+from orchestrator.build import kconfig, kconfigtree, knownoptions
 from orchestrator.build.kconfig import LostOption
 from orchestrator.catalog import arches, data_dir
 
@@ -21,6 +21,13 @@ config LIVEPATCH
 
 config OTHER
 \tdepends on NOT_MINE
+
+config MODULES
+\tbool "Modules"
+\tselect CHOSEN
+
+config CHOSEN
+\tbool
 """
 
 
@@ -46,14 +53,41 @@ def test_lost_options_are_those_that_came_out_otherwise() -> None:
     )
 
 
-def test_the_unmet_dependency_is_named() -> None:
-    final = "CONFIG_DYNAMIC_FTRACE_WITH_REGS=y\n"
-    lost = kconfig.lost("CONFIG_LIVEPATCH=y\nCONFIG_NONESUCH=y\n", final)
-    first, second = kconfig.explain(lost, lambda: [KCONFIG], final).splitlines()
-    assert first.startswith("CONFIG_LIVEPATCH=y became n: depends on DYNAMIC_FTRACE_WITH_REGS ||")
-    assert first.endswith("depends on MODULES; not set: MODULES")
-    assert "nothing" not in first and "NOT_MINE" not in first
-    assert second == "CONFIG_NONESUCH=y became n: this kernel has no such option"
+def explained(requested: str, final: str) -> list[str]:
+    """The lines, for a tree that has KCONFIG alone."""
+    tree = kconfigtree.read({kconfigtree.TOP: KCONFIG}.get, "toy")
+    return kconfig.explain(kconfig.lost(requested, final), tree, final).splitlines()
+
+
+def test_what_stands_in_an_option_s_way_is_named() -> None:
+    lines = explained("CONFIG_LIVEPATCH=y\n", "CONFIG_DYNAMIC_FTRACE_WITH_REGS=y\n")
+    assert lines == [
+        "CONFIG_LIVEPATCH=y became n: Kconfig:2: LIVEPATCH depends on MODULES",
+        "    MODULES is not asked for: CONFIG_MODULES=y belongs into the fragment",
+    ]  # and nothing of the other half of an `A || B`, which holds
+
+
+@pytest.mark.parametrize(
+    ("requested", "final", "why"),
+    [
+        ("CONFIG_NONESUCH=y\n", "", "=y became n: this kernel has no option NONESUCH"),
+        ("CONFIG_OTHER=y\n", "", "=y became n: Kconfig:10: OTHER depends on NOT_MINE"),
+        ("CONFIG_MODULES=y\n", "", "=y became n: no dependency of its own is unmet"),
+        (
+            "# CONFIG_CHOSEN is not set\n",
+            "CONFIG_CHOSEN=y\nCONFIG_MODULES=y\n",
+            "=n became y: Kconfig:15: select CHOSEN",
+        ),
+        (
+            "# CONFIG_OTHER is not set\n",
+            "CONFIG_OTHER=y\n",
+            "=n became y: it cannot be turned off",
+        ),
+    ],
+)
+def test_why_an_option_came_out_otherwise(requested: str, final: str, why: str) -> None:
+    name = requested.removeprefix("# ").split("=")[0].split()[0]
+    assert explained(requested, final)[0] == name + why
 
 
 @pytest.mark.parametrize("name", sorted(arches()))
@@ -91,13 +125,13 @@ def test_what_becomes_of_what_is_requested(
     requested: str, final: str, lost: list[str], absent: list[str], unknown: list[str]
 ) -> None:
     known = {"OLD", "GONE", "NEEDED", "LIVEPATCH"}
-    found = kconfig.become(requested, final, known, {"NEEDED"}, lambda: TREE)
+    found = kconfig.become(requested, final, known, {"NEEDED"}, lambda: kconfigtree.defined(TREE))
     assert [each.name for each in found.lost] == lost
     assert (list(found.absent), list(found.unknown)) == (absent, unknown)
 
 
 def test_a_tree_is_read_only_where_it_decides() -> None:
-    def never() -> tuple[str, ...]:
+    def never() -> frozenset[str]:
         raise AssertionError("a gigabyte is walked through")
 
     text = "CONFIG_OLD=y\n# CONFIG_GONE is not set\n"

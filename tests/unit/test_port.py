@@ -14,7 +14,7 @@ import pytest
 from samples import a_kernel, a_reading, a_result
 
 from orchestrator import catalog
-from orchestrator.build import prepare
+from orchestrator.build import kconfigtree, prepare
 from orchestrator.cli.options import BuildOptions, RunOptions
 from orchestrator.commands.port import boot, kernel, parts
 from orchestrator.commands.port import work as porting
@@ -23,7 +23,7 @@ from orchestrator.commands.run import work as orders_work
 from orchestrator.errors import BuildError, ConfigError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, RelocationType
-from orchestrator.port import archcheck, coverage, kconfigs, relocsource
+from orchestrator.port import archcheck, coverage, relocsource
 from orchestrator.port import card as cards
 from orchestrator.port.archcheck import Report
 from orchestrator.port.archfile import FieldKind, Remark
@@ -91,15 +91,15 @@ config LIVEPATCH
 
 
 @pytest.fixture(scope="module")
-def tree() -> kconfigs.KconfigTree:
-    return kconfigs.read(KCONFIG.get, "toy")
+def tree() -> kconfigtree.KconfigTree:
+    return kconfigtree.read(KCONFIG.get, "toy")
 
 
-def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.KconfigTree) -> None:
+def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigtree.KconfigTree) -> None:
     assert "OTHER" not in tree.entries and "IN_MENU" in tree.entries
     assert tree.unsourced == {"HAVE_LIVEPATCH", "LIVEPATCH"}
-    assert kconfigs.demands(tree, "TRACE") == ("TRACING", "MODULES", "HAVE_TRACE")
-    assert kconfigs.demands(tree, "IN_MENU") == ("TRACING",)
+    assert kconfigtree.demands(tree, "TRACE") == ("TRACING", "MODULES", "HAVE_TRACE")
+    assert kconfigtree.demands(tree, "IN_MENU") == ("TRACING",)
     (select,) = tree.selects["HAVE_TRACE"]
     assert (select.by, select.condition.split()) == ("TOY", ["!BIG", "&&", "TOY_CPU"])
     assert select.place == "arch/toy/Kconfig:4"
@@ -128,28 +128,28 @@ def test_kconfig_files_are_read_as_they_source_one_another(tree: kconfigs.Kconfi
 )
 def test_expressions_hold_or_not_or_nobody_knows(expression: str, holds: bool | None) -> None:
     config = {"A": "y", "M": "m", "N": "4", "S": '"y"'}
-    assert kconfigs.evaluate(expression, config) is holds
+    assert kconfigtree.evaluate(expression, config) is holds
 
 
-def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigs.KconfigTree) -> None:
+def test_an_option_that_is_off_has_reasons_down_to_the_last(tree: kconfigtree.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y"}
-    assert kconfigs.reasons(tree, "TRACE", config) == (
+    assert kconfigtree.reasons(tree, "TRACE", config) == (
         "kernel/Kconfig:5: TRACE depends on HAVE_TRACE",
         "arch/toy/Kconfig:4: TOY has: select HAVE_TRACE if !BIG && TOY_CPU",
         "TOY_CPU is not asked for: CONFIG_TOY_CPU=y belongs into the fragment",
     )
-    assert kconfigs.reasons(tree, "LIVEPATCH", config) == (
+    assert kconfigtree.reasons(tree, "LIVEPATCH", config) == (
         "arch/toy/Kconfig does not source kernel/livepatch/Kconfig",
         "kernel/livepatch/Kconfig:4: LIVEPATCH depends on HAVE_LIVEPATCH",
         "arch/toy/Kconfig does not select HAVE_LIVEPATCH, nor does anything else that this "
         "architecture reads",
     )
-    assert kconfigs.reasons(tree, "NONESUCH", config) == ("this kernel has no option NONESUCH",)
-    assert kconfigs.origin(tree, "HAVE_PLAIN", config) == "arch/toy/Kconfig:6: select HAVE_PLAIN"
-    assert kconfigs.origin(tree, "MODULES", config) == ""
+    assert kconfigtree.reasons(tree, "NONESUCH", config) == ("this kernel has no option NONESUCH",)
+    assert kconfigtree.origin(tree, "HAVE_PLAIN", config) == "arch/toy/Kconfig:6: select HAVE_PLAIN"
+    assert kconfigtree.origin(tree, "MODULES", config) == ""
 
 
-def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigs.KconfigTree) -> None:
+def test_kconfig_lines_name_what_is_missing_and_what_to_do(tree: kconfigtree.KconfigTree) -> None:
     config = {"TOY": "y", "MODULES": "y", "TRACING": "y", "HAVE_PLAIN": "y", "QUIET": "y"}
     lines = {line.detail: line for line in cards.kconfig(tree, config, "config")}
     good = {name for name, line in lines.items() if line.verdict is Verdict.PASS}
@@ -623,12 +623,12 @@ def a_toy_kernel(directory: Path) -> Kernel:
     return a_kernel("toy", directory)
 
 
-def source(tree: kconfigs.KconfigTree) -> PortSource:
+def source(tree: kconfigtree.KconfigTree) -> PortSource:
     return PortSource(Path(), {}, "arch/toy", tree)
 
 
 def test_a_kernel_that_cannot_have_livepatch_is_built_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tree: kconfigtree.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
     built = BuildOptions((arch,), "debian:6.1", (), 1)
@@ -654,7 +654,7 @@ def test_a_kernel_that_cannot_have_livepatch_is_built_without(
 
 
 def test_a_kernel_that_does_not_build_is_told_as_unbuilt(
-    monkeypatch: pytest.MonkeyPatch, tree: kconfigs.KconfigTree
+    monkeypatch: pytest.MonkeyPatch, tree: kconfigtree.KconfigTree
 ) -> None:
     (arch, *_) = catalog.arches().values()
 
@@ -727,4 +727,4 @@ def test_a_range_of_billions_is_those_that_are_known() -> None:
 
 def test_what_is_never_closed_hides_the_rest() -> None:
     assert relocsource.handled({"m.c": "/*" * 300_000}, {}, {}) == ()
-    assert kconfigs.evaluate("(" * 100_000, {}) is None
+    assert kconfigtree.evaluate("(" * 100_000, {}) is None

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from orchestrator.build import kconfig, prepare
+from orchestrator.build.kconfigtree import Config
 from orchestrator.build.kernel import configuration
 from orchestrator.cli.options import BuildOptions
 from orchestrator.commands.port.source import PortSource
 from orchestrator.errors import ConfigError, KlpError, UsageError
 from orchestrator.nouns import Kernel
 from orchestrator.port.card import LIVEPATCH, Line, Part, Verdict, troubled
-from orchestrator.port.kconfigs import Config
 from orchestrator.report.progress import Reporter
 
 

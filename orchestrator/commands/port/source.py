@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.build import kbuild
+from orchestrator.build import kbuild, kconfigtree
+from orchestrator.build.kconfigtree import Config
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
-from orchestrator.port import kconfigs, relocsource
-from orchestrator.port.kconfigs import Config
+from orchestrator.port import relocsource
 from orchestrator.port.relocsource import Handled
 from orchestrator.source import series, sources
 from orchestrator.source.series import Patched
@@ -26,7 +26,7 @@ class PortSource:
     directory: Path
     patched: Mapping[str, Patched]
     place: str  # arch/SRCARCH
-    tree: kconfigs.KconfigTree | None  # None: the kernel has no such architecture
+    tree: kconfigtree.KconfigTree | None  # None: the kernel has no such architecture
 
     @classmethod
     def fetch(
@@ -39,9 +39,9 @@ class PortSource:
             patched = series.apply(found.directory, resolved, scratch)
         srcarch = kbuild.source_arch(found.directory, arch.kernel_arch)
         made = cls(found.directory, patched, f"arch/{srcarch}", None)
-        if made.read(f"{made.place}/{kconfigs.TOP}") is None:
+        if made.read(f"{made.place}/{kconfigtree.TOP}") is None:
             return made
-        return cls(made.directory, patched, made.place, kconfigs.read(made.read, srcarch))
+        return cls(made.directory, patched, made.place, kconfigtree.read(made.read, srcarch))
 
     def read(self, name: str) -> str | None:
         """A file's text; None when there is none."""
@@ -53,8 +53,8 @@ class PortSource:
 
     def stands_on(self, name: str, other: str) -> bool:
         """Does the one option depend on the other?"""
-        wanted = kconfigs.demands(self.tree, name) if self.tree else ()
-        return any(other in kconfigs.symbols(each) for each in wanted)
+        wanted = kconfigtree.demands(self.tree, name) if self.tree else ()
+        return any(other in kconfigtree.symbols(each) for each in wanted)
 
     def handled(self, config: Config | None) -> tuple[Handled, ...]:
         """The relocation types that apply_relocate_add() takes."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog, doctor
-from orchestrator.build import prepare
+from orchestrator.build import kconfigtree, prepare
+from orchestrator.build.kconfigtree import Config
 from orchestrator.build.kernel import compiler_version
 from orchestrator.cli import session
 from orchestrator.cli.options import BuildOptions
@@ -23,10 +24,9 @@ from orchestrator.commands.port.source import PortSource
 from orchestrator.elf import reader
 from orchestrator.errors import KlpError, UsageError
 from orchestrator.nouns import Accel, Arch, BuiltModule
-from orchestrator.port import archcheck, archfile, card, coverage, kconfigs
+from orchestrator.port import archcheck, archfile, card, coverage
 from orchestrator.port.card import LIVEPATCH, Line, Part, ReportCard, Verdict, one_line, troubled
 from orchestrator.port.coverage import Coverage
-from orchestrator.port.kconfigs import Config
 from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.store import write
@@ -169,7 +169,7 @@ def _gap(source: PortSource, config: Config | None) -> str:
     """Why there is no livepatch, at the bottom of it."""
     if source.tree is None or config is None:
         return f"there is no {source.place}"
-    return kconfigs.reasons(source.tree, LIVEPATCH, config)[-1]
+    return kconfigtree.reasons(source.tree, LIVEPATCH, config)[-1]
 
 
 class _Covered:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 Read = Callable[[str], str | None]  # a file of the tree by its path; None: it is not there
@@ -73,6 +73,12 @@ def read(read_file: Read, srcarch: str) -> KconfigTree:
         _file(read_file, LIVEPATCH, (), tree)
     tree.unsourced = frozenset(tree.entries) - known
     return tree
+
+
+def defined(texts: Iterable[str]) -> frozenset[str]:
+    """The options that these Kconfig files define, whatever architecture reads them."""
+    lines = (line for text in texts for _, line in _statements(text))
+    return frozenset(match[1] for line in lines if (match := _ENTRY.match(line)))
 
 
 def _file(read_file: Read, name: str, outer: tuple[str, ...], tree: KconfigTree) -> None:
