@@ -364,6 +364,7 @@ class BuiltModule:
     symbols: Mapping[str, tuple[tuple[str, int], ...]]
     # name -> (section name, offset) of each definition, in symbol-table order (sympos counts it)
     taint: int = 0  # of the kernel, for what it says of itself: its license, staging, a test
+    compared: bool = False  # its own tables of what it patches say what set.toml says
 
 
 @dataclass(frozen=True, slots=True)

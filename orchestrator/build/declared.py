@@ -53,9 +53,9 @@ def layout(kernel: Kernel, arch: Arch, *, jobs: int, deadline: Deadline) -> Layo
         return patchtable.layout(reader.read((final / _BUILT).read_bytes(), _BUILT), _BUILT)
 
 
-def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> None:
-    """Raises UsageError for the first difference between a livepatch's own tables and set.toml,
-    naming both. A livepatch whose tables are made while it loads is taken as it is."""
+def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> bool:
+    """Whether a livepatch's own tables say what set.toml says; False where they are made while it
+    loads: it is taken as it is then. Raises UsageError for the first difference, naming both."""
     ko = f"{spec.name}.ko"
     found = patchtable.tables(reader.read(data, ko), layout, ko)
     # the first of each alone: to find them all takes the square of their number
@@ -64,6 +64,7 @@ def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> None:
     if found and len(wrong_ones) == len(found):
         wrong, hint = wrong_ones[0]
         raise UsageError(f"{spec.name}.ko {wrong}", hint=hint)
+    return len(found) == 1  # of several it may be another one that it gives to the kernel
 
 
 def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tuple[str, str]]:

@@ -13,7 +13,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +38,7 @@ from orchestrator.nouns import (
 )
 
 AUTO = "auto"
+COMPARED = "compared"  # names the livepatches of which `declared.check` is true
 # What an earlier build left beside the sources; kbuild would take it for its own.
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o", "Module.symvers", "modules.order")
 SOURCE_MAX = 64 << 20  # bytes of a file beside a set's sources
@@ -169,7 +170,7 @@ def _fill(
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)
-    layout = None
+    layout, compared = None, []
     if any(spec.kind == "livepatch" for spec in module_set.modules):
         layout = declared.layout(kernel, arch, jobs=jobs, deadline=deadline)
     for spec in module_set.modules:
@@ -183,10 +184,15 @@ def _fill(
                 data, symbols, elsewhere=elsewhere, table=table, name=f"{spec.name}.ko"
             )
         _refuse_unresolved(spec, data, exported)
-        if spec.kind == "livepatch" and layout is not None:
-            declared.check(spec, data, layout, module_set.directory / "set.toml")
+        if (
+            spec.kind == "livepatch"
+            and layout is not None
+            and declared.check(spec, data, layout, module_set.directory / "set.toml")
+        ):
+            compared.append(spec.name)
         prebuilt.check_depends(data, spec, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
+    (tmp / COMPARED).write_text("".join(f"{name}\n" for name in compared))
     prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)
 
 
@@ -322,6 +328,12 @@ def _refuse_unresolved(spec: ModuleSpec, data: bytes, exported: frozenset[str]) 
             )
 
 
+def _compared(directory: Path) -> Collection[str]:
+    """The livepatches whose tables were compared with set.toml; of a bundle that is not known."""
+    record = directory / COMPARED
+    return record.read_text().split() if record.is_file() else ()
+
+
 def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
     path = directory / f"{spec.name}.ko"
     elf = reader.read(path.read_bytes(), path.name)
@@ -347,4 +359,5 @@ def _built(spec: ModuleSpec, directory: Path, arch: Arch) -> BuiltModule:
         klp_relocations=relocations,
         symbols=reader.definitions(elf),
         taint=klpformat.own_taint(elf),
+        compared=spec.name in _compared(directory),
     )

@@ -3,27 +3,27 @@
 
 What a probe asks for and nobody has, and the names that a livepatch gives to what it patches, are
 the work of whoever wrote set.toml and the modules: sysfs lists what the livepatch itself says
-(klp_init_patch(), kernel/livepatch/core.c).
+(klp_init_patch(), kernel/livepatch/core.c). Unless its tables were compared with set.toml before.
 """
 
 from __future__ import annotations
 
-from orchestrator.nouns import ModuleSet
+from orchestrator.nouns import BuiltSet
 from orchestrator.verdicts import Check, Patched, PatchState, Shown, Step
 
 NOT_FOUND = "exit status 127"  # sh(1): the command was not found
 
 
-def not_the_kernels(step: Step, module_set: ModuleSet) -> str:
+def not_the_kernels(step: Step, built: BuiltSet) -> str:
     """Why a failed step says nothing about the kernel; "" where one of its checks may."""
-    reasons = [_reason(check, module_set) for check in step.checks if not check.good]
+    reasons = [_reason(check, built) for check in step.checks if not check.good]
     return reasons[0] if reasons and all(reasons) else ""
 
 
-def _reason(check: Check, module_set: ModuleSet) -> str:
+def _reason(check: Check, built: BuiltSet) -> str:
     match check.detail:
         case Shown(probe=name, expected_text=str(), seen_text=seen):
-            probe = next((p for p in module_set.probes if p.name == name), None)
+            probe = next((p for p in built.set.probes if p.name == name), None)
             if probe is not None and probe.file and seen is None:
                 return f"probe '{name}' of set.toml: the guest has no file {probe.file}"
             if probe is not None and probe.command and _last_line(seen) == NOT_FOUND:
@@ -31,7 +31,9 @@ def _reason(check: Check, module_set: ModuleSet) -> str:
         case Patched(
             livepatch=name, expected_state=PatchState() as declared, seen_state=PatchState() as its
         ):
-            if _names(declared) != _names(its):
+            module = built.modules.get(name)
+            known = module is not None and module.compared  # then sysfs is wrong, or no word of it
+            if not known and _names(declared) != _names(its):
                 own = f"livepatch {name} patches {_words(its)} by its own word in sysfs"
                 return f"{own}, and set.toml says {_words(declared)}"
     return ""

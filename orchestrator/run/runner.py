@@ -39,7 +39,7 @@ class EventRun:
     def __init__(self, guest: Guest, view: GuestView, event: Event) -> None:
         self.step = Step(format_event(event), (), 0.0, 0.0, 0)
         self._guest = guest
-        self._sight = view
+        self._view = view
         self._event = event
         self._mark = guest.console_untold()
 
@@ -57,7 +57,7 @@ class EventRun:
     def _taken(
         self, state: State, previous: Observation | None, capabilities: AbstractSet[str]
     ) -> tuple[State, Observation]:
-        guest, view = self._guest, self._sight
+        guest, view = self._guest, self._view
         until = deadline(view.arch, EVENT_SECONDS * plain_events(self._event))
         possible = [
             (after, with_cmdline(expected, guest.cmdline))
@@ -127,7 +127,7 @@ class CaseRun:
 
     def __init__(self, guest: Guest, view: GuestView, kernel: Kernel, result: CaseResult) -> None:
         self._guest = guest
-        self._sight = view
+        self._view = view
         self._result = result
         self._capabilities = kernel.capabilities
         self._mark = guest.console_mark()
@@ -162,11 +162,11 @@ class CaseRun:
     def _events(self) -> tuple[Status, str]:
         state, previous = State(), None
         for event in self._result.case.order.events:
-            taken = EventRun(self._guest, self._sight, event)
+            taken = EventRun(self._guest, self._view, event)
             self._taken.append(taken)
             state, previous = taken.take(state, previous, self._capabilities)
             if not taken.step.good:
-                if why := not_the_kernels(taken.step, self._sight.built.set):
+                if why := not_the_kernels(taken.step, self._view.built):
                     return Status.ERROR, f"{taken.step.event}: {why}"
                 wrong = next(check for check in taken.step.checks if not check.good)
                 return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {wrong.seen}"
@@ -192,4 +192,4 @@ class CaseRun:
         return Status.PASS, ""
 
     def _soon(self) -> Deadline:
-        return deadline(self._sight.arch, EVENT_SECONDS)
+        return deadline(self._view.arch, EVENT_SECONDS)

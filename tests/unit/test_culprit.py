@@ -12,7 +12,7 @@ from test_report import a_result
 
 from orchestrator.model import words
 from orchestrator.model.culprit import not_the_kernels
-from orchestrator.nouns import ModuleSet, Probe
+from orchestrator.nouns import BuiltModule, BuiltSet, ModuleSet, ModuleSpec, Probe
 from orchestrator.report import resultstext
 from orchestrator.verdicts import Check, Modules, Patched, PatchState, Shown, Status, Step
 
@@ -58,8 +58,16 @@ def step(*checks: Check) -> Step:
     ],
 )
 def test_whose_fault_it_is(checks: tuple[Check, ...], why: str) -> None:
-    found = not_the_kernels(step(*checks), SET)
+    found = not_the_kernels(step(*checks), BuiltSet(SET, {}))
     assert (why in found) if why else (found == "")
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_a_livepatch_that_was_compared_with_set_toml_is_not_to_blame(compared: bool) -> None:
+    spec = ModuleSpec("p", "livepatch", patches={"t": ("f,1",)})
+    module = BuiltModule(spec, Path("p.ko"), (), {}, compared=compared)
+    seen = step(patched(functions={"t": ("g,1",)}))
+    assert (not_the_kernels(seen, BuiltSet(SET, {"p": module})) == "") is compared
 
 
 def test_a_failure_of_a_set_that_is_not_ours_says_who_else_may_be_wrong() -> None:
