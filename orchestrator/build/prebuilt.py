@@ -16,9 +16,19 @@ from orchestrator.elf.records import SHN_UNDEF, Elf
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.model.movers import FILLER
-from orchestrator.nouns import VMLINUX, Arch, BuiltSet, Kernel, KlpSymbol, ModuleSet, ModuleSpec
+from orchestrator.nouns import (
+    VMLINUX,
+    Arch,
+    BuiltModule,
+    BuiltSet,
+    Kernel,
+    KlpSymbol,
+    ModuleSet,
+    ModuleSpec,
+)
 
 EXPORT = "__ksymtab_"
+PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
 
 
 def path(module_set: ModuleSet, spec: ModuleSpec, arch: Arch) -> Path:
@@ -164,6 +174,12 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     f"no {symbol.object}",
                     hint=f"give {symbol.object} a [[modules]] of its own in set.toml",
                 )
+            if where is not None and _is_per_cpu(where, symbol):
+                raise UsageError(
+                    f"{module.path.name}: {what} {symbol}, a per-CPU variable, and klp-e2e cannot "
+                    "read back where a module's have their place",
+                    hint=f"reach it through a function or a pointer of {symbol.object}",
+                )
             if count < symbol.sympos or (symbol.sympos == 0 and count != 1):
                 raise UsageError(
                     f"{module.path.name}: {what} {symbol}, and {symbol.object} has "
@@ -171,6 +187,13 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
                 )
+
+
+def _is_per_cpu(module: BuiltModule, symbol: KlpSymbol) -> bool:
+    """Their section is copied for each CPU, and not where sysfs says that a section is."""
+    found = module.symbols.get(symbol.name, ())
+    at = max(symbol.sympos, 1) - 1
+    return at < len(found) and found[at][0] == PER_CPU
 
 
 def _function(object_name: str, entry: str) -> KlpSymbol:

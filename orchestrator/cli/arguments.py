@@ -87,7 +87,7 @@ ResumeOption = Annotated[
     typer.Option(
         "--resume",
         metavar="DIR",
-        help="Go on with what this very command began in DIR: what has a result there does not "
+        help="Go on with what this very command began in DIR: what has a verdict there does not "
         "run again.",
     ),
 ]

@@ -121,6 +121,11 @@ class Campaign:
         self._wanted = wanted
         self._items = self._all()
 
+    @property
+    def _planned_by_item(self) -> bool:
+        """Else the whole plan is counted before it begins."""
+        return self._wanted.budget is not None or self._wanted.strategy is not Strategy.EXHAUSTIVE
+
     def next(self) -> WorkItem | None:
         """The next part of the plan of which something is left, None when there is none."""
         with self._mutex:
@@ -147,11 +152,15 @@ class Campaign:
             self.stats.blocked += blocked
 
     def not_run(self, path: EventPath, edges: int, why: str) -> None:
+        """`edges` events from `path` on are given up; where they were planned one by one, as many
+        of them as nobody has verified. What is handed out again is planned again."""
         with self._mutex:
+            if self._planned_by_item:
+                lost = {each for each in self._ahead if each[: len(path)] == path}
+                self._ahead -= lost
+                edges = len(lost)
             self.stats.not_run += edges
             self.stats.errors[why] += edges
-            # what is handed out again is planned again
-            self._ahead = {each for each in self._ahead if each[: len(path)] != path}
 
     def spent(self, seconds: float, costs: Costs) -> None:
         """A guest's time on a work item, and what its walker has spent since it began."""
@@ -214,7 +223,7 @@ class Campaign:
     def _left(self, item: WorkItem) -> Iterator[WorkItem]:
         left = search.undone(item, self.done, self.dead)
         if left is not None:
-            if self._wanted.budget is not None or self._wanted.strategy is not Strategy.EXHAUSTIVE:
+            if self._planned_by_item:
                 self.stats.planned += self._new(left)
             yield left
 

@@ -30,7 +30,7 @@ from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, load_document, write, write_errors
-from orchestrator.verdicts import CaseResult, Run
+from orchestrator.verdicts import CaseResult, Run, Status
 
 RESULTS = "results.json"
 RESULT = "result.json"
@@ -59,6 +59,7 @@ class ResultsDirectory(Store):
         self.results: tuple[CaseResult, ...] = ()
         self._fragments: tuple[str, ...] = ()
         self._names: set[str] = set()
+        self._again: set[str] = set()  # directories of cases that were ERROR, and run again
         self._before: Run | None = None  # what was there
         self._refused = False  # for what was there
         if resume and (path / RESULTS).exists():
@@ -71,7 +72,7 @@ class ResultsDirectory(Store):
 
     @property
     def done(self) -> frozenset[tuple[str, str, str]]:
-        """(architecture, SET/NAME, order) of every case that has its result."""
+        """(architecture, SET/NAME, order) of every case that has its verdict."""
         return frozenset((r.arch, r.case.label, notation(r.case.order)) for r in self.results)
 
     def __enter__(self) -> Self:
@@ -103,8 +104,8 @@ class ResultsDirectory(Store):
         place = self.path / name
         with write_errors(place):
             ours.folder(place.parent, within=self.path)
-            if os.path.lexists(place):  # a kill left it: of this very case, without its result
-                ours.clear(place, _is_left)
+            if os.path.lexists(place):  # of this very case: a kill left it, or it was an ERROR
+                ours.clear(place, _is_result if name in self._again else _is_left)
             place.mkdir()
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
@@ -143,8 +144,13 @@ class ResultsDirectory(Store):
             qemu=before.qemu,
             inputs={**before.inputs, **self.run.inputs},
         )
-        for result in results:
-            self._take(result, self._case_name(result))
+        names = [(result, self._case_name(result)) for result in results]
+        for result, name in names:
+            if result.status is Status.ERROR:  # no verdict: it runs again, in its old place
+                self._again.add(name)
+            else:
+                self._take(result, name)
+        self._names -= self._again
         with write_errors(self.path):
             for arch in sorted({kernel.arch for kernel in before.kernels}):
                 self._go_on_below(self.path / arch)
@@ -164,11 +170,14 @@ class ResultsDirectory(Store):
         left = place.iterdir() if place.is_dir() else ()
         for case in sorted(path for path in left if path.is_dir()):
             name = case.relative_to(self.path).as_posix()
-            if name in self._names:
+            if name in self._names or name in self._again:
                 continue
             if not case.is_symlink() and (case / RESULT).is_file():
                 record = load_document(case / RESULT, resultsjson.CASE, "klp-e2e run")
                 result = resultsjson.as_result(record)
+                if record.directory == name and result.status is Status.ERROR:
+                    self._again.add(name)
+                    continue
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
                     continue
@@ -234,3 +243,7 @@ def strangers(place: Path) -> list[Path]:
 
 def _is_left(name: str) -> bool:
     return _LEFT.fullmatch(name) is not None
+
+
+def _is_result(name: str) -> bool:
+    return name == RESULT or _is_left(name)

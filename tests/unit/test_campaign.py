@@ -120,6 +120,35 @@ def test_what_two_guests_have_both_before_them_is_planned_once(
     assert campaign.stats.planned == campaign.stats.verified
 
 
+@pytest.mark.parametrize("strategy", [*Strategy])
+def test_what_is_given_up_is_counted_once(strategy: Strategy) -> None:
+    """A guest is lost at every third event: what it verified before and after adds up."""
+    depth = 6 if strategy is Strategy.PAIRS else 4
+    options = CampaignOptions(strategy, depth=depth, orders=20, budget=60.0)
+    campaign = Campaign(a_bench("basic"), "basic", options)
+    tried = 0
+
+    def below(before: Events, branch: Branch) -> None:
+        nonlocal tried
+        for child in branch.children:
+            tried += 1
+            path = (*before, child.event)
+            if tried % 3 == 0:
+                campaign.not_run(path, child.edges, "the guest is lost")
+                continue
+            campaign.verified(path, 0)
+            below(path, child)
+        for event in branch.settled:
+            campaign.verified((*before, event), 0)
+
+    for _ in range(60):  # random walks have no end
+        item = campaign.next()
+        if item is not None:
+            below(item.before, item.branch)
+    stats = campaign.stats
+    assert stats.not_run and stats.planned == stats.verified + stats.not_run
+
+
 # --- on disk -----------------------------------------------------------------------------------
 
 RUN = Run(("klp-e2e", "explore"), 1.0, "debian:6.1", (), 0, finished=61.0)

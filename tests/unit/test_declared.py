@@ -83,7 +83,7 @@ def check(told: ModuleSpec, objects: Objects, replace: bool = False) -> bool:
 def test_what_says_the_same_is_taken() -> None:
     assert check(RIGHT, CODED)
     check(spec(replace=True, t=("f",)), {"t": [("f", 1)]}, replace=True)
-    check(RIGHT, {})  # its tables are made while it loads
+    assert not check(RIGHT, {})  # its tables are made while it loads
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,32 @@ def gone_on(place: Path, run: Run = RUN) -> ResultsDirectory:
     return ResultsDirectory(place, run, resume=True)
 
 
+def test_a_case_without_a_verdict_runs_again_in_its_old_place(tmp_path: Path) -> None:
+    """Its QEMU was killed, or the disk full: that said nothing."""
+    place = tmp_path / "r"
+    namesakes = [replace(a_result(Status.ERROR), console="killed"), a_result(Status.PASS)]
+    with ResultsDirectory(place, RUN) as writer:
+        for result in namesakes:  # of one name, in two directories
+            writer.add(result)
+    with gone_on(place) as writer:
+        assert [each.status for each in writer.results] == [Status.PASS]
+        writer.add(replace(a_result(Status.FAIL), console="seen"))
+    assert (place / "s390x" / "basic.reload" / "console.log").read_text() == "seen"
+    _, found = directory.read(place)
+    assert [each.status for each in found] == [Status.PASS, Status.FAIL]
+
+
+def test_what_somebody_put_beside_a_case_that_runs_again_stays(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.ERROR))
+    note = place / "s390x" / "basic.reload" / "note"
+    note.write_text("thesis")
+    with pytest.raises(UsageError), gone_on(place) as writer:
+        writer.add(a_result(Status.FAIL))
+    assert note.read_text() == "thesis"
+
+
 # --- what is not its own --------------------------------------------------------------------------
 
 

@@ -198,6 +198,15 @@ def test_what_nobody_defines_is_named(
     prebuilt.check_symbols(declared, tmp_path / "System.map")
 
 
+def test_a_per_cpu_variable_of_a_module_cannot_be_read_back(tmp_path: Path) -> None:
+    """It was told in the guest, with a hint that leads nowhere."""
+    found = built(tmp_path, the_patch(FUNCTION), target())
+    moved = replace(found.modules["the_target"], symbols={"target_fn": ((prebuilt.PER_CPU, 0),)})
+    found = replace(found, modules={**found.modules, "the_target": moved})
+    with pytest.raises(UsageError, match=r"the_target:target_fn,0, a per-CPU variable"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
+
+
 def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:
     """As kpatch-build does it: what one module exports to another, when the other comes."""
     data = the_patch(FUNCTION).replace(b".klp.sym.the_target.", b".klp.sym.the_sarget.")
