@@ -31,6 +31,7 @@ _UNSEEN = (
 )
 _NOT_IN_A_LINE = re.compile(f"[\x00-\x1f{_UNSEEN}]")
 _NOT_IN_TEXT = re.compile(f"[\x00-\x08\x0b-\x1f{_UNSEEN}]")
+SHORT_CHARACTERS = 2000  # some twenty lines
 KEPT_CHARACTERS = 256 << 10  # at either end of a long text
 _MARKDOWN = re.compile(r"[\\`*<>\[\]|]")
 
@@ -77,6 +78,13 @@ def code(text: str) -> str:
 def _coded(found: re.Match[str]) -> str:
     number = ord(found[0])
     return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}"
+
+
+def short(text: str) -> str:
+    """A text of others with its end left out where it is long: the whole of it is elsewhere."""
+    if len(text) <= SHORT_CHARACTERS:
+        return text
+    return f"{text[:SHORT_CHARACTERS]}… ({len(text)} characters, the rest is in results.json)"
 
 
 def excerpt(text: str, each: int = KEPT_CHARACTERS) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.model import orders
-from orchestrator.plain import one_line, printable
+from orchestrator.plain import one_line, printable, short
 from orchestrator.report import verdict
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status
@@ -119,7 +119,7 @@ def _diagnostics(result: CaseResult) -> Iterator[str]:
         yield f"# {selftests.step_word(result.case)} {index + 1}: {plain(step.event)}"
         yield f"# {check.kind} {plain(check.subject)}"
         yield f"# expected: {plain(check.expected)}"
-        yield from (f"# seen: {plain(line)}" for line in check.seen.splitlines())
+        yield from (f"# seen: {plain(line)}" for line in short(check.seen).splitlines())
     yield f"# reproduce: {plain(result.reproduce)}"
 
 

@@ -18,7 +18,7 @@ from orchestrator import catalog
 from orchestrator.kernelreports import crash_title
 from orchestrator.model import orders
 from orchestrator.nouns import Case
-from orchestrator.plain import printable
+from orchestrator.plain import printable, short
 from orchestrator.report import verdict
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import selftests
@@ -100,7 +100,7 @@ def failure(result: CaseResult) -> RenderableType:
             (selftests.step_word(result.case), Text(event)),
             ("check", Text(f"{check.kind}: {check.subject}{more}")),
             ("expected", Text(check.expected)),
-            ("seen", Text(check.seen)),
+            ("seen", Text(short(check.seen))),
         ]
     title = crash_title(result.console)
     last_words = "\n".join(result.console.splitlines()[-CONSOLE_LINES:])

@@ -17,6 +17,7 @@ from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
 from orchestrator.nouns import CaseKind, Event, Kernel
+from orchestrator.plain import short
 from orchestrator.run.booting import deadline
 from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
@@ -169,7 +170,7 @@ class CaseRun:
                 if why := not_the_kernels(taken.step, self._view.built):
                     return Status.ERROR, f"{taken.step.event}: {why}"
                 wrong = next(check for check in taken.step.checks if not check.good)
-                return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {wrong.seen}"
+                return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {short(wrong.seen)}"
         if not self._taken:
             return Status.ERROR, "the order has no events: nothing was checked"
         if self._result.case.kind is CaseKind.ORDER and not proof(self._steps()).events:

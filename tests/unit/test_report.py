@@ -231,6 +231,17 @@ def test_ktap_is_well_formed_and_says_what_happened() -> None:
     assert f"  # seen: {BAD.seen}\n" in ktap(a_run(len(EVERY)), EVERY)
 
 
+def test_a_probe_that_prints_for_ever_fills_no_terminal() -> None:
+    """All of it is in results.json."""
+    long = replace(BAD, seen="x" * 300_000)
+    result = replace(a_result(Status.FAIL), steps=(Step("+klp_patch", (long,), 1.0, 0.1, 0),))
+    run = a_run(1)
+    shown = resultstext.plain(resultstext.results_report(run, (result,)))
+    for text in (shown, ktap(run, (result,))):
+        assert len(text) < 20_000 and "(300000 characters, the rest is in results.json)" in text
+    assert long.seen in document(run, (result,))
+
+
 def test_ktap_of_strict_empty_and_hostile_runs() -> None:
     known = (a_result(Status.KNOWN),)
     assert parse_ktap(ktap(a_run(1, strict=True), known))["1:s390x"] == ("not ok", None)
