@@ -88,9 +88,10 @@ class Store(abc.ABC):
         """Take the documents away, and the directory if it was made for them; whatever else came to
         lie there stays, and so does what it lies in."""
         self.kept = False
+        real = self.path.resolve()  # -o may be a link to the directory
         with told(self.path):
             for name in self.DOCUMENTS:
-                ours.remove(self.path / name, within=self.path)
+                ours.remove(real / name, within=real)
             if self._made and {each.name for each in self.path.iterdir()} <= {ours.MARK, LOCK}:
                 ours.remove(self.path, within=self.path)
 
