@@ -243,6 +243,15 @@ def publish(tmp: Path, final: Path) -> None:
     log.info("made %s", final)
 
 
+def discard(entry: Path) -> None:
+    """Take a damaged entry, whose lock the caller holds, out of the way: removed; put aside as
+    NAME.damaged-RANDOM where somebody else has left files in it. Raises NotOurs, OSError."""
+    if _added(entry):
+        ours.put_aside(entry, "damaged")
+    else:
+        ours.remove(entry, within=entry)
+
+
 def _added(entry: Path) -> bool:
     """Does a published entry hold files that were not published with it?"""
     try:

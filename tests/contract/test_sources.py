@@ -192,6 +192,19 @@ def test_a_damaged_tree_is_noticed_and_fetched_again(apt: Path) -> None:
     assert (again.directory / "kernel/a.c").read_text() == "1"
 
 
+def test_what_somebody_keeps_in_a_cached_tree_outlives_its_repair(apt: Path) -> None:
+    found = sources.fetch("debian:6.1")
+    (found.directory / "kernel/mine.c").write_text("a day's work")
+    assert not sources.repair(found, lambda _line: None)
+    (apt / "offline").touch()
+    with pytest.raises(HarnessError, match="cannot be downloaded"):
+        sources.fetch("debian:6.1")  # what was put aside is not built
+    (apt / "offline").unlink()
+    assert not (sources.fetch("debian:6.1").directory / "kernel/mine.c").exists()
+    (aside,) = found.directory.parent.parent.glob("*.damaged-*")
+    assert (aside / "linux/kernel/mine.c").read_text() == "a day's work"
+
+
 @pytest.mark.parametrize(("letter", "suffix"), [("z", "tar.gz"), ("J", "tar.xz")])
 def test_a_tarball(tree: Path, tmp_path: Path, letter: str, suffix: str) -> None:
     tarball = tmp_path / f"v6.1.{suffix}"
