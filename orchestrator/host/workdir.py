@@ -374,6 +374,7 @@ def touch(entry: Path) -> None:
 
 def entries(root: Path) -> tuple[Entry, ...]:
     """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
+    root = root.resolve()  # a link to another disk is as good a cache
     kinds = [root / name for name in _KINDS if (root / name).is_dir()]
     paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
     found = []
