@@ -52,6 +52,10 @@ class MarkKind(StrEnum):
 PRIVATE = frozenset({MarkKind.CACHE, MarkKind.STATE, MarkKind.RUNS})
 
 
+# What is in these goes in its time, whoever made it.
+_PASSING = (MarkKind.ENTRY, MarkKind.RUNS)
+
+
 class NotOurs(UsageError):
     """A directory is not provably ours: it stays as it is."""
 
@@ -95,6 +99,7 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
     if kind is MarkKind.RUNS and directory.is_symlink():  # it lies where others may make links
         raise NotOurs(f"{directory} is a link", hint)
     real = directory.resolve()
+    _lasting(real, hint)
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         real.mkdir(mode=mode)
@@ -119,6 +124,12 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
             mark(real, kind)
             return
     raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
+
+
+def _lasting(directory: Path, hint: str) -> None:
+    for above in directory.parents:
+        if any(marked(above, kind) for kind in _PASSING):
+            raise NotOurs(f"{above} is klp-e2e's own, and what is in it does not last", hint)
 
 
 def _begun(path: Path) -> bool:
