@@ -189,6 +189,16 @@ def remove(path: Path, within: Path) -> None:
     scrap(path)
 
 
+def retire(path: Path, within: Path, word: str) -> None:
+    """Put a directory aside that lies in `within`, a directory of ours. Raises NotOurs, OSError."""
+    if not proven(path, within):
+        raise NotOurs(
+            f"{path} is not moved: {within} does not say that klp-e2e made it",
+            hint="look at it, and move or remove it yourself",
+        )
+    put_aside(path, word)
+
+
 def scrap(path: Path) -> None:
     """Remove what this very process has made under a name of its own, or what lies in an entry of
     the cache that it holds the lock of. Everything else goes by `remove`. Raises OSError."""

@@ -63,7 +63,8 @@ def log_of(night: Path, record: JobRecord) -> Path:
 def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
 
-    A directory that cannot be read any more, or is of another job, is removed: the job begins anew.
+    A directory that cannot be read any more, or is of another job, is put aside (a klp-e2e of
+    another version may read it), an empty one removed: the job begins anew.
     Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
@@ -73,7 +74,10 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
         with store.told(place):
-            ours.remove(place, within=night)
+            if place.is_dir() and not store.is_blank(place):
+                ours.retire(place, night, "unreadable")
+            else:
+                ours.remove(place, within=night)
     if job.kind not in RESUMED:
         return (*job.command, "-o", str(place), "--continue")
     if (place / RESUMED[job.kind]).exists():

@@ -860,6 +860,27 @@ def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
     assert jobs.command(made, JobRecord(job)) == expected
 
 
+def test_what_is_begun_anew_takes_no_results_and_no_notes_away(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    place_ = jobs.directory_of(made, JobRecord(JOB))
+    case = again.AGAIN / JOB.name / again.directory_name(ROW.case)
+    (place_ / "x").mkdir(parents=True, exist_ok=True)
+    (place_ / "x" / "notes").write_text("a day's work")
+    (place_ / "results.json").write_text('{"schema": 99}')  # of a newer klp-e2e
+    jobs.command(made, JobRecord(JOB))
+    (aside,) = place_.parent.glob(f"{place_.name}.unreadable-*")
+    assert (aside / "x" / "notes").exists() and (aside / "results.json").exists()
+    place_.mkdir()
+    (place_ / store.LOCK).touch()
+    jobs.command(made, JobRecord(JOB))
+    assert not place_.exists() and len([*place_.parent.glob("*.unreadable-*")]) == 1
+    (made / case / "1").mkdir(parents=True)
+    (made / case / "1" / "notes").write_text("a day's work")
+    assert not list(again.tries(made, JOB, ROW, 2, lambda words, log: False))
+    (aside,) = (made / case).glob("1.interrupted-*")
+    assert (aside / "notes").exists() and not (made / case / "1").exists()
+
+
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:
     made = keep(tmp_path, NIGHTS[0], mark=False)
     (made / "jobs" / JOB.name).mkdir(parents=True)
