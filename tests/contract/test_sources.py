@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -107,6 +108,24 @@ def test_a_debian_package_is_fetched_once(apt: Path) -> None:
     assert sources.fetch("debian:6.1") == found
     assert (apt / "downloads").read_text().count("\n") == 1
     assert said == ["unpacking debian:6.1", "downloading linux-source-6.1 6.1.192-2"]
+
+
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"stamp": 1}', "\xff"])
+def test_a_damaged_record_of_apt_s_answer_is_asked_for_again(
+    apt: Path, cache: Path, damage: str
+) -> None:
+    first = sources.fetch("debian:6.1")
+    (record,) = cache.glob("debian/*.json")
+    record.write_text(damage, encoding="latin-1")
+    assert sources.fetch("debian:6.1") == first
+
+
+def test_a_user_without_a_name_can_download(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert sources.fetch("debian:6.1").kernel == (6, 1)
 
 
 def test_without_network_the_cached_package_serves(apt: Path) -> None:
