@@ -343,8 +343,8 @@ def folder(path: Path, within: Path) -> Path:
 
 def appending(path: Path) -> TextIO:
     """The file, made where it is not there, to append lines to; no link, which would have us write
-    elsewhere. Raises NotOurs, OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    elsewhere, and no FIFO, which would have us wait. Raises NotOurs, OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", buffering=1)
     except OSError as trouble:

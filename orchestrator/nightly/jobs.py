@@ -117,7 +117,7 @@ def carry_out(
 ) -> JobEnd:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with store.told(log), ours.below(log, night).open("a") as file:
+    with store.told(log), ours.appending(ours.below(log, night)) as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:

@@ -5,6 +5,7 @@ is removed, written over, begun or shown."""
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import threading
 from collections import namedtuple
@@ -21,7 +22,7 @@ from typer.testing import CliRunner
 from orchestrator import cli
 from orchestrator.build import prepare
 from orchestrator.commands.outsiders import OPTIONS
-from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.errors import Exit, HarnessError, NoHistory, UsageError
 from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
@@ -788,6 +789,16 @@ def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> N
     with pytest.raises(ours.NotOurs):
         jobs.command(made, JobRecord(JOB))
     assert (victim / "core" / "thesis").exists()
+
+
+def test_a_job_s_log_that_is_a_fifo_hangs_nothing(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    log = jobs.log_of(made, JobRecord(JOB))
+    log.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(log)
+    with pytest.raises(HarnessError, match="No such device"):
+        jobs.carry_out(made, ["--version"], log, EVENT, None)
 
 
 EVENT = threading.Event()

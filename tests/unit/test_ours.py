@@ -118,6 +118,12 @@ def test_a_mark_that_a_kill_left_half_written_is_written(tmp_path: Path) -> None
     assert ours.marked(place(tmp_path), MarkKind.RESULTS)
 
 
+def test_nobody_waits_for_the_reader_of_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(OSError, match="No such device"):
+        ours.appending(tmp_path / "journal")
+
+
 @pytest.mark.parametrize("kind", [MarkKind.ENTRY, MarkKind.RUNS])
 def test_nothing_that_is_to_last_is_made_where_things_go(tmp_path: Path, kind: MarkKind) -> None:
     (tmp_path / "entry").mkdir()
