@@ -37,6 +37,7 @@ NAME = "klp-e2e"
 DEBUG = "KLP_E2E_DEBUG"
 COMPLETE = "_KLP_E2E_COMPLETE"  # how typer's scripts ask us
 INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+READERS = ("compare", "convert", "inspect", "report")  # any name of a file will do for them
 AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
 COMMANDS_FOLDER = "orchestrator.commands"
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
@@ -60,6 +61,15 @@ def refuse_old(words: Sequence[str]) -> None:
             raise typer.Exit(Exit.USAGE)
         if word == "--resume" and behind.startswith("-"):
             complain("--resume names no directory", "--resume DIR: what is to be gone on with")
+            raise typer.Exit(Exit.USAGE)
+
+
+def refuse_other_than_utf8(words: Sequence[str]) -> None:
+    """A command's words stand in the documents that it writes."""
+    command, *given = words or ("",)
+    for word in given if command not in READERS else ():
+        if any("\ud800" <= character <= "\udfff" for character in word):
+            complain(f"{word} is not UTF-8", "rename what it names, or give it by a link")
             raise typer.Exit(Exit.USAGE)
 
 
@@ -104,6 +114,7 @@ class Commands(TyperGroup):
         if not ctx.resilient_parsing:  # a line that is being completed
             refuse_empty(args)
             refuse_old(args)
+            refuse_other_than_utf8(args)
         return super().parse_args(ctx, args)
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:

@@ -52,6 +52,10 @@ class MarkKind(StrEnum):
 PRIVATE = frozenset({MarkKind.CACHE, MarkKind.STATE, MarkKind.RUNS})
 
 
+# What is in these goes in its time, whoever made it.
+_PASSING = (MarkKind.ENTRY, MarkKind.RUNS)
+
+
 class NotOurs(UsageError):
     """A directory is not provably ours: it stays as it is."""
 
@@ -95,6 +99,7 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
     if kind is MarkKind.RUNS and directory.is_symlink():  # it lies where others may make links
         raise NotOurs(f"{directory} is a link", hint)
     real = directory.resolve()
+    _lasting(real, hint)
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         real.mkdir(mode=mode)
@@ -119,6 +124,12 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
             mark(real, kind)
             return
     raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
+
+
+def _lasting(directory: Path, hint: str) -> None:
+    for above in directory.parents:
+        if any(marked(above, kind) for kind in _PASSING):
+            raise NotOurs(f"{above} is klp-e2e's own, and what is in it does not last", hint)
 
 
 def _begun(path: Path) -> bool:
@@ -176,6 +187,16 @@ def remove(path: Path, within: Path) -> None:
             hint="look at it, and move or remove it yourself",
         )
     scrap(path)
+
+
+def retire(path: Path, within: Path, word: str) -> None:
+    """Put a directory aside that lies in `within`, a directory of ours. Raises NotOurs, OSError."""
+    if not proven(path, within):
+        raise NotOurs(
+            f"{path} is not moved: {within} does not say that klp-e2e made it",
+            hint="look at it, and move or remove it yourself",
+        )
+    put_aside(path, word)
 
 
 def scrap(path: Path) -> None:
@@ -322,8 +343,8 @@ def folder(path: Path, within: Path) -> Path:
 
 def appending(path: Path) -> TextIO:
     """The file, made where it is not there, to append lines to; no link, which would have us write
-    elsewhere. Raises NotOurs, OSError."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    elsewhere, and no FIFO, which would have us wait. Raises NotOurs, OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
         return os.fdopen(os.open(path, flags, 0o666), "a", encoding="utf-8", buffering=1)
     except OSError as err:

@@ -57,10 +57,15 @@ def _remove(path: Path) -> None:
 
 
 def _remove_stale(base: Path) -> None:
-    """The directories that nobody holds."""
+    """The directories that nobody holds. One without a lock is somebody's own, or was killed at
+    birth, and then is empty."""
     os.utime(base / ours.MARK)  # whatever cleans the temporary directory is to see that it is used
     for path in base.iterdir():
         if path.is_symlink() or not path.is_dir():
+            continue
+        if not os.path.lexists(lock_of(path)):
+            with contextlib.suppress(OSError):
+                path.rmdir()
             continue
         with contextlib.suppress(locks.Busy), locks.held(lock_of(path)):
             _remove(path)

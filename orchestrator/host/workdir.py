@@ -243,6 +243,15 @@ def publish(tmp: Path, final: Path) -> None:
     log.info("made %s", final)
 
 
+def discard(entry: Path) -> None:
+    """Take a damaged entry, whose lock the caller holds, out of the way: removed; put aside as
+    NAME.damaged-RANDOM where somebody else has left files in it. Raises NotOurs, OSError."""
+    if _added(entry):
+        ours.put_aside(entry, "damaged")
+    else:
+        ours.remove(entry, within=entry)
+
+
 def _added(entry: Path) -> bool:
     """Does a published entry hold files that were not published with it?"""
     try:
@@ -365,6 +374,7 @@ def touch(entry: Path) -> None:
 
 def entries(root: Path) -> tuple[Entry, ...]:
     """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
+    root = root.resolve()  # a link to another disk is as good a cache
     kinds = [root / name for name in _KINDS if (root / name).is_dir()]
     paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
     found = []

@@ -88,9 +88,10 @@ class Store(abc.ABC):
         """Take the documents away, and the directory if it was made for them; whatever else came to
         lie there stays, and so does what it lies in."""
         self.kept = False
+        real = self.path.resolve()  # -o may be a link to the directory
         with write_errors(self.path):
             for name in self.DOCUMENTS:
-                ours.remove(self.path / name, within=self.path)
+                ours.remove(real / name, within=real)
             if self._made and {each.name for each in self.path.iterdir()} <= {ours.MARK, LOCK}:
                 ours.remove(self.path, within=self.path)
 
@@ -174,10 +175,7 @@ def prepare(path: Path) -> None:
     with place_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         ours.make(path, ours.MarkKind.RESULTS, hint=_CHOOSE)
-        occupied = any(
-            each.name not in (ours.MARK, LOCK) and not is_half_written(each)
-            for each in path.iterdir()
-        )
+        occupied = not is_blank(path)
         writable = os.access(path, os.W_OK | os.X_OK)
     if occupied:
         raise UsageError(
@@ -185,6 +183,11 @@ def prepare(path: Path) -> None:
         )
     if not writable:
         raise UsageError(f"no permission to write to {path}", hint=_CHOOSE)
+
+
+def is_blank(place: Path) -> bool:
+    """Is there nothing in a results directory but what every one begins with? Raises OSError."""
+    return all(each.name in (ours.MARK, LOCK) or is_half_written(each) for each in place.iterdir())
 
 
 def fresh(within: Path) -> Path:

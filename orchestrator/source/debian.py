@@ -7,6 +7,7 @@ is needed, and apt checks the signatures as ever.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
@@ -110,7 +111,10 @@ def download(package: Package, into: Path, deadline: Deadline | None) -> Path:
 
 def _as_ourselves() -> list[str]:
     # without it, apt warns that its sandbox user cannot write here, and downloads as root
-    return ["-o", f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}"]
+    try:
+        return ["-o", f"APT::Sandbox::User={pwd.getpwuid(os.getuid()).pw_name}"]
+    except KeyError:  # a container's user without a name: apt has no sandbox where it is not root
+        return []
 
 
 def _last(failed: CommandFailed) -> str:
@@ -124,7 +128,7 @@ def _candidate(package: str) -> Package | None:
     """The host's own apt takes a second to answer, so its answer is kept until its lists change."""
     kept = workdir.whole(workdir.DEBIAN) / f"{package}.json"
     stamp = APT_LISTS.stat().st_mtime_ns if APT_LISTS.is_dir() else 0
-    if kept.is_file():
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):  # none, or a damaged one
         record = json.loads(kept.read_text())
         if record["stamp"] == stamp:
             return Package(package, record["version"], record["sha256"])

@@ -169,14 +169,14 @@ def _read(entry: Path, spec: str, lineage: str) -> SourceTree:
 
 
 def repair(tree: SourceTree, say: Say) -> bool:
-    """Check a cached tree file by file; a damaged one is removed, to be fetched again: False."""
+    """Check a cached tree file by file; a damaged one goes, to be fetched again: False."""
     if not tree.frozen:
         return True
     entry = tree.directory.parent
     with workdir.locked(entry, say):
         if problem := workdir.verify(entry, trusting="linux/"):
             say(f"the cached {tree.spec} is damaged ({problem}); fetching it again")
-            ours.remove(entry, within=entry)
+            workdir.discard(entry)
             return False
     return True
 
@@ -244,8 +244,9 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
 
 def _newest(pattern: str) -> Path | None:
-    """The finished cache entry of that name which was made last."""
-    entries = (p for p in _entry("").glob(pattern) if (p / workdir.DIGESTS).is_file())
+    """The finished cache entry of that name which was made last; none that was put aside."""
+    whole = (p for p in _entry("").glob(pattern) if (p / workdir.DIGESTS).is_file())
+    entries = (p for p in whole if ".damaged-" not in p.name)
     return max(entries, key=lambda p: (p / workdir.DIGESTS).stat().st_mtime, default=None)
 
 

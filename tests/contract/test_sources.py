@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -138,6 +139,24 @@ def test_what_is_at_hand_is_told_and_nothing_is_fetched_for_it(
         sources.at_hand("tar:/nonesuch.tar")
 
 
+@pytest.mark.parametrize("damage", ["", "[]", "{}", '{"stamp": 1}', "\xff"])
+def test_a_damaged_record_of_apt_s_answer_is_asked_for_again(
+    apt: Path, cache: Path, damage: str
+) -> None:
+    first = sources.fetch("debian:6.1")
+    (record,) = cache.glob("debian/*.json")
+    record.write_text(damage, encoding="latin-1")
+    assert sources.fetch("debian:6.1") == first
+
+
+def test_a_user_without_a_name_can_download(apt: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(uid: int) -> NoReturn:
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    assert sources.fetch("debian:6.1").kernel == (6, 1)
+
+
 def test_without_network_the_cached_package_serves(apt: Path) -> None:
     found = sources.fetch("debian:6.1")
     (apt / "offline").touch()
@@ -219,6 +238,19 @@ def test_a_damaged_tree_is_noticed_and_fetched_again(apt: Path) -> None:
     assert "kernel/a.c is damaged" in said[0]
     again = sources.fetch("debian:6.1")
     assert (again.directory / "kernel/a.c").read_text() == "1"
+
+
+def test_what_somebody_keeps_in_a_cached_tree_outlives_its_repair(apt: Path) -> None:
+    found = sources.fetch("debian:6.1")
+    (found.directory / "kernel/mine.c").write_text("a day's work")
+    assert not sources.repair(found, lambda _line: None)
+    (apt / "offline").touch()
+    with pytest.raises(HarnessError, match="cannot be downloaded"):
+        sources.fetch("debian:6.1")  # what was put aside is not built
+    (apt / "offline").unlink()
+    assert not (sources.fetch("debian:6.1").directory / "kernel/mine.c").exists()
+    (aside,) = found.directory.parent.parent.glob("*.damaged-*")
+    assert (aside / "linux/kernel/mine.c").read_text() == "a day's work"
 
 
 @pytest.mark.parametrize(("letter", "suffix"), [("z", "tar.gz"), ("J", "tar.xz")])

@@ -5,6 +5,7 @@ is removed, written over, begun or shown."""
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import threading
 from collections import namedtuple
@@ -35,7 +36,7 @@ from orchestrator.commands.nightly import (
 from orchestrator.commands.nightly.config import Config, Matrix
 from orchestrator.commands.nightly.inputs import Facts
 from orchestrator.commands.nightly.work import NightOptions
-from orchestrator.errors import Exit, NoHistory, UsageError
+from orchestrator.errors import Exit, HarnessError, NoHistory, UsageError
 from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
@@ -813,6 +814,16 @@ def test_a_job_s_place_is_the_night_s_or_nothing_is_removed(tmp_path: Path) -> N
     assert (victim / "core" / "thesis").exists()
 
 
+def test_a_job_s_log_that_is_a_fifo_hangs_nothing(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    log = jobs.log_of(made, JobRecord(JOB))
+    log.unlink(missing_ok=True)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(log)
+    with pytest.raises(HarnessError, match="No such device"):
+        jobs.carry_out(made, ["--version"], log, EVENT, None)
+
+
 EVENT = threading.Event()
 
 
@@ -881,6 +892,27 @@ def test_a_job_repeats_what_its_matrix_has_from_outside(tmp_path: Path) -> None:
     )
     expected = ("explore", "--arch", "one", *outside, "--resume", str(place_))
     assert jobs.command(made, JobRecord(job)) == expected
+
+
+def test_what_is_begun_anew_takes_no_results_and_no_notes_away(tmp_path: Path) -> None:
+    made = keep(tmp_path, NIGHTS[0])
+    place_ = jobs.directory_of(made, JobRecord(JOB))
+    case = retry.RETRIES / JOB.name / retry.directory_name(ROW.case)
+    (place_ / "x").mkdir(parents=True, exist_ok=True)
+    (place_ / "x" / "notes").write_text("a day's work")
+    (place_ / "results.json").write_text('{"schema": 99}')  # of a newer klp-e2e
+    jobs.command(made, JobRecord(JOB))
+    (aside,) = place_.parent.glob(f"{place_.name}.unreadable-*")
+    assert (aside / "x" / "notes").exists() and (aside / "results.json").exists()
+    place_.mkdir()
+    (place_ / store.LOCK).touch()
+    jobs.command(made, JobRecord(JOB))
+    assert not place_.exists() and len([*place_.parent.glob("*.unreadable-*")]) == 1
+    (made / case / "1").mkdir(parents=True)
+    (made / case / "1" / "notes").write_text("a day's work")
+    assert not list(retry.tries(made, JOB, ROW, 2, lambda words, log: False))
+    (aside,) = (made / case).glob("1.interrupted-*")
+    assert (aside / "notes").exists() and not (made / case / "1").exists()
 
 
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:

@@ -118,6 +118,21 @@ def test_a_mark_that_a_kill_left_half_written_is_written(tmp_path: Path) -> None
     assert ours.marked(place(tmp_path), MarkKind.RESULTS)
 
 
+def test_nobody_waits_for_the_reader_of_a_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "journal")
+    with pytest.raises(OSError, match="No such device"):
+        ours.appending(tmp_path / "journal")
+
+
+@pytest.mark.parametrize("kind", [MarkKind.ENTRY, MarkKind.RUNS])
+def test_nothing_that_is_to_last_is_made_where_things_go(tmp_path: Path, kind: MarkKind) -> None:
+    (tmp_path / "entry").mkdir()
+    ours.mark(tmp_path / "entry", kind)
+    with pytest.raises(NotOurs, match="does not last"):
+        ours.make(tmp_path / "entry" / "sub" / "r", MarkKind.RESULTS, "")
+    assert [path.name for path in (tmp_path / "entry").iterdir()] == [ours.MARK]
+
+
 def test_several_processes_may_claim_one_place_at_once(tmp_path: Path) -> None:
     script = "import sys, pathlib; from orchestrator.host import ours\n"
     script += "ours.make(pathlib.Path(sys.argv[1]), ours.MarkKind.CACHE, 'x', mode=0o700)"

@@ -44,14 +44,16 @@ def test_what_is_not_ours_in_the_temporary_directory_stays(base: Path) -> None:
 
 def test_a_killed_run_s_directory_goes_and_a_living_one_s_stays(base: Path) -> None:
     with run_dir("living") as living:
-        for name in ("killed", "killed-at-birth"):
+        for name in ("killed", "killed-at-birth", "mine"):
             (base / name).mkdir()
+        for name in ("killed", "mine"):
             (base / name / "half").touch()
         rundir.lock_of(base / "killed").touch()
         (base / "link").symlink_to(living)
         with run_dir():
             assert living.exists() and not (base / "killed").exists()
             assert not (base / "killed-at-birth").exists() and (base / "link").is_symlink()
+            assert (base / "mine" / "half").exists()
 
 
 def test_a_place_of_somebody_else_s_is_refused_untouched(base: Path) -> None:

@@ -90,6 +90,17 @@ def test_what_is_refused_leaves_the_place_free(
     assert writer.kept and (place / writer.DOCUMENTS[0]).exists()
 
 
+def test_a_place_that_a_link_leads_to_is_left_free_too(made: Made, tmp_path: Path) -> None:
+    make, _ = made
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "r").symlink_to("disk")
+    with pytest.raises(UsageError, match="no such kernel"), make(tmp_path / "r"):
+        raise UsageError("no such kernel")
+    with make(tmp_path / "r") as writer:
+        pass
+    assert (tmp_path / "disk" / writer.DOCUMENTS[0]).exists()
+
+
 def test_what_somebody_put_there_meanwhile_stays(made: Made, tmp_path: Path) -> None:
     make, _ = made
     with pytest.raises(UsageError), make(tmp_path / "r"):

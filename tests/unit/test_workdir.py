@@ -126,6 +126,18 @@ def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(cache: Path) -> No
     assert left == {"busy", "new", ".tmp-y.abcd_123"}
 
 
+def test_a_cache_that_a_link_leads_to_is_pruned_as_any(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(cache / "kernels" / "old", a="1")
+    os.utime(cache / "kernels" / "old", (0, 0))
+    link = cache.with_name("link")
+    link.symlink_to(cache)
+    monkeypatch.setenv("KLP_E2E_CACHE", str(link))
+    gone = workdir.prune(workdir.cache_root(using=False), older_than_days=1)
+    assert [entry.name for entry in gone] == ["old"] and not (cache / "kernels" / "old").exists()
+
+
 def test_two_prunes_at_a_time_take_it_all_between_them(
     cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

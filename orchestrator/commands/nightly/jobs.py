@@ -61,7 +61,8 @@ def log_of(night: Path, record: JobRecord) -> Path:
 def command(night: Path, record: JobRecord) -> tuple[str, ...]:
     """The words after klp-e2e that begin the job, or go on with what a killed night left of it.
 
-    A directory that cannot be read any more, or is of another job, is removed: the job begins anew.
+    A directory that cannot be read any more, or is of another job, is put aside (a klp-e2e of
+    another version may read it), an empty one removed: the job begins anew.
     Raises NotOurs where it is not the night's own.
     """
     job, place = record.job, directory_of(night, record)
@@ -71,7 +72,10 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
         with store.write_errors(place):
-            ours.remove(place, within=night)
+            if place.is_dir() and not store.is_blank(place):
+                ours.retire(place, night, "unreadable")
+            else:
+                ours.remove(place, within=night)
     if not (place / RESUMED.get(job.kind, directory.RESULTS)).exists():
         return (*job.command, "-o", str(place))
     if job.kind not in RESUMED:
@@ -113,7 +117,7 @@ def carry_out(
 ) -> JobEnd:
     """Run it to its end; ends it when `stop` is set or the deadline has passed. `log`: a file in
     the night, which is appended to."""
-    with store.write_errors(log), ours.below(log, night).open("a") as file:
+    with store.write_errors(log), ours.appending(ours.below(log, night)) as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
     with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
         while (code := running.poll()) is None:

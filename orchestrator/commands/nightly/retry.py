@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -84,7 +85,10 @@ def tries(
     for number in range(row.runs, times + 1) if line else ():
         place = night / RETRIES / job.name / directory_name(row.case) / str(number)
         with store.write_errors(place):
-            ours.remove(ours.below(place, night), within=night)  # a killed night's
+            ours.below(place, night)
+            if os.path.lexists(place) and directory.strangers(place):
+                ours.retire(place, night, "interrupted")
+            ours.remove(place, within=night)  # a killed night's
         command = [*line, *cold, "-o", str(place)]
         if not carry_out(command, place.with_name(f"{number}.log")):
             return
