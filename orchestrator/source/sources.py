@@ -96,7 +96,8 @@ def kernel_version(directory: Path) -> tuple[str, tuple[int, int]]:
     missing = [name for name in _HEAD_FILES if not (directory / name).is_file()]
     if missing:
         raise UsageError(f"{directory} is not a kernel tree: it has no {missing[0]}")
-    head = (directory / "Makefile").read_text(errors="replace")[:2000]
+    with (directory / "Makefile").open(errors="replace") as file:
+        head = file.read(2000)
     found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)", head, re.M))
     try:
         major, minor = int(found["VERSION"]), int(found["PATCHLEVEL"])
@@ -160,7 +161,8 @@ def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
     threads = ["--use-compress-program", "xz -T0"] if archive.name.endswith("xz") else []
     command = ["tar", "--no-same-owner", *threads, "-xf", str(archive), "-C", str(raw)]
     process.run(command, deadline=deadline)
-    tops = [raw, *sorted(p for p in raw.iterdir() if p.is_dir())]
+    # a link would lead to a tree that is not in the tarball
+    tops = [raw, *sorted(p for p in raw.iterdir() if p.is_dir() and not p.is_symlink())]
     top = next((t for t in tops if all((t / n).is_file() for n in _HEAD_FILES)), None)
     if top is None:
         raise UsageError(f"{archive} holds no kernel tree")
@@ -225,8 +227,18 @@ def _newest(pattern: str) -> Path | None:
 # --- tar:PATH, dir:PATH ------------------------------------------------------------------------
 
 
+def _place(text: str, spec: str) -> Path:
+    """Raises UsageError for what can be no path here: of a user who is none, of too long a name."""
+    try:
+        path = Path(text).expanduser().absolute()
+        path.exists()
+    except (RuntimeError, OSError) as trouble:
+        raise UsageError(f"{spec}: {getattr(trouble, 'strerror', trouble)}") from trouble
+    return path
+
+
 def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    path = Path(text).expanduser().absolute()
+    path = _place(text, spec)
     if not path.is_file():
         raise UsageError(f"{spec}: there is no such file")
     digest = workdir.file_digest(path)
@@ -242,7 +254,7 @@ def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
 
 
 def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    path = Path(text).expanduser().absolute()
+    path = _place(text, spec)
     version, kernel = kernel_version(path)
     if (path / ".config").exists() or (path / "include/config").exists():
         raise UsageError(
@@ -277,7 +289,7 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
     ref = ref or "HEAD"
     if ref.startswith("-"):
         raise UsageError(f"{spec}: {ref} is no git reference")
-    local = Path(where).expanduser().absolute()
+    local = _place(where, spec)
     if local.is_dir():
         repository, name = local, ref
     elif _URL.match(where):
@@ -301,7 +313,7 @@ def _version(version: str, commit: str) -> str:
     return f"{version} ({commit[:12]})"
 
 
-_URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
+_URL = re.compile(r"^(\w+://|\w[\w.-]*@[\w.-]+:)")  # none begins like an option
 
 
 def resolve_commit(repository: Path, ref: str, spec: str) -> str:
