@@ -66,8 +66,8 @@ def refuse_old(words: Sequence[str]) -> None:
 
 def refuse_other_than_utf8(words: Sequence[str]) -> None:
     """A command's words stand in the documents that it writes."""
-    command, *given = words or ("",)
-    for word in given if command not in READERS else ():
+    command = next((word for word in words if not word.startswith("-")), "")
+    for word in words if command not in READERS else ():
         if any("\ud800" <= character <= "\udfff" for character in word):
             complain(f"{word} is not UTF-8", "rename what it names, or give it by a link")
             raise typer.Exit(Exit.USAGE)

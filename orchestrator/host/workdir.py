@@ -80,10 +80,12 @@ def cache_root(*, using: bool = True) -> Path:
     cannot be written to.
     """
     named = os.environ.get("KLP_E2E_CACHE")
-    root = Path(named).absolute() if named else platformdirs.user_cache_path(APP)
-    if re.search(r"[\s:]", str(root)):  # the top Makefile of a kernel's source
+    root = _root("KLP_E2E_CACHE", platformdirs.user_cache_path)
+    # the top Makefile of a kernel's source; and tuxmake, which hands on make's words
+    if re.search(r"[\s:\ud800-\udfff]", str(root)):
         raise UsageError(
-            f"kbuild builds in no directory with a blank or a colon in its path: {root}",
+            f"kbuild builds in no directory with a blank or a colon in its path, and in none whose "
+            f"path is not UTF-8: {root}",
             hint="set KLP_E2E_CACHE to another directory",
         )
     if not named:
@@ -98,11 +100,22 @@ def cache_root(*, using: bool = True) -> Path:
 def state_dir() -> Path:
     """What outlives the cache (history): $KLP_E2E_STATE, else the user's state directory."""
     named = os.environ.get("KLP_E2E_STATE")
-    root = Path(named).absolute() if named else platformdirs.user_state_path(APP)
+    root = _root("KLP_E2E_STATE", platformdirs.user_state_path)
     if not named:
         _adopt(root, ours.MarkKind.STATE, frozenset({"nightly"}))
     _claim(root, ours.MarkKind.STATE, "set KLP_E2E_STATE to a directory that is new or empty")
     return root
+
+
+def _root(variable: str, users: Callable[[str], Path]) -> Path:
+    if named := os.environ.get(variable):
+        return Path(named).absolute()
+    try:
+        return users(APP)
+    except RuntimeError as nowhere:  # a user without a name, in a container
+        raise HarnessError(
+            "this user has no home directory", f"set HOME or {variable}"
+        ) from nowhere
 
 
 def _claim(root: Path, kind: ours.MarkKind, hint: str) -> None:

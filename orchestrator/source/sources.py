@@ -124,7 +124,8 @@ def kernel_version(directory: Path) -> tuple[str, tuple[int, int]]:
     missing = [name for name in _HEAD_FILES if not (directory / name).is_file()]
     if missing:
         raise UsageError(f"{directory} is not a kernel tree: it has no {missing[0]}")
-    head = (directory / "Makefile").read_text(errors="replace")[:2000]
+    with (directory / "Makefile").open(errors="replace") as file:
+        head = file.read(2000)
     found = dict(re.findall(r"^(VERSION|PATCHLEVEL|SUBLEVEL|EXTRAVERSION) *= *(\S*)", head, re.M))
     try:
         major, minor = int(found["VERSION"]), int(found["PATCHLEVEL"])
@@ -188,7 +189,8 @@ def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
     threads = ["--use-compress-program", "xz -T0"] if archive.name.endswith("xz") else []
     command = ["tar", "--no-same-owner", *threads, "-xf", str(archive), "-C", str(raw)]
     process.run(command, deadline=deadline)
-    tops = [raw, *sorted(p for p in raw.iterdir() if p.is_dir())]
+    # a link would lead to a tree that is not in the tarball
+    tops = [raw, *sorted(p for p in raw.iterdir() if p.is_dir() and not p.is_symlink())]
     top = next((t for t in tops if all((t / n).is_file() for n in _HEAD_FILES)), None)
     if top is None:
         raise UsageError(f"{archive} holds no kernel tree")
@@ -253,8 +255,18 @@ def _newest(pattern: str) -> Path | None:
 # --- tar:PATH, dir:PATH ------------------------------------------------------------------------
 
 
+def _place(text: str, spec: str) -> Path:
+    """Raises UsageError for what can be no path here: of a user who is none, of too long a name."""
+    try:
+        path = Path(text).expanduser().absolute()
+        path.exists()
+    except (RuntimeError, OSError) as err:
+        raise UsageError(f"{spec}: {getattr(err, 'strerror', err)}") from err
+    return path
+
+
 def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    path = Path(text).expanduser().absolute()
+    path = _place(text, spec)
     digest = _tar_digest(path, spec)
 
     def fill(tmp: Path) -> dict[str, str]:
@@ -274,7 +286,7 @@ def _tar_digest(path: Path, spec: str) -> str:
 
 
 def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    path = Path(text).expanduser().absolute()
+    path = _place(text, spec)
     version, kernel = kernel_version(path)
     if (path / ".config").exists() or (path / "include/config").exists():
         raise UsageError(
@@ -309,7 +321,7 @@ def _git(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
     ref = ref or "HEAD"
     if ref.startswith("-"):
         raise UsageError(f"{spec}: {ref} is no git reference")
-    local = Path(where).expanduser().absolute()
+    local = _place(where, spec)
     if local.is_dir():
         repository, name = local, ref
     elif _URL.match(where):
@@ -333,7 +345,7 @@ def _version(version: str, commit: str) -> str:
     return f"{version} ({commit[:12]})"
 
 
-_URL = re.compile(r"^(\w+://|[\w.-]+@[\w.-]+:)")
+_URL = re.compile(r"^(\w+://|\w[\w.-]*@[\w.-]+:)")  # none begins like an option
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 

@@ -262,6 +262,20 @@ def test_a_tarball(tree: Path, tmp_path: Path, letter: str, suffix: str) -> None
     assert (found.directory / "link").is_symlink()
 
 
+def test_a_tarball_s_link_to_a_tree_is_no_kernel(tree: Path, tmp_path: Path) -> None:
+    (tmp_path / "packed").mkdir()
+    (tmp_path / "packed" / "k").symlink_to(tree)
+    process.run(["tar", "-C", str(tmp_path / "packed"), "-cf", str(tmp_path / "x.tar"), "k"])
+    with pytest.raises(UsageError, match="holds no kernel tree"):
+        sources.fetch(f"tar:{tmp_path / 'x.tar'}")
+
+
+def test_of_a_makefile_only_the_head_is_read(tree: Path) -> None:
+    with (tree / "Makefile").open("a") as file:
+        file.truncate(1 << 42)  # more than there is memory
+    assert sources.fetch(f"dir:{tree}").kernel == (6, 1)
+
+
 def test_a_file_that_is_no_kernel_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "x.tar.xz").write_text("no tarball")
     with pytest.raises(UsageError, match=r"x\.tar\.xz cannot be unpacked"):
@@ -335,6 +349,9 @@ def test_a_directory_is_taken_as_it_lies(tree: Path) -> None:
         ("dir:/nonesuch", "is not a kernel tree"),
         ("git:nonesuch#main", "neither a directory nor a URL"),
         ("git:/#--output=x", "no git reference"),
+        ("git:-oX@host:x#main", "neither a directory nor a URL"),
+        *((f"{kind}:~nosuch-user/x", "home directory") for kind in ("tar", "dir", "git")),
+        *((f"{kind}:/{'a' * 300}", "File name too long") for kind in ("tar", "dir", "git")),
     ],
 )
 def test_a_spec_that_is_none_is_refused(spec: str, told: str) -> None:

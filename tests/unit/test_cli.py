@@ -91,7 +91,7 @@ def test_version_is_the_number_and_the_commit() -> None:
         (["run", "--order", ORDER, "-o", "."], "is not empty", "-o DIR"),
         (["run", "--order", ORDER, "-o", "n\udcff"], "is not UTF-8", "rename"),
         (["explore", "--kernel", "dir:/n\udcff"], "is not UTF-8", "rename"),
-        (["inspect", "n\udcff.ko"], "No such file", ".ko"),
+        (["-v", "inspect", "n\udcff.ko"], "No such file", ".ko"),
         (["run", "--jobs", "0"], "--jobs", ""),
         (["run", "--bogus"], "--bogus", ""),
         (["convert", "a.ko", "b.ko"], "which symbols", "--auto TARGET.ko"),

@@ -11,10 +11,11 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
-from orchestrator.errors import HarnessError
+from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import inuse, ours, workdir
 
 
@@ -242,6 +243,31 @@ def test_a_full_directory_is_no_cache(tmp_path: Path, monkeypatch: pytest.Monkey
             asked()
         assert variable in caught.value.hint
     assert {p.name for p in tmp_path.iterdir()} == {"kernels", "thesis"}
+
+
+def test_a_user_without_a_home_is_told_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(_uid: int) -> NoReturn:
+        raise KeyError
+
+    monkeypatch.setattr("pwd.getpwuid", nobody)
+    for name in ("HOME", "XDG_CACHE_HOME", "XDG_STATE_HOME", "KLP_E2E_CACHE", "KLP_E2E_STATE"):
+        monkeypatch.delenv(name, raising=False)
+    for asked, variable in (
+        (workdir.cache_root, "KLP_E2E_CACHE"),
+        (workdir.state_dir, "KLP_E2E_STATE"),
+    ):
+        with pytest.raises(HarnessError, match="no home directory") as caught:
+            asked()
+        assert variable in caught.value.hint
+
+
+def test_a_cache_whose_path_make_cannot_be_told_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLP_E2E_CACHE", f"{tmp_path}/n\udcff")
+    with pytest.raises(UsageError, match="not UTF-8"):
+        workdir.cache_root()
+    assert not [*tmp_path.iterdir()]
 
 
 def test_a_cache_that_others_may_write_to_is_refused(cache: Path) -> None:
