@@ -17,7 +17,7 @@ from orchestrator.history import files
 from orchestrator.history.nights import Changes
 from orchestrator.model import orders, words
 from orchestrator.nouns import Case, Kernel, KlpSymbol
-from orchestrator.report import resultsjson
+from orchestrator.report import log, resultsjson
 from orchestrator.verdicts import Answers, CaseResult, Check, Reading, RelocationState, Run
 
 
@@ -32,6 +32,7 @@ class Told(NamedTuple):
 def klp(*argv: object) -> Told:
     """`klp-e2e` with these words, in this process."""
     done = CliRunner().invoke(cli.app, [str(word) for word in argv])
+    log.show(0)  # what -v has switched on is the process's
     return Told(done.exit_code, done.stdout, done.stderr)
 
 

@@ -341,7 +341,7 @@ def relocation(livepatch: str, symbol: str, expected: str, good: bool = True) ->
         ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
         ("+tgt[a=1]", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"), 1),
         ("+tgt", relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10", good=False), 0),
-        ("+tgt", relocation("lp", "tgt:f", "00 as in the .ko"), 0),
+        ("+tgt", relocation("lp", "tgt:f", "00, unrelocated"), 0),
         (
             "+lp",
             relocation("lp", "tgt:f", "resolves to tgt:f,0 at 0x10"),
