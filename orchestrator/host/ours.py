@@ -98,7 +98,7 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
         raise NotOurs(f"{directory} is a link that leads nowhere", hint)
     if kind is MarkKind.RUNS and directory.is_symlink():  # it lies where others may make links
         raise NotOurs(f"{directory} is a link", hint)
-    real = directory.resolve()
+    real = Path(os.path.realpath(directory))  # of links in a circle mkdir complains
     lasting(real, hint)
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
