@@ -98,8 +98,8 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
         raise NotOurs(f"{directory} is a link that leads nowhere", hint)
     if kind is MarkKind.RUNS and directory.is_symlink():  # it lies where others may make links
         raise NotOurs(f"{directory} is a link", hint)
-    real = directory.resolve()
-    _lasting(real, hint)
+    real = Path(os.path.realpath(directory))  # of links in a circle mkdir complains
+    lasting(real, hint)
     real.parent.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(FileExistsError):
         real.mkdir(mode=mode)
@@ -126,7 +126,8 @@ def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> No
     raise NotOurs(f"{directory} was not made by klp-e2e for its {kind}, and is not empty", hint)
 
 
-def _lasting(directory: Path, hint: str) -> None:
+def lasting(directory: Path, hint: str) -> None:
+    """Raises NotOurs for a place in a directory of ours whose content goes in its time."""
     for above in directory.parents:
         if any(marked(above, kind) for kind in _PASSING):
             raise NotOurs(f"{above} is klp-e2e's own, and what is in it does not last", hint)

@@ -173,6 +173,7 @@ def prepare(path: Path) -> None:
     """Make an empty directory for results, which says that it is ours. Documents that a kill left
     half written do not count. Raises UsageError."""
     with place_errors(path):
+        ours.lasting(Path(os.path.realpath(path)), _CHOOSE)  # links in a circle are told below
         path.mkdir(parents=True, exist_ok=True)
         ours.make(path, ours.MarkKind.RESULTS, hint=_CHOOSE)
         occupied = not is_blank(path)

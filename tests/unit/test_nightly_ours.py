@@ -824,6 +824,14 @@ def test_a_job_s_log_that_is_a_fifo_hangs_nothing(tmp_path: Path) -> None:
         jobs.carry_out(made, ["--version"], log, EVENT, None)
 
 
+def test_links_in_a_circle_are_no_place_of_nights(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(ours.NotOurs, match="leads nowhere"):
+        place.claim(tmp_path / "circle")
+    with pytest.raises(OSError, match="exists"):
+        place.claim(tmp_path / "circle" / "nights")
+
+
 EVENT = threading.Event()
 
 

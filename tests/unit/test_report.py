@@ -450,6 +450,9 @@ def test_a_directory_in_use_is_refused(tmp_path: Path) -> None:
         ResultsDirectory(tmp_path, a_run(1))
     with pytest.raises(UsageError, match="cannot write results"):
         ResultsDirectory(tmp_path / "thesis.tex", a_run(1))
+    (tmp_path / "circle").symlink_to("circle")
+    with pytest.raises(UsageError, match="cannot write results"):
+        ResultsDirectory(tmp_path / "circle" / "r", a_run(1))
     with pytest.raises(UsageError, match="cannot read"):
         directory.read(tmp_path)
 

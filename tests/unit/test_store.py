@@ -13,6 +13,7 @@ from test_report import a_result, a_run
 
 from orchestrator.errors import BuildError, HarnessError, MissingTool, UsageError
 from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.host import ours
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson, directory, explorejson, store, trialsjson
 from orchestrator.report.cardjson import CardDirectory
@@ -99,6 +100,14 @@ def test_a_place_that_a_link_leads_to_is_left_free_too(made: Made, tmp_path: Pat
     with make(tmp_path / "r") as writer:
         pass
     assert (tmp_path / "disk" / writer.DOCUMENTS[0]).exists()
+
+
+def test_in_an_entry_of_the_cache_nothing_is_begun(made: Made, tmp_path: Path) -> None:
+    make, _ = made
+    ours.mark(tmp_path, ours.MarkKind.ENTRY)
+    with pytest.raises(ours.NotOurs, match="does not last"):
+        make(tmp_path / "sub" / "r")
+    assert [path.name for path in tmp_path.iterdir()] == [ours.MARK]
 
 
 def test_what_somebody_put_there_meanwhile_stays(made: Made, tmp_path: Path) -> None:

@@ -22,9 +22,10 @@ def claim(nights: Path) -> str:
     try:
         ours.make(nights, ours.MarkKind.NIGHTS, HINT)
     except ours.NotOurs:
-        if not _is_an_older_ones(nights.resolve()):
+        real = Path(os.path.realpath(nights))
+        if not _is_an_older_ones(real):
             raise
-        ours.mark(nights.resolve(), ours.MarkKind.NIGHTS)
+        ours.mark(real, ours.MarkKind.NIGHTS)
         return f"{nights} holds nights of an older klp-e2e, and is marked as their place now"
     return ""
 
