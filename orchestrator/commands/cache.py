@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,6 +13,7 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errors import Exit
 from orchestrator.host import workdir
 from orchestrator.report.terminal import tell
+from orchestrator.source import git, sources
 
 cache = typer.Typer(no_args_is_help=True, help="Look after what is kept between runs.")
 app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older-than 30")
@@ -21,9 +23,9 @@ app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older
 @guarded
 def cache_list() -> Exit:
     """List the cache's entries. Kind, size, days since last used, name."""
-    for entry in workdir.entries(workdir.cache_root(using=False)):
+    for entry in workdir.entries(workdir.cache_root(using=False), touched):
         days = (time.time() - entry.used) / 86400
-        foreign = "" if entry.ours else "  (not of klp-e2e's making: prune leaves it)"
+        foreign = "" if entry.ours else "  (holds what is not of klp-e2e's making: prune leaves it)"
         tell(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}{foreign}")
     return Exit.GOOD
 
@@ -45,10 +47,15 @@ def cache_prune(
     ] = 30,
 ) -> Exit:
     """Remove old entries, and what killed runs left. Never what is in use, or of others' making."""
-    removed = workdir.prune(workdir.cache_root(using=False), older_than)
+    removed = workdir.prune(workdir.cache_root(using=False), older_than, touched)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
     tell(f"removed {len(removed)} entries, {freed}")
     return Exit.GOOD
+
+
+def touched(entry: Path) -> bool:
+    """Has somebody worked in a clone of `bisect`?"""
+    return entry.parent.name == sources.CLONES and git.has_work(entry / "tree")
 
 
 def megabytes(size: int) -> str:

@@ -32,6 +32,9 @@ PARTIAL = ".partial"
 _MARK_BYTES = 4096  # at most, of a mark that is read
 _TRIES, _TRY_SECONDS = 20, 0.02
 _HALF = re.compile(r"\..*\.[0-9a-f]{16}\.partial")
+BEFORE = ".before"
+_REPLACED = re.compile(r"\.(?P<name>.+)\.[0-9a-f]{16}\.before")
+NAME_KEPT = 100  # characters of a name in what `appearing` makes
 _OCCUPIED = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR, errno.EBUSY)
 
 
@@ -270,16 +273,18 @@ def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
     which goes: that it holds nothing else is for the caller to know. Raises NotOurs, OSError.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
-    partial, before = (
-        place.with_name(f".{place.name[:100]}.{secrets.token_hex(8)}{suffix}")
-        for suffix in (PARTIAL, ".before")
+    begun, partial, before = (
+        place.with_name(f".{place.name[:NAME_KEPT]}.{secrets.token_hex(8)}{suffix}")
+        for suffix in (".begun", PARTIAL, BEFORE)
     )
     sweep(place.parent, kind)
-    partial.mkdir()
+    begun.mkdir()
     with contextlib.ExitStack() as stack:
+        stack.callback(scrap, begun)
         stack.callback(scrap, partial)
-        mark(partial, kind)
-        stack.enter_context(locks.held(partial / MARK))  # whoever is killed leaves it unheld
+        mark(begun, kind)
+        stack.enter_context(locks.held(begun / MARK))  # whoever is killed leaves it unheld
+        begun.rename(partial)  # only now does `sweep` look at it
         yield partial
         if place.is_dir():
             partial.chmod(stat.S_IMODE(place.stat().st_mode))  # it may have been made private
@@ -294,6 +299,7 @@ def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
                     hint="choose another place, or move it out of the way",
                 ) from err
             return
+        stack.enter_context(locks.held(place / MARK))  # or `sweep` would bring it back
         place.rename(before)
         try:
             partial.rename(place)
@@ -304,14 +310,27 @@ def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
 
 
 def sweep(directory: Path, kind: MarkKind) -> None:
-    """Remove what `appearing` has left of this kind in a directory, where its process was killed.
-    Raises OSError."""
+    """Remove what `appearing` has left of this kind in a directory, where its process was killed,
+    and bring back what it was about to replace. Raises OSError."""
     if directory.is_symlink() or not directory.is_dir():
         return
+    for path in directory.glob(f".*{BEFORE}"):
+        if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
+            with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
+                _settle(path, directory / match["name"])
     for path in directory.glob(f".*{PARTIAL}"):
         if _HALF.fullmatch(path.name) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 remove(path, within=path)
+
+
+def _settle(before: Path, place: Path) -> None:
+    """What stood at `place` while it was being replaced: it comes back, if the other one has not
+    got there. Of a long name it is not known where that was: then it stays."""
+    if os.path.lexists(place):
+        remove(before, within=before)
+    elif len(place.name) < NAME_KEPT:
+        before.rename(place)
 
 
 def create(path: Path, text: str) -> None:

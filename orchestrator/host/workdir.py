@@ -46,6 +46,19 @@ _KINDS = (
 )
 _WHOLE = (CCACHE, LOGS, DEBIAN)
 _FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry
+# kind of what has no digests -> the names that klp-e2e, git, apt and ccache give at its top
+_TOPS = {
+    name: re.compile(rf"{pattern}|{re.escape(ours.MARK)}|\..*\.partial|.*\.lock")
+    for name, pattern in {
+        "ccache": r"[0-9a-f]|tmp|lock|stats|ccache\.conf.*|CACHEDIR\.TAG",
+        "clones": r"tree",
+        "debian": r"cache|fetched|lists|sources\.list|.*\.json",
+        "git": r"HEAD|[A-Z]+_HEAD|config|description|info|hooks|objects|refs|packed-refs|branches"
+        r"|shallow|gc\.(?:log|pid)|logs|worktrees|index",
+        "logs": r".*\.log",
+        "trees": r"src|src\.json|build|objects|output|requested\.config|tuxmake\.log",
+    }.items()
+}
 _STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
@@ -266,7 +279,11 @@ def discard(entry: Path) -> None:
 
 
 def _added(entry: Path) -> bool:
-    """Does a published entry hold files that were not published with it?"""
+    """Does an entry hold what klp-e2e has not put there? Of one that is published, files that were
+    not published with it; of one that is filled where it lies, another name at its top."""
+    tops = _TOPS.get(entry.name if entry.name in _WHOLE else entry.parent.name)
+    if tops is not None and _STAGED.fullmatch(entry.name) is None:
+        return any(tops.fullmatch(path.name) is None for path in entry.iterdir())
     try:
         wanted = digests(entry)
     except (OSError, ValueError):
@@ -385,8 +402,11 @@ def touch(entry: Path) -> None:
     log.info("using %s", entry)
 
 
-def entries(root: Path) -> tuple[Entry, ...]:
-    """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included."""
+def entries(root: Path, touched: Callable[[Path], bool] = lambda _: False) -> tuple[Entry, ...]:
+    """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included.
+
+    touched: has somebody worked in this entry? It is asked of those that nothing else tells of.
+    """
     root = root.resolve()  # a link to another disk is as good a cache
     kinds = [root / name for name in _KINDS if (root / name).is_dir()]
     paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
@@ -396,12 +416,14 @@ def entries(root: Path) -> tuple[Entry, ...]:
             used = path.lstat().st_mtime
             kind = path.relative_to(root).parts[0]
             mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
-            mine = mine and not _added(path)
+            mine = mine and not _added(path) and not touched(path)
             found.append(Entry(kind, path.name, path, size(path), used, mine))
     return tuple(found)
 
 
-def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
+def prune(
+    root: Path, older_than_days: float, touched: Callable[[Path], bool] = lambda _: False
+) -> tuple[Entry, ...]:
     """Remove the entries not used for that many days, and leftovers of killed runs; returns them.
 
     What klp-e2e did not make stays, and so does what somebody is at work on (its lock is held) or
@@ -409,7 +431,7 @@ def prune(root: Path, older_than_days: float) -> tuple[Entry, ...]:
     """
     removed = []
     oldest = min(inuse.since(root / inuse.PLACE), time.time() - older_than_days * 86400)
-    for entry in entries(root):
+    for entry in entries(root, touched):
         staged = _STAGED.fullmatch(entry.name)
         final = entry.path.with_name(staged["name"]) if staged else entry.path
         if not entry.ours:

@@ -105,6 +105,14 @@ def checked_out(directory: Path) -> str:
     return "" if place.is_file() and place.stat().st_size else head
 
 
+def has_work(tree: Path) -> bool:
+    """Is in this working copy what no commit has, or can that not be told?"""
+    if not (tree / ".git").exists():
+        return False
+    ran = run_git(tree, "status", "--porcelain", "--untracked-files=all", check=False)
+    return ran.code != 0 or bool(ran.output)
+
+
 _LISTING = ("ls-files", "-z")
 
 

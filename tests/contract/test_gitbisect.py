@@ -10,6 +10,7 @@ import pytest
 
 from orchestrator.commands.bisect import commits
 from orchestrator.commands.bisect.halving import Seen
+from orchestrator.commands.cache import touched
 from orchestrator.errors import UsageError
 from orchestrator.host import process
 from orchestrator.source import sources
@@ -157,3 +158,21 @@ def test_the_clone_is_kept_and_follows_its_repository(
     with commits.working_copy(str(place)) as tree:
         assert tree == clone and not mark.exists()  # what it shared has gone
         assert git("rev-parse", "new", at=tree) == git("rev-parse", "new", at=place)
+
+
+def test_a_clone_in_which_somebody_has_worked_is_told(
+    cache: Path, repository: Callable[[str], Path]
+) -> None:
+    with commits.working_copy(str(repository("..x"))) as tree:
+        git("checkout", "--quiet", "v1", at=tree)
+        entry = tree.parent
+    assert not touched(entry)
+    (tree / "mywork.c").write_text("a day's work")
+    assert touched(entry)
+    (tree / "mywork.c").unlink()
+    (tree / "kernel").write_text("changed")
+    assert touched(entry)
+    git("checkout", "--quiet", "--", "kernel", at=tree)
+    assert not touched(entry)
+    (tree / ".git" / "HEAD").unlink()  # nobody can tell
+    assert touched(entry)

@@ -70,19 +70,66 @@ def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.Mo
 
     with pytest.raises(KeyboardInterrupt):
         fails()
-    rename, done = Path.rename, list[Path]()
+    rename, done = Path.rename, list[str]()
 
-    def second_fails(self: Path, target: Path) -> Path:
-        done.append(self)
-        if len(done) == 2:
+    def last_fails(self: Path, target: Path) -> Path:
+        done.append(self.suffix)
+        if self.suffix == ours.PARTIAL:
             raise OSError("the disk is gone")
         return rename(self, target)
 
-    monkeypatch.setattr(Path, "rename", second_fails)
+    monkeypatch.setattr(Path, "rename", last_fails)
     with pytest.raises(OSError, match="the disk is gone"):
         make(place, "two")
-    assert len(done) == 3, "the one that was there came back"
+    assert done == [".begun", "", ours.PARTIAL, ours.BEFORE], "the one that was there came back"
     assert (names(tmp_path), (place / "text").read_text()) == (["place"], "one")
+
+
+KILLED = """
+import os, pathlib, sys
+from orchestrator.host import ours
+place, when = pathlib.Path(sys.argv[1]), sys.argv[2]
+rename = pathlib.Path.rename
+def killed(self, target):
+    if when == "between" and self.suffix == ours.PARTIAL:
+        os._exit(9)
+    done = rename(self, target)
+    if when == "after" and self.suffix == ours.PARTIAL:
+        os._exit(9)
+    return done
+pathlib.Path.rename = killed
+with ours.appearing(place, ours.MarkKind.BUNDLE) as partial:
+    (partial / "text").write_text("two")
+"""
+
+
+@pytest.mark.parametrize(("when", "there"), [("between", "one"), ("after", "two")])
+def test_a_process_that_is_killed_while_it_replaces_loses_neither(
+    tmp_path: Path, when: str, there: str
+) -> None:
+    place = tmp_path / "place"
+    make(place, "one")
+    argv = [sys.executable, "-c", KILLED, str(place), when]
+    assert subprocess.run(argv, check=False).returncode == 9
+    make(tmp_path / "other", "three")  # whoever comes next
+    assert names(tmp_path) == ["other", "place"] and (place / "text").read_text() == there
+
+
+def test_what_is_being_replaced_is_left_to_whoever_does_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    make(place, "one")
+    rename = Path.rename
+
+    def swept(self: Path, target: Path) -> Path:
+        if self.suffix in (ours.PARTIAL, ".begun"):
+            ours.sweep(tmp_path, MarkKind.BUNDLE)  # another process
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", swept)
+    make(place, "two")
+    assert (names(tmp_path), (place / "text").read_text()) == (["place"], "two")
 
 
 MAKES = """

@@ -147,7 +147,7 @@ def test_two_prunes_at_a_time_take_it_all_between_them(
         os.utime(cache / "kernels" / name, (0, 0))
     seen = workdir.entries(cache)
     assert len(workdir.prune(cache, older_than_days=1)) == 2
-    monkeypatch.setattr(workdir, "entries", lambda root: seen)
+    monkeypatch.setattr(workdir, "entries", lambda root, touched: seen)
     assert workdir.prune(cache, older_than_days=1) == ()
     monkeypatch.undo()
     there = Path.iterdir
@@ -163,6 +163,33 @@ def test_what_stands_where_a_lock_is_to_be_has_a_hint(
     with pytest.raises(HarnessError) as caught, workdir.locked(tmp_path / "x"):
         pass
     assert "move it away" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("place", "own"),
+    [
+        ("trees/x", "requested.config"),
+        ("clones/x", "tree"),
+        ("git/x", "FETCH_HEAD"),
+        ("debian", "sources.list"),
+        ("ccache", "a"),
+        ("logs", "modules-basic.log"),
+    ],
+)
+def test_prune_leaves_what_is_filled_where_it_lies_with_somebody_s_files(
+    cache: Path, place: str, own: str
+) -> None:
+    entry = cache / place
+    entry.mkdir(parents=True)
+    ours.mark(entry, ours.MarkKind.ENTRY)
+    (entry / own).touch()
+    (entry / "mine.txt").write_text("a day's work")
+    os.utime(entry, (0, 0))
+    assert workdir.prune(cache, older_than_days=0) == ()
+    (entry / "mine.txt").unlink()
+    os.utime(entry, (0, 0))
+    assert workdir.prune(cache, 0, touched=lambda path: path == entry) == ()
+    assert [gone.path for gone in workdir.prune(cache, older_than_days=0)] == [entry]
 
 
 def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
