@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
+import errno
 import itertools
 import os
 import re
@@ -224,7 +225,8 @@ def write_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as err:
+        full = "the disk is full: " * (err.errno in (errno.ENOSPC, errno.EDQUOT))
         raise HarnessError(
             f"cannot write {path}: {err.strerror}",
-            hint="is the disk full? what was written before is still valid",
+            hint=f"{full}what was written before is still valid",
         ) from err

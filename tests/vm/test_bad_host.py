@@ -233,7 +233,7 @@ def test_no_room_for_more_than_the_first_snapshot(klp: Klp, one: Bootable) -> No
 
 def test_no_room_for_results(klp: Klp, one: Bootable) -> None:
     told = klp.run(*klp.run_argv(one, *ORDER), prefix=in_namespace(tmpfs(klp.results, "size=4k")))
-    assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
+    assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "the disk is full: ")
 
 
 def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bootable) -> None:
@@ -241,7 +241,7 @@ def test_no_room_for_what_an_exploration_finds_out(klp: Klp, one: Bootable) -> N
         *("explore", "--arch", one.arch.name, "--depth", "5", "-o", str(klp.results)),
         prefix=in_namespace(tmpfs(klp.results, "size=24k")),
     )
-    assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "is the disk full?")
+    assert_clear(told, Exit.HARNESS, f"cannot write {klp.results}", "the disk is full: ")
 
 
 def test_a_cache_that_cannot_be_written_to(klp: Klp, one: Bootable) -> None:
