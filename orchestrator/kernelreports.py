@@ -113,7 +113,7 @@ _KINDS = _kinds(
     (r"(?:rcu: )?rcu\w* kthread (?:timer wakeup|starved)", "INFO: RCU kthread starved"),
     (r"INFO: trying to register non-static key", "INFO: trying to register non-static key"),
     (r"(?P<what>list_(?:add|del)) corruption", r"\g<what> corruption{function}"),
-    (r"(?P<what>refcount_t: [a-z -]+[a-z])", r"\g<what>{function}"),
+    (r"(?P<what>refcount_t: [a-z][a-z0-9; -]*[a-z])", r"\g<what>{function}"),
     (r"(?:Oops: )?general protection fault", "general protection fault{function}", _ENDS),
     (r"(?:traps: )?PANIC: double fault", "double fault{function}", _ENDS),
     (

@@ -169,7 +169,10 @@ SAMPLES = {
     "[  9.000000] BUG: scheduling while atomic: klp-agent/55/0x00000002": (
         "BUG: scheduling while atomic"
     ),
-    "[  9.000000] refcount_t: underflow; use-after-free.": "refcount_t: underflow",
+    "[  9.000000] refcount_t: underflow; use-after-free.": "refcount_t: underflow; use-after-free",
+    "[  9.000000] refcount_t: addition on 0; use-after-free.": (
+        "refcount_t: addition on 0; use-after-free"
+    ),
     # Linux 7.3, whose files' names may begin with anything
     "[  9.000000] WARNING: kernel/module/main.c:12 at load+0x1/0x2, CPU#0: a/1": "WARNING in load",
     "[  9.000000] WARNING: ./inc/x.h:1 at show+0x12/0x30 [t], CPU#0: a/1": "WARNING in show",
