@@ -7,6 +7,7 @@ the line that reproduces a case works from any directory.
 
 from __future__ import annotations
 
+import difflib
 import fnmatch
 import os
 import re
@@ -175,6 +176,23 @@ def chosen_cases(modules: str | None, order: Sequence[str], suite: str | None) -
             hint="give orders with --order '+module ...'",
         )
     return mine
+
+
+def only_cases(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ...]:
+    """Those of which SET/NAME, or NAME, is one of the patterns or fits it; all, where there are no
+    patterns. Raises UsageError for a pattern that nothing fits."""
+    for pattern in patterns:
+        if not any(_fits(case, pattern) for case in cases):
+            close = difflib.get_close_matches(pattern, [c.label for c in cases], n=1, cutoff=0.5)
+            raise UsageError(
+                f"no case is called {pattern}",
+                hint=f"did you mean {close[0]}?" if close else "klp-e2e orders lists them",
+            )
+    return tuple(c for c in cases if not patterns or any(_fits(c, p) for p in patterns))
+
+
+def _fits(case: Case, pattern: str) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (case.label, case.name))
 
 
 def suite_cases(spec: str) -> tuple[Case, ...]:

@@ -8,11 +8,13 @@ is right by luck.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from orchestrator.model.state import owners
-from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec
+from orchestrator.nouns import VMLINUX, Burst, ModuleSet, ModuleSpec, Race, Unload
+from orchestrator.verdicts import Answers, CaseResult, Reading
 
 FILLER = "klp_e2e_filler"  # images/filler: of the harness's own, for sets that have nothing to move
 # their targets with
@@ -57,6 +59,46 @@ def movers(module_set: ModuleSet, target: str, livepatch: str) -> list[str]:
     ]
     plain = [spec.name for spec in free if spec.kind == "plain"]
     return plain or [spec.name for spec in free]
+
+
+def unmoved(results: Iterable[CaseResult]) -> tuple[str, ...]:
+    """`ARCH SET: TARGET` of each target that was loaded again in some order, and in every one came
+    back to the very address that it had: what a stale slot or stub does then was not seen."""
+    moved: dict[str, bool] = {}
+    for result in results:
+        for target, places in _places(result).items():
+            if len(places) > 1:
+                name = f"{result.arch} {result.case.module_set}: {target}"
+                moved[name] = moved.get(name, False) or _differ(places.values())
+    return tuple(name for name, has in moved.items() if not has)
+
+
+def _places(result: CaseResult) -> dict[str, dict[int, dict[str, int]]]:
+    """Target -> which time it was loaded -> where its symbols were, by what was read back."""
+    unloaded: Counter[str] = Counter()
+    found: dict[str, dict[int, dict[str, int]]] = {}
+    for event, step in zip(result.case.order.events, result.steps, strict=False):
+        for check in step.checks:
+            match check.detail:
+                case Reading(object=name, symbol=symbol, symbol_address=int(address)):
+                    if symbol.object == name and name != VMLINUX:
+                        here = found.setdefault(name, {}).setdefault(unloaded[name], {})
+                        here[str(symbol)] = address
+        answers = [c.detail for c in step.checks if isinstance(c.detail, Answers)]
+        if not any(any(each.seen_errnos) for each in answers):  # it went
+            several = event.events if isinstance(event, Race | Burst) else (event,)
+            unloaded.update(each.module for each in several if isinstance(each, Unload))
+    return found
+
+
+def _differ(places: Iterable[dict[str, int]]) -> bool:
+    """Was a symbol at more than one address?"""
+    seen: dict[str, int] = {}
+    return any(
+        seen.setdefault(name, address) != address
+        for place in places
+        for name, address in place.items()
+    )
 
 
 def with_filler(module_set: ModuleSet) -> ModuleSet:

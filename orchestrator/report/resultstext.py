@@ -16,7 +16,7 @@ from rich.text import Text
 
 from orchestrator import catalog
 from orchestrator.kernelreports import crash_title
-from orchestrator.model import orders
+from orchestrator.model import movers, orders
 from orchestrator.nouns import Case
 from orchestrator.plain import printable, short
 from orchestrator.report import verdict
@@ -43,6 +43,9 @@ def results_report(run: Run, results: Sequence[CaseResult]) -> RenderableType:
     parts: list[RenderableType] = [table(results)] if results else []
     parts += [failure(r) for r in worst_first(results)]
     parts.append(Text("\n".join([*kernel_lines(run), *verdict.test_lines(results)])))
+    if still := movers.unmoved(results):
+        text = "came back to their old place each time, where what is stale works by luck: "
+        parts.append(Text(text + "; ".join(still)))
     parts.append(Text(verdict.results_summary(run, results), style="bold"))
     return Group(*parts)
 

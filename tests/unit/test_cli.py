@@ -784,3 +784,19 @@ def test_a_task_that_is_done_begins_anew(monkeypatch: pytest.MonkeyPatch) -> Non
         reporter.advance("building", done, 2)
     lines = ["building: 2 of 2, took 1 min 40 s", "building: 2 of 2, took 7.0 s"]
     assert told.getvalue().splitlines() == lines
+
+
+def test_cases_are_chosen_by_name(tmp_path: Path) -> None:
+    every = options.chosen_cases(None, (), "core")
+    for patterns, labels in (
+        (("basic/reload-moved",), {"basic/reload-moved"}),
+        (("reload-moved", "basic/livepatch-*"), None),
+        ((), {case.label for case in every}),
+    ):
+        found = {case.label for case in options.only_cases(every, patterns)}
+        assert found == labels if labels else len(found) > 1
+    with pytest.raises(UsageError, match="no case is called basic/reload-movd") as refused:
+        options.only_cases(every, ("basic/reload-movd",))
+    assert refused.value.hint == "did you mean basic/reload-moved?"
+    told = klp("run", "--case", "nonsuch", "-o", str(tmp_path / "r"))
+    assert told.code == Exit.USAGE and not (tmp_path / "r").exists()

@@ -6,6 +6,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from history_samples import a_run
+from samples import a_reading, a_result, an_answer
 
 from orchestrator import catalog
 from orchestrator.elf.footprint import Footprint, footprint, smallest
@@ -18,8 +20,11 @@ from orchestrator.elf.records import (
     Elf,
     Section,
 )
-from orchestrator.model.movers import FILLER, movers, needed, with_filler
-from orchestrator.nouns import ModuleSet, ModuleSpec
+from orchestrator.model import orders
+from orchestrator.model.movers import FILLER, movers, needed, unmoved, with_filler
+from orchestrator.nouns import Case, ModuleSet, ModuleSpec
+from orchestrator.report import resultstext
+from orchestrator.verdicts import CaseResult, Status, Step
 
 
 def a_set(*modules: ModuleSpec) -> ModuleSet:
@@ -105,3 +110,38 @@ def test_the_memory_of_a_module_by_kind() -> None:
     assert footprint(found) == Footprint(text=32, rodata=3, ro_after_init=16, data=64 + 4096)
     assert smallest([Footprint(1, 20, 3, 40), Footprint(10, 2, 30, 4)]) == Footprint(1, 2, 3, 4)
     assert smallest([Footprint(1, 2, 3, 4)]) == Footprint(1, 2, 3, 4)
+
+
+# --- what was not moved --------------------------------------------------------------------------
+
+
+def loaded_at(*places: int, refused: int = 0, order: str = "") -> CaseResult:
+    """`+t` at each of these places, with what was read back there, and `-t` between them."""
+    steps = []
+    for number, place in enumerate(places):
+        if number:
+            steps.append(Step("-t", (an_answer(refused, refused),), 0, 0, 0))
+        read = a_reading(symbol_address=place, resolves_to=place)
+        steps.append(Step("+t", (an_answer(), read), 0, 0, 1))
+    events = orders.parse(order or " -t ".join(["+t"] * len(places)))
+    return a_result(case=Case("c", "mine", events), steps=tuple(steps), status=Status.PASS)
+
+
+@pytest.mark.parametrize(
+    ("results", "still"),
+    [
+        ((loaded_at(8),), ()),  # it was never loaded again
+        ((loaded_at(8, 8),), ("s390x mine: t",)),
+        ((loaded_at(8, 8, 16),), ()),
+        ((loaded_at(8, 8), loaded_at(16, 16)), ("s390x mine: t",)),  # of two boots
+        ((loaded_at(8, 8), loaded_at(8, 16)), ()),
+        ((loaded_at(8, 8, refused=16),), ()),  # it never went
+        ((), ()),
+    ],
+)
+def test_targets_that_never_moved_are_told(
+    results: tuple[CaseResult, ...], still: tuple[str, ...]
+) -> None:
+    assert unmoved(results) == still
+    told = resultstext.plain(resultstext.results_report(a_run("one"), results))
+    assert ("came back to their old place each time" in told) == bool(still)

@@ -61,6 +61,15 @@ def run(
         ),
     ] = None,
     suite: SuiteOption = None,
+    case: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--case",
+            metavar="NAME",
+            help="Run only this case, SET/NAME or NAME; a pattern such as 'basic/*' will do; may "
+            "be given again.",
+        ),
+    ] = None,
     strict: StrictOption = False,
     cold: Annotated[
         bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
@@ -78,7 +87,7 @@ def run(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
-    cases = options.chosen_cases(modules, order or (), suite)
+    cases = options.only_cases(options.chosen_cases(modules, order or (), suite), case or ())
     built = options.build_options(arch or (), kernel, series or (), jobs)
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
