@@ -11,7 +11,7 @@ import typer
 
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errors import Exit
-from orchestrator.host import workdir
+from orchestrator.host import pruning, workdir
 from orchestrator.report.terminal import tell
 from orchestrator.source import git, sources
 
@@ -23,7 +23,7 @@ app.add_typer(cache, name="cache", epilog=EXAMPLE + "klp-e2e cache prune --older
 @guarded
 def cache_list() -> Exit:
     """List the cache's entries. Kind, size, days since last used, name."""
-    for entry in workdir.entries(workdir.cache_root(using=False), touched):
+    for entry in pruning.entries(workdir.cache_root(using=False), touched):
         days = (time.time() - entry.used) / 86400
         foreign = "" if entry.ours else "  (holds what is not of klp-e2e's making: prune leaves it)"
         tell(f"{entry.kind:<10} {megabytes(entry.size)} {days:6.1f} d  {entry.name}{foreign}")
@@ -35,7 +35,7 @@ def cache_list() -> Exit:
 def cache_size() -> Exit:
     """Say how big the cache is. And where it lies."""
     root = workdir.cache_root(using=False)
-    tell(f"{megabytes(workdir.size(root))}  {root}")
+    tell(f"{megabytes(pruning.size(root))}  {root}")
     return Exit.GOOD
 
 
@@ -47,7 +47,7 @@ def cache_prune(
     ] = 30,
 ) -> Exit:
     """Remove old entries, and what killed runs left. Never what is in use, or of others' making."""
-    removed = workdir.prune(workdir.cache_root(using=False), older_than, touched)
+    removed = pruning.prune(workdir.cache_root(using=False), older_than, touched)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
     tell(f"removed {len(removed)} entries, {freed}")
     return Exit.GOOD

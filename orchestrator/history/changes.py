@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise, takewhile
+from typing import NamedTuple
 
 from orchestrator.errors import Exit
 from orchestrator.history import speed
@@ -79,13 +80,21 @@ def changes(
     return Changes(before.name, tuple(changed), different)
 
 
-def standing(history: Sequence[PastResult]) -> tuple[str, int, str]:
-    """(since, nights, last good) of a case, newest night first: the first of the nights in a row in
-    which it was as in the newest, how many these are, and the last in which it passed, or ""."""
+class Standing(NamedTuple):
+    """Of a case: the first of the nights in a row in which it was as in the newest, how many these
+    are, and the last in which it passed, or ""."""
+
+    since: str
+    nights: int
+    last_good: str
+
+
+def standing(history: Sequence[PastResult]) -> Standing:
+    """history: newest night first, not empty."""
     newest = history[0]
     run = [*takewhile(lambda p: _alike(p, newest), _heard(history, newest.status))]
     good = next((p.night for p in history if p.status is Status.PASS), "")
-    return run[-1].night, len(run), good
+    return Standing(run[-1].night, len(run), good)
 
 
 def whole(record: JobRecord) -> bool:

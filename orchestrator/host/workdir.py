@@ -22,9 +22,7 @@ import os
 import re
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import platformdirs
@@ -40,26 +38,13 @@ CCACHE = "ccache"  # a kind that is one entry: what is in it is ccache's own bus
 GIB = 1 << 30
 LOGS = "logs"  # another one
 DEBIAN = "debian"  # and another: what apt's lists said
-_KINDS = (
+KINDS = (
     *("ccache", "clones", "debian", "git", "guest", "kernels", "layouts", "logs", "modules"),
     *("no-config", "selftests", "sources", "trees"),
 )
-_WHOLE = (CCACHE, LOGS, DEBIAN)
+WHOLE = (CCACHE, LOGS, DEBIAN)
 _FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry
-# kind of what has no digests -> the names that klp-e2e, git, apt and ccache give at its top
-_TOPS = {
-    name: re.compile(rf"{pattern}|{re.escape(ours.MARK)}|\..*\.partial|.*\.lock")
-    for name, pattern in {
-        "ccache": r"[0-9a-f]|tmp|lock|stats|ccache\.conf.*|CACHEDIR\.TAG",
-        "clones": r"tree",
-        "debian": r"cache|fetched|lists|sources\.list|.*\.json",
-        "git": r"HEAD|[A-Z]+_HEAD|config|description|info|hooks|objects|refs|packed-refs|branches"
-        r"|shallow|gc\.(?:log|pid)|logs|worktrees|index",
-        "logs": r".*\.log",
-        "trees": r"src|src\.json|build|objects|output|requested\.config|tuxmake\.log",
-    }.items()
-}
-_STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
+STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
     errno.ENOSPC: "free some space, run `klp-e2e cache prune`, or set KLP_E2E_CACHE elsewhere",
@@ -102,7 +87,7 @@ def cache_root(*, using: bool = True) -> Path:
             hint="set KLP_E2E_CACHE to another directory",
         )
     if not named:
-        _adopt(root, ours.MarkKind.CACHE, frozenset({*_KINDS, inuse.PLACE}))
+        _adopt(root, ours.MarkKind.CACHE, frozenset({*KINDS, inuse.PLACE}))
     _claim(root, ours.MarkKind.CACHE, "set KLP_E2E_CACHE to a directory that is new or empty")
     if using:
         with disk_errors(f"the cache {root} cannot be used"):
@@ -153,11 +138,11 @@ def _adopt(root: Path, kind: ours.MarkKind, names: frozenset[str]) -> None:
     if root.stat().st_uid != os.geteuid():
         return
     entries = [
-        e for k in there if k.is_dir() and k.name not in _WHOLE for e in k.iterdir() if e.is_dir()
+        e for k in there if k.is_dir() and k.name not in WHOLE for e in k.iterdir() if e.is_dir()
     ]
     if kind is ours.MarkKind.CACHE and not all(map(_looks_ours, entries)):
         return
-    for entry in (*entries, *(root / name for name in _WHOLE)):
+    for entry in (*entries, *(root / name for name in WHOLE)):
         if entry.is_dir() and not entry.is_symlink() and not ours.marked(entry):
             ours.mark(entry, ours.MarkKind.ENTRY)
     root.chmod(0o700)
@@ -169,7 +154,7 @@ def _looks_ours(entry: Path) -> bool:
     if entry.is_symlink():
         return False
     known = _FILLED_IN_PLACE.get(entry.parent.name, DIGESTS)
-    staged = _STAGED.fullmatch(entry.name) is not None
+    staged = STAGED.fullmatch(entry.name) is not None
     return staged or (entry / known).exists() or not any(entry.iterdir())
 
 
@@ -229,7 +214,7 @@ def staging(final: Path) -> Iterator[Path]:
     with disk_errors(f"{final} cannot be filled"):
         final.parent.mkdir(parents=True, exist_ok=True)
         for stale in final.parent.glob(f".tmp-{glob.escape(final.name)}.*"):
-            staged = _STAGED.fullmatch(stale.name)
+            staged = STAGED.fullmatch(stale.name)
             if staged and staged["name"] == final.name and ours.marked(stale):
                 ours.remove(stale, within=stale)
         tmp = Path(tempfile.mkdtemp(prefix=f".tmp-{final.name}.", dir=final.parent))
@@ -249,7 +234,7 @@ def publish(tmp: Path, final: Path) -> None:
     stands there is no entry of ours.
     """
     with disk_errors(f"{final} cannot be published"):
-        digests = {name: [_digest(path), *_state(path)] for name, path in _files(tmp)}
+        digests = {name: [_digest(path), *_state(path)] for name, path in published(tmp)}
         write_atomically(tmp / DIGESTS, json.dumps(digests, indent=0, sort_keys=True))
         _flush(tmp)
         if os.path.lexists(final):
@@ -257,11 +242,11 @@ def publish(tmp: Path, final: Path) -> None:
                 raise ours.NotOurs(
                     f"{final} is in the way, and klp-e2e did not make it", hint="move it away"
                 )
-            kind = ".damaged-" if _added(final) else ".tmp-"
+            kind = ".damaged-" if added(final) else ".tmp-"
             old = Path(tempfile.mkdtemp(prefix=f"{final.name}{kind}", dir=final.parent))
             final.rename(old)
             tmp.rename(final)
-            if not _added(old):
+            if not added(old):
                 ours.remove(old, within=old)
         else:
             tmp.rename(final)
@@ -272,23 +257,19 @@ def publish(tmp: Path, final: Path) -> None:
 def discard(entry: Path) -> None:
     """Take a damaged entry, whose lock the caller holds, out of the way: removed; put aside as
     NAME.damaged-RANDOM where somebody else has left files in it. Raises NotOurs, OSError."""
-    if _added(entry):
+    if added(entry):
         ours.put_aside(entry, "damaged")
     else:
         ours.remove(entry, within=entry)
 
 
-def _added(entry: Path) -> bool:
-    """Does an entry hold what klp-e2e has not put there? Of one that is published, files that were
-    not published with it; of one that is filled where it lies, another name at its top."""
-    tops = _TOPS.get(entry.name if entry.name in _WHOLE else entry.parent.name)
-    if tops is not None and _STAGED.fullmatch(entry.name) is None:
-        return any(tops.fullmatch(path.name) is None for path in entry.iterdir())
+def added(entry: Path) -> bool:
+    """Does a published entry hold files that were not published with it?"""
     try:
         wanted = digests(entry)
     except (OSError, ValueError):
         return False
-    return any(name not in wanted for name, _ in _files(entry))
+    return any(name not in wanted for name, _ in published(entry))
 
 
 def verify(directory: Path, trusting: str = "") -> str:
@@ -304,7 +285,7 @@ def verify(directory: Path, trusting: str = "") -> str:
         return f"{directory} is not there" if not directory.exists() else f"{DIGESTS} is missing"
     except ValueError:
         return f"{DIGESTS} is damaged"
-    found = dict(_files(directory))
+    found = dict(published(directory))
     for name in sorted({*wanted, *found}):
         if name not in found:
             return f"{name} is missing"
@@ -324,7 +305,7 @@ def digests(directory: Path) -> Mapping[str, str]:
     return {name: digest for name, (digest, *_) in recorded.items()}
 
 
-def _files(directory: Path) -> Iterator[tuple[str, Path]]:
+def published(directory: Path) -> Iterator[tuple[str, Path]]:
     """(relative path, path) of every file and link, without digests.json and our mark."""
     for base, subdirs, names in os.walk(directory):
         at = Path(base)
@@ -380,75 +361,7 @@ def _flush(directory: Path) -> None:
         os.close(descriptor)
 
 
-# --- the cache as a whole, for `klp-e2e cache` ---------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """`size`: bytes on disk; `used`: seconds since the epoch of the last `touch` or change;
-    `ours`: whether it is what klp-e2e has made, and nothing else."""
-
-    kind: str
-    name: str
-    path: Path
-    size: int
-    used: float
-    ours: bool
-
-
 def touch(entry: Path) -> None:
     """This process uses the entry, from now on; `prune` removes what was not used for long."""
     os.utime(entry)
     log.info("using %s", entry)
-
-
-def entries(root: Path, touched: Callable[[Path], bool] = lambda _: False) -> tuple[Entry, ...]:
-    """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included.
-
-    touched: has somebody worked in this entry? It is asked of those that nothing else tells of.
-    """
-    root = root.resolve()  # a link to another disk is as good a cache
-    kinds = [root / name for name in _KINDS if (root / name).is_dir()]
-    paths = [p for kind in kinds for p in ([kind] if kind.name in _WHOLE else kind.iterdir())]
-    found = []
-    for path in sorted(path for path in paths if path.suffix != ".lock"):
-        with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
-            used = path.lstat().st_mtime
-            kind = path.relative_to(root).parts[0]
-            mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
-            mine = mine and not _added(path) and not touched(path)
-            found.append(Entry(kind, path.name, path, size(path), used, mine))
-    return tuple(found)
-
-
-def prune(
-    root: Path, older_than_days: float, touched: Callable[[Path], bool] = lambda _: False
-) -> tuple[Entry, ...]:
-    """Remove the entries not used for that many days, and leftovers of killed runs; returns them.
-
-    What klp-e2e did not make stays, and so does what somebody is at work on (its lock is held) or
-    uses: whatever was touched since the oldest of the processes that use the cache began.
-    """
-    removed = []
-    oldest = min(inuse.since(root / inuse.PLACE), time.time() - older_than_days * 86400)
-    for entry in entries(root, touched):
-        staged = _STAGED.fullmatch(entry.name)
-        final = entry.path.with_name(staged["name"]) if staged else entry.path
-        if not entry.ours:
-            continue
-        gone = FileNotFoundError  # by another prune
-        with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
-            if staged or entry.path.lstat().st_mtime < oldest:
-                ours.remove(entry.path, within=entry.path)
-                removed.append(entry)
-    return tuple(removed)
-
-
-def size(path: Path) -> int:
-    """Bytes on disk below a path; a file with several hard links counts once."""
-    blocks = {}
-    for each in (path, *path.rglob("*")):
-        with contextlib.suppress(FileNotFoundError):  # somebody else's temporary file has gone
-            info = each.lstat()
-            blocks[info.st_dev, info.st_ino] = info.st_blocks
-    return 512 * sum(blocks.values())

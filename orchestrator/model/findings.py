@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from orchestrator.model import orders
 from orchestrator.nouns import Burst, Event, Load, Order, Race
@@ -91,16 +92,23 @@ def is_part(part: Order, whole: Order) -> bool:
     return all(event in left for event in part.events)
 
 
-def explained(found: Iterable[Finding], like: Signature, order: Order) -> tuple[int, int] | None:
-    """(index of the finding, of the reproducer) that tells of this failure already, or None."""
+class Place(NamedTuple):
+    """Which of the findings, and which of its reproducers; both from 0."""
+
+    finding: int
+    reproducer: int
+
+
+def explained(found: Iterable[Finding], like: Signature, order: Order) -> Place | None:
+    """Where this failure is told of already, or None."""
     for index, finding in enumerate(found):
         for number, reproducer in enumerate(finding.reproducers):
             if finding.signature == like and is_part(reproducer.order, order):
-                return index, number
+                return Place(index, number)
     return None
 
 
-def counted(found: Sequence[Finding], at: tuple[int, int]) -> tuple[Finding, ...]:
+def counted(found: Sequence[Finding], at: Place) -> tuple[Finding, ...]:
     """The findings with one hit more for that reproducer."""
     index, number = at
     finding = found[index]
@@ -125,7 +133,7 @@ def added(found: Sequence[Finding], like: Signature, reproducer: Reproducer) -> 
             continue
         for number, other in enumerate(finding.reproducers):
             if other.order == reproducer.order:
-                return counted(found, (index, number))
+                return counted(found, Place(index, number))
         reproducers = tuple(
             sorted((*finding.reproducers, reproducer), key=lambda w: len(w.order.events))
         )

@@ -41,7 +41,7 @@ from orchestrator.explore.exploration import CampaignOptions
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State
-from orchestrator.host import ours, workdir
+from orchestrator.host import ours, pruning, workdir
 from orchestrator.nouns import CaseKind, Channel
 from orchestrator.pages import site
 from orchestrator.report import explorejson, store
@@ -420,7 +420,7 @@ def test_nights_make_room_only_where_that_helps(
     disks = Disks(nights, cache_free, free, same)
     monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(resources.shutil, "disk_usage", disks.usage)  # type: ignore[attr-defined]
-    monkeypatch.setattr(workdir, "size", lambda path: NIGHT_SIZE)
+    monkeypatch.setattr(pruning, "size", lambda path: NIGHT_SIZE)
     cache = workdir.cache_root()
     monkeypatch.setattr(resources, "disk", lambda path: 2 if path == cache and not same else 1)
     told = resources.make(nights, goal, NIGHTS[-1])
@@ -445,7 +445,7 @@ def test_a_removal_that_frees_nothing_is_not_gone_on_with_for_ever(
     nights = a_place(tmp_path / "nights")
     for name in NIGHTS:
         keep(nights, name)
-    monkeypatch.setattr(workdir, "size", lambda path: 10)
+    monkeypatch.setattr(pruning, "size", lambda path: 10)
     monkeypatch.setattr(
         resources, "lacks", lambda place, gib: resources.Short(resources.disk(place), 25.0, "no")
     )

@@ -470,7 +470,7 @@ def test_a_full_disk_leaves_the_last_valid_file(
         patched.setattr(Path, "write_text", full)
         with pytest.raises(HarnessError, match="No space left") as told:
             writer.update(a_run(2))
-    assert "disk full" in told.value.hint
+    assert "disk is full" in told.value.hint
     assert (tmp_path / "r" / "results.json").read_text() == before
     assert not list((tmp_path / "r").glob("*.partial"))
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 import pytest
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import inuse, ours, workdir
+from orchestrator.host import inuse, ours, pruning, workdir
 
 
 def publish(final: Path, **files: str) -> None:
@@ -121,9 +121,9 @@ def test_prune_takes_the_old_and_the_dead_and_leaves_the_rest(cache: Path) -> No
         (kernels / name).mkdir()
         ours.mark(kernels / name, ours.MarkKind.ENTRY)
     with workdir.locked(kernels / "busy"), workdir.locked(kernels / "y"):
-        gone = workdir.prune(cache, older_than_days=1)
+        gone = pruning.prune(cache, older_than_days=1)
     assert [entry.name for entry in gone] == [".tmp-x.abcd_123", "old"]
-    left = {entry.name for entry in workdir.entries(cache)}
+    left = {entry.name for entry in pruning.entries(cache)}
     assert left == {"busy", "new", ".tmp-y.abcd_123"}
 
 
@@ -135,7 +135,7 @@ def test_a_cache_that_a_link_leads_to_is_pruned_as_any(
     link = cache.with_name("link")
     link.symlink_to(cache)
     monkeypatch.setenv("KLP_E2E_CACHE", str(link))
-    gone = workdir.prune(workdir.cache_root(using=False), older_than_days=1)
+    gone = pruning.prune(workdir.cache_root(using=False), older_than_days=1)
     assert [entry.name for entry in gone] == ["old"] and not (cache / "kernels" / "old").exists()
 
 
@@ -145,14 +145,14 @@ def test_two_prunes_at_a_time_take_it_all_between_them(
     for name in ("a", "b"):
         publish(cache / "kernels" / name, a="1")
         os.utime(cache / "kernels" / name, (0, 0))
-    seen = workdir.entries(cache)
-    assert len(workdir.prune(cache, older_than_days=1)) == 2
-    monkeypatch.setattr(workdir, "entries", lambda root, touched: seen)
-    assert workdir.prune(cache, older_than_days=1) == ()
+    seen = pruning.entries(cache)
+    assert len(pruning.prune(cache, older_than_days=1)) == 2
+    monkeypatch.setattr(pruning, "entries", lambda root, touched: seen)
+    assert pruning.prune(cache, older_than_days=1) == ()
     monkeypatch.undo()
     there = Path.iterdir
     monkeypatch.setattr(Path, "iterdir", lambda self: (*there(self), self / "gone"))
-    assert [entry.name for entry in workdir.entries(cache)] == []
+    assert [entry.name for entry in pruning.entries(cache)] == []
 
 
 @pytest.mark.parametrize("put", [lambda p: p.symlink_to("nowhere"), lambda p: p.mkdir()])
@@ -185,11 +185,11 @@ def test_prune_leaves_what_is_filled_where_it_lies_with_somebody_s_files(
     (entry / own).touch()
     (entry / "mine.txt").write_text("a day's work")
     os.utime(entry, (0, 0))
-    assert workdir.prune(cache, older_than_days=0) == ()
+    assert pruning.prune(cache, older_than_days=0) == ()
     (entry / "mine.txt").unlink()
     os.utime(entry, (0, 0))
-    assert workdir.prune(cache, 0, touched=lambda path: path == entry) == ()
-    assert [gone.path for gone in workdir.prune(cache, older_than_days=0)] == [entry]
+    assert pruning.prune(cache, 0, touched=lambda path: path == entry) == ()
+    assert [gone.path for gone in pruning.prune(cache, older_than_days=0)] == [entry]
 
 
 def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
@@ -206,9 +206,9 @@ def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
     (cache / "logs").symlink_to(victim)
     for path in (notes.parent, foreign, victim, cache / "my-notes", cache / "my-notes" / "old"):
         os.utime(path, (0, 0))
-    assert workdir.prune(cache, older_than_days=0) == ()
+    assert pruning.prune(cache, older_than_days=0) == ()
     assert notes.exists() and (foreign / "thesis").exists() and (victim / "thesis").exists()
-    assert not any(entry.ours for entry in workdir.entries(cache))
+    assert not any(entry.ours for entry in pruning.entries(cache))
 
 
 def test_a_damaged_entry_with_notes_in_it_is_put_aside(tmp_path: Path) -> None:
@@ -250,11 +250,11 @@ def test_what_a_living_process_has_touched_is_in_use(cache: Path) -> None:
     ) as other:
         assert other.stdin is not None and other.stdout is not None
         assert other.stdout.readline() == "using\n"
-        gone = workdir.prune(cache, older_than_days=0)
+        gone = pruning.prune(cache, older_than_days=0)
         other.kill()
     assert [entry.name for entry in gone] == ["unused"]
     assert len(list((cache / inuse.PLACE).glob("user.*"))) == 1
-    assert [entry.name for entry in workdir.prune(cache, older_than_days=0)] == ["used"]
+    assert [entry.name for entry in pruning.prune(cache, older_than_days=0)] == ["used"]
     assert not list((cache / inuse.PLACE).glob("user.*"))
 
 
@@ -329,7 +329,7 @@ def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
         thesis.unlink()
         thesis.parent.rmdir()
     assert workdir.cache_root(using=False) == root
-    assert {entry.name: entry.ours for entry in workdir.entries(root)} == {
+    assert {entry.name: entry.ours for entry in pruning.entries(root)} == {
         "old": True,
         "tree": True,
         "logs": True,

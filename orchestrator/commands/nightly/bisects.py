@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from orchestrator.commands.bisect.work import Found
 from orchestrator.commands.nightly import retry
@@ -59,10 +60,15 @@ def command(
     return tuple(words)
 
 
+class Cause(NamedTuple):
+    patch: str  # or a commit
+    told: str  # one line
+
+
 def verdict(
     kind: BisectKind, found: Found, now: KernelInput, good: KernelInput | None
-) -> tuple[str, str] | None:
-    """(patch or commit, one line); None when what it found does not explain the failure."""
+) -> Cause | None:
+    """None when what it found does not explain the failure."""
     several = f" (one of {len(found.culprits)})" if len(found.culprits) > 1 else ""
     name = found.culprits[0]
     if kind is BisectKind.THEIRS:
@@ -71,10 +77,10 @@ def verdict(
         if not found.before.fails or same == good.patches.get(name):
             return None
         what = "is gone" if same is None else "has changed"
-        return name, f"it passed with it, which {what}{several}"
+        return Cause(name, f"it passed with it, which {what}{several}")
     if not found.after.fails:
         return None
-    return name, f"it begins to fail with it{several}"
+    return Cause(name, f"it begins to fail with it{several}")
 
 
 def worth(

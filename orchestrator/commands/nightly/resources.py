@@ -16,7 +16,7 @@ from orchestrator.commands.nightly import content
 from orchestrator.errors import HarnessError, KlpError, UsageError
 from orchestrator.history import files
 from orchestrator.history.checked import is_night
-from orchestrator.host import ours, workdir
+from orchestrator.host import ours, pruning, workdir
 from orchestrator.nouns import Arch
 
 LOCK = ".night"  # in the place of nights; the file's name ends in .lock
@@ -112,7 +112,7 @@ def make(nights: Path, gib: float, current: str) -> str:
             return short.told
         if old is None:
             others = (path for path in files.nights(nights) if path.name != current)
-            old = [(path, workdir.size(path)) for path in others]
+            old = [(path, pruning.size(path)) for path in others]
             if _room(old) >= short.missing:  # else there is no need to look closer
                 old = [(path, size) for path, size in old if not content.foreign(path)]
         if not old or _room(old) < short.missing:

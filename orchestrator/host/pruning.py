@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is in the cache, whose it is, and what of it goes."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator.host import inuse, locks, ours, workdir
+
+# kind of what has no digests -> the names that klp-e2e, git, apt and ccache give at its top
+_TOPS = {
+    name: re.compile(rf"{pattern}|{re.escape(ours.MARK)}|\..*\.partial|.*\.lock")
+    for name, pattern in {
+        "ccache": r"[0-9a-f]|tmp|lock|stats|ccache\.conf.*|CACHEDIR\.TAG",
+        "clones": r"tree",
+        "debian": r"cache|fetched|lists|sources\.list|.*\.json",
+        "git": r"HEAD|[A-Z]+_HEAD|config|description|info|hooks|objects|refs|packed-refs|branches"
+        r"|shallow|gc\.(?:log|pid)|logs|worktrees|index",
+        "logs": r".*\.log",
+        "trees": r"src|src\.json|build|objects|output|requested\.config|tuxmake\.log",
+    }.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """`size`: bytes on disk; `used`: seconds since the epoch of the last `touch` or change;
+    `ours`: whether it is what klp-e2e has made, and nothing else."""
+
+    kind: str
+    name: str
+    path: Path
+    size: int
+    used: float
+    ours: bool
+
+
+def entries(root: Path, touched: Callable[[Path], bool] = lambda _: False) -> tuple[Entry, ...]:
+    """Every entry of the cache, leftovers of killed runs (named `.tmp-…`) included.
+
+    touched: has somebody worked in this entry? It is asked of those that nothing else tells of.
+    """
+    root = root.resolve()  # a link to another disk is as good a cache
+    kinds = [root / name for name in workdir.KINDS if (root / name).is_dir()]
+    paths = [
+        p for kind in kinds for p in ([kind] if kind.name in workdir.WHOLE else kind.iterdir())
+    ]
+    found = []
+    for path in sorted(path for path in paths if path.suffix != ".lock"):
+        with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
+            used = path.lstat().st_mtime
+            kind = path.relative_to(root).parts[0]
+            mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
+            mine = mine and not _has_others(path) and not touched(path)
+            found.append(Entry(kind, path.name, path, size(path), used, mine))
+    return tuple(found)
+
+
+def prune(
+    root: Path, older_than_days: float, touched: Callable[[Path], bool] = lambda _: False
+) -> tuple[Entry, ...]:
+    """Remove the entries not used for that many days, and leftovers of killed runs; returns them.
+
+    What klp-e2e did not make stays, and so does what somebody is at work on (its lock is held) or
+    uses: whatever was touched since the oldest of the processes that use the cache began.
+    """
+    removed = []
+    oldest = min(inuse.since(root / inuse.PLACE), time.time() - older_than_days * 86400)
+    for entry in entries(root, touched):
+        staged = workdir.STAGED.fullmatch(entry.name)
+        final = entry.path.with_name(staged["name"]) if staged else entry.path
+        if not entry.ours:
+            continue
+        gone = FileNotFoundError  # by another prune
+        with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
+            if staged or entry.path.lstat().st_mtime < oldest:
+                ours.remove(entry.path, within=entry.path)
+                removed.append(entry)
+    return tuple(removed)
+
+
+def size(path: Path) -> int:
+    """Bytes on disk below a path; a file with several hard links counts once."""
+    blocks = {}
+    for each in (path, *path.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):  # somebody else's temporary file has gone
+            info = each.lstat()
+            blocks[info.st_dev, info.st_ino] = info.st_blocks
+    return 512 * sum(blocks.values())
+
+
+def _has_others(entry: Path) -> bool:
+    """Does an entry hold what klp-e2e has not put there? Of one that is published, files that were
+    not published with it; of one that is filled where it lies, another name at its top."""
+    tops = _TOPS.get(entry.name if entry.name in workdir.WHOLE else entry.parent.name)
+    if tops is not None and workdir.STAGED.fullmatch(entry.name) is None:
+        return any(tops.fullmatch(path.name) is None for path in entry.iterdir())
+    return workdir.added(entry)
