@@ -33,6 +33,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.report.directory import RESULTS
 from orchestrator.report.store import fresh
+from orchestrator.source import series
 from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.source.alterations import parse as parse_alteration
 
@@ -138,10 +139,10 @@ def _series(spec: str) -> str:
     """A series, its path made absolute; `series` says whether it exists."""
     if spec.startswith("git:"):
         return source(spec)
-    if (there := merged(spec)) and not Path(spec).exists():
+    if (there := merged(spec)) and not series.is_there(spec):
         return f"{_series(there)}{MERGED}"
     name, count = series_prefix(spec)
-    if count is not None and not Path(spec).exists():
+    if count is not None and not series.is_there(spec):
         return f"{_series(name)}@{count}"
     ours = catalog.data_dir("kernel-config") / "series" / spec
     return spec if ours.is_dir() or not Path(spec).exists() else str(Path(spec).absolute())

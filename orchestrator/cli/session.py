@@ -108,6 +108,8 @@ def arches_of(run: Run, place: Path) -> tuple[str, ...]:
     names = run.options.get("arches", "").split()
     if not names:
         raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
+    if strange := next((name for name in names if not catalog.is_arch_name(name)), ""):
+        raise UsageError(f"{place}: '{strange}' is no architecture's name", hint="begin a new one")
     return tuple(map(run.arch_spec, names))
 
 

@@ -87,10 +87,14 @@ def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
     written over, OSError."""
     if not path.parent.is_dir():
         raise UsageError(f"{path.parent} is not a directory", hint="create it first")
+    there = UsageError(f"{path} is there already", hint="--force writes over it")
     if os.path.lexists(path) and not force:
-        raise UsageError(f"{path} is there already", hint="--force writes over it")
-    with ours.replacing(path) as partial:
-        partial.write_bytes(data)
+        raise there
+    try:
+        with ours.replacing(path, new=not force) as partial:
+            partial.write_bytes(data)
+    except FileExistsError:  # somebody has made it meanwhile
+        raise there from None
 
 
 ArchFileOption = Annotated[

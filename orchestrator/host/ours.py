@@ -221,12 +221,15 @@ def _unlock(_function: object, name: str, info: tuple[object, BaseException, obj
 
 
 @contextlib.contextmanager
-def replacing(path: Path, mode: int = 0o644, *, sync: bool = False) -> Iterator[Path]:
+def replacing(
+    path: Path, mode: int = 0o644, *, sync: bool = False, new: bool = False
+) -> Iterator[Path]:
     """A new file to write, beside `path`, that takes its place when the block ends well: a reader,
     or a crash, sees the old content or the new, never a part.
 
     sync: it is on the disk before the old one goes. What stands at `path` may be a file, or
-    nothing: a link or a directory is not replaced. Raises NotOurs, OSError.
+    nothing: a link or a directory is not replaced. new: nothing is, and what has come there
+    meanwhile neither (FileExistsError). Raises NotOurs, OSError.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise NotOurs(f"{path} is no ordinary file, and is not replaced", "move it out of the way")
@@ -239,7 +242,11 @@ def replacing(path: Path, mode: int = 0o644, *, sync: bool = False) -> Iterator[
         if sync:
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
-        partial.replace(path)
+        if new:
+            os.link(partial, path)
+            partial.unlink()
+        else:
+            partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise

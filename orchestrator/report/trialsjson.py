@@ -11,9 +11,9 @@ import os
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, Field, TypeAdapter, with_config
 
 from orchestrator.host import ours
 from orchestrator.report import directory, resultsjson, store
@@ -46,7 +46,7 @@ class TrialsDocument:
     kind: AlterationKind
     alterations: tuple[str, ...]
     whole: bool
-    controls: int
+    controls: Annotated[int, Field(ge=0, le=1000)]
     trials: tuple[Tried, ...] = ()
 
     @property

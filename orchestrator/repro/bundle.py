@@ -246,7 +246,12 @@ def _copy_set(directory: Path, into: Path) -> None:
     for path in sorted(directory.rglob("*")):
         inside = path.relative_to(directory)
         hidden = any(part.startswith(".") for part in inside.parts)
-        if path.is_file() and not hidden and one_line(str(inside)) == str(inside):
+        linked = path.is_symlink() or any(
+            up.is_symlink() for up in path.parents if up.is_relative_to(directory)
+        )
+        if linked or not path.is_file() or path.stat().st_size > modules.SOURCE_MAX:
+            continue
+        if not hidden and one_line(str(inside)) == str(inside):
             (into / inside).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, into / inside)
 

@@ -61,16 +61,23 @@ def known() -> tuple[str, ...]:
     return tuple(sorted(path.name for path in directory.glob("*/") if path.is_dir()))
 
 
+def is_there(spec: str) -> bool:
+    """Is it a file or a directory? What has a name of ours before its `@` never is: a document of
+    somebody's may name it, and lie in a directory with one of that name in it."""
+    name, _ = series_prefix(merged(spec) or spec)
+    return name not in (*known(), NONE) and Path(spec).expanduser().exists()
+
+
 def resolve(spec: str, version: tuple[int, int]) -> Series:
     """The series that `spec` names, for a kernel (6, 1).
 
     Raises UsageError when there is none of that name, or its patches cannot be read.
     """
-    if (there := merged(spec)) and not Path(spec).expanduser().exists():
+    if (there := merged(spec)) and not is_there(spec):
         resolve(there, version)
         return Series(spec, ())
     name, count = series_prefix(spec)
-    if count is None or Path(spec).expanduser().exists():
+    if count is None or is_there(spec):
         return Series(spec, _patches(spec, version))
     found = resolve(name, version).patches
     if count > len(found):

@@ -388,3 +388,19 @@ def test_events_after_the_failure_are_told_as_not_reached(bootable: Bootable) ->
 
 def test_the_userland_stays_as_it_is_but_for_padding() -> None:
     assert initramfs.stack(b"12345", b"") == b"12345\0\0\0"
+
+
+def test_what_lies_behind_a_link_goes_into_no_bundle(tmp_path: Path) -> None:
+    """A bundle is sent to others."""
+    (tmp_path / "secret").write_text("mine")
+    made = tmp_path / "set"
+    (made / "sub").mkdir(parents=True)
+    (made / "sub" / "a.c").write_text("x")
+    (made / "NOTES").symlink_to(tmp_path / "secret")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "b.c").write_text("mine")
+    (made / "linked").symlink_to(tmp_path / "elsewhere")
+    with (made / "huge").open("wb") as file:
+        file.truncate(65 << 20)
+    bundle._copy_set(made, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.c"]

@@ -12,7 +12,7 @@ from history_samples import a_kernel_input, a_night
 from test_report import a_result, a_run
 
 from orchestrator import catalog
-from orchestrator.commands import inspect
+from orchestrator.commands import convert, inspect
 from orchestrator.commands.nightly import inputs, timer
 from orchestrator.errors import KlpError, UsageError
 from orchestrator.history.files import configs
@@ -114,3 +114,21 @@ def test_a_configuration_that_is_none_is_not_waited_for(tmp_path: Path) -> None:
     for config in ("/proc/kmsg", "/dev/zero", "/proc/self/mem"):
         told = replace(night, kernels=(replace(a_kernel_input("6.1"), config=config),))
         assert configs(tmp_path, told, tmp_path, told) == {}
+
+
+def test_a_file_that_came_meanwhile_is_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    goal, write = tmp_path / "out.ko", Path.write_bytes
+
+    def slow(self: Path, data: bytes) -> int:
+        goal.write_text("a neighbour's")
+        return write(self, data)
+
+    monkeypatch.setattr(Path, "write_bytes", slow)
+    with pytest.raises(UsageError, match="is there already"):
+        convert.write_atomically(goal, b"ELF", force=False)
+    assert goal.read_text() == "a neighbour's"
+    monkeypatch.undo()
+    convert.write_atomically(goal, b"ELF", force=True)
+    assert goal.read_bytes() == b"ELF" and [*tmp_path.iterdir()] == [goal]

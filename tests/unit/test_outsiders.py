@@ -15,7 +15,7 @@ from samples import a_kernel
 from test_report import a_run
 
 from orchestrator import catalog
-from orchestrator.cli import options, outsiders
+from orchestrator.cli import options, outsiders, session
 from orchestrator.cli.outsiders import Given
 from orchestrator.commands import explore, minimise
 from orchestrator.commands.mutate import work
@@ -25,11 +25,32 @@ from orchestrator.nouns import Channel
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.source import series
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Run
 
 EVIL = Path("/evil")
 OURS = Run(("klp-e2e",), 0.0, "debian:6.1", ("livepatch-reload@2", "mutants/01-x"), 1)
+
+
+def test_a_series_of_ours_is_not_looked_for_in_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Documents name it, and somebody else's directory may hold one of that name."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("livepatch-reload", "livepatch-reload@1", "livepatch-reload@merged", "none"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "series").write_text("evil.patch\n")
+        assert options.stack([name]) == (() if name == "none" else (name,))
+    ours = series.resolve("livepatch-reload", (6, 1)).patches
+    assert series.resolve("livepatch-reload@1", (6, 1)).patches == ours[:1]
+
+
+@pytest.mark.parametrize("names", ["/evil/x.toml", "s390x ./x.toml", "../s390x"])
+def test_an_architecture_in_a_document_is_a_name(names: str) -> None:
+    run = replace(OURS, options={"arches": names})
+    with pytest.raises(UsageError, match="is no architecture's name"):
+        session.arches_of(run, Path("results"))
 
 
 @pytest.mark.parametrize(

@@ -108,7 +108,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         return None
     config = INPUTS / f"{slug(job)}.config"
     with write_errors(place / config):
-        if kernel.config.is_file():
+        if kernel.config.is_file() and ours.marked(kernel.config.parent, ours.MarkKind.ENTRY):
             with ours.replacing(ours.below(place / config, place)) as file:
                 shutil.copyfile(kernel.config, file)
     return KernelInput(
