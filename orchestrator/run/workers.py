@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Container, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.host import process
@@ -14,6 +14,8 @@ from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Case
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord
+
+LOOK_SECONDS = 0.5
 
 OnResult = Callable[[CaseResult], None]
 OnGuest = Callable[[GuestRecord], None]
@@ -79,6 +81,16 @@ def with_slots(
     side_by_side([functools.partial(worker, slot) for slot in slots], stop, end)
 
 
+def wait_for(futures: Iterable[Future[None]]) -> None:
+    """Until all have ended; raises what one of them does, at once. An interrupt that another thread
+    took for the main one, as the kernel may have it, is noticed in LOOK_SECONDS."""
+    left = set(futures)
+    while left:
+        done, left = wait(left, LOOK_SECONDS, FIRST_EXCEPTION)
+        for future in done:
+            future.result()
+
+
 def side_by_side(
     works: Sequence[Callable[[], None]], stop: threading.Event, end: Callable[[], None]
 ) -> None:
@@ -86,8 +98,7 @@ def side_by_side(
     called to end their guests, all our processes are ended, and it comes through."""
     with ThreadPoolExecutor(max(1, len(works)), thread_name_prefix="guest") as pool:
         try:
-            for future in [pool.submit(work) for work in works]:
-                future.result()
+            wait_for([pool.submit(work) for work in works])
         except BaseException:
             stop.set()
             end()

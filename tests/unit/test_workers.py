@@ -5,6 +5,8 @@ booted."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -146,3 +148,29 @@ def test_an_interrupt_is_no_error_of_a_case() -> None:
     slot = Broken(interrupt)
     with pytest.raises(KeyboardInterrupt):
         slot.use(CASES[0], slot.looked)
+
+
+def test_an_interrupt_that_another_thread_took_is_noticed() -> None:
+    """The kernel may hand it to any thread; the main one, which waits for the others, is not woken
+    by it."""
+    text = """
+import os, signal, threading, time
+from orchestrator.run import workers
+stop, ready = threading.Event(), threading.Event()
+def work():
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    ready.set()
+    stop.wait(60)
+def send():
+    ready.wait()
+    time.sleep(0.2)
+    os.kill(os.getpid(), signal.SIGINT)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # none but the workers take it
+try:
+    workers.side_by_side([work, send], stop, lambda: None)
+except KeyboardInterrupt:
+    print("interrupted", stop.is_set())
+"""
+    argv = [sys.executable, "-c", text]
+    told = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+    assert told.stdout == "interrupted True\n", told.stderr

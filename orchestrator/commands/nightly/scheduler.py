@@ -12,6 +12,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from orchestrator.run.workers import wait_for
+
 LOOK_AGAIN = 0.2  # seconds between looks at what may have become ready
 
 
@@ -49,8 +51,7 @@ class Scheduler:
         pools = [Pool.BUILD, *[Pool.GUEST] * self._guests]
         with ThreadPoolExecutor(max_workers=len(pools)) as executor:
             try:
-                for future in [executor.submit(self._work, pool) for pool in pools]:
-                    future.result()
+                wait_for([executor.submit(self._work, pool) for pool in pools])
             except BaseException:
                 self.stop.set()
                 raise
