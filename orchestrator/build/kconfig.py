@@ -135,8 +135,7 @@ def explain(options: Sequence[LostOption], tree: KconfigTree, final: str) -> str
             origin = kconfigtree.origin(tree, option.name, config)
             why = [origin or "it cannot be turned off"]
         else:
-            why = list(kconfigtree.reasons(tree, option.name, config))
-            if len(why) == 1 and why[0].startswith(f"{option.name} is not asked for"):  # but it was
-                why = ["no dependency of its own is unmet"]
+            why = list(kconfigtree.reasons(tree, option.name, config, asked=True))
+            why = why or ["no dependency of its own is unmet"]
         lines += [f"{option}: {why[0]}", *(f"    {each}" for each in why[1:])]
     return "\n".join(lines)

@@ -276,10 +276,12 @@ def _selects(select: Select) -> str:
     return f"select {select.target}" + (f" if {select.condition}" if select.condition else "")
 
 
-def reasons(tree: KconfigTree, name: str, config: Config) -> tuple[str, ...]:
+def reasons(
+    tree: KconfigTree, name: str, config: Config, *, asked: bool = False
+) -> tuple[str, ...]:
     """Why an option is off, a line for each thing that stands in the way, and behind it what stands
-    in the way of that."""
-    return tuple(dict.fromkeys(_reasons(tree, name, config, DEPTH)))
+    in the way of that. asked: it was asked for."""
+    return tuple(dict.fromkeys(_reasons(tree, name, config, DEPTH, asked)))
 
 
 def obstacles(tree: KconfigTree, wanted: str, config: Config) -> tuple[str, ...]:
@@ -287,7 +289,9 @@ def obstacles(tree: KconfigTree, wanted: str, config: Config) -> tuple[str, ...]
     return tuple(dict.fromkeys(_behind(tree, wanted, config, DEPTH)))
 
 
-def _reasons(tree: KconfigTree, name: str, config: Config, depth: int) -> Iterator[str]:
+def _reasons(
+    tree: KconfigTree, name: str, config: Config, depth: int, asked: bool = False
+) -> Iterator[str]:
     own = f"arch/{tree.srcarch}/{TOP}"
     entries = tree.entries.get(name, [])
     if not entries:
@@ -307,7 +311,7 @@ def _reasons(tree: KconfigTree, name: str, config: Config, depth: int) -> Iterat
     if unmet:
         return
     if any(entry.prompt for entry in entries):
-        if name not in tree.unsourced:
+        if name not in tree.unsourced and not asked:
             yield f"{name} is not asked for: CONFIG_{name}=y belongs into the fragment"
         return
     selects = tree.selects.get(name, [])

@@ -1,21 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What commands share: options, and how results are shown."""
+"""The options that several commands have."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import RenderableType
 
 from orchestrator.cli import complete, options
-from orchestrator.errors import HarnessError
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import resultstext
-from orchestrator.report.store import Store
-from orchestrator.report.terminal import Terminal, silence, tell
 
 # One option with two spellings: an architecture is given by name or by file, as a module set is.
 ArchOption = Annotated[
@@ -105,22 +99,3 @@ ChannelOption = Annotated[
         help="How to talk to guests while events run: by the agent's serial port, or SSH.",
     ),
 ]
-
-
-def tell_place(writer: Store) -> None:
-    """Where the results are, if there are any."""
-    if writer.kept:
-        tell(f"results: {writer.path}")
-
-
-def show(shown: RenderableType) -> None:
-    """Fitted to a terminal, whole lines elsewhere. Raises HarnessError, BrokenPipeError."""
-    console = Terminal()
-    if not console.is_terminal:
-        tell(resultstext.plain(shown).removesuffix("\n"))
-        return
-    try:
-        console.print(shown, crop=False)
-    except OSError as err:  # the terminal was closed
-        silence(sys.stdout)
-        raise HarnessError(f"cannot write what there is to say: {err.strerror}") from err

@@ -13,15 +13,13 @@ from orchestrator.cli.arguments import (
     SeriesOption,
     SuiteOption,
 )
-from orchestrator.cli.outsiders import Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
-from orchestrator.commands.mutate import work
 from orchestrator.commands.mutate.command import (
     ControlsOption,
     OnlyOption,
     PatchesOption,
     ResumeOption,
-    conducted,
+    resumed,
     tried,
 )
 from orchestrator.errors import Exit
@@ -46,11 +44,7 @@ def ablate(
 ) -> Exit:
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
-        options.resumed_only(output)
-        given = Given.of(
-            arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
-        )
-        return conducted(*work.resumed(resume, jobs, given))
+        return resumed(resume, output, jobs, arch, kernel, series, suite, patches)
     built = options.build_options(arch or (), kernel, series or (), jobs)
     return tried(
         AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output

@@ -25,12 +25,11 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     StrictOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.outsiders import NOTHING, Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.showing import show, tell_place
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore import exploration
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Listener, Strategy

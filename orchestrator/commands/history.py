@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli.arguments import show
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
+from orchestrator.cli.showing import show
 from orchestrator.errors import Exit, UsageError
 from orchestrator.history import files, text
 from orchestrator.history.database import NAME, History

@@ -24,20 +24,16 @@ from orchestrator.cli.arguments import (
     OutputOption,
     ResumeOption,
     SeriesOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
-from orchestrator.commands import kselftest as own_tests
+from orchestrator.cli.showing import run_and_show
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Accel, Case, CaseKind, Order
-from orchestrator.report import resultstext, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.report.terminal import Terminal
 from orchestrator.run import scriptrun, selftests, slot, workers
 from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
@@ -157,19 +153,12 @@ def kselftest(
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
     built = options.build_options(arch or (), kernel, series or (), jobs)
-    wanted = own_tests.KselftestOptions(
+    wanted = KselftestOptions(
         built,
         tuple(test or ()),
         options.results(output, resume),
         resumed=resume is not None,
         accel=accel,
     )
-    writer = own_tests.begin(wanted, tuple(sys.argv))
-    try:
-        with writer, Reporter(Terminal(stderr=True)) as reporter:
-            own_tests.run_scripts(wanted, writer, reporter)
-    finally:
-        if writer.results:
-            show(resultstext.results_report(writer.run, writer.results))
-        tell_place(writer)
-    return verdict.results_exit_code(writer.run, writer.results)
+    writer = begin(wanted, tuple(sys.argv))
+    return run_and_show(writer, lambda reporter: run_scripts(wanted, writer, reporter))

@@ -29,12 +29,10 @@ from orchestrator.cli.arguments import (
     OutputOption,
     ResumeOption,
     SeriesOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
-from orchestrator.commands import malformed as broken
+from orchestrator.cli.showing import run_and_show
 from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import Exit, UsageError
@@ -57,10 +55,8 @@ from orchestrator.nouns import (
     KlpRelocation,
     Load,
 )
-from orchestrator.report import resultstext, verdict
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.report.terminal import Terminal, tell
 from orchestrator.repro import bundle
 from orchestrator.run import slot, workers
 from orchestrator.run.slot import GuestSlot
@@ -298,18 +294,10 @@ def malformed(
     jobs: JobsOption = None,
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
-    chosen = broken.cases(only or ())
+    chosen = cases(only or ())
     built = options.build_options(arch or (), kernel, series or (), jobs)
     place = options.results(output, resume)
     resumed = resume is not None
-    wanted = broken.MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)
-    writer = broken.begin(wanted, tuple(sys.argv))
-    try:
-        with writer, Reporter(Terminal(stderr=True)) as reporter:
-            broken.run_malformed(wanted, writer, reporter)
-    finally:
-        if writer.results:
-            show(resultstext.results_report(writer.run, writer.results))
-            tell("\n".join(broken.speeds(writer.results)))
-        tell_place(writer)
-    return verdict.results_exit_code(writer.run, writer.results)
+    wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)
+    writer = begin(wanted, tuple(sys.argv))
+    return run_and_show(writer, lambda reporter: run_malformed(wanted, writer, reporter), speeds)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from orchestrator.errors import Exit
 
 TOP = Path(__file__).parents[2]
 PAGE = manpage.page()
-ROFF = shutil.which("groff")
 
 
 def plain(text: str) -> str:
@@ -88,7 +86,6 @@ def test_what_roff_would_take_for_its_own_is_shown() -> None:
     )
 
 
-@pytest.mark.skipif(ROFF is None, reason="no groff here")
 def test_roff_warns_of_nothing() -> None:
     argv = ["groff", "-man", "-ww", "-Tutf8", "-rLL=100n"]
     done = subprocess.run(argv, input=PAGE, capture_output=True, text=True, check=True)

@@ -19,11 +19,10 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     SuiteOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.outsiders import Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.showing import show, tell_place
 from orchestrator.commands.mutate import work
 from orchestrator.errors import Exit
 from orchestrator.nouns import Accel
@@ -93,15 +92,29 @@ def mutate(
 ) -> Exit:
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
-        options.resumed_only(output)
-        given = Given.of(
-            arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
-        )
-        return conducted(*work.resumed(resume, jobs, given))
+        return resumed(resume, output, jobs, arch, kernel, series, suite, patches)
     built = options.build_options(arch or (), kernel, series or (), jobs)
     return tried(
         AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
     )
+
+
+def resumed(
+    place: Path,
+    output: Path | None,
+    jobs: int | None,
+    arch: list[str] | None,
+    kernel: str,
+    series: list[str] | None,
+    suite: str | None,
+    patches: Path | None,
+) -> Exit:
+    """The experiment that was begun in `place`, gone on with."""
+    options.resumed_only(output)
+    given = Given.of(
+        arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
+    )
+    return conducted(*work.resumed(place, jobs, given))
 
 
 def tried(

@@ -16,10 +16,9 @@ from orchestrator.cli.arguments import (
     KernelOption,
     OutputOption,
     SeriesOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.showing import show, tell_place
 from orchestrator.commands.port import parts
 from orchestrator.commands.port import work as porting
 from orchestrator.errors import Exit

@@ -20,10 +20,9 @@ from orchestrator.cli.arguments import (
     SeriesOption,
     StrictOption,
     SuiteOption,
-    show,
-    tell_place,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
+from orchestrator.cli.showing import run_and_show, show
 from orchestrator.commands.run import eachpatch, work
 from orchestrator.errors import Exit, UsageError
 from orchestrator.nouns import Accel, Channel
@@ -95,14 +94,7 @@ def run(
             raise UsageError("--each-patch begins anew", hint="leave out --resume")
         return run_each_patch(wanted)
     writer = work.results_directory(wanted, tuple(sys.argv))
-    try:
-        with writer, Reporter(Terminal(stderr=True)) as reporter:
-            work.run_orders(wanted, writer, reporter)
-    finally:
-        if writer.results:
-            show(resultstext.results_report(writer.run, writer.results))
-        tell_place(writer)
-    return verdict.results_exit_code(writer.run, writer.results)
+    return run_and_show(writer, lambda reporter: work.run_orders(wanted, writer, reporter))
 
 
 def run_each_patch(wanted: options.RunOptions) -> Exit:
