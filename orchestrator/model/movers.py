@@ -73,6 +73,13 @@ def unmoved(results: Iterable[CaseResult]) -> tuple[str, ...]:
     return tuple(name for name, has in moved.items() if not has)
 
 
+def has_moved(results: Iterable[CaseResult]) -> bool:
+    """Did a target come back to another address than it had?"""
+    return any(
+        _differ(places.values()) for result in results for places in _places(result).values()
+    )
+
+
 def _places(result: CaseResult) -> dict[str, dict[int, dict[str, int]]]:
     """Target -> which time it was loaded -> where its symbols were, by what was read back."""
     unloaded: Counter[str] = Counter()

@@ -281,6 +281,20 @@ def test_of_those_only_the_sure_ones_are_news_when_they_pass() -> None:
     assert known.judge_known(harmless, SET, kernel(), [LACK]) == harmless
 
 
+@pytest.mark.parametrize(("places", "status"), [((8, 16), Status.FIXED), ((8, 8), Status.PASS)])
+def test_where_nothing_moved_a_stale_slot_is_right_by_luck(
+    places: tuple[int, int], status: Status
+) -> None:
+    """A user's own order, by whatever name: that it passes is no news then."""
+    issue = replace(LACK, kind=CheckKind.RELOCATION, errno="", via="got")
+    one, other = (a_reading(symbol_address=at, resolves_to=at) for at in places)
+    events = (("+p",), ("+t", one), ("-t",), ("+t", other))
+    steps = tuple(Step(event, (GOOD, *checks), 0.0, 0.0, 0) for event, *checks in events)
+    case = Case("reload-mine", "basic", orders.parse("+p +t -t +t"))
+    passed = CaseResult(case, "x86_64", Status.PASS, "", steps)
+    assert known.judge_known(passed, SET, kernel(), [issue]).status is status
+
+
 @pytest.mark.parametrize("order", ["+p +t {-t +t}", "+p {+t -t} +t"])
 def test_a_race_that_passes_is_no_news(order: str) -> None:
     """As it is written the target is loaded again; but it may have been another way."""
@@ -312,7 +326,9 @@ def test_every_capability_an_issue_lacks_is_declared() -> None:
 
 def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> None:
     """Nothing can be read back then: the record is all there is, and only the record counts."""
-    issue = replace(LACK, kind=CheckKind.VALUE, errno="", lacks="clears-on-refusal")
+    issue = replace(
+        LACK, kind=CheckKind.VALUE, errno="", lacks="clears-on-refusal", differs="read="
+    )
     calls = dict.fromkeys(("pre_patch", "post_patch", "pre_unpatch", "post_unpatch"), "read=1")
     record_of = Probe("calls", "p", "t", "none", calls, file="/c", at="callbacks")
     module_set = replace(SET, probes=(record_of, *SET.probes))
@@ -331,6 +347,10 @@ def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> Non
     assert judged(an_answer(19, 19), record) is Status.KNOWN
     assert judged(an_answer(19, 19), other) is Status.FAIL
     assert judged(an_answer(19, 19), record, other) is Status.FAIL
+    assert judged(an_answer(0, 0), record) is Status.FAIL  # loaded: what was written can be read
+    for seen in ("BOGUS read=100001", "read=", "", None):
+        told = words.shown(Shown("calls", "read=1", seen))
+        assert judged(an_answer(19, 19), told) is Status.FAIL
     assert judged(an_answer(19, 19), record, words.late(("BUG",))) is Status.FAIL
 
 
