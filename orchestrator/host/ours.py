@@ -243,13 +243,25 @@ def replacing(
             with partial.open("rb") as written:
                 os.fsync(written.fileno())
         if new:
-            os.link(partial, path)
-            partial.unlink()
+            _link(partial, path)
+            partial.unlink(missing_ok=True)
         else:
             partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _link(partial: Path, path: Path) -> None:
+    """Give it its name where nothing has it. Raises FileExistsError, OSError."""
+    try:
+        os.link(partial, path)
+    except OSError as err:
+        if err.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            raise
+        if os.path.lexists(path):  # a file system without hard links has nothing better
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        partial.replace(path)
 
 
 def aside(path: Path, word: str, sides: Sequence[str] = ()) -> Path:
