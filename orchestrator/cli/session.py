@@ -89,6 +89,8 @@ def built(bootables: Iterable[Bootable]) -> Mapping[str, str]:
     told = {}
     for bootable in bootables:
         arch, kernel = bootable.arch.name, bootable.kernel
+        told[f"emulator of {arch}"] = _digest(prepare.qemu_version(bootable.arch))
+        told[f"userland of {arch}"] = _digest(bootable.userland.parent.name)
         for name, made in bootable.sets.items():
             files = (f"{m} {file_digest(made.modules[m].path)}" for m in sorted(made.modules))
             told[f"build of module set {name} for {arch}"] = _digest("\n".join(files))

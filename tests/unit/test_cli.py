@@ -451,6 +451,7 @@ def test_an_experiment_finds_its_suites_file_again(
 class Bench:
     arch: object
     kernel: Kernel
+    userland: Path = Path("guest/0123/base.cpio.gz")
     sets: Mapping[str, None] = field(default_factory=lambda: defaultdict(lambda: None))
     known_issues: tuple[KnownIssue, ...] = ()
 
@@ -616,7 +617,10 @@ def test_what_goes_on_does_so_with_the_same_architecture_and_modules(
     assert len(directory.read(tmp_path / "r")[1]) == 2 * len(before[1])
 
 
-def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> None:
+def test_what_is_run_and_by_what_it_is_judged_is_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 7.2")
     arch = catalog.arch("s390x")
     issue = KnownIssue("i", "t", "r", "", ("s390x",), CheckKind.ANSWER, errno="ENOEXEC")
     probe = Probe("p", "own", "f", original="calm", command="echo calm")
@@ -626,18 +630,25 @@ def test_what_is_run_and_by_what_it_is_judged_is_told_apart(tmp_path: Path) -> N
         able: frozenset[str] = frozenset(),
         probes: tuple[Probe, ...] = (probe,),
         issues: tuple[KnownIssue, ...] = (),
+        userland: str = "0123",
     ) -> Mapping[str, str]:
         (tmp_path / "own.ko").write_text(content)
         module = BuiltModule(ModuleSpec("own", "target"), tmp_path / "own.ko", (), {})
         made = BuiltSet(ModuleSet("own", tmp_path, (), probes=probes), {"own": module})
         kernel = replace(a_kernel("s390x"), capabilities=able)
-        return session.built([prepare.Bootable(arch, kernel, {"own": made}, tmp_path, issues)])
+        return session.built(
+            [prepare.Bootable(arch, kernel, {"own": made}, Path(userland, "base"), issues)]
+        )
 
     assert told() == told()
     assert told() != told("two")
     assert told() != told(able=frozenset({"clears-on-unload"}))
     assert told() != told(probes=(replace(probe, command="echo loud"),))
     assert told() != told(issues=(issue,))
+    assert told() != told(userland="4567")
+    before = told()
+    monkeypatch.setattr(prepare, "qemu_version", lambda arch: "QEMU 99.9")
+    assert told() != before
     assert told(able=frozenset("ab")) == told(able=frozenset("ba"))
 
 
