@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,24 @@ ArchOption = Annotated[
         autocompletion=complete.arches,
         help="Name of a built-in architecture, or a file A.toml with A.config beside it; may be "
         "given again. [default: each built-in one with by_default = true]",
+    ),
+]
+OneArchOption = Annotated[
+    str,
+    typer.Option(
+        "--arch",
+        "--arch-file",
+        metavar="A|FILE",
+        autocompletion=complete.arches,
+        help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+    ),
+]
+ArchArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="ARCH|FILE",
+        autocompletion=complete.arches,
+        help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
     ),
 ]
 KernelOption = Annotated[
@@ -99,3 +117,13 @@ ChannelOption = Annotated[
         help="How to talk to guests while events run: by the agent's serial port, or SSH.",
     ),
 ]
+
+
+def modules_option(what: str) -> Any:
+    """`--modules` of a command that takes one module set. what: what the command does with it."""
+    return typer.Option(
+        "--modules",
+        metavar="SET|DIR",
+        autocompletion=complete.module_sets,
+        help=f"Name of a module set, or a directory with a set.toml: {what}",
+    )

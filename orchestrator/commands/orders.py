@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli import complete, options
+from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     SuiteOption,
+    modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errnos import describe_all
@@ -27,12 +28,7 @@ def list_orders(
     suite: SuiteOption = None,
     modules: Annotated[
         str | None,
-        typer.Option(
-            "--modules",
-            metavar="SET|DIR",
-            autocompletion=complete.module_sets,
-            help="Name of a module set, or a directory with a set.toml: list only its orders.",
-        ),
+        modules_option("list only its orders."),
     ] = None,
     order: Annotated[
         list[str] | None,

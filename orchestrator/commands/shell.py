@@ -13,12 +13,14 @@ from typing import Annotated
 import typer
 
 from orchestrator.build.prepare import Bootable
-from orchestrator.cli import complete, options, session
+from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
+    ArchArgument,
     JobsOption,
     KernelOption,
     SeriesOption,
+    modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errnos import describe_all
@@ -137,24 +139,12 @@ def _ssh_argv(machine: Machine) -> list[str | Path]:
 @app.command(epilog=EXAMPLE + "klp-e2e shell s390x --order '+klp_patch +klp_target'")
 @guarded
 def shell(
-    arch: Annotated[
-        str,
-        typer.Argument(
-            metavar="ARCH|FILE",
-            autocompletion=complete.arches,
-            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
-        ),
-    ],
+    arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
         str,
-        typer.Option(
-            "--modules",
-            metavar="SET|DIR",
-            autocompletion=complete.module_sets,
-            help="Name of a module set, or a directory with a set.toml: what the guest gets.",
-        ),
+        modules_option("what the guest gets."),
     ] = options.MODULE_SET,
     order: Annotated[
         str | None, typer.Option("--order", metavar="'EVENTS'", help="Run these events first.")

@@ -133,18 +133,21 @@ def read_document(text: str, name: str = "results.json") -> ResultsDocument:
     try:
         read = _DOCUMENT.validate_json(text, strict=True)
     except ValidationError as err:
-        first = err.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{name} is malformed at {place or 'its top'}: {first['msg']}",
-            hint="orchestrator/report/results.schema.json describes the file",
-        ) from err
+        hint = "orchestrator/report/results.schema.json describes the file"
+        raise misshapen(err, name, hint) from err
     refuse_names(read.run, (case.arch for case in read.cases), name)
     for case in read.cases:
         arch, _, own = case.directory.partition("/")
         if case.directory and (arch != case.arch or "/" in own or own in ("", ".", "..")):
             raise _malformed(name, f"'{case.directory}' is no directory of a case")
     return read
+
+
+def misshapen(err: ValidationError, name: str, hint: str) -> UsageError:
+    """Where a document is not what it should be: the first such place."""
+    first = err.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return UsageError(f"{name} is malformed at {place or 'its top'}: {first['msg']}", hint=hint)
 
 
 def parsed(text: str | bytes, name: str) -> object:

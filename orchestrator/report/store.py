@@ -133,12 +133,8 @@ def load_document(file: Path, shape: TypeAdapter[T], command: str) -> T:
             f"cannot read {file}: {err.strerror}", hint=f"give a directory of `{command}`"
         ) from err
     except ValidationError as err:
-        first = err.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise UsageError(
-            f"{file} is malformed at {place or 'its top'}: {first['msg']}",
-            hint="was it written by another version of klp-e2e?",
-        ) from err
+        hint = "was it written by another version of klp-e2e?"
+        raise resultsjson.misshapen(err, str(file), hint) from err
     resultsjson.parsed(text, str(file))
     return read
 

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import complete, options
+from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     JobsOption,
     KernelOption,
+    OneArchOption,
     OutputOption,
     SeriesOption,
+    modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.commands.bisect import work
@@ -33,26 +35,12 @@ from orchestrator.report.terminal import Terminal, tell
 @guarded
 def bisect(
     order: Annotated[str, typer.Option("--order", metavar="'EVENTS'", help="The order to run.")],
-    arch: Annotated[
-        str,
-        typer.Option(
-            "--arch",
-            "--arch-file",
-            metavar="A|FILE",
-            autocompletion=complete.arches,
-            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
-        ),
-    ],
+    arch: OneArchOption,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: Annotated[
         str,
-        typer.Option(
-            "--modules",
-            metavar="SET|DIR",
-            autocompletion=complete.module_sets,
-            help="Name of a module set, or a directory with a set.toml: the order's modules.",
-        ),
+        modules_option("the order's modules."),
     ] = options.MODULE_SET,
     good: Annotated[
         str | None,

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
-
-import typer
 
 from orchestrator import catalog
-from orchestrator.cli import complete, options
+from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
+    ArchArgument,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -32,14 +30,7 @@ from orchestrator.report.terminal import Terminal
 @app.command(epilog=EXAMPLE + "klp-e2e port ./mine.toml --kernel dir:linux --series none")
 @guarded
 def port(
-    arch: Annotated[
-        str,
-        typer.Argument(
-            metavar="ARCH|FILE",
-            autocompletion=complete.arches,
-            help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
-        ),
-    ],
+    arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     accel: AccelOption = Accel.AUTO,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.cli import complete, options
+from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
@@ -20,6 +20,7 @@ from orchestrator.cli.arguments import (
     SeriesOption,
     StrictOption,
     SuiteOption,
+    modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import run_and_show, show
@@ -42,13 +43,10 @@ def run(
     series: SeriesOption = None,
     modules: Annotated[
         str | None,
-        typer.Option(
-            "--modules",
-            metavar="SET|DIR",
-            autocompletion=complete.module_sets,
-            help="Name of a module set, or a directory with a set.toml: the modules of --order "
+        modules_option(
+            "the modules of --order "
             f"({options.MODULE_SET} if not given). Without --order: run only this set's cases of "
-            "the suite, or its usual orders.",
+            "the suite, or its usual orders."
         ),
     ] = None,
     order: Annotated[
