@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A mirror that is not Debian's, with the real apt: what it offers is not built."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from orchestrator import catalog
+from orchestrator.errors import HarnessError
+from orchestrator.host import process
+from orchestrator.source import debian, sources
+
+VERSION = "99.9"
+CONTROL = f"""Package: linux-source-{VERSION}
+Version: {VERSION}-1
+Architecture: all
+Maintainer: nobody <nobody@example.org>
+Description: a kernel of somebody else
+"""
+NOT_SIGNED = ""
+FORGED = """-----BEGIN PGP SIGNED MESSAGE-----
+Hash: SHA256
+
+{release}
+-----BEGIN PGP SIGNATURE-----
+
+iHUEARYIAB0WIQQAAAAAAAAAAAAAAAAAAAAAAAAAAAUCAAAAAAAKCRAAAAAAAAAA
+AAAAAP9AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA
+=AAAA
+-----END PGP SIGNATURE-----
+"""
+
+
+def mirror_with(place: Path, signed: str) -> Path:
+    """A repository that has one package, for every release that is looked in."""
+    tree = place / "package"
+    (tree / "DEBIAN").mkdir(parents=True)
+    (tree / "DEBIAN/control").write_text(CONTROL)
+    deb = place / "pool/evil.deb"
+    deb.parent.mkdir()
+    process.run(["dpkg-deb", "--build", str(tree), str(deb)])
+    content = deb.read_bytes()
+    packages = (
+        f"{CONTROL}Filename: pool/evil.deb\nSize: {len(content)}\n"
+        f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
+    )
+    wanted = catalog.load_toml(catalog.data_dir("kernel-config") / "debian.toml", debian.Releases)
+    for suite in wanted.suites:
+        for arch in ("amd64", "all"):
+            listed = place / f"dists/{suite}/main/binary-{arch}/Packages"
+            listed.parent.mkdir(parents=True)
+            listed.write_text(packages)
+        digest = hashlib.sha256(packages.encode()).hexdigest()
+        release = (
+            f"Origin: Debian\nLabel: Debian\nSuite: {suite}\nCodename: {suite}\n"
+            "Date: Sat, 10 Jun 2023 00:00:00 UTC\nArchitectures: amd64 all\nComponents: main\n"
+            "SHA256:\n"
+            f" {digest} {len(packages)} main/binary-amd64/Packages\n"
+            f" {digest} {len(packages)} main/binary-all/Packages\n"
+        )
+        name, text = (
+            ("InRelease", signed.format(release=release)) if signed else ("Release", release)
+        )
+        (place / f"dists/{suite}/{name}").write_text(text)
+    return place
+
+
+@pytest.mark.parametrize("signed", [NOT_SIGNED, FORGED], ids=["not signed", "signature forged"])
+def test_a_package_that_debian_has_not_signed_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, signed: str
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("KLP_E2E_CACHE", str(cache))
+    forged = mirror_with(tmp_path / "mirror", signed)
+    monkeypatch.setattr(debian, "_mirror", lambda _wanted: f"file:{forged}")
+    said: list[str] = []
+    with pytest.raises(HarnessError, match=rf"linux-source-{VERSION}"):
+        sources.fetch(f"debian:{VERSION}", say=said.append)
+    assert any(line.startswith("E: The repository") or "GPG error" in line for line in said), said
+    assert not list(cache.glob("sources/*/linux"))
+    assert not list(cache.rglob("*.deb"))
