@@ -17,7 +17,8 @@ from mutate import Way
 
 from orchestrator.errors import KlpError
 
-SECONDS = 5.0  # of an input; a machine that is busy is slower than any of ours
+SECONDS = 5.0  # of the processor, an input: on a busy machine the clock says nothing
+WAITING = 60.0  # seconds after which a reader that does nothing waits for ever
 MEMORY = 768 << 20  # bytes beyond what the process has
 HOPELESS = 120  # seconds after which it is in C code that no signal ends: the process goes
 
@@ -38,38 +39,51 @@ class TookTooLong(BaseException):
     pass
 
 
+_TIMERS = (
+    (signal.SIGPROF, signal.ITIMER_PROF, SECONDS),
+    (signal.SIGALRM, signal.ITIMER_REAL, WAITING),
+)
+
+
 @contextmanager
 def limits() -> Iterator[None]:
     """Of memory, for as many inputs as come; and of time in C code."""
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY, hard))
-    before = signal.signal(signal.SIGALRM, _late)
+    before = [signal.signal(number, _late) for number, _timer, _seconds in _TIMERS]
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _stop()
         faulthandler.cancel_dump_traceback_later()
-        signal.signal(signal.SIGALRM, before)
+        for (number, _timer, _seconds), handler in zip(_TIMERS, before, strict=True):
+            signal.signal(number, handler)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _late(number: int, frame: FrameType | None) -> None:
-    raise TookTooLong
+    raise TookTooLong(f"{SECONDS:g} s" if number == signal.SIGPROF else f"{WAITING:g} s of waiting")
+
+
+def _stop() -> None:
+    for _number, timer, _seconds in _TIMERS:
+        signal.setitimer(timer, 0)
 
 
 def fault(reader: Reader, data: bytes, place: Path) -> str:
     """What went wrong, "" if nothing did. Within `limits`."""
     faulthandler.dump_traceback_later(HOPELESS, exit=True)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    for _number, timer, seconds in _TIMERS:
+        signal.setitimer(timer, seconds)
     try:
         reader.read(data, place)
     except KlpError as refused:
         return "" if str(refused).strip() else "it was refused without a word"
-    except TookTooLong:
-        return f"it took more than {SECONDS:g} s\n{traceback.format_exc(limit=-6)}"
+    except TookTooLong as late:
+        return f"it took more than {late}\n{traceback.format_exc(limit=-6)}"
     except Exception:
         return traceback.format_exc(limit=-8)
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _stop()
     return ""
