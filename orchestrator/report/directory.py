@@ -23,8 +23,9 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import UsageError
-from orchestrator.host import files, ours
+from orchestrator.host import files, lines, ours
 from orchestrator.model.orders import format as notation
+from orchestrator.plain import KEPT_CHARACTERS
 from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
@@ -34,6 +35,8 @@ from orchestrator.verdicts import CaseResult, Run, Status
 
 RESULTS = "results.json"
 RESULT = "result.json"
+# of a console as it is kept: an excerpt, of which a character is four bytes at most, or four long
+_CONSOLE_BYTES = 4 * (2 * KEPT_CHARACTERS + 100)
 _OWN = (ours.MARK, store.LOCK, RESULTS, "junit.xml", "results.ktap")
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
 # What a kill leaves of a case without its result.
@@ -157,7 +160,8 @@ class ResultsDirectory(Store):
 
     def _take(self, result: CaseResult, name: str) -> None:
         place = self.path / name
-        console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
+        console = _text(place / "console.log", _CONSOLE_BYTES)
+        dmesg = _text(place / "dmesg", lines.LINE_BYTES)
         self.results += (replace(result, console=console, dmesg=dmesg),)
         self._fragments += (resultsjson.case_text(resultsjson.record(result, name)),)
 
@@ -201,9 +205,9 @@ class ResultsDirectory(Store):
         return name
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, most: int) -> str:
     with write_errors(path):
-        return files.read(path, files.TEXT).decode(errors="backslashreplace")
+        return files.read(path, most).decode(errors="backslashreplace")
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:

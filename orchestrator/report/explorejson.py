@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from orchestrator.errors import UsageError
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
-from orchestrator.host import ours
+from orchestrator.host import files, ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Reproducer, Signature
 from orchestrator.nouns import ArchName, Channel
@@ -194,11 +194,17 @@ class ExploreDirectory(Store):
 
 
 def journal(path: Path) -> Iterator[Walked]:
-    """What was walked, as far as it was written down."""
+    """What was walked, as far as it was written down. Raises UsageError for a file larger than any
+    that was."""
     file = path / JOURNAL
     if not file.is_file():
         return
     with file.open(encoding="utf-8", errors="replace") as lines:
+        if os.fstat(lines.fileno()).st_size > files.TEXT:
+            raise UsageError(
+                f"cannot read {file}: it is larger than {files.TEXT // files.MIB} MiB",
+                hint="klp-e2e has not written that much: begin anew with -o DIR",
+            )
         while text := lines.readline(MOST_LINE):
             try:
                 yield _WALKED.validate_json(text)

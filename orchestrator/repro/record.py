@@ -180,22 +180,32 @@ def as_written(place: Path) -> bool:
     return all(path in known for path in place.rglob("*"))
 
 
+def unchanged(place: Path, record: Record) -> Iterator[Path]:
+    """The files of a bundle that are as they were written."""
+    for name, digest in record.files.items():
+        if not _why_unfit(place, name) and workdir.file_digest(place / name) == digest:
+            yield place / name
+
+
 def _unfit(place: Path, record: Record) -> Iterator[str]:
-    for name in record.files:
-        *above, last = (place.joinpath(*name.split("/")[:n]) for n in range(1, name.count("/") + 2))
-        try:
-            if not all(stat.S_ISDIR(path.lstat().st_mode) for path in above):
-                yield f"a link leads to {name}"
-                continue
-            found = last.lstat()
-        except OSError:
-            yield f"{name} is missing"
-            continue
-        most = MOST_BYTES.get(name, MOST_OTHERS)
-        if not stat.S_ISREG(found.st_mode):
-            yield f"{name} is no ordinary file"
-        elif found.st_size > most:
-            yield f"{name} is larger than any such file: more than {most} bytes"
+    return filter(None, (_why_unfit(place, name) for name in record.files))
+
+
+def _why_unfit(place: Path, name: str) -> str:
+    """What keeps a file from being read, "" where nothing does."""
+    *above, last = (place.joinpath(*name.split("/")[:n]) for n in range(1, name.count("/") + 2))
+    try:
+        if not all(stat.S_ISDIR(path.lstat().st_mode) for path in above):
+            return f"a link leads to {name}"
+        found = last.lstat()
+    except OSError:
+        return f"{name} is missing"
+    most = MOST_BYTES.get(name, MOST_OTHERS)
+    if not stat.S_ISREG(found.st_mode):
+        return f"{name} is no ordinary file"
+    if found.st_size > most:
+        return f"{name} is larger than any such file: more than {most} bytes"
+    return ""
 
 
 def _changed(place: Path, record: Record) -> Iterator[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.elf.records import SHF_EXECINSTR, Elf
 from orchestrator.errors import HarnessError, UsageError
@@ -22,6 +23,7 @@ from orchestrator.verdicts import CaseResult, Check, Reading
 
 LINES_BEFORE, LINES_AFTER = 24, 16  # of the place
 _BYTES_BEHIND = 64  # of the place, at least, that are disassembled
+SECONDS = 60  # that objdump may take: it needs less than one
 
 _FAR = re.compile(r" <\S+\+0x[0-9a-f]{6,}>")  # outside the section: no symbol of it is near
 _LINE = re.compile(r"^ *([0-9a-f]+)(?::\t| )")
@@ -93,7 +95,7 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
         copy.write_bytes(data)
         words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
         span = [f"--start-address={start:#x}", f"--stop-address={stop:#x}"]
-        output = process.run([*words, *span, copy]).output
+        output = process.run([*words, *span, copy], deadline=Deadline.after(SECONDS)).output
     return [_FAR.sub("", line).rstrip() for line in output.splitlines() if _LINE.match(line)]
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -79,11 +80,17 @@ def test_data_is_shown_as_bytes(tmp_path: Path) -> None:
     assert "11223344 55667788" in line and "WRONG" in line
 
 
-def test_nothing_where_it_cannot_be(tmp_path: Path) -> None:
+def test_nothing_where_it_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made, arch = built(tmp_path, "little"), arch_of("little")
     wrong = seen((".text+0x14", "f4 ff ff ff", False))
     assert disassembly.of(wrong, made, arch)
     assert not disassembly.of(wrong, made, replace(arch, cross_compile="no-such-machine-"))
     assert not disassembly.of(seen((".text+0x14", "f4 ff ff ff", True)), made, arch)
+    monkeypatch.setattr(disassembly, "SECONDS", 0.3)
+    hangs = tmp_path / "hangs-objdump"
+    hangs.write_text("#!/bin/sh\nexec sleep 1000\n")
+    hangs.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    assert not disassembly.of(wrong, made, replace(arch, cross_compile="hangs-"))
     (tmp_path / "my_patch.ko").write_bytes(b"\x7fELF")
     assert not disassembly.of(wrong, made, arch)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -19,7 +20,7 @@ from test_report import RELOAD, a_case, a_result, a_run
 
 from orchestrator.cli import options
 from orchestrator.commands.mutate import work
-from orchestrator.errors import Exit, UsageError
+from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.host import locks, ours
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson, directory, store, trialsjson, trialstext
@@ -176,6 +177,14 @@ def test_an_older_directory_without_mark_is_gone_on_with(begun: Path) -> None:
     assert len(directory.read(begun)[1]) == 2
     assert not (half / left[1]).exists() and (half / "result.json").exists()
     assert sorted(path.name for path in mine.iterdir()) == sorted(left)
+
+
+@pytest.mark.parametrize("name", ["console.log", "dmesg"])
+def test_a_log_that_somebody_has_made_endless_is_not_read(begun: Path, name: str) -> None:
+    log = begun / "s390x" / "basic.reload" / name
+    os.truncate(log, 1 << 40)
+    with pytest.raises(HarnessError, match=rf"{name}: it is larger than"), gone_on(begun):
+        pass
 
 
 def test_a_case_that_was_killed_before_it_was_listed_has_its_result(begun: Path) -> None:
