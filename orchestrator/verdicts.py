@@ -70,6 +70,8 @@ class RelocationReading:
     via: str  # "", "got 0x...", "plt 0x..."
     symbol_address: int | None  # where the symbol is now; None while its object is not loaded
     beside: str  # what is not as an applied relocation has it, besides where it leads; "": nothing
+    places: tuple[int, ...] = ()  # where the symbol was, now and at earlier loads of its module, as
+    # far as they were seen, since the field was first written: see `model.places`
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Answers:
 
     expected_errnos: tuple[int, ...]
     seen_errnos: tuple[int, ...]
+    said: tuple[str, ...] = ()  # where one is wrong: what livepatch or the module loader refused
 
     @property
     def wrong(self) -> tuple[int, ...]:
@@ -147,6 +150,8 @@ class Reading:
     resolves_to: int | None  # None: unreadable
     symbol_address: int | None  # None: its module is not loaded
     beside: str  # what else is not as an applied relocation has it
+    earlier: tuple[int, ...] = ()  # of what leads through a hop: where the symbol was before this
+    # event, as far as it was seen, since the field was first written
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model import words
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
+from orchestrator.model.places import remembered
 from orchestrator.model.search import Branch, WorkItem
 from orchestrator.nouns import Event, Order
 from orchestrator.run import booting
@@ -219,7 +220,7 @@ class Walker:
             return Hit(Order((*here.done, event)), taken.step, taken.console())
         if err.crash is None or not path:
             return None
-        check = words.dead(err.crash, kernelreports.frames(err.console))
+        check = words.dead(err.crash, kernelreports.frames(err.console, ending=err.ended))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, err.console)
 
@@ -264,18 +265,20 @@ class Walker:
         return self._at, _State()
 
     def _catch_up(self, at: _Standing, here: _State, path: EventPath) -> _State:
-        """Carry out events that were verified before. After the last one the memory is read: what
-        it shows is to be compared with what comes next."""
+        """Carry out events that were verified before. After each the memory is read: where modules
+        are loaded to may be another place than it was then, and what the last one shows is to be
+        compared with what comes next."""
         at.here = None
         began = time.monotonic()
         view = self._slot.view(self._name)
-        state, done = here.state, Done(())
+        state, seen = here.state, here.seen
         left = path[len(here.path) :]
         for event in left:
             until = self._deadline(EVENT_SECONDS * plain_events(event))
             done = perform(at.guest, view, event, until)
             state = self._state_after(state, event, done)
-        seen = observe_memory(at.guest, view, done, 0.0, self._deadline(EVENT_SECONDS))
+            now = observe_memory(at.guest, view, done, 0.0, self._deadline(EVENT_SECONDS))
+            seen = remembered(now, seen)
         self.costs.repeated += len(left)
         self.costs.learn("repeat", time.monotonic() - began, len(left))
         return _State(path, (*here.done, *left), state, seen)
