@@ -106,6 +106,10 @@ def minimise_failure(
     like = signature(result)
     if like is None:
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
+
+    def fails_so(found: CaseResult) -> bool:
+        return signature(found) == like
+
     if place is None:
         _findings(results)  # before it takes minutes
     case = result.case
@@ -122,16 +126,15 @@ def minimise_failure(
         GuestSlot(bootable, replace(used, cold=True), stop) as cold,
     ):
         reporter.say(f"minimising {notation(case.order)}")
-        short = triage.shortest(case, like, warm.run_case)
+        short = triage.shortest(case, fails_so, warm.run_case)
         if short is None:
             raise HarnessError(
                 f"{name} does not fail in this way any more: {like}",
                 hint="has the kernel changed since? klp-e2e run tells",
             )
         reporter.say(f"booting it {tries} times")
-        reproducer = Reproducer(
-            short, repeated=triage.repeated(short.case, like, cold.run_case, tries), tries=tries
-        )
+        repeated = triage.repeated(short.case, fails_so, cold.run_case, tries)
+        reproducer = Reproducer(short, repeated=repeated, tries=tries)
     if place is None:
         called = bundle.name(result.arch, case.module_set, case.name)
         place = bundle.place(_findings(results), called)
