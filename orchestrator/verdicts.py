@@ -416,6 +416,7 @@ class Run:
     trouble_exit: int = 0  # the exit code that goes with it; 0: there was none, or it is not known
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
+    known_issues: tuple[str, ...] = ()  # files of known issues, beside our own list
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
     kind: RunKind | None = None  # None: an older klp-e2e did not write it down

@@ -116,6 +116,7 @@ class KnownIssue:
 @dataclass(frozen=True, slots=True)
 class KnownIssuesFile:
     issue: tuple[KnownIssue, ...] = ()
+    suites: tuple[str, ...] = ()  # whose cases it names: files, relative to it; ours are known
 
 
 def in_range(version: Version, range_text: str) -> bool:
