@@ -185,12 +185,15 @@ def _first_title(text: str, ending: bool) -> str | None:
     return None
 
 
-def frames(text: str) -> tuple[str, ...]:
+def frames(text: str, ending: bool = False) -> tuple[str, ...]:
     """FUNCTION, or FUNCTION [MODULE], where the first kernel report in a console's text says that
-    the CPU was, inmost first: its registers' and its call trace's."""
+    the CPU was, inmost first: its registers' and its call trace's.
+
+    ending: the first of which `death_title` is the title."""
     lines = _plain(text)
     for line in lines:
-        if _opening(line) is not None:
+        opened = _opening(line)
+        if opened is not None and (opened[0].ends or not ending):
             found = []
             for later in itertools.islice(lines, _REPORT_LINES - 1):
                 if _ANSWER.match(later):

@@ -70,6 +70,8 @@ class RelocationReading:
     via: str  # "", "got 0x...", "plt 0x..."
     symbol_address: int | None  # where the symbol is now; None while its object is not loaded
     beside: str  # what is not as an applied relocation has it, besides where it leads; "": nothing
+    places: tuple[int, ...] = ()  # where the symbol was, now and at earlier loads of its module, as
+    # far as they were seen, since the field was first written: see `model.places`
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,7 @@ class Answers:
 
     expected_errnos: tuple[int, ...]
     seen_errnos: tuple[int, ...]
+    said: tuple[str, ...] = ()  # where one is wrong: what livepatch or the module loader refused
 
     @property
     def wrong(self) -> tuple[int, ...]:
@@ -147,6 +150,8 @@ class Reading:
     resolves_to: int | None  # None: unreadable
     symbol_address: int | None  # None: its module is not loaded
     beside: str  # what else is not as an applied relocation has it
+    earlier: tuple[int, ...] = ()  # of what leads through a hop: where the symbol was before this
+    # event, as far as it was seen, since the field was first written
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,6 +416,7 @@ class Run:
     trouble_exit: int = 0  # the exit code that goes with it; 0: there was none, or it is not known
     unbuilt: Mapping[str, str] = field(default_factory=dict)  # architecture -> why it has no kernel
     arch_files: Mapping[str, str] = field(default_factory=dict)  # name -> file, of those not ours
+    known_issues: tuple[str, ...] = ()  # files of known issues, beside our own list
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
     kind: RunKind | None = None  # None: an older klp-e2e did not write it down

@@ -110,6 +110,7 @@ def a_reading(
     hop_address: int | None = None,
     resolves_to: int | None = 0x8,
     symbol_address: int | None = 0x10,
+    earlier: tuple[int, ...] = (),
 ) -> Check:
     """A check of one klp relocation; as it stands, of one that leads 8 bytes below its symbol."""
     return words.reading(
@@ -129,6 +130,7 @@ def a_reading(
             resolves_to=resolves_to,
             symbol_address=symbol_address,
             beside="",
+            earlier=earlier,
         )
     )
 

@@ -12,7 +12,7 @@ from orchestrator.build import image, kernel, modules, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.errors import UsageError
 from orchestrator.host import process
-from orchestrator.model.known import KnownIssue, KnownIssuesFile
+from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import Arch, BuiltSet, Kernel, ModuleSet
 
 Say = Callable[[str], None]
@@ -72,6 +72,7 @@ def bootables(
     source: str,
     series: Sequence[str],
     module_sets: Sequence[str],
+    known_issues: tuple[KnownIssue, ...],
     jobs: int,
     say: Say,
     advance: Advance,
@@ -82,9 +83,6 @@ def bootables(
     for arch in arches:
         for module_set in sets.values():
             prebuilt.files(module_set, arch)  # before ten minutes of building, not after them
-    issues = catalog.load_toml(
-        catalog.data_dir("kernel-config") / "known-issues.toml", KnownIssuesFile
-    )
     made = kernels(arches, source=source, series=series, jobs=jobs, say=say, advance=advance)
     result = []
     for arch, built in zip(arches, made, strict=True):
@@ -97,7 +95,7 @@ def bootables(
         advance(task, len(sets), len(sets) + 1)
         userland = image.base(arch)
         advance(task, len(sets) + 1, len(sets) + 1)
-        result.append(Bootable(arch, built, built_sets, userland, issues.issue))
+        result.append(Bootable(arch, built, built_sets, userland, known_issues))
     return tuple(result)
 
 

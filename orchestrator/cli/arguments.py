@@ -103,6 +103,14 @@ ResumeOption = Annotated[
         "run again.",
     ),
 ]
+KnownIssuesOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--known-issues",
+        metavar="FILE",
+        help="A list of known issues of your own, beside the built-in one; may be given again.",
+    ),
+]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Count a KNOWN failure as FAIL.")]
 AccelOption = Annotated[
     Accel,

@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.cli import issues
 from orchestrator.errors import UsageError
 from orchestrator.host import files
 from orchestrator.model import orders
 from orchestrator.model import suite as suites
+from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import (
     MERGED,
     Accel,
@@ -51,6 +53,7 @@ class BuildOptions:
     source: str
     series: tuple[str, ...]  # empty: the bare kernel
     jobs: int
+    known_issues: tuple[Path, ...] = ()  # files beside our own list
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +92,33 @@ def _name(spec: str) -> str:
 
 
 def build_options(
-    arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
+    arch: Sequence[str],
+    kernel: str,
+    series: Sequence[str],
+    jobs: int | None,
+    known: Sequence[Path] = (),
 ) -> BuildOptions:
-    """`jobs`: None for one each core this process may use."""
-    return BuildOptions(
+    """`jobs`: None for one each core this process may use. known: files of known issues."""
+    found = BuildOptions(
         arches=arches(arch),
         source=source(kernel),
         series=stack(series),
         jobs=compilers(jobs),
+        known_issues=issue_files(known),
     )
+    if known:
+        known_issues(found.known_issues, found.arches)  # before anything is built
+    return found
+
+
+def issue_files(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Files of known issues as they serve in any directory, each once."""
+    return tuple(dict.fromkeys(file.absolute() for file in files))
+
+
+def known_issues(files: Sequence[Path], arches: Sequence[Arch]) -> tuple[KnownIssue, ...]:
+    """Our list and what these files add to it. Raises UsageError."""
+    return issues.load(files, [arch.name for arch in arches], our_suites(), suite_cases)
 
 
 def compilers(jobs: int | None) -> int:

@@ -18,6 +18,7 @@ from orchestrator import catalog
 from orchestrator import doctor as hosts
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
+from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host.tools import need
@@ -46,6 +47,7 @@ def bootables(
         source=wanted.source,
         series=wanted.series,
         module_sets=tuple(dict.fromkeys(module_sets)),
+        known_issues=options.known_issues(wanted.known_issues, wanted.arches),
         jobs=wanted.jobs,
         say=reporter.say,
         advance=reporter.advance,
@@ -70,6 +72,7 @@ def begun(
         strict=strict,
         kind=kind,
         arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
+        known_issues=tuple(map(str, wanted.known_issues)),
     )
 
 
@@ -81,7 +84,12 @@ def inputs(wanted: BuildOptions, cases: Iterable[Case] = ()) -> Mapping[str, str
     }
     named = [f"{case.label} {orders.format(case.order)}" for case in cases]
     arches = [arch.name for arch in wanted.arches]
-    return {**told, "choice of cases": _digest("\n".join([*arches, *named]))}
+    issues = options.known_issues(wanted.known_issues, wanted.arches)
+    return {
+        **told,
+        "choice of cases": _digest("\n".join([*arches, *named])),
+        "list of known issues": _digest(repr(issues)),
+    }
 
 
 def built(bootables: Iterable[Bootable]) -> Mapping[str, str]:

@@ -21,6 +21,7 @@ from orchestrator.cli.arguments import (
     ChannelOption,
     JobsOption,
     KernelOption,
+    KnownIssuesOption,
     ModuleSetsOption,
     OutputOption,
     SeriesOption,
@@ -78,11 +79,11 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
 
 
 def resumed(
-    place: Path, jobs: int | None, given: Given = NOTHING
+    place: Path, jobs: int | None, given: Given = NOTHING, known: Sequence[Path] = ()
 ) -> tuple[ExploreOptions, ExploreDirectory]:
     """An exploration that was interrupted, with everything as it was asked for: what stands in its
     explore.json counts as a command line does, but for what `outsiders.refuse` wants to see on this
-    one. Raises UsageError."""
+    one, and for files of known issues: what is in them has to be the same. Raises UsageError."""
     writer = ExploreDirectory.resumed(place)
     head = writer.head
     named = head.run.options.get("arches", "").split()
@@ -91,7 +92,7 @@ def resumed(
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
     built = options.build_options(
-        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs
+        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs, known
     )
     asked = ExploreOptions(
         built,
@@ -255,6 +256,7 @@ def explore(
     ] = None,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
+    known_issues: KnownIssuesOption = None,
     strict: StrictOption = False,
     output: OutputOption = None,
     resume: Annotated[
@@ -262,7 +264,8 @@ def explore(
         typer.Option(
             metavar="DIR",
             help="Go on with the exploration that was begun in DIR, as it was begun. A source, a "
-            "series, a module set or an architecture that is not built in has to be named again.",
+            "series, a module set, an architecture or known issues that are not built in have to "
+            "be named again.",
         ),
     ] = None,
     jobs: JobsOption = None,
@@ -271,9 +274,9 @@ def explore(
     if resume is not None:
         options.resumed_only(output)
         given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
-        asked, writer = resumed(resume, jobs, given)
+        asked, writer = resumed(resume, jobs, given, known_issues or ())
     else:
-        built = options.build_options(arch or (), kernel, series or (), jobs)
+        built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,

@@ -26,6 +26,7 @@ from orchestrator.cli.arguments import (
     ArchOption,
     JobsOption,
     KernelOption,
+    KnownIssuesOption,
     OutputOption,
     ResumeOption,
     SeriesOption,
@@ -288,6 +289,7 @@ def malformed(
             "given again.",
         ),
     ] = None,
+    known_issues: KnownIssuesOption = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
@@ -295,7 +297,7 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = cases(only or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
     place = options.results(output, resume)
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)

@@ -16,6 +16,7 @@ from orchestrator.cli.arguments import (
     ArchOption,
     JobsOption,
     KernelOption,
+    KnownIssuesOption,
     ModuleSetsOption,
     SeriesOption,
 )
@@ -64,6 +65,7 @@ def minimise(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     modules: ModuleSetsOption = None,
+    known_issues: KnownIssuesOption = None,
     accel: Annotated[
         Accel | None,
         typer.Option("--accel", help="What guests run under. [default: as in that run]"),
@@ -77,7 +79,10 @@ def minimise(
     """
     given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
     with Reporter(Terminal(stderr=True)) as reporter:
-        reproducer = minimise_failure(results, case, confirm, output, jobs, reporter, given, accel)
+        known = known_issues or ()
+        reproducer = minimise_failure(
+            results, case, confirm, output, jobs, reporter, given, accel, known
+        )
     tell("\n".join(exploretext.reproducer_lines(reproducer)))
     return Exit.TEST_FAILURE
 
@@ -91,11 +96,12 @@ def minimise_failure(
     reporter: Reporter,
     given: Given = NOTHING,
     accel: Accel | None = None,
+    known: Sequence[Path] = (),
 ) -> Reproducer:
     """The shortest order that fails as a case of a results directory did, as a bundle too.
 
     place: where the bundle goes; None: among the results' findings, beside whatever is there.
-    given: see `outsiders.refuse`. accel: None for the run's own.
+    given: see `outsiders.refuse`. accel: None for the run's own. known: files of known issues.
     Raises UsageError when there is no such case, it did not fail, or `place` is somebody else's;
     HarnessError when it does not fail any more.
     """
@@ -106,12 +112,18 @@ def minimise_failure(
     like = signature(result)
     if like is None:
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
+
+    def fails_so(found: CaseResult) -> bool:
+        return signature(found) == like
+
     if place is None:
         _findings(results)  # before it takes minutes
     case = result.case
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
-    built = options.build_options(arch, run.exact_source, run.series or (options.BARE,), jobs)
+    built = options.build_options(
+        arch, run.exact_source, run.series or (options.BARE,), jobs, known
+    )
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)
     (bootable,) = session.bootables(built, (case.module_set,), reporter)
@@ -122,16 +134,15 @@ def minimise_failure(
         GuestSlot(bootable, replace(used, cold=True), stop) as cold,
     ):
         reporter.say(f"minimising {notation(case.order)}")
-        short = triage.shortest(case, like, warm.run_case)
+        short = triage.shortest(case, fails_so, warm.run_case)
         if short is None:
             raise HarnessError(
                 f"{name} does not fail in this way any more: {like}",
                 hint="has the kernel changed since? klp-e2e run tells",
             )
         reporter.say(f"booting it {tries} times")
-        reproducer = Reproducer(
-            short, repeated=triage.repeated(short.case, like, cold.run_case, tries), tries=tries
-        )
+        repeated = triage.repeated(short.case, fails_so, cold.run_case, tries)
+        reproducer = Reproducer(short, repeated=repeated, tries=tries)
     if place is None:
         called = bundle.name(result.arch, case.module_set, case.name)
         place = bundle.place(_findings(results), called)

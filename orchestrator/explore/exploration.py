@@ -361,20 +361,13 @@ class _Worker:
         """Into the findings: a hit more of a reproducer that is known, else a new one."""
         campaign = self._ground
         like = of_step(hit.order.events[-1], hit.step)
-        at = explained(campaign.findings, like, hit.order)
+        seen = triage.seen_once(campaign.bootable, campaign.name, hit)
+        at = explained(campaign.findings, like, seen)
         if at is not None:
             campaign.findings = counted(campaign.findings, at)
             return
         self._listener.say(f"{campaign}: minimising {orders.format(hit.order)}")
-        reproducer = triage.reproducer(
-            campaign.bootable,
-            campaign.name,
-            hit,
-            like,
-            self._slot.run_case,
-            self._cold.run_case,
-            self._tries,
-        )
+        reproducer = triage.reproducer(seen, self._slot.run_case, self._cold.run_case, self._tries)
         if self._slot.stopped:
             return  # what was tried after that says nothing
         with self._mutex:

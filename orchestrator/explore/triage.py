@@ -5,27 +5,29 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.explore.walker import Hit
 from orchestrator.model import known
-from orchestrator.model.findings import Reproducer, Signature, signature
+from orchestrator.model.findings import Reproducer, alike
 from orchestrator.model.minimise import minimise
 from orchestrator.model.orders import format_event
 from orchestrator.nouns import Case, Order
 from orchestrator.verdicts import CaseResult, Status, Step
 
 RunCase = Callable[[Case], CaseResult]
+Alike = Callable[[CaseResult], bool]
 
 
-def shortest(case: Case, like: Signature, run: RunCase) -> CaseResult | None:
+def shortest(case: Case, is_alike: Alike, run: RunCase) -> CaseResult | None:
     """The case with the shortest order that fails alike, as it ran; None when not even the whole
     order does, on a fresh guest."""
     failed: dict[Order, CaseResult] = {}
 
     def fails(order: Order) -> bool:
         result = run(replace(case, order=order))
-        if signature(result) != like:
+        if not is_alike(result):
             return False
         failed[order] = _up_to_failure(result)
         return True
@@ -33,30 +35,25 @@ def shortest(case: Case, like: Signature, run: RunCase) -> CaseResult | None:
     return failed[minimise(case.order, fails)] if fails(case.order) else None
 
 
-def repeated(case: Case, like: Signature, run: RunCase, times: int) -> int:
+def repeated(case: Case, is_alike: Alike, run: RunCase, times: int) -> int:
     """Of so many runs, how many fail alike."""
-    return sum(signature(run(case)) == like for _ in range(times))
+    return sum(is_alike(run(case)) for _ in range(times))
 
 
-def reproducer(
-    bootable: Bootable,
-    module_set: str,
-    hit: Hit,
-    like: Signature,
-    warm: RunCase,
-    cold: RunCase,
-    tries: int,
-) -> Reproducer:
-    """What is to be known of a failure: `warm` runs a case on a guest made fresh by a snapshot,
-    `cold` on one that was booted for it."""
+def reproducer(seen: CaseResult, warm: RunCase, cold: RunCase, tries: int) -> Reproducer:
+    """What is to be known of a failure that was `seen_once`: `warm` runs a case on a guest made
+    fresh by a snapshot, `cold` on one that was booted for it."""
+    is_alike = partial(alike, seen)
+    result = shortest(seen.case, is_alike, warm) or seen
+    return Reproducer(result, repeated=repeated(result.case, is_alike, cold, tries), tries=tries)
+
+
+def seen_once(bootable: Bootable, module_set: str, hit: Hit) -> CaseResult:
+    """A failure as the walk saw it, judged by itself: all that is known of one that does not come
+    again."""
     case = Case("found", module_set, hit.order)
-    result = shortest(case, like, warm) or seen_once(bootable, case, hit)
-    return Reproducer(result, repeated=repeated(result.case, like, cold, tries), tries=tries)
-
-
-def seen_once(bootable: Bootable, case: Case, hit: Hit) -> CaseResult:
-    """All that is known of a failure that did not come again."""
-    before = tuple(Step(format_event(event), (), 0.0, 0.0, 0) for event in hit.order.events[:-1])
+    empty = (Step(format_event(event), (), 0.0, 0.0, 0) for event in hit.order.events[:-1])
+    before = hit.before or tuple(empty)
     bad = next(check for check in hit.step.checks if not check.good)
     result = CaseResult(
         case=case,
@@ -66,8 +63,8 @@ def seen_once(bootable: Bootable, case: Case, hit: Hit) -> CaseResult:
         steps=(*before, hit.step),
         console=hit.console,
     )
-    module_set = bootable.sets[case.module_set].set
-    return known.judge_known(result, module_set, bootable.kernel, bootable.known_issues)
+    described = bootable.sets[module_set].set
+    return known.judge_known(result, described, bootable.kernel, bootable.known_issues)
 
 
 def _up_to_failure(result: CaseResult) -> CaseResult:

@@ -21,13 +21,14 @@ from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model import words
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
+from orchestrator.model.places import remembered
 from orchestrator.model.search import Branch, WorkItem
 from orchestrator.nouns import Event, Order
 from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perform
 from orchestrator.run.runner import EventRun
 from orchestrator.run.slot import GuestSlot, ill
-from orchestrator.verdicts import Observation, Step
+from orchestrator.verdicts import Answers, Observation, Step
 from orchestrator.vm.guest import Guest
 
 RESTORE_SECONDS = 2.0  # times time_scale; a guest that sleeps for ever is not waited for longer
@@ -45,6 +46,7 @@ class Hit:
     order: Order
     step: Step
     console: str
+    before: tuple[Step, ...] = ()  # of the events before it, with their answers; none: not known
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class _State:
     done: EventPath = ()  # what the guest has really had: refused events too, that change no state
     state: State = field(default_factory=State)
     seen: Observation | None = None  # None on a fresh guest
+    steps: tuple[Step, ...] = ()  # of what was done, with the answers: what came of each race
 
 
 @dataclass(slots=True)
@@ -171,7 +174,8 @@ class Walker:
                     return False
                 why = err.full_message
             else:
-                after = _State((*path, event), (*here.done, event), state, seen)
+                steps = (*here.steps, _answered(event, seen.answers))
+                after = _State((*path, event), (*here.done, event), state, seen, steps)
                 now = time.monotonic()
                 self.costs.spent["verify"] += now - there - taken.step.seconds
                 return self._judged(at, after, taken, edges, stays, now - began)
@@ -189,7 +193,7 @@ class Walker:
     ) -> bool:
         path, step = after.path, taken.step
         if not step.good:
-            hit = Hit(Order(after.done), step, taken.console())
+            hit = Hit(Order(after.done), step, taken.console(), after.steps[:-1])
             at.here = None
             if ill(step):
                 self._lose()
@@ -216,10 +220,10 @@ class Walker:
             title = taken.end(err)
             if title is None:
                 return None
-            return Hit(Order((*here.done, event)), taken.step, taken.console())
+            return Hit(Order((*here.done, event)), taken.step, taken.console(), here.steps)
         if err.crash is None or not path:
             return None
-        check = words.dead(err.crash, kernelreports.frames(err.console))
+        check = words.dead(err.crash, kernelreports.frames(err.console, ending=err.ended))
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, err.console)
 
@@ -264,21 +268,24 @@ class Walker:
         return self._at, _State()
 
     def _catch_up(self, at: _Standing, here: _State, path: EventPath) -> _State:
-        """Carry out events that were verified before. After the last one the memory is read: what
-        it shows is to be compared with what comes next."""
+        """Carry out events that were verified before. After each the memory is read: where modules
+        are loaded to may be another place than it was then, and what the last one shows is to be
+        compared with what comes next."""
         at.here = None
         began = time.monotonic()
         view = self._slot.view(self._name)
-        state, done = here.state, Done(())
+        state, seen, steps = here.state, here.seen, here.steps
         left = path[len(here.path) :]
         for event in left:
             until = self._deadline(EVENT_SECONDS * plain_events(event))
             done = perform(at.guest, view, event, until)
             state = self._state_after(state, event, done)
-        seen = observe_memory(at.guest, view, done, 0.0, self._deadline(EVENT_SECONDS))
+            now = observe_memory(at.guest, view, done, 0.0, self._deadline(EVENT_SECONDS))
+            seen = remembered(now, seen)
+            steps = (*steps, _answered(event, done.answers))
         self.costs.repeated += len(left)
         self.costs.learn("repeat", time.monotonic() - began, len(left))
-        return _State(path, (*here.done, *left), state, seen)
+        return _State(path, (*here.done, *left), state, seen, steps)
 
     def _state_after(self, state: State, event: Event, done: Done) -> State:
         """The state that an event led to, by its answers. Raises HarnessError when they are not
@@ -327,6 +334,12 @@ class Walker:
 
     def _deadline(self, seconds: float) -> Deadline:
         return booting.deadline(self._slot.bootable.arch, seconds)
+
+
+def _answered(event: Event, errnos_seen: tuple[int, ...]) -> Step:
+    """An event that was good, as short as it can be told."""
+    check = words.answers(Answers(errnos_seen, errnos_seen))
+    return Step(format_event(event), (check,), 0.0, 0.0, 0)
 
 
 def returns(branch: Branch) -> int:

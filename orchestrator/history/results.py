@@ -188,7 +188,9 @@ def _again(run: Run, campaign: CampaignRecord) -> str:
     """A line that walks this module set alone, by default values where others were asked for."""
     where = reproduce.kernel_words(run, campaign.arch)
     depth = ("--depth", str(campaign.stats.depth)) if campaign.stats.depth else ()
-    return shlex.join(("klp-e2e", "explore", *where, "--modules", campaign.module_set, *depth))
+    known = reproduce.known_words(run)
+    chosen = ("--modules", campaign.module_set, *depth)
+    return shlex.join(("klp-e2e", "explore", *where, *chosen, *known))
 
 
 def _finding(run: Run, found: Finding, walk: str, prefix: str) -> Row:

@@ -86,6 +86,16 @@ def is_death(check: Check) -> bool:
     return isinstance(check.detail, Health) and check.detail.sign is Sign.GUEST
 
 
+def alike(one: CaseResult, other: CaseResult) -> bool:
+    """Did both fail, in the same way, and either both as is known or neither so?"""
+    like = signature(one)
+    return like is not None and like == signature(other) and _both_known(one, other)
+
+
+def _both_known(one: CaseResult, other: CaseResult) -> bool:
+    return bool(one.known_issue) == bool(other.known_issue)
+
+
 def is_part(part: Order, whole: Order) -> bool:
     """Whether all events of `part` stand in `whole`, in the same sequence."""
     left = iter(whole.events)
@@ -99,11 +109,14 @@ class Place(NamedTuple):
     reproducer: int
 
 
-def explained(found: Iterable[Finding], like: Signature, order: Order) -> Place | None:
-    """Where this failure is told of already, or None."""
+def explained(found: Iterable[Finding], like: Signature, result: CaseResult) -> Place | None:
+    """Where this failure is told of already, or None. A failure by itself is no known issue
+    because another that looks like it is one."""
+    order = result.case.order
     for index, finding in enumerate(found):
         for number, reproducer in enumerate(finding.reproducers):
-            if finding.signature == like and is_part(reproducer.order, order):
+            same = finding.signature == like and _both_known(reproducer.result, result)
+            if same and is_part(reproducer.order, order):
                 return Place(index, number)
     return None
 
@@ -132,7 +145,7 @@ def added(found: Sequence[Finding], like: Signature, reproducer: Reproducer) -> 
         ):
             continue
         for number, other in enumerate(finding.reproducers):
-            if other.order == reproducer.order:
+            if other.order == reproducer.order and _both_known(other.result, result):
                 return counted(found, Place(index, number))
         reproducers = tuple(
             sorted((*finding.reproducers, reproducer), key=lambda w: len(w.order.events))

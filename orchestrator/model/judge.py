@@ -128,7 +128,8 @@ def _answer(expectation: Expectation, observation: Observation) -> Check:
             f"{len(expected)} answers were expected and {len(seen)} were noted",
             hint="this is a fault of the harness, not of the kernel; please report it",
         )
-    return words.answers(Answers(expected, seen))
+    said = observation.refusals if expected != seen else ()
+    return words.answers(Answers(expected, seen, said))
 
 
 # --- relocations -------------------------------------------------------------------------------
@@ -216,6 +217,7 @@ def _relocation(
         resolves_to=reading.leads_to,
         symbol_address=reading.symbol_address,
         beside=reading.beside,
+        earlier=before.places if hop and before is not None else (),
     )
     return words.reading(found)
 

@@ -13,6 +13,7 @@ import operator
 import re
 from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from orchestrator import errnos
 from orchestrator.errors import UsageError
@@ -27,6 +28,7 @@ from orchestrator.nouns import (
     ModuleSet,
     Order,
     Plain,
+    Probe,
     Race,
     series_prefix,
 )
@@ -93,10 +95,16 @@ class KnownIssue:
     kind: CheckKind  # of the first failed check: answer, relocation, value (of a record of
     # callbacks, where the target is refused and nothing else can tell) or health
     errno: str = ""  # of an answer: what each wrong one is, of a load
+    says: tuple[str, ...] = ()  # of an answer: what stands in a line in which the kernel refuses it
     differs: str = ""  # of a value: what stands before the number that is wrong; nothing else is
-    via: str = ""  # of a relocation: "got" or "plt", which each wrong one leads through
+    via: Literal["", "got", "plt"] = ""  # of a relocation: which each wrong one leads through
+    stale: bool = False  # of a relocation, and of a value: it leads to where its symbol was at an
+    # earlier load of its module
     reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
-    # report begins; a function of the set's own modules is among its frames
+    # report begins
+    inside: Literal["", "livepatch", "target", "plain"] = ""  # of which kind the module is that the
+    # report's inmost frame lies in; a livepatch must be one whose relocations are concerned.
+    # "": any module of the set is among its frames
     lacks: str = ""  # a capability: it fails where klp relocations are written over others that a
     # kernel with this capability would have cleared
     surely: tuple[str, ...] = ()  # "SET/CASE", or globs: those that reach such an event and cannot
@@ -108,6 +116,7 @@ class KnownIssue:
 @dataclass(frozen=True, slots=True)
 class KnownIssuesFile:
     issue: tuple[KnownIssue, ...] = ()
+    suites: tuple[str, ...] = ()  # whose cases it names: files, relative to it; ours are known
 
 
 def in_range(version: Version, range_text: str) -> bool:
@@ -164,17 +173,20 @@ def judge_known(
 
 def lacking(
     module_set: ModuleSet, order: Order, capabilities: Set[str], capability: str
-) -> tuple[bool, ...]:
-    """For each event: are klp relocations written over others that were left there only because
-    this kernel lacks `capability`? False everywhere when it has it."""
+) -> tuple[Set[model.Pair], ...]:
+    """For each event: whose klp relocations are written over others that were left there only
+    because this kernel lacks `capability`? None anywhere when it has it."""
     rounds = [_unrolled(event) for event in order.events]
     events = tuple(itertools.chain.from_iterable(rounds))
     ours = _written_over(module_set, events, capabilities)
     theirs = _written_over(module_set, events, {*capabilities, capability})
-    only_ours = [bool(mine - its) for mine, its in zip(ours, theirs, strict=True)]
+    only_ours = [mine - its for mine, its in zip(ours, theirs, strict=True)]
     ends = list(itertools.accumulate(len(parts) for parts in rounds))
     starts = (0, *ends)
-    return tuple(any(only_ours[start:end]) for start, end in zip(starts, ends, strict=False))
+    return tuple(
+        frozenset(itertools.chain.from_iterable(only_ours[start:end]))
+        for start, end in zip(starts, ends, strict=False)
+    )
 
 
 def _unrolled(event: Event) -> tuple[Plain, ...]:
@@ -247,7 +259,7 @@ def _must_fail(
 
 def _lacking(
     module_set: ModuleSet, order: Order, kernel: Kernel, issue: KnownIssue
-) -> tuple[bool, ...]:
+) -> tuple[Set[model.Pair], ...]:
     return lacking(module_set, order, kernel.capabilities, issue.lacks) if issue.lacks else ()
 
 
@@ -266,21 +278,23 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     index, step, first = failure
     if first.kind is not issue.kind:
         return False
-    event = result.case.order.events[index]
     went = _as_it_went(result, module_set, kernel, issue)
-    wrong = [check for check in step.checks if not check.good]
-    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
-    if issue.kind is CheckKind.VALUE and not _was_refused(step):
-        return False  # else the relocations could be read back, and would tell
-    if not all(_explained(check, issue, module_set, refusals) for check in wrong):
-        return False
-    if any(
+    lacks = _lacking(module_set, went, kernel, issue)
+    pairs = lacks[index] if lacks else frozenset()
+    listed = any(
         _lists(fails, result.case) and _is_event(result.steps, index, fails.event)
         for fails in issue.fails
-    ):
-        return True
-    lacks = _lacking(module_set, went, kernel, issue)
-    return bool(lacks) and lacks[index]
+    )
+    if not listed and not pairs:
+        return False
+    event = result.case.order.events[index]
+    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
+    wrong = _Wrong(issue, module_set, pairs or None, refusals)
+    return wrong.is_seen(step) and all(map(wrong.explains, _bad(step)))
+
+
+def _bad(step: Step) -> list[Check]:
+    return [check for check in step.checks if not check.good]
 
 
 def _as_it_went(
@@ -314,35 +328,105 @@ def _refusals(
     return refused.after(module_set, kernel.capabilities, state, event, answers, errno)
 
 
-def _explained(
-    check: Check, issue: KnownIssue, module_set: ModuleSet, refusals: Refusals | None
-) -> bool:
-    """Does a failed check show nothing but the issue, or what follows from it?
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """An issue at one event of one case: what shows it there, and nothing else."""
 
-    A load that is refused leaves everything as the model says of the answers that there were. A
-    relocation that was applied and leads astray makes the functions that read through it show
-    something else, or crash; nothing else. What shows the original was never patched.
-    """
-    found = check.detail
-    match issue.kind, found:
-        case CheckKind.ANSWER, _:
-            return refusals is not None and _follows(found, refusals)
-        case CheckKind.RELOCATION, Reading():
-            return _is_astray(found, issue)
-        case CheckKind.RELOCATION, Shown():
-            probe = next((p for p in module_set.probes if p.name == found.probe), None)
-            return (
-                probe is not None
-                and found.seen_text is not None
-                and bool(probe.patched)
-                and not _same_text(probe.original, found.seen_text)
-            )
-        case CheckKind.VALUE, Shown():
-            probe = next((p for p in module_set.probes if p.name == found.probe), None)
-            return probe is not None and probe.at == "callbacks" and _differs_so(found, issue)
-        case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
-            return _is_report(found, issue, module_set)
-    return False
+    issue: KnownIssue
+    module_set: ModuleSet
+    pairs: Set[model.Pair] | None  # whose relocations are concerned; None: the issue does not say
+    refusals: Refusals | None
+
+    def is_seen(self, step: Step) -> bool:
+        """Is there, beside what is wrong, what has to be there to tell the issue from others?"""
+        details = [check.detail for check in step.checks]
+        if self.issue.kind is CheckKind.VALUE:
+            if not _was_refused(step):
+                return False  # else the relocations could be read back, and would tell
+            if self.issue.stale and not any(self._is_left_over(found) for found in details):
+                return False
+        crashes = [found for found in details if isinstance(found, Health)]
+        ended = any(found.sign is Sign.QMP and found.reports for found in crashes)
+        return not ended or any(map(self._is_report, crashes))
+
+    def explains(self, check: Check) -> bool:
+        """Does a failed check show nothing but the issue, or what follows from it?
+
+        A load that is refused leaves everything as the model says of the answers that there were. A
+        relocation that was applied and leads astray makes the functions that read through it show
+        something else, or crash; nothing else. What shows the original was never patched.
+        """
+        found = check.detail
+        match self.issue.kind, found:
+            case CheckKind.ANSWER, Answers(said=said):
+                return self.refusals is not None and _says(self.issue, said)
+            case CheckKind.ANSWER, _:
+                return self.refusals is not None and _follows(found, self.refusals)
+            case CheckKind.RELOCATION, Reading():
+                return self._concerns(found) and _is_astray(found, self.issue)
+            case CheckKind.RELOCATION, Shown(probe=name, seen_text=text):
+                probe = self._probe(name)
+                return (
+                    probe is not None
+                    and text is not None
+                    and self._reads_through(probe)
+                    and not _same_text(probe.original, text)
+                )
+            case CheckKind.VALUE, Shown(probe=name):
+                probe = self._probe(name)
+                return (
+                    probe is not None
+                    and probe.at == "callbacks"
+                    and self._reads_through(probe)
+                    and _differs_so(found, self.issue)
+                )
+            case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health(sign=Sign.QMP)):
+                return bool(self.issue.reports)  # how every crash ends; `is_seen` wants to see it
+            case ((CheckKind.RELOCATION | CheckKind.HEALTH), Health()):
+                return self._is_report(found)
+        return False
+
+    def _probe(self, name: str) -> Probe | None:
+        return next((p for p in self.module_set.probes if p.name == name), None)
+
+    def _concerns(self, found: Reading) -> bool:
+        return self.pairs is None or (found.livepatch, found.object) in self.pairs
+
+    def _livepatches(self) -> set[str]:
+        """Those whose code reads through what is wrong."""
+        if self.pairs is not None:
+            return {livepatch for livepatch, _ in self.pairs}
+        return {spec.name for spec in self.module_set.modules if spec.kind == "livepatch"}
+
+    def _reads_through(self, probe: Probe) -> bool:
+        """Does it show what such a livepatch's function, or its callback, has read?"""
+        if probe.at == "callbacks":
+            return probe.object in self._livepatches()
+        return bool(self._livepatches() & probe.patched.keys())
+
+    def _is_left_over(self, found: Detail | None) -> bool:
+        """Does it still lead, while its object is away, to where an earlier load had it?"""
+        return (
+            isinstance(found, Reading)
+            and self._concerns(found)
+            and bool(found.hop)
+            and found.hop == self.issue.via
+            and found.resolves_to in found.earlier
+        )
+
+    def _is_report(self, found: Health) -> bool:
+        """Is the first report the issue's, and from where the issue has it?"""
+        titles = [report for report in found.reports if not report.startswith(_ENDS)]
+        return bool(titles) and titles[0].startswith(self.issue.reports) and self._is_inside(found)
+
+    def _is_inside(self, found: Health) -> bool:
+        modules = [frame.partition(" ")[2] for frame in found.frames]  # "[NAME]", or ""
+        if not self.issue.inside:
+            return any(f"[{spec.name}]" in modules for spec in self.module_set.modules)
+        named = {s.name for s in self.module_set.modules if s.kind == self.issue.inside}
+        if self.issue.inside == "livepatch":
+            named &= self._livepatches()
+        return bool(modules) and modules[0] in {f"[{name}]" for name in named}
 
 
 def _was_refused(step: Step) -> bool:
@@ -375,15 +459,18 @@ def _is_astray(found: Reading, issue: KnownIssue) -> bool:
         and found.hop == issue.via
         and None not in (found.resolves_to, found.symbol_address)
         and found.resolves_to != found.symbol_address
+        and (not issue.stale or found.resolves_to in found.earlier)
     )
+
+
+def _says(issue: KnownIssue, said: Sequence[str]) -> bool:
+    return not issue.says or any(part in line for line in said for part in issue.says)
 
 
 def _follows(found: Detail | None, refusals: Refusals) -> bool:
     """Is it as it must be after those refusals?"""
     expected = refusals.expectation
     match found:
-        case Answers():
-            return True  # all of them were gone through
         case Reading(livepatch=livepatch, object=name) | Unread(livepatch=livepatch, object=name):
             return bool({livepatch, name} & refusals.modules)
         case Shown(probe=name, seen_text=text):
@@ -397,16 +484,6 @@ def _follows(found: Detail | None, refusals: Refusals) -> bool:
 
 def _same_text(one: str | None, other: str | None) -> bool:
     return (one is None) == (other is None) and (one or "").split() == (other or "").split()
-
-
-def _is_report(found: Health, issue: KnownIssue, module_set: ModuleSet) -> bool:
-    """Is it one of the issue's, from code of the set's own modules?"""
-    titles = [report for report in found.reports if not report.startswith(_ENDS)]
-    ours = {f"[{spec.name}]" for spec in module_set.modules}
-    inside = any(frame.partition(" ")[2] in ours for frame in found.frames)
-    if found.sign is Sign.QMP and not titles:
-        return bool(issue.reports)  # how every crash ends
-    return bool(titles) and titles[0].startswith(issue.reports) and inside
 
 
 _ENDS = ("SHUTDOWN ", "GUEST_PANICKED", "RESET ")  # of QMP

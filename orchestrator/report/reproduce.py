@@ -18,7 +18,13 @@ def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     command, *chosen = case_words(case.kind, case.module_set, case.name, orders.format(case.order))
     extra = ["--cold"] * result.cold + ["--strict"] * strict
     ours = extra if case.kind is CaseKind.ORDER else []
-    return (command, *kernel_words(run, result.arch), *chosen, *ours)
+    judged = () if case.kind is CaseKind.SELFTEST else known_words(run)
+    return (command, *kernel_words(run, result.arch), *chosen, *judged, *ours)
+
+
+def known_words(run: Run) -> tuple[str, ...]:
+    """The options that name the user's own known issues."""
+    return tuple(word for file in run.known_issues for word in ("--known-issues", file))
 
 
 def case_words(kind: CaseKind, module_set: str, name: str, order: str) -> tuple[str, ...]:

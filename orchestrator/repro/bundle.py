@@ -22,7 +22,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog, initramfs
@@ -30,8 +30,9 @@ from orchestrator.build import modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
-from orchestrator.model import orders
+from orchestrator.model import issuecheck, known, orders
 from orchestrator.model.findings import signature
+from orchestrator.model.known import KnownIssue
 from orchestrator.model.movers import FILLER, with_filler
 from orchestrator.nouns import BuiltSet, Case, Kernel
 from orchestrator.plain import lines, one_line
@@ -78,6 +79,13 @@ class Bundle:
             and signature(result) == self.record.signature
         )
 
+    def known_as(self, result: CaseResult) -> str:
+        """The id of the issue that it fails as, by what the bundle was judged by; "" for none. That
+        it is known makes it no less wrong: no exit code goes by it."""
+        module_set = self.bootable.sets[self.case.module_set].set
+        issues = self.record.known_issues
+        return known.judge_known(result, module_set, self.bootable.kernel, issues).known_issue
+
     @property
     def heading(self) -> str:
         """What is to be seen again, for a terminal."""
@@ -93,6 +101,8 @@ class Bundle:
     def compared(self, result: CaseResult) -> str:
         """One line about a replay."""
         why = one_line(result.reason)
+        if result.status is Status.FAIL and (listed := self.known_as(result)):
+            why += f" (known issue {listed})"
         if self.shown_by(result):
             return f"REPRODUCED  {why}"
         if result.status is Status.FAIL:
@@ -169,7 +179,17 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
     place = check(place)
     built = bootable.sets[result.case.module_set]
     version = prepare.qemu_version(bootable.arch)
-    story = texts.Story(result, bootable.arch, bootable.kernel, built, tries, version, place.name)
+    judged_by = _judged_by(bootable, result.case, built.set.name)
+    story = texts.Story(
+        result,
+        bootable.arch,
+        bootable.kernel,
+        built,
+        tries,
+        version,
+        place.name,
+        next((issue for issue in judged_by if issue.id == result.known_issue), None),
+    )
     index, step, first = story.failure
     like = signature(result)
     assert like is not None  # story.failure
@@ -206,9 +226,25 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
             qemu_version=one_line(version),
             qemu_argv=result.qemu_argv,
             files=record.digests(partial),
+            known_issues=judged_by,
         )
         (partial / RECORD).write_bytes(record.text(made))
         check(place)  # it took a while
+
+
+def _judged_by(bootable: Bootable, case: Case, name: str) -> tuple[KnownIssue, ...]:
+    """The issues of its architecture. The case's module set is called `name` in a bundle, wherever
+    it lay."""
+
+    def called(issue: KnownIssue) -> KnownIssue:
+        mine = tuple(
+            replace(each, modules=name) if each.modules == case.module_set else each
+            for each in issue.fails
+        )
+        return replace(issue, fails=mine)
+
+    of_it = (i for i in bootable.known_issues if bootable.arch.name in i.architectures)
+    return tuple(map(called, of_it))
 
 
 def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
@@ -283,6 +319,8 @@ def read(place: Path) -> Bundle:
     """
     place = place.absolute()
     made = record.load_record(place)
+    for issue in made.known_issues:
+        issuecheck.well_formed(issue, f"{place / RECORD} is damaged: known issue")
     record.check_files(place, made, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
     own = _arch_file(made.arch)
     arch = catalog.arch_of_others(place / own) if own in made.files else catalog.arch(made.arch)
@@ -300,7 +338,7 @@ def read(place: Path) -> Bundle:
         kernel=_kernel(made, place),
         sets={module_set.name: built},
         userland=place / USERLAND,
-        known_issues=(),  # that it is known makes it no less wrong
+        known_issues=(),  # see `known_as`
     )
     return Bundle(bootable, Case(made.name, module_set.name, order, made.why), made)
 

@@ -21,6 +21,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 from orchestrator.errors import UsageError
 from orchestrator.host import files, ours, workdir
 from orchestrator.model.findings import Signature
+from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import ArchName
 from orchestrator.plain import one_line
 from orchestrator.verdicts import Check
@@ -99,13 +100,14 @@ class Record:
     signature: Signature
     first: Check  # the first check that failed; in the guest's words, as is all of a Check
     failed: tuple[Check, ...]  # all that failed after the same event
-    known_issue: Line  # id in known-issues.toml, or empty
+    known_issue: Line  # id of the known issue that it fails as, or empty
     repeated: Count  # of `tries` cold boots, how many failed alike
     tries: Count
     qemu_version: Line
     qemu_argv: tuple[str, ...]  # as it was started; nobody starts it again by this
     files: Annotated[Mapping[RelativePath, Sha256], Field(max_length=MOST_FILES)]
     # relative path -> sha256, of every other file
+    known_issues: tuple[KnownIssue, ...] = ()  # of its architecture: by what it was judged
 
 
 _RECORD = TypeAdapter(Record)

@@ -17,6 +17,7 @@ from orchestrator import errnos, plain
 from orchestrator.errors import HarnessError
 from orchestrator.model import orders
 from orchestrator.model.judge import allowed_taint
+from orchestrator.model.known import KnownIssue
 from orchestrator.model.words import SHOWN_ANSWERS, place
 from orchestrator.nouns import (
     Arch,
@@ -65,6 +66,7 @@ class Story:
     tries: tuple[int, int]  # of how many cold boots how many failed so: (failed, boots)
     qemu_version: str
     place: str  # the bundle's name
+    listed: KnownIssue | None = None  # what it fails as
 
     @property
     def failure(self) -> tuple[int, Step, Check]:
@@ -127,6 +129,7 @@ def readme(story: Story) -> str:
         title=_title(story),
         story=_story(story),
         known_issue=result.known_issue,
+        listed=story.listed,
         order=orders.format(result.case.order),
         acts=_acts(story)[: index + 1],
         unreached=[orders.format_event(e) for e in result.case.order.events[index + 1 :]],

@@ -16,6 +16,7 @@ from orchestrator.model.culprit import not_the_kernels
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
+from orchestrator.model.places import remembered
 from orchestrator.nouns import CaseKind, Event, Kernel
 from orchestrator.plain import short
 from orchestrator.run.booting import deadline
@@ -67,7 +68,7 @@ class EventRun:
         began = time.monotonic()
         done = perform(guest, view, self._event, until)
         took = time.monotonic() - began
-        memory = observe_memory(guest, view, done, took, until)
+        memory = remembered(observe_memory(guest, view, done, took, until), previous)
         _, checks = _fittest(
             [(a, judge_memory(e, memory, previous, view.built)) for a, e in possible]
         )
@@ -96,16 +97,19 @@ class EventRun:
 
     def end(self, lost: GuestLost) -> str | None:
         """The title of the crash, when console or QMP show that the kernel is to blame: for a QEMU
-        that has ended, an oops or a panic. The step says so, and also when the guest is silent,
-        which proves nothing."""
+        that has ended, an oops or a panic. The step says so, and what was reported before it; and
+        also when the guest is silent, which proves nothing."""
         printed = self._guest.console_since(self._mark)
         said = kernelreports.death_title if lost.ended else kernelreports.crash_title
+        first = kernelreports.crash_title(printed)
         title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
         if title is not None or lost.silent:
-            check = words.dead(title, kernelreports.frames(printed))
-            self.step = replace(self.step, checks=(*self.step.checks, check))
+            before = kernelreports.reports(printed)[:1] if said(printed) != first else ()
+            told = [words.late(before, kernelreports.frames(printed))] if before else []
+            check = words.dead(title, kernelreports.frames(printed, ending=lost.ended))
+            self.step = replace(self.step, checks=(*self.step.checks, *told, check))
         return title
 
 

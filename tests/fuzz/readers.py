@@ -33,7 +33,7 @@ from pydantic import TypeAdapter
 from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import declared, image, kconfig, kconfigtree, outside, prebuilt
-from orchestrator.cli import options
+from orchestrator.cli import issues, options
 from orchestrator.commands import inspect as inspecting
 from orchestrator.commands.bisect import work
 from orchestrator.commands.bisect.halving import Seen
@@ -45,7 +45,7 @@ from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, ByteOrder, Elf, Re
 from orchestrator.elf.writer import write
 from orchestrator.history import changes, digest
 from orchestrator.history import files as history_files
-from orchestrator.model import known, memory, model, orders, suite
+from orchestrator.model import issuecheck, known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
 from orchestrator.nouns import KlpSymbol, ModuleSpec
 from orchestrator.pages import logs
@@ -314,6 +314,7 @@ def a_night_file(data: bytes, place: Path) -> None:
         targets=lambda names: [plan.Target(name, name) for name in names or ("one",)],
         source=str,
         stack=tuple,
+        known_issues=tuple,
         seconds=options.seconds,
     )
     jobs = plan.expand(asked, read)
@@ -321,10 +322,19 @@ def a_night_file(data: bytes, place: Path) -> None:
     plan.left_out(jobs, budget, max(asked.guests, 1))
 
 
+ISSUE_NAMES = issuecheck.Names(
+    arches=("x86_64", "s390x", "ppc64le"),
+    capabilities=("clears-on-unload", "clears-on-refusal"),
+    series=("livepatch-reload",),
+    sets=SETS,
+    cases=options.suite_cases(options.SUITE),
+)
+
+
 def known_issues(data: bytes, place: Path) -> None:
     (place / "k.toml").write_bytes(data)
-    for issue in catalog.load_toml(place / "k.toml", known.KnownIssuesFile).issue:
-        dataclasses.astuple(issue)
+    for issue in issues.read(place / "k.toml").issue:
+        issuecheck.check(issue, ISSUE_NAMES, "k.toml")
 
 
 def capabilities(data: bytes, place: Path) -> None:

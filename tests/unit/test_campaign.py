@@ -10,24 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from samples import a_kernel, a_result
+from samples import a_kernel, a_reading, a_result
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options
 from orchestrator.commands import explore
 from orchestrator.errors import Exit, UsageError
+from orchestrator.explore import triage
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Strategy
 from orchestrator.explore.walker import EventPath as Events
-from orchestrator.model import orders
+from orchestrator.explore.walker import Hit
+from orchestrator.model import orders, words
 from orchestrator.model.findings import Reproducer, added, signature
+from orchestrator.model.known import KnownIssue
 from orchestrator.model.search import Branch, Choice
 from orchestrator.nouns import BuiltSet, Case, Channel, Order
 from orchestrator.report import explorejson, exploretext, resultstext
 from orchestrator.report.explorejson import ExploreDirectory, ExploreDocument, Walked
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
+from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Run, Status, Step
 
 ABLE = frozenset({"clears-on-unload", "clears-on-refusal"})
 BAD = orders.parse("+klp_patch +klp_target").events
@@ -409,3 +412,71 @@ def test_module_sets_by_name_each_once_or_all() -> None:
     assert set(options.module_sets(("all",))) == set(catalog.module_sets())
     with pytest.raises(UsageError, match="no-such"):
         options.module_sets(("basic", "no-such"))
+
+
+STALE = KnownIssue(
+    "stale",
+    "t",
+    "r",
+    "",
+    ("s390x",),
+    CheckKind.RELOCATION,
+    via="got",
+    stale=True,
+    lacks="clears-on-unload",
+)
+
+
+def test_what_the_walk_saw_is_judged_by_itself() -> None:
+    """And shortened to what fails alike: an order that is known explains none that is not."""
+    text = "+klp_patch +klp_target -klp_target +filler +klp_target"
+    bench = replace(
+        a_bench("basic"),
+        arch=catalog.arch("s390x"),
+        kernel=a_kernel("s390x"),
+        known_issues=(STALE,),
+    )
+
+    def hit(order: str, *earlier: int) -> Hit:
+        bad = a_reading(
+            "12 34", livepatch="klp_patch", object="klp_target", hop="got", hop_address=1,
+            earlier=earlier,
+        )  # fmt: skip
+        return Hit(orders.parse(order), Step("+klp_target", (bad,), 0.0, 0.0, 1), "")
+
+    def seen(order: str, *earlier: int) -> CaseResult:
+        return triage.seen_once(bench, "basic", hit(order, *earlier))
+
+    stale, news = seen(text, 0x8), seen(text, 0x4)
+    assert (stale.status, news.status) == (Status.KNOWN, Status.FAIL)
+
+    def run(case: Case) -> CaseResult:  # a kernel on which it is stale, whenever it is run alone
+        return replace(seen(orders.format(case.order), 0x8), case=case)
+
+    assert triage.reproducer(stale, run, run, 2).repeated == 2
+    once = triage.reproducer(news, run, run, 2)
+    assert (once.result, once.repeated) == (news, 0)
+
+
+def test_a_race_on_the_way_counts_as_it_went() -> None:
+    """{+t -t} that was refused and unloaded leaves no t: the next load writes over what is left."""
+    bench = replace(
+        a_bench("basic"),
+        arch=catalog.arch("s390x"),
+        kernel=a_kernel("s390x"),
+        known_issues=(STALE,),
+    )
+    answers = ((0,), (0,), (17, 0), (0,))
+    text = "+klp_patch +klp_target {+klp_target -klp_target} +filler +klp_target"
+    events = orders.parse(text).events
+    before = tuple(
+        Step(orders.format_event(e), (words.answers(Answers(a, a)),), 0.0, 0.0, 0)
+        for e, a in zip(events, answers, strict=False)
+    )
+    bad = a_reading(
+        "12 34", livepatch="klp_patch", object="klp_target", hop="got", hop_address=1, earlier=(8,)
+    )
+    hit = Hit(Order(events), Step("+klp_target", (bad,), 0.0, 0.0, 1), "", before)
+    assert triage.seen_once(bench, "basic", hit).status is Status.KNOWN
+    steps = triage.seen_once(bench, "basic", hit).steps
+    assert [len(step.checks) for step in steps] == [1] * 5

@@ -233,7 +233,9 @@ def test_every_key_has_a_row_of_its_table(page: str, kind: type) -> None:
 @pytest.mark.parametrize("kind", [known.KnownIssuesFile, known.CapabilitiesFile])
 def test_every_list_of_a_file_is_named(kind: type) -> None:
     text = (REFERENCE / "known-issues.md").read_text()
-    assert all(f"`[[{field.name}]]`" in text for field in dataclasses.fields(kind))
+    plain = {"suites"}  # a list of names, at the file's top
+    for field in dataclasses.fields(kind):
+        assert f"`{field.name}`" in text if field.name in plain else f"`[[{field.name}]]`" in text
 
 
 def test_what_inspect_says_to_machines_is_told() -> None:

@@ -3,11 +3,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from samples import a_reading, an_answer
 
 from orchestrator.model import findings, orders, words
-from orchestrator.model.findings import Reproducer, Signature, added, counted, explained, signature
+from orchestrator.model.findings import (
+    Reproducer,
+    Signature,
+    added,
+    alike,
+    counted,
+    explained,
+    signature,
+)
 from orchestrator.nouns import Case
 from orchestrator.verdicts import CaseResult, Check, Shown, Status, Step
 
@@ -56,8 +66,8 @@ def test_parts(part: str, whole: str, expected: bool) -> None:
 def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
     like = Signature("+t", "answer", "ENOEXEC (8)")
     found = added((), like, Reproducer(failed("+f +p +t -t +t", REFUSED)))
-    assert explained(found, like, orders.parse("+f +p p.x=1 +t -t +t")) == (0, 0)
-    assert explained(found, like, orders.parse("+p +t -t +t")) is None
+    assert explained(found, like, failed("+f +p p.x=1 +t -t +t", REFUSED)) == (0, 0)
+    assert explained(found, like, failed("+p +t -t +t", REFUSED)) is None
     found = added(found, like, Reproducer(failed("+p +t -t +t", REFUSED)))
     assert [orders.format(reproducer.order) for reproducer in found[0].reproducers] == [
         "+p +t -t +t",
@@ -65,7 +75,7 @@ def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
     ]
     found = added(found, Signature("+t", "value", "target"), Reproducer(failed("+p +t", VALUE)))
     assert len(found) == 2
-    at = explained(found, like, orders.parse("+p +t -t +t +f"))
+    at = explained(found, like, failed("+p +t -t +t +f", REFUSED))
     assert at == (0, 0)
     found = counted(found, at)
     assert [reproducer.hits for reproducer in found[0].reproducers] == [2, 1]
@@ -74,3 +84,18 @@ def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
     assert (
         added(found, like, Reproducer(failed("+p +t -t +t", REFUSED)))[0].reproducers[0].hits == 3
     )
+
+
+def test_a_failure_is_not_known_because_one_like_it_is() -> None:
+    news = failed("+p +t -t +t", STALE)
+    listed = replace(news, status=Status.KNOWN, known_issue="stale")
+    like = signature(news)
+    assert like is not None
+    found = added((), like, Reproducer(listed))
+    assert explained(found, like, listed) == (0, 0) and found[0].known
+    assert explained(found, like, news) is None
+    assert alike(listed, listed) and alike(news, news) and not alike(listed, news)
+    found = added(found, like, Reproducer(news))
+    assert len(found) == 1 and not found[0].known
+    assert explained(found, like, news) == (0, 1)
+    assert [each.hits for each in found[0].reproducers] == [1, 1]

@@ -21,6 +21,7 @@ from orchestrator.nouns import (
     ModuleSpec,
 )
 from orchestrator.verdicts import (
+    Answers,
     Check,
     CheckKind,
     Expectation,
@@ -28,6 +29,7 @@ from orchestrator.verdicts import (
     Modules,
     Observation,
     PatchState,
+    Reading,
     RelocationReading,
     RelocationState,
     Shown,
@@ -390,3 +392,29 @@ def test_without_a_livepatch_nobody_asks_for_its_taint() -> None:
     alone = replace(EXPECTATION, modules=frozenset({"klp_target"}), relocations={})
     seen = replace(GOOD, modules=alone.modules, taint=0)
     assert all(c.good for c in judge(alone, seen, None, BUILT) if c.kind is CheckKind.HEALTH)
+
+
+def test_a_reading_knows_where_its_symbol_was() -> None:
+    """Of what leads through a slot: what it holds may be right of an earlier load."""
+    before = replace(GOOD.relocations[0], places=(0x4000, 0x5000))
+    checks = judge(EXPECTATION, GOOD, with_reading(0, before), BUILT)
+    earlier = [c.detail.earlier for c in checks if isinstance(c.detail, Reading)]
+    assert earlier == [(0x4000, 0x5000), (), ()]
+    assert not any(
+        c.detail.earlier
+        for c in judge(EXPECTATION, GOOD, None, BUILT)
+        if isinstance(c.detail, Reading)
+    )
+
+
+def test_a_wrong_answer_knows_what_the_kernel_said() -> None:
+    said = ("livepatch: patch 'p' failed for module 't', refusing to load",)
+
+    def told(answer: int) -> tuple[str, ...]:
+        seen = replace(GOOD, answers=(answer,), refusals=said)
+        first = judge(EXPECTATION, seen, None, BUILT)[0].detail
+        assert isinstance(first, Answers)
+        return first.said
+
+    assert told(8) == said
+    assert told(0) == ()

@@ -463,3 +463,9 @@ def test_no_other_report_ends_a_guest(line: str) -> None:
     assert crash_title(line) is not None and death_title(line) is None
     panic = "Kernel panic - not syncing: one"
     assert death_title(f"{line}\n{panic}\n") == panic
+
+
+def test_the_frames_of_a_death_are_not_those_of_a_warning_before_it() -> None:
+    text = WARN + S390_OOPS
+    assert kernelreports.frames(text) == ()
+    assert kernelreports.frames(text, ending=True)[0] == "target_show [klp_patch]"

@@ -21,11 +21,14 @@ from orchestrator.verdicts import (
     CaseResult,
     Check,
     CheckKind,
+    Health,
     Modules,
     Patched,
     PatchState,
     Reading,
+    RelocationState,
     Shown,
+    Sign,
     Status,
     Step,
 )
@@ -397,3 +400,137 @@ def test_a_race_counts_as_it_went(
     case = Case("any", "basic", orders.parse(" ".join(texts)))
     result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
     assert known.judge_known(result, SET, kernel(), [LACK]).status is status
+
+
+# --- what else could hide behind an issue ------------------------------------------------------
+
+WILD = "Unable to handle kernel pointer dereference"
+CRASHES = replace(
+    LACK, kind=CheckKind.HEALTH, errno="", reports=(WILD, "illegal operation"), inside="livepatch"
+)
+IN_PATCH, IN_TARGET = ("show [p]", "init [t]", "do_one_initcall"), ("init [t]", "show [p]")
+
+
+def judged_at_reload(issue: known.KnownIssue, *checks: Check, of: ModuleSet = SET) -> Status:
+    """ORDER, whose last event writes p's relocations of t over those of t's first load."""
+    return known.judge_known(failed(*checks), of, kernel(), [issue]).status
+
+
+@pytest.mark.parametrize(
+    ("frames", "status"),
+    [
+        (IN_PATCH, Status.KNOWN),
+        (("show [p]",), Status.KNOWN),
+        (IN_TARGET, Status.FAIL),  # its own wild write, and a patched function called it
+        (("strlen", "show [p]"), Status.FAIL),
+        (("show [other]", "show [p]"), Status.FAIL),
+        ((), Status.FAIL),
+    ],
+)
+def test_a_crash_is_known_only_where_the_issue_has_it(
+    frames: tuple[str, ...], status: Status
+) -> None:
+    assert judged_at_reload(CRASHES, words.dead(f"{WILD} in f", frames)) is status
+    assert judged_at_reload(CRASHES, words.late((f"{WILD} in virtual", "Oops"), frames)) is status
+    beside = replace(CRASHES, kind=CheckKind.RELOCATION, via="got")
+    stale = a_reading("12 34", hop="got", hop_address=0x40)
+    assert judged_at_reload(beside, stale, words.dead(f"{WILD} in f", frames)) is status
+
+
+def test_a_crash_in_a_livepatch_that_has_nothing_to_do_with_it_is_news() -> None:
+    other = replace(module("q", "livepatch"), patches={"filler": ("f",)}, klp_symbols={})
+    sets = replace(SET, modules=(*SET.modules, other))
+    told = words.dead(WILD, ("show [q]", "show [p]"))
+    assert judged_at_reload(CRASHES, told, of=sets) is Status.FAIL
+    whatever = replace(CRASHES, inside="")
+    assert judged_at_reload(whatever, told, of=sets) is Status.KNOWN
+
+
+def test_what_the_kernel_said_before_it_crashed_is_news() -> None:
+    crash = words.dead(f"{WILD} in f", IN_PATCH)
+    assert judged_at_reload(CRASHES, words.late(("WARNING: x",), ("f",)), crash) is Status.FAIL
+
+
+def test_that_a_guest_ended_tells_nothing_without_its_report() -> None:
+    ended = words.health(Health(Sign.QMP, ("SHUTDOWN guest-reset",)), "no crash")
+    assert judged_at_reload(CRASHES, ended) is Status.FAIL
+    crash = words.dead(f"{WILD} in f", IN_PATCH)
+    assert judged_at_reload(CRASHES, ended, crash) is Status.KNOWN
+
+
+@pytest.mark.parametrize(
+    ("slot", "earlier", "status"),
+    [
+        (0x8, (0x8,), Status.KNOWN),
+        (0x8, (0x4, 0x8), Status.KNOWN),
+        (0x8, (0x4,), Status.FAIL),  # a wrong value that it never was
+        (0x8, (), Status.FAIL),  # nobody knows
+    ],
+)
+def test_stale_is_what_was_right_once(slot: int, earlier: tuple[int, ...], status: Status) -> None:
+    issue = replace(LACK, kind=CheckKind.RELOCATION, errno="", via="got", stale=True)
+    reading = a_reading("12 34", hop="got", hop_address=1, resolves_to=slot, earlier=earlier)
+    assert judged_at_reload(issue, reading) is status
+
+
+def test_a_relocation_that_was_not_written_over_another_is_news() -> None:
+    issue = replace(LACK, kind=CheckKind.RELOCATION, errno="", via="got")
+    mine = a_reading("12 34", hop="got", hop_address=1)
+    for other in ({"livepatch": "q"}, {"object": "filler"}):
+        theirs = a_reading("12 34", hop="got", hop_address=1, **other)  # type: ignore[arg-type]
+        assert judged_at_reload(issue, mine, theirs) is Status.FAIL
+    probe = Probe("other", "t", "g", "version=t", {"q": "version=q"}, file="/y")
+    sets = replace(SET, probes=(*SET.probes, probe))
+    shown = words.shown(Shown("other", "version=q 1", "version=q 2"))
+    assert judged_at_reload(issue, mine, shown, of=sets) is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (("x86/modules: Skipping invalid relocation target, existing",), Status.KNOWN),
+        (("livepatch: no such thing", "x86/modules: invalid relocation target"), Status.KNOWN),
+        (("livepatch: failed to initialize patch",), Status.FAIL),
+        ((), Status.FAIL),  # its own init may have answered so
+    ],
+)
+def test_a_refusal_is_known_by_what_the_kernel_says_of_it(
+    said: tuple[str, ...], status: Status
+) -> None:
+    issue = replace(LACK, says=("invalid relocation target",))
+    assert judged_at_reload(issue, words.answers(Answers((0,), (8,), said))) is status
+
+
+def test_a_record_is_known_only_beside_a_slot_that_still_has_the_old_address() -> None:
+    issue = replace(
+        LACK,
+        kind=CheckKind.VALUE,
+        errno="",
+        lacks="clears-on-refusal",
+        differs="read=",
+        via="got",
+        stale=True,
+    )
+    record = Probe("calls", "p", "t", "none", {"pre_patch": "read=1"}, file="/c", at="callbacks")
+    module_set = replace(SET, probes=(record, *SET.probes))
+    texts = ["+p[fail=19]", "+t", "+filler", "+t"]
+    wrong = words.shown(Shown("calls", "read=1", "read=100001"))
+
+    def judged(*readings: Check) -> Status:
+        steps = tuple(Step(t, (GOOD,), 0.0, 0.0, 0) for t in texts[:3])
+        steps += (Step(texts[3], (an_answer(19, 19), *readings, wrong), 0.0, 0.0, 0),)
+        case = Case("any", "basic", orders.parse(" ".join(texts)))
+        result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
+        return known.judge_known(result, module_set, kernel(), [issue]).status
+
+    def slot(at: int, livepatch: str = "p") -> Check:
+        state = RelocationState.INDETERMINATE
+        return a_reading(
+            "12 34", livepatch=livepatch, state=state, hop="got", hop_address=1, resolves_to=at,
+            symbol_address=None, earlier=(0x8,),
+        )  # fmt: skip
+
+    assert judged(slot(0x8)) is Status.KNOWN
+    assert judged(slot(0x18)) is Status.FAIL  # written anew
+    assert judged(slot(0x8, "q")) is Status.FAIL
+    assert judged() is Status.FAIL

@@ -21,9 +21,12 @@ from orchestrator.explore.walker import Walker, WalkListener
 from orchestrator.host.process import Running
 from orchestrator.model import orders
 from orchestrator.nouns import Case
+from orchestrator.run.observe import GuestView
+from orchestrator.run.runner import EventRun
 from orchestrator.run.slot import GuestOptions, GuestSlot
-from orchestrator.verdicts import Status
+from orchestrator.verdicts import Health, Sign, Status
 from orchestrator.vm import machine, serial, ssh
+from orchestrator.vm.guest import Guest
 from orchestrator.vm.pulse import Pulse
 from orchestrator.vm.qemu import Places
 
@@ -161,3 +164,22 @@ def test_nobody_waits_for_the_sshd_of_a_qemu_that_has_ended() -> None:
         ssh.connect(port, keys, Deadline.after(5), alive),
     ):
         pytest.fail("somebody answered")
+
+
+@pytest.mark.parametrize("first", ["", WARN])
+def test_what_was_reported_before_a_death_is_not_forgotten(first: str) -> None:
+    """The death's frames are its own, and whoever looks for a known issue sees both."""
+    died = f"{OOPS}[    1.000000] RIP: 0010:bar+0x1/0x2 [livepatch_x]\n"
+    guest = SimpleNamespace(
+        console_untold=lambda: 0,
+        console_since=lambda mark: first + died,
+        qmp_events=lambda: ("SHUTDOWN guest-panic",),
+        stood_still=lambda: "",
+    )
+    (event,) = orders.parse("+klp_target").events
+    taken = EventRun(cast(Guest, guest), cast(GuestView, None), event)
+    assert taken.end(GuestLost("gone", ended=True)) == f"{DEADLY[OOPS]} in bar"
+    details = [c.detail for c in taken.step.checks if isinstance(c.detail, Health)]
+    assert details[-1].frames == ("bar [livepatch_x]",)
+    assert [d.sign for d in details[:-1]] == [Sign.CONSOLE] * bool(first)
+    assert all("WARNING" in d.reports[0] for d in details[:-1])

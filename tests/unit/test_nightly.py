@@ -52,6 +52,7 @@ READ = Reader(
     lambda specs: [Target(name, name) for name in specs],
     lambda source: source,
     lambda series: () if series == ("none",) else tuple(series),
+    lambda files: tuple(f"/night/{file}" for file in files),
     options.seconds,
 )
 MATRIX = Matrix(

@@ -73,6 +73,7 @@ def make_benches(say: Say) -> MakeBenches:
             source=options.SOURCE,
             series=series,
             module_sets=(*catalog.module_sets(), TROUBLE),
+            known_issues=options.known_issues((), ()),
             jobs=len(os.sched_getaffinity(0)),
             say=say,
             advance=advance,

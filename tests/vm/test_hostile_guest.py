@@ -51,6 +51,7 @@ def bootable(any_bootable: Bootable) -> Bootable:
         source=options.SOURCE,
         series=(options.SERIES,),
         module_sets=(HOSTILE,),
+        known_issues=(),
         jobs=1,
         say=lambda text: None,
         advance=lambda task, done, total: None,

@@ -220,11 +220,12 @@ class _Worker:
             source=wanted.source,
             series=(*wanted.series, alteration.series),
             module_sets=tuple(self._control.sets),
+            known_issues=(),  # what is wrong with it is our doing
             jobs=max(1, wanted.jobs // len(wanted.arches)),
             say=lambda text: None,
             advance=lambda task, done, total: None,
         )
-        return replace(bootable, known_issues=())  # what is wrong with it is our doing
+        return bootable
 
     def _orders(
         self, name: str, bootable: Bootable, trial: Trial, cases: Sequence[Case], whole: bool

@@ -49,6 +49,7 @@ class Config:
     budget: Time = "8h"  # for the whole night
     retries: Retries = 2  # of a new failure, each from a cold boot
     bisect: Time = "30m"  # for all bisects of a night; "": none
+    known_issues: tuple[str, ...] = ()  # files, as --known-issues takes them
     guests: Guests = 0  # side by side; 0: by free cores and memory
     keep_nights: Count = 30  # whose files are kept; the history keeps what they were
     keep_free: GiB = 10.0  # GiB that must be free before anything is begun

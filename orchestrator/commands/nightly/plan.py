@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ RANK = (
     JobKind.EXPLORE,
     JobKind.ABLATE,
 )
+JUDGED = (JobKind.SUITE, JobKind.MALFORMED, JobKind.EXPLORE)  # by the lists of known issues
+KNOWN_ISSUES = "--known-issues"
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -48,6 +51,7 @@ class Reader:
     targets: Callable[[Sequence[str]], Iterable[Target]]  # `arches` of a matrix
     source: Callable[[str], str]
     stack: Callable[[Sequence[str]], tuple[str, ...]]  # of series; empty: the bare kernel
+    known_issues: Callable[[Sequence[str]], tuple[str, ...]]  # files of them
     seconds: Callable[[str], float]
 
 
@@ -55,12 +59,14 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     """Every job of the matrix once, in its order: of each kernel the build first."""
     found: dict[tuple[str, ...], Job] = {}
     names: set[str] = set()
+    files = read.known_issues(config.known_issues)
+    known = tuple(word for file in files for word in (KNOWN_ISSUES, file))
     for matrix in config.matrix:
         for source in matrix.kernels:
             for stack in matrix.series:
                 series = (stack,) if isinstance(stack, str) else stack
                 for target in read.targets(matrix.arches):
-                    for job in _jobs(matrix, source, series, target, read):
+                    for job in _jobs(matrix, source, series, target, read, known):
                         if job.command in found:
                             continue
                         name, number = job.name, 1
@@ -78,6 +84,7 @@ def _jobs(
     series: tuple[str, ...],
     target: Target,
     read: Reader,
+    known: tuple[str, ...],
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
     kernel = " + ".join((source, *(series if stack else ())))
@@ -100,7 +107,7 @@ def _jobs(
             series=stack,
             arch=target.name,
             what=what,
-            command=(str(kind), *where, *extra),
+            command=(str(kind), *where, *extra, *(known if kind in JUDGED else ())),
             estimate=GUESSES[kind] if estimate is None else estimate,
             why="",
             arch_spec=target.spec,
@@ -144,6 +151,12 @@ def pinned(job: Job, source: str) -> Job:
     if "--kernel" in words[:-1]:
         words[words.index("--kernel") + 1] = source
     return replace(job, source=source, command=tuple(words))
+
+
+def known_words(job: Job) -> tuple[str, ...]:
+    """Of a job's command those that name files of known issues."""
+    pairs = itertools.pairwise(job.command)
+    return tuple(each for pair in pairs if pair[0] == KNOWN_ISSUES for each in pair)
 
 
 def as_begun(job: Job, begun: Job | None) -> Job:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.commands.nightly import plan
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import OF_CASES, Job, PastResult, Row
 from orchestrator.host import ours
@@ -60,7 +61,8 @@ def words(job: Job, row: Row) -> tuple[str, ...]:
         return ()
     command, *chosen = reproduce.case_words(row.kind, row.module_set, row.name, row.order)
     series = [word for name in job.series or ("none",) for word in ("--series", name)]
-    return (command, "--arch", job.arch_spec, "--kernel", job.source, *series, *chosen)
+    where = ("--arch", job.arch_spec, "--kernel", job.source, *series)
+    return (command, *where, *chosen, *plan.known_words(job))
 
 
 def _is_known(module_set: str, job: Job) -> bool:

@@ -132,7 +132,13 @@ def jobs(wanted: NightOptions) -> tuple[Job, ...]:
         for arch in options.arches(specs):
             yield plan.Target(arch.name, str(arch.file.absolute()) if arch.file else arch.name)
 
-    read = plan.Reader(targets, options.source, options.stack, options.seconds)
+    def known_issues(names: Sequence[str]) -> tuple[str, ...]:
+        files = options.issue_files(tuple(map(Path, names)))
+        arches = {spec for matrix in wanted.config.matrix for spec in matrix.arches}
+        options.known_issues(files, options.arches(sorted(arches)))
+        return tuple(map(str, files))
+
+    read = plan.Reader(targets, options.source, options.stack, known_issues, options.seconds)
     with contextlib.chdir(wanted.file.parent):
         return plan.expand(wanted.config, read)
 

@@ -12,6 +12,7 @@ from orchestrator.cli.arguments import (
     ArchArgument,
     JobsOption,
     KernelOption,
+    KnownIssuesOption,
     OutputOption,
     SeriesOption,
 )
@@ -33,6 +34,7 @@ def port(
     arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    known_issues: KnownIssuesOption = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
@@ -47,6 +49,7 @@ def port(
         scope=parts.whole(),
         directory=options.results(output),
         accel=accel,
+        known_issues=options.issue_files(known_issues or ()),
     )
     writer = porting.begin(wanted, tuple(sys.argv))
     try:

@@ -50,6 +50,7 @@ class PortOptions:
     scope: Scope
     directory: Path
     accel: Accel = Accel.AUTO
+    known_issues: tuple[Path, ...] = ()  # files beside our own list
 
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
@@ -90,7 +91,7 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         skip(NEEDS_SOURCE, "there is no kernel source")
         writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
-    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs)
+    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs, wanted.known_issues)
     outcome = kernel.build(built, source, reporter)
     writer.update(writer.card.put(*outcome.lines))
     covered = _Covered(arch, source, outcome.config, writer)

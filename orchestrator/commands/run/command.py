@@ -15,6 +15,7 @@ from orchestrator.cli.arguments import (
     ChannelOption,
     JobsOption,
     KernelOption,
+    KnownIssuesOption,
     OutputOption,
     ResumeOption,
     SeriesOption,
@@ -67,6 +68,7 @@ def run(
             "be given again.",
         ),
     ] = None,
+    known_issues: KnownIssuesOption = None,
     strict: StrictOption = False,
     cold: Annotated[
         bool, typer.Option("--cold", help="Boot for each order instead of restoring a snapshot.")
@@ -85,7 +87,7 @@ def run(
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.only_cases(options.chosen_cases(modules, order or (), suite), case or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
         if wanted.resumed:
