@@ -47,6 +47,15 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert catalog.module_set(".").probes == ()
 
 
+@pytest.mark.parametrize("patched", ["twin", "twin,1"])
+@pytest.mark.parametrize("shown", ["twin", "twin,1"])
+def test_a_name_and_its_first_position_are_one_function(
+    tmp_path: Path, patched: str, shown: str
+) -> None:
+    function = GOOD.replace('function = "twin,2"', f'function = "{shown}"')
+    load(tmp_path, function.replace('"twin,2"]', f'"{patched}"]'))
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "message", "hint"),
     [
