@@ -23,8 +23,10 @@ from orchestrator.elf.klpformat import (
 )
 from orchestrator.elf.records import (
     SHF_EXECINSTR,
+    SHF_STRINGS,
     SHT_NOBITS,
     SHT_PROGBITS,
+    SHT_RELA,
     Elf,
     Rela,
     Section,
@@ -32,6 +34,8 @@ from orchestrator.elf.records import (
     Symbol,
 )
 from orchestrator.errors import UsageError
+
+_POINTER = 8  # bytes
 
 
 def same(elf: Elf) -> Elf:
@@ -133,6 +137,30 @@ def half_an_entry(elf: Elf) -> Elf:
     )
     half = bytes(Size.RELA // 2)
     return with_section(elf, index, lambda s: replace(s, relas=s.relas[:-1], data=half))
+
+
+def without_old_name(elf: Elf) -> Elf:
+    """The name of the first function that the module replaces is NULL: nothing is written where
+    struct klp_func begins (include/linux/livepatch.h: old_name, new_func)."""
+    for index, section in enumerate(elf.sections):
+        if section.type != SHT_RELA or is_klp_section(section):
+            continue
+        leads_to = {rela.offset: _flags(elf, rela) for rela in section.relas}
+        for at, rela in enumerate(section.relas):
+            new_func = leads_to.get(rela.offset + _POINTER, 0)
+            if leads_to[rela.offset] & SHF_STRINGS and new_func & SHF_EXECINSTR:
+                less = replace(section, relas=section.relas[:at] + section.relas[at + 1 :])
+                return replace(
+                    elf, sections=(*elf.sections[:index], less, *elf.sections[index + 1 :])
+                )
+    raise UsageError("the module has no struct klp_func with a name: none can be taken out")
+
+
+def _flags(elf: Elf, rela: Rela) -> int:
+    """Those of the section that a relocation leads to, 0 where it leads out of the module."""
+    symbol = elf.symbols[rela.symbol] if rela.symbol < len(elf.symbols) else None
+    inside = symbol is not None and symbol.shndx < len(elf.sections)
+    return elf.sections[symbol.shndx].flags if symbol is not None and inside else 0
 
 
 def beyond_file(data: bytes, section: int) -> bytes:

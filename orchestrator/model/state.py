@@ -113,9 +113,7 @@ class World:
     def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
         """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
         the order of klp_patches when the object comes again); "" for the original."""
-        over = [
-            name for name in stack if replaces(self.spec(name), probe.object, probe.function)
-        ]
+        over = [name for name in stack if replaces(self.spec(name), probe.object, probe.function)]
         return over[-1] if over else ""
 
     def dangles(self, state: State, livepatch: str, object_name: str) -> bool:

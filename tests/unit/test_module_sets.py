@@ -100,9 +100,7 @@ def test_probes_cover_every_livepatch(module_set: ModuleSet) -> None:
             spec = module_set.module(probe.object)
             assert spec is not None and probe.function in spec.patches
             continue
-        patching = {
-            m.name for m in module_set.modules if replaces(m, probe.object, probe.function)
-        }
+        patching = {m.name for m in module_set.modules if replaces(m, probe.object, probe.function)}
         refused = {m.name for m in module_set.modules if m.defects}
         assert set(probe.patched) == patching - refused and patching, probe.name
         texts = [probe.original, *probe.patched.values()]
