@@ -176,8 +176,8 @@ def verdict(output: ScriptOutput, made: Sequence[Step]) -> tuple[Status, str]:
     checks = [check for check in made[-1].checks if not check.good]
     unhealthy = [check for check in checks if check.kind is CheckKind.HEALTH]
     wrong = next((test for test in judged if test.said != GOOD), None)
-    if wrong is not None and not unhealthy and (why := wrong.not_the_kernels):
-        return Status.ERROR, f"{wrong.name}: {why}"
+    if wrong is not None and not unhealthy and (other := wrong.not_the_kernels):
+        return Status.ERROR, f"{wrong.name}: {other}"
     if wrong is not None:
         return Status.FAIL, f"{wrong.name}: {wrong.gist}"
     if output.skipped and not unhealthy:
