@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -23,7 +24,7 @@ from orchestrator.elf.klpformat import (
 )
 from orchestrator.elf.records import (
     SHF_EXECINSTR,
-    SHF_STRINGS,
+    SHN_UNDEF,
     SHT_NOBITS,
     SHT_PROGBITS,
     SHT_RELA,
@@ -36,6 +37,7 @@ from orchestrator.elf.records import (
 from orchestrator.errors import UsageError
 
 _POINTER = 8  # bytes
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*\0")
 
 
 def same(elf: Elf) -> Elf:
@@ -145,10 +147,10 @@ def without_old_name(elf: Elf) -> Elf:
     for index, section in enumerate(elf.sections):
         if section.type != SHT_RELA or is_klp_section(section):
             continue
-        leads_to = {rela.offset: _flags(elf, rela) for rela in section.relas}
+        pointers = {rela.offset: rela for rela in section.relas}
         for at, rela in enumerate(section.relas):
-            new_func = leads_to.get(rela.offset + _POINTER, 0)
-            if leads_to[rela.offset] & SHF_STRINGS and new_func & SHF_EXECINSTR:
+            new_func = pointers.get(rela.offset + _POINTER)
+            if new_func is not None and _names(elf, rela) and _is_code(elf, new_func):
                 less = replace(section, relas=section.relas[:at] + section.relas[at + 1 :])
                 return replace(
                     elf, sections=(*elf.sections[:index], less, *elf.sections[index + 1 :])
@@ -156,11 +158,23 @@ def without_old_name(elf: Elf) -> Elf:
     raise UsageError("the module has no struct klp_func with a name: none can be taken out")
 
 
-def _flags(elf: Elf, rela: Rela) -> int:
-    """Those of the section that a relocation leads to, 0 where it leads out of the module."""
+def _names(elf: Elf, rela: Rela) -> bool:
+    """Does it lead to a symbol's name?"""
+    section, offset = _leads_to(elf, rela)
+    return section is not None and bool(_NAME.match(section.data, max(0, offset)))
+
+
+def _is_code(elf: Elf, rela: Rela) -> bool:
+    section, _ = _leads_to(elf, rela)
+    return section is not None and bool(section.flags & SHF_EXECINSTR)
+
+
+def _leads_to(elf: Elf, rela: Rela) -> tuple[Section | None, int]:
+    """(section, offset in it), (None, 0) out of the module."""
     symbol = elf.symbols[rela.symbol] if rela.symbol < len(elf.symbols) else None
-    inside = symbol is not None and symbol.shndx < len(elf.sections)
-    return elf.sections[symbol.shndx].flags if symbol is not None and inside else 0
+    if symbol is None or not SHN_UNDEF < symbol.shndx < len(elf.sections):
+        return None, 0
+    return elf.sections[symbol.shndx], symbol.value + rela.addend
 
 
 def beyond_file(data: bytes, section: int) -> bytes:

@@ -11,7 +11,6 @@ from orchestrator.elf.records import (
     SHF_ALLOC,
     SHF_EXECINSTR,
     SHF_INFO_LINK,
-    SHF_STRINGS,
     SHF_WRITE,
     SHN_ABS,
     SHN_UNDEF,
@@ -120,7 +119,7 @@ def with_functions(elf: Elf) -> Elf:
     sections = (
         Section(".data.funcs", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, align=8, data=bytes(48)),
         Section(".rela.data.funcs", SHT_RELA, SHF_INFO_LINK, 0, SYMTAB, funcs, 8, 24, relas=relas),
-        Section(".rodata.str1.1", SHT_PROGBITS, SHF_ALLOC | SHF_STRINGS, data=b"target_fn\0"),
+        Section(".rodata", SHT_PROGBITS, SHF_ALLOC, data=b"target_fn\0"),
     )
     name = symbol("the_name", funcs + 2)
     return replace(elf, sections=(*elf.sections, *sections), symbols=(*elf.symbols, name))
