@@ -169,7 +169,10 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
     place = check(place)
     built = bootable.sets[result.case.module_set]
     version = prepare.qemu_version(bootable.arch)
-    story = texts.Story(result, bootable.arch, bootable.kernel, built, tries, version, place.name)
+    issue = next((i for i in bootable.known_issues if i.id == result.known_issue), None)
+    story = texts.Story(
+        result, bootable.arch, bootable.kernel, built, tries, version, place.name, issue
+    )
     index, step, first = story.failure
     like = signature(result)
     assert like is not None  # story.failure
