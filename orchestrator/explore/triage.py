@@ -9,7 +9,7 @@ from dataclasses import replace
 from orchestrator.build.prepare import Bootable
 from orchestrator.explore.walker import Hit
 from orchestrator.model import known
-from orchestrator.model.findings import Reproducer, Signature, signature
+from orchestrator.model.findings import Reproducer, Signature, promised, signature
 from orchestrator.model.minimise import minimise
 from orchestrator.model.orders import format_event
 from orchestrator.nouns import Case, Order
@@ -20,12 +20,17 @@ RunCase = Callable[[Case], CaseResult]
 
 def shortest(case: Case, like: Signature, run: RunCase) -> CaseResult | None:
     """The case with the shortest order that fails alike, as it ran; None when not even the whole
-    order does, on a fresh guest."""
+    order does, on a fresh guest.
+
+    An event that should succeed has to in the shortest order, too: to be refused in another way
+    than one should tells less.
+    """
     failed: dict[Order, CaseResult] = {}
 
     def fails(order: Order) -> bool:
         result = run(replace(case, order=order))
-        if signature(result) != like:
+        whole = failed.get(case.order, result)
+        if signature(result) != like or promised(result) != promised(whole):
             return False
         failed[order] = _up_to_failure(result)
         return True

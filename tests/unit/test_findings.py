@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from samples import a_reading, an_answer
 
+from orchestrator.explore.triage import shortest
 from orchestrator.model import findings, orders, words
 from orchestrator.model.findings import Reproducer, Signature, added, counted, explained, signature
 from orchestrator.nouns import Case
@@ -74,3 +75,19 @@ def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
     assert (
         added(found, like, Reproducer(failed("+p +t -t +t", REFUSED)))[0].reproducers[0].hits == 3
     )
+
+
+def test_what_should_succeed_does_in_the_shortest_order_too() -> None:
+    """Without `p.fail=0` the target is refused in another way than it should be; that tells less."""
+    whole = failed("+p[fail=19] p.fail=0 +t", REFUSED).case
+
+    def run(case: Case) -> CaseResult:
+        text = orders.format(case.order)
+        if not text.startswith("+p[fail=19]") or not text.endswith("+t"):
+            return CaseResult(case, "a", Status.PASS)
+        return failed(text, REFUSED if "=0" in text else an_answer(expected=19, seen=8))
+
+    like = signature(run(whole))
+    assert like is not None
+    found = shortest(whole, like, run)
+    assert found is not None and found.case.order == whole.order
