@@ -78,7 +78,7 @@ def test_failures_alike_are_one_finding_with_the_shortest_way_first() -> None:
 
 
 def test_what_should_succeed_does_in_the_shortest_order_too() -> None:
-    """Without `p.fail=0` the target is refused in another way than it should be; that tells less."""
+    """Else `p.fail=0` goes, and the target is refused in another way than it should be."""
     whole = failed("+p[fail=19] p.fail=0 +t", REFUSED).case
 
     def run(case: Case) -> CaseResult:
