@@ -9,6 +9,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
+from pydantic_core import PydanticCustomError
 
 from orchestrator.errors import UsageError
 
@@ -29,6 +33,19 @@ def number(name: str) -> int:
         if known == name:
             return found
     raise UsageError(f"'{name}' is no errno", hint="write its name: ENOEXEC, EINVAL, EEXIST")
+
+
+def _named(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return number(value)
+    except UsageError as err:
+        raise PydanticCustomError("errno", "must be an errno's name, or its number") from err
+
+
+# of a file's key: 22 or "EINVAL"
+Errno = Annotated[int, BeforeValidator(_named), Field(ge=1, le=MAX_ERRNO)]
 
 
 def of_parameter(value: str) -> int | None:

@@ -16,6 +16,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from orchestrator.errnos import Errno
+
 # --- architectures (orchestrator/arches/NAME.toml) ---------------------------------------------
 
 # The words of an architecture's file become arguments of make, QEMU, the compiler and a shell. What
@@ -159,7 +161,7 @@ class Defect:
     fails, whatever it is told. Or, without an object, why it never loads this module."""
 
     object: str  # "": the module itself is refused
-    errno: int
+    errno: Errno
     written: bool  # its klp relocations are in place by then (a function is missing), or none is
 
 

@@ -2,7 +2,7 @@
 """`klp-e2e malformed`: broken livepatch modules, each on a fresh guest, before and after their
 target.
 
-Each broken module makes a module set of its own, of the good one's target and that livepatch; what
+Each broken module makes a module set of its own, of what is loaded with the good one; what
 the kernel is to answer is in the set, so that model and judge know of no malformations.
 """
 
@@ -40,8 +40,10 @@ from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
+    GROUNDS,
     MALFORMATIONS,
     PREFIX,
+    Ground,
     Malformation,
     Refused,
     broken_how,
@@ -63,12 +65,7 @@ from orchestrator.run import slot, workers
 from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, Health, RunKind, Status
 
-MODULE_SET, LIVEPATCH, TARGET = "basic", "klp_patch", "klp_target"
-# Afterwards it must be possible to get rid of the livepatch, if there is one.
-ORDERS: Mapping[str, str] = {
-    "target-first": f"+{TARGET} +{LIVEPATCH} {LIVEPATCH}=0 -{LIVEPATCH}",
-    "target-later": f"+{LIVEPATCH} +{TARGET} {LIVEPATCH}=0 -{LIVEPATCH}",
-}
+MODULE_SETS = tuple(ground.module_set for ground in GROUNDS)
 MODULES, FINDINGS = "modules", "findings"  # below the results directory
 
 
@@ -89,7 +86,7 @@ def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
             time, PREFIX + name, orders.parse(order), _why(malformation), CaseKind.MALFORMED
         )
         for name, malformation in MALFORMATIONS.items()
-        for time, order in ORDERS.items()
+        for time, order in _orders(malformation.ground).items()
     }
     for pattern in patterns:
         if not any(_fits(name, (pattern,)) for name in made):
@@ -97,6 +94,19 @@ def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
                 f"no malformation is called {pattern}", hint=f"known: {', '.join(MALFORMATIONS)}"
             )
     return tuple(case for name, case in made.items() if not patterns or _fits(name, patterns))
+
+
+def _orders(ground: Ground) -> Mapping[str, str]:
+    """By when the target comes. Afterwards it must be possible to get rid of the livepatch, if
+    there is one."""
+    target, livepatch = f"+{ground.target}", f"+{ground.livepatch}"
+    if ground.enabled:
+        livepatch = f"+{ground.enabled} {livepatch}"
+    away = f"{ground.livepatch}=0 -{ground.livepatch}"
+    return {
+        "target-first": f"{target} {livepatch} {away}",
+        "target-later": f"{livepatch} {target} {away}",
+    }
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:
@@ -125,7 +135,7 @@ def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: 
     Raises HarnessError, and BuildError when no kernel builds.
     """
     session.need_emulators(wanted.build, wanted.accel)
-    made, unbuilt = session.buildable(wanted.build, (MODULE_SET,), reporter)
+    made, unbuilt = session.buildable(wanted.build, MODULE_SETS, reporter)
     names = dict.fromkeys(broken_how(case.module_set) for case in wanted.cases)
     kernels = tuple(bootable.kernel for bootable in made)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
@@ -173,20 +183,20 @@ def _broken_was_loaded(result: CaseResult) -> bool:
     """Was it, or was that being tried, when the first thing went wrong?"""
     failed = result.first_failure()
     last = len(result.steps) - 1 if failed is None else failed[0]
-    loads = (Load(LIVEPATCH) == event for event in result.case.order.events[: last + 1])
-    return any(loads)
+    broken = MALFORMATIONS[broken_how(result.case.module_set)].ground.livepatch
+    return Load(broken) in result.case.order.events[: last + 1]
 
 
 def with_broken(bootable: Bootable, names: Iterable[str], place: Path) -> Bootable:
     """The bootable with a module set for each of these malformations; the broken modules are
     written below `place`, as modules/ARCH/NAME/klp_patch.ko. Raises HarnessError when they
     cannot be."""
-    good = bootable.sets[MODULE_SET]
     sets = {}
     for name in names:
         directory = place / MODULES / bootable.arch.name / name
         with workdir.disk_errors(f"cannot write below {place}"):
             ours.folder(directory, within=place)
+        good = bootable.sets[MALFORMATIONS[name].ground.module_set]
         sets[PREFIX + name] = broken_set(good, name, directory, bootable.kernel.capabilities)
     return replace(bootable, sets=sets)
 
@@ -208,9 +218,10 @@ def broken_set(
     can say what it should do.
     """
     malformation = MALFORMATIONS[name]
-    livepatch = good.modules[LIVEPATCH]
+    ground = malformation.ground
+    livepatch = good.modules[ground.livepatch]
     elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
-    path = directory / f"{LIVEPATCH}.ko"
+    path = directory / f"{ground.livepatch}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
         directory.mkdir(exist_ok=True)
         with ours.replacing(path) as partial:
@@ -220,10 +231,9 @@ def broken_set(
     relocations = tuple(_initial(entry, broken) for entry in livepatch.klp_relocations)
     if not (checked := malformation.checked(capabilities)):
         spec, relocations = replace(spec, klp_symbols={}), ()
-    modules = {
-        TARGET: good.modules[TARGET],
-        LIVEPATCH: BuiltModule(spec, path, relocations, livepatch.symbols),
-    }
+    others = (ground.target, ground.enabled)
+    modules = {each: good.modules[each] for each in others if each}
+    modules[ground.livepatch] = BuiltModule(spec, path, relocations, livepatch.symbols)
     module_set = replace(
         good.set,
         name=PREFIX + name,
@@ -242,7 +252,7 @@ def _defects(malformation: Malformation, capabilities: AbstractSet[str]) -> tupl
         case Refused.LOADER:
             return (Defect("", malformation.errno, written=False),)
         case Refused.OBJECT:
-            return (Defect(TARGET, malformation.errno, written=True),)
+            return (Defect(malformation.ground.target, malformation.errno, written=True),)
         case Refused.NOT:
             return ()
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
@@ -23,8 +24,10 @@ from orchestrator.elf.klpformat import (
 )
 from orchestrator.elf.records import (
     SHF_EXECINSTR,
+    SHN_UNDEF,
     SHT_NOBITS,
     SHT_PROGBITS,
+    SHT_RELA,
     Elf,
     Rela,
     Section,
@@ -32,6 +35,9 @@ from orchestrator.elf.records import (
     Symbol,
 )
 from orchestrator.errors import UsageError
+
+_POINTER = 8  # bytes
+_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_.]*\0")
 
 
 def same(elf: Elf) -> Elf:
@@ -133,6 +139,42 @@ def half_an_entry(elf: Elf) -> Elf:
     )
     half = bytes(Size.RELA // 2)
     return with_section(elf, index, lambda s: replace(s, relas=s.relas[:-1], data=half))
+
+
+def without_old_name(elf: Elf) -> Elf:
+    """The name of the first function that the module replaces is NULL: nothing is written where
+    struct klp_func begins (include/linux/livepatch.h: old_name, new_func)."""
+    for index, section in enumerate(elf.sections):
+        if section.type != SHT_RELA or is_klp_section(section):
+            continue
+        pointers = {rela.offset: rela for rela in section.relas}
+        for at, rela in enumerate(section.relas):
+            new_func = pointers.get(rela.offset + _POINTER)
+            if new_func is not None and _names(elf, rela) and _is_code(elf, new_func):
+                less = replace(section, relas=section.relas[:at] + section.relas[at + 1 :])
+                return replace(
+                    elf, sections=(*elf.sections[:index], less, *elf.sections[index + 1 :])
+                )
+    raise UsageError("the module has no struct klp_func with a name: none can be taken out")
+
+
+def _names(elf: Elf, rela: Rela) -> bool:
+    """Does it lead to a symbol's name?"""
+    section, offset = _leads_to(elf, rela)
+    return section is not None and bool(_NAME.match(section.data, max(0, offset)))
+
+
+def _is_code(elf: Elf, rela: Rela) -> bool:
+    section, _ = _leads_to(elf, rela)
+    return section is not None and bool(section.flags & SHF_EXECINSTR)
+
+
+def _leads_to(elf: Elf, rela: Rela) -> tuple[Section | None, int]:
+    """(section, offset in it), (None, 0) out of the module."""
+    symbol = elf.symbols[rela.symbol] if rela.symbol < len(elf.symbols) else None
+    if symbol is None or not SHN_UNDEF < symbol.shndx < len(elf.sections):
+        return None, 0
+    return elf.sections[symbol.shndx], symbol.value + rela.addend
 
 
 def beyond_file(data: bytes, section: int) -> bytes:

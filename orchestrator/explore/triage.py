@@ -10,7 +10,7 @@ from functools import partial
 from orchestrator.build.prepare import Bootable
 from orchestrator.explore.walker import Hit
 from orchestrator.model import known
-from orchestrator.model.findings import Reproducer, alike
+from orchestrator.model.findings import Reproducer, alike, promised
 from orchestrator.model.minimise import minimise
 from orchestrator.model.orders import format_event
 from orchestrator.nouns import Case, Order
@@ -22,12 +22,17 @@ Alike = Callable[[CaseResult], bool]
 
 def shortest(case: Case, is_alike: Alike, run: RunCase) -> CaseResult | None:
     """The case with the shortest order that fails alike, as it ran; None when not even the whole
-    order does, on a fresh guest."""
+    order does, on a fresh guest.
+
+    An event that should succeed has to in the shortest order, too: to be refused in another way
+    than one should tells less.
+    """
     failed: dict[Order, CaseResult] = {}
 
     def fails(order: Order) -> bool:
         result = run(replace(case, order=order))
-        if not is_alike(result):
+        whole = failed.get(case.order, result)
+        if not is_alike(result) or promised(result) != promised(whole):
             return False
         failed[order] = _up_to_failure(result)
         return True

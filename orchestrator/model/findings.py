@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from orchestrator.model import orders
 from orchestrator.nouns import Burst, Event, Load, Order, Race
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Health, Reading, Sign, Step
+from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Health, Reading, Sign, Step
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -71,6 +71,15 @@ def signature(result: CaseResult) -> Signature | None:
         return None
     index, step, _ = failure
     return of_step(result.case.order.events[index], step)
+
+
+def promised(result: CaseResult) -> int | None:
+    """The errno that the event which failed should have been answered with, 0 for success; None
+    where nothing is wrong with its answer, or it has several."""
+    failure = result.first_failure()
+    answer = failure[2].detail if failure is not None else None
+    expected = answer.expected_errnos if isinstance(answer, Answers) else ()
+    return expected[0] if len(expected) == 1 else None
 
 
 def of_step(event: Event, step: Step) -> Signature:

@@ -3,8 +3,8 @@
 
 Each is made from a good module with klp relocations, and said to be refused, by whom and with which
 errno; or to be as good as the good one; or to be broken in a way that the kernel does not look for,
-so that anything may happen. All were read in Linux 6.1 and hold for 6.12; what differs between
-architectures is a capability (capabilities.toml).
+so that anything may happen. All were read in Linux 6.1 and hold for 6.12 and 7.3; what differs
+between architectures and kernels is a capability (capabilities.toml).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ CHECKS_FIELD = "checks-field"  # a field that is not zero is not relocated
 REFUSES_APPLIED = "refuses-applied"  # a field that was relocated is not relocated again
 REFUSES_NONE = "refuses-none"  # R_*_NONE, which does nothing, is not known
 CHECKS_SECTION_NAMES = "checks-section-names"  # no two loaded sections may have one name
+CHECKS_FUNCTION_NAMES = "checks-function-names"  # of functions, before anybody compares them
 
 Spoil = Callable[[bytes, int], bytes]  # a module's bytes, index of the klp section -> broken bytes
 
@@ -53,6 +54,21 @@ class Refused(StrEnum):
     LOADER = "loader"  # the livepatch's load fails, whether the target is there or not
     OBJECT = "object"  # livepatch and target do not come together: the load of the second fails
     NOT = "not"  # all is as with the good module
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """The module set of a good livepatch that is broken, and what is loaded with it."""
+
+    module_set: str
+    target: str
+    livepatch: str
+    enabled: str = ""  # another livepatch of the target, enabled before the broken one comes
+
+
+ALONE = Ground("basic", "klp_target", "klp_patch")
+REPLACING = Ground("replace", "klp_replaced", "klp_second", enabled="klp_first")
+GROUNDS = (ALONE, REPLACING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,7 @@ class Malformation:
     unchecked: bool = False
     needs: str = ""
     spoil: Spoil | None = None  # what no record can express
+    ground: Ground = ALONE
 
     def checked(self, capabilities: AbstractSet[str]) -> bool:
         """Whether a kernel of these capabilities looks for what is wrong."""
@@ -154,6 +171,24 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         "it depends on its target by its own account",
         "nobody reads depends= in the kernel",
         BREAKAGES["depends"],
+    ),
+    # the functions to replace
+    "function-name-null": _loader(
+        "the name of the first function to replace is NULL",
+        f"{_CORE}, klp_init_func()",
+        EINVAL,
+        malformed.without_old_name,
+    ),
+    "function-name-null-replacing": replace(
+        _loader(
+            "the name of the first function is NULL, and another livepatch is to be replaced",
+            f"{_CORE}, klp_find_func() compares the names before klp_init_func() looks",
+            EINVAL,
+            malformed.without_old_name,
+        ),
+        unchecked=True,
+        needs=CHECKS_FUNCTION_NAMES,
+        ground=REPLACING,
     ),
     # names of klp sections
     "section-name-empty": _loader(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orchestrator.errors import UsageError
 from orchestrator.model.movers import FILLER
-from orchestrator.model.state import COMES, GOES, sysfs_name
+from orchestrator.model.state import COMES, GOES, replaces, sysfs_name
 from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec, Probe
 
 CALLS = (*COMES, *GOES)
@@ -175,9 +175,7 @@ def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
             )
         return
     above = [
-        spec.name
-        for spec in module_set.modules
-        if probe.function in spec.patches.get(probe.object, ())
+        spec.name for spec in module_set.modules if replaces(spec, probe.object, probe.function)
     ]
     for name in probe.patched:
         if name not in above:

@@ -113,11 +113,7 @@ class World:
     def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
         """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
         the order of klp_patches when the object comes again); "" for the original."""
-        over = [
-            name
-            for name in stack
-            if probe.function in self.spec(name).patches.get(probe.object, ())
-        ]
+        over = [name for name in stack if replaces(self.spec(name), probe.object, probe.function)]
         return over[-1] if over else ""
 
     def dangles(self, state: State, livepatch: str, object_name: str) -> bool:
@@ -180,6 +176,12 @@ def owners(spec: ModuleSpec, object_name: str) -> tuple[tuple[str, ...], ...]:
         return spec.klp_sections[object_name]
     named = {entry.rpartition(":")[0] for entry in spec.klp_symbols.get(object_name, ())}
     return (tuple(sorted(named - {"", VMLINUX})),)
+
+
+def replaces(spec: ModuleSpec, object_name: str, function: str) -> bool:
+    """Does a livepatch replace that function of an object? "NAME" is "NAME,1": without a position
+    the kernel takes a name only where it is the only one (klp_find_object_symbol())."""
+    return sysfs_name(function) in map(sysfs_name, spec.patches.get(object_name, ()))
 
 
 def sysfs_name(function: str) -> str:

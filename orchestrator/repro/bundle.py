@@ -180,15 +180,9 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
     built = bootable.sets[result.case.module_set]
     version = prepare.qemu_version(bootable.arch)
     judged_by = _judged_by(bootable, result.case, built.set.name)
+    issue = next((each for each in judged_by if each.id == result.known_issue), None)
     story = texts.Story(
-        result,
-        bootable.arch,
-        bootable.kernel,
-        built,
-        tries,
-        version,
-        place.name,
-        next((issue for issue in judged_by if issue.id == result.known_issue), None),
+        result, bootable.arch, bootable.kernel, built, tries, version, place.name, issue
     )
     index, step, first = story.failure
     like = signature(result)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from orchestrator.model.known import KnownIssue
 from orchestrator.model.words import SHOWN_ANSWERS, place
 from orchestrator.nouns import (
     Arch,
+    BuiltModule,
     BuiltSet,
     Burst,
     Event,
@@ -66,7 +68,7 @@ class Story:
     tries: tuple[int, int]  # of how many cold boots how many failed so: (failed, boots)
     qemu_version: str
     place: str  # the bundle's name
-    listed: KnownIssue | None = None  # what it fails as
+    issue: KnownIssue | None = None  # that it fails as
 
     @property
     def failure(self) -> tuple[int, Step, Check]:
@@ -129,7 +131,9 @@ def readme(story: Story) -> str:
         title=_title(story),
         story=_story(story),
         known_issue=result.known_issue,
-        listed=story.listed,
+        issue=story.issue,
+        differs=_differs,
+        livepatches=_livepatches(story),
         order=orders.format(result.case.order),
         acts=_acts(story)[: index + 1],
         unreached=[orders.format_event(e) for e in result.case.order.events[index + 1 :]],
@@ -259,7 +263,8 @@ def _what(module_set: ModuleSet, name: str) -> str:
     if spec.kind == "target":
         return "a target"
     patches = ", ".join(
-        f"{' and '.join(functions)} of {where}" for where, functions in spec.patches.items()
+        f"{' and '.join(functions) or 'no function'} of {where}"
+        for where, functions in spec.patches.items()
     )
     return f"a livepatch{', replacing all others,' if spec.replace else ''} for {patches}"
 
@@ -274,6 +279,41 @@ def _errno_names(steps: Sequence[Step]) -> list[tuple[int, str]]:
         for number in (*detail.expected_errnos, *detail.seen_errnos)
     }
     return [(number, errnos.describe(number)) for number in sorted(found - {0})]
+
+
+# --- livepatches ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Livepatch:
+    name: str
+    origin: str
+    relocations: str  # how many of which type
+
+
+def _livepatches(story: Story) -> list[_Livepatch]:
+    return [
+        _Livepatch(module.spec.name, _origin(module, story.built.set), _types(module, story.arch))
+        for module in story.built.modules.values()
+        if module.spec.kind == "livepatch"
+    ]
+
+
+def _origin(module: BuiltModule, module_set: ModuleSet) -> str:
+    if module.spec.ko:
+        return "built elsewhere, taken as it is"
+    if module_set.in_tree:
+        return f"built in the kernel's tree, in {module_set.in_tree}"
+    return (
+        "built from set/ by the kernel's kbuild; then klp-e2e made klp relocations "
+        "(Documentation/livepatch/module-elf-format.rst) of what its objects do not export"
+    )
+
+
+def _types(module: BuiltModule, arch: Arch) -> str:
+    kinds = ((entry.object, arch.relocation(entry.type)) for entry in module.klp_relocations)
+    named = Counter((owner, "unknown" if kind is None else kind.name) for owner, kind in kinds)
+    return ", ".join(f"{n} {kind} for {owner}" for (owner, kind), n in named.items()) or "none"
 
 
 # --- the story -----------------------------------------------------------------------------------
@@ -302,6 +342,16 @@ def _story(story: Story) -> str:
     return f"{after} {what[first.kind]}."
 
 
+def _differs(check: Check) -> str:
+    """`read=0 instead of read=42, ...`: of two texts of as many words, those that are not alike;
+    "" for others, and where every one differs."""
+    pairs = list(zip(check.seen.split(), check.expected.split(), strict=False))
+    found = [f"{seen} instead of {expected}" for seen, expected in pairs if seen != expected]
+    as_long = len(check.seen.split()) == len(check.expected.split())
+    whole = check.kind is CheckKind.VALUE and as_long and len(found) < len(pairs)
+    return ", ".join(found) if whole else ""
+
+
 def _hints(story: Story, first: Check) -> list[str]:
     hints = []
     match first.kind:
@@ -326,6 +376,8 @@ def _hints(story: Story, first: Check) -> list[str]:
             hints.append("`kernel/livepatch/core.c` and `transition.c`, `kernel/module/main.c`")
         case CheckKind.HEALTH:
             hints.append("`console.log`: the first report counts, the others follow from it")
+    files = f"kernel/livepatch/core.c {_arch_directory(story.arch)}/kernel/module*.c"
+    hints.append(f"Who is to be told: `scripts/get_maintainer.pl -f {files}`")
     return hints
 
 

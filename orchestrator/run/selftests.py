@@ -31,9 +31,15 @@ END = "end"  # the step after the last test: how the script ended, and in what s
 GOOD = "ok"
 
 _TEST = re.compile(r"^TEST: (?P<name>.*?) \.\.\. ?(?P<said>.*)$")
-# functions.sh, start_test(), with printk's time stamp (CONFIG_PRINTK_TIME)
-_BEGUN = re.compile(r"^\[\s*(?P<at>\d+\.\d+)\] ===== TEST: (?P<name>.*) =====\s*$", re.MULTILINE)
-_STAMP = re.compile(r"^\[\s*(\d+\.\d+)\] ", re.MULTILINE)
+# printk's prefix: time stamp, and who it was (CONFIG_PRINTK_CALLER)
+_CALLER = r"\[ *[CT]\d+\] "
+_PRINTK = rf"^\[\s*(?P<at>\d+\.\d+)\](?: |{_CALLER})"
+# functions.sh, start_test()
+_BEGUN = re.compile(rf"{_PRINTK}===== TEST: (?P<name>.*) =====\s*$", re.MULTILINE)
+_STAMP = re.compile(_PRINTK, re.MULTILINE)
+# what check_result() leaves of that prefix where it does not know the caller
+_NOT_STRIPPED = re.compile(rf"^(?:\[[ 0-9.]*\])?{_CALLER}")
+_SIGNALS = "livepatch: signaling remaining tasks"  # kernel/livepatch/transition.c, SIGNALS_TIMEOUT
 _DIFFERS = re.compile(r"^[-+](?![-+]{2} ).*")
 _SKIPS = re.compile(r"^(?:SKIP: |skip all tests: )(?P<why>.*)$", re.MULTILINE)
 _LAST_LINES = 5
@@ -55,6 +61,26 @@ class Test:
         differing = [line for line in lines if _DIFFERS.match(line)]
         telling = [line for line in lines if line != "not ok"]
         return next(iter([*differing, *telling, *lines]), "said nothing")
+
+    @property
+    def not_the_kernels(self) -> str:
+        """Why the log that it found differs, where that is no doing of the kernel's; else ""."""
+        sides: dict[str, list[str]] = {"-": [], "+": []}
+        for line in self.said.partition("\n@@ ")[2].splitlines()[1:]:
+            if line[:1] in (" ", "-", "+"):
+                for side in sides if line[0] == " " else line[0]:
+                    sides[side].append(line[1:])
+        expected, found = sides["-"], sides["+"]
+        uncalled = [_NOT_STRIPPED.sub("", line) for line in found]
+        unsignalled = [line for line in uncalled if line != _SIGNALS]
+        if unsignalled != expected:
+            return ""
+        why = []
+        if uncalled != found:
+            why.append("the script does not know the prefix of CONFIG_PRINTK_CALLER")
+        if unsignalled != uncalled:
+            why.append("a transition stood still for 15 s: is the host busy?")
+        return "; ".join(why)
 
     @property
     def skips(self) -> bool:
@@ -143,14 +169,17 @@ def crashed(test: str, title: str) -> Step:
 
 def verdict(output: ScriptOutput, made: Sequence[Step]) -> tuple[Status, str]:
     """The status of a script and the reason for it. One that ran no test proved nothing; one that
-    skips says nothing for a test that was wrong before, nor for what the kernel reported."""
+    skips says nothing for a test that was wrong before, nor for what the kernel reported. One that
+    ended at a difference which is not the kernel's doing proved nothing either."""
     skips = output.skipped and bool(output.tests) and output.tests[-1].skips
     judged = output.tests[:-1] if skips else output.tests
-    wrong = next((test for test in judged if test.said != GOOD), None)
-    if wrong is not None:
-        return Status.FAIL, f"{wrong.name}: {wrong.gist}"
     checks = [check for check in made[-1].checks if not check.good]
     unhealthy = [check for check in checks if check.kind is CheckKind.HEALTH]
+    wrong = next((test for test in judged if test.said != GOOD), None)
+    if wrong is not None and not unhealthy and (other := wrong.not_the_kernels):
+        return Status.ERROR, f"{wrong.name}: {other}"
+    if wrong is not None:
+        return Status.FAIL, f"{wrong.name}: {wrong.gist}"
     if output.skipped and not unhealthy:
         said = output.tests[-1].said if skips else output.heading
         why = _SKIPS.search(said)

@@ -112,6 +112,19 @@ def livepatch(byte_order: ByteOrder = "little") -> Elf:
     return _elf(byte_order, sections, symbols)
 
 
+def with_functions(elf: Elf) -> Elf:
+    """The livepatch with a struct klp_func: target_fn is replaced by live_fn."""
+    funcs, text = len(elf.sections), len(elf.symbols)
+    relas = (Rela(0, WORD, text, 0), Rela(8, WORD, 1, 0x10))
+    sections = (
+        Section(".data.funcs", SHT_PROGBITS, SHF_ALLOC | SHF_WRITE, align=8, data=bytes(48)),
+        Section(".rela.data.funcs", SHT_RELA, SHF_INFO_LINK, 0, SYMTAB, funcs, 8, 24, relas=relas),
+        Section(".rodata", SHT_PROGBITS, SHF_ALLOC, data=b"target_fn\0"),
+    )
+    name = symbol("the_name", funcs + 2)
+    return replace(elf, sections=(*elf.sections, *sections), symbols=(*elf.symbols, name))
+
+
 def target(byte_order: ByteOrder = "little", twice: str = "") -> Elf:
     """Defines target_fn and target_var; the name `twice` a second time."""
     base = livepatch(byte_order)

@@ -34,12 +34,14 @@ from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
+from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import Arch
 from orchestrator.repro import bundle, texts
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
     Check,
+    CheckKind,
     Expectation,
     Health,
     Modules,
@@ -404,3 +406,27 @@ def test_what_lies_behind_a_link_goes_into_no_bundle(tmp_path: Path) -> None:
         file.truncate(65 << 20)
     bundle._copy_set(made, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.c"]
+
+
+def test_the_readme_tells_what_a_maintainer_would_ask(bootable: Bootable, tmp_path: Path) -> None:
+    issue = KnownIssue(
+        id="stale",
+        title="a slot is stale",
+        reference="arch/x/kernel/module.c, apply()",
+        kernels="<7.4",
+        architectures=(ARCH.name,),
+        kind=CheckKind.ANSWER,
+        without_series=("mended",),
+    )
+    known = replace(bootable, known_issues=(issue,))
+    value = replace(VALUE, expected="version=p call=8 read=42", seen="version=p call=8 read=0")
+    result = replace(a_result(ANSWER, value), known_issue="stale")
+    bundle.write(tmp_path / "bundle", known, result, (1, 1))
+    text = (tmp_path / "bundle" / "README.md").read_text()
+    assert "a slot is stale (arch/x/kernel/module.c, apply()). It is listed for kernels" in text
+    assert "gone with the patches of klp-e2e's series `mended`." in text
+    assert "      differs   read=0 instead of read=42\n" in text
+    assert "- `my_patch`, built from set/ by the kernel's kbuild; then klp-e2e made" in text
+    assert re.search(r"klp relocations: \d+ R_X86_64_\w+ for the_target", text)
+    assert "scripts/get_maintainer.pl -f kernel/livepatch/core.c arch/x86/kernel/module*.c" in text
+    assert "differs" not in texts.readme(story(bootable, a_result(ANSWER)))

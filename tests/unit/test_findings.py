@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from samples import a_reading, an_answer
 
+from orchestrator.explore.triage import shortest
 from orchestrator.model import findings, orders, words
 from orchestrator.model.findings import (
     Reproducer,
@@ -99,3 +100,19 @@ def test_a_failure_is_not_known_because_one_like_it_is() -> None:
     assert len(found) == 1 and not found[0].known
     assert explained(found, like, news) == (0, 1)
     assert [each.hits for each in found[0].reproducers] == [1, 1]
+
+
+def test_what_should_succeed_does_in_the_shortest_order_too() -> None:
+    """Else `p.fail=0` goes, and the target is refused in another way than it should be."""
+    whole = failed("+p[fail=19] p.fail=0 +t", REFUSED).case
+
+    def run(case: Case) -> CaseResult:
+        text = orders.format(case.order)
+        if not text.startswith("+p[fail=19]") or not text.endswith("+t"):
+            return CaseResult(case, "a", Status.PASS)
+        return failed(text, REFUSED if "=0" in text else an_answer(expected=19, seen=8))
+
+    like = signature(run(whole))
+    assert like is not None
+    found = shortest(whole, lambda result: signature(result) == like, run)
+    assert found is not None and found.case.order == whole.order

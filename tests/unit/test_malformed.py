@@ -9,42 +9,37 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from elf_samples import livepatch, table
+from elf_samples import livepatch, table, with_functions
 from samples import an_answer
 
 from orchestrator import catalog
-from orchestrator.commands.malformed import (
-    LIVEPATCH,
-    ORDERS,
-    TARGET,
-    broken_set,
-    cases,
-    judged,
-    speeds,
-)
+from orchestrator.commands.malformed import broken_set, cases, judged, speeds
 from orchestrator.elf.klp import convert, klp_relocations
 from orchestrator.elf.reader import read
 from orchestrator.elf.writer import write
 from orchestrator.errors import UsageError
 from orchestrator.model import model, orders
 from orchestrator.model.malformations import (
+    ALONE,
     CHECKS_FIELD,
+    CHECKS_FUNCTION_NAMES,
     CHECKS_SECTION_NAMES,
     MALFORMATIONS,
     PREFIX,
     REFUSES_APPLIED,
     REFUSES_NONE,
+    Ground,
     Refused,
     broken_how,
 )
 from orchestrator.model.words import SILENT, dead
-from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol
+from orchestrator.nouns import BuiltModule, BuiltSet, KlpSymbol, Load
 from orchestrator.report.reproduce import words
 from orchestrator.verdicts import CaseResult, Check, CheckKind, Run, Status, Step
 
 FILE = convert(
-    write(livepatch()),
-    [KlpSymbol(TARGET, "target_fn", 0), KlpSymbol(TARGET, "target_var", 2)],
+    write(with_functions(livepatch())),
+    [KlpSymbol(ALONE.target, "target_fn", 0), KlpSymbol(ALONE.target, "target_var", 2)],
     table=table,
 )
 GOOD = read(FILE)
@@ -56,14 +51,14 @@ TARGET_STEP = Step(
 STEPS = (TARGET_STEP, Step("+klp_patch", (), 0.1, 0.1, 0))
 
 
-@pytest.fixture
-def good(tmp_path: Path) -> BuiltSet:
-    module_set = catalog.module_set("basic")
+def good(ground: Ground, tmp_path: Path) -> BuiltSet:
+    """As if each of its livepatches were the same file."""
+    module_set = catalog.module_set(ground.module_set)
     path = tmp_path / "klp_patch.ko"
     path.write_bytes(FILE)
     relocations = klp_relocations(GOOD, table, path.name)
     modules = {
-        spec.name: BuiltModule(spec, path, relocations if spec.name == LIVEPATCH else (), {})
+        spec.name: BuiltModule(spec, path, relocations if spec.kind == "livepatch" else (), {})
         for spec in module_set.modules
     }
     return BuiltSet(module_set, modules)
@@ -81,8 +76,20 @@ def test_each_file_is_broken(name: str) -> None:
 
 
 def test_no_two_are_alike() -> None:
-    files = {malformation.file(GOOD) for malformation in MALFORMATIONS.values()}
+    files = {(how.file(GOOD), how.ground) for how in MALFORMATIONS.values()}
     assert len(files) == len(MALFORMATIONS)
+
+
+def test_a_name_that_is_null_is_one_that_is_never_written() -> None:
+    broken = read(MALFORMATIONS["function-name-null"].file(GOOD))
+    [(were, are)] = [
+        (one.relas, other.relas)
+        for one, other in zip(GOOD.sections, broken.sections, strict=True)
+        if one.relas != other.relas
+    ]
+    assert are == were[1:] and [rela.offset for rela in were] == [0, 8]
+    with pytest.raises(UsageError, match="no struct klp_func"):
+        MALFORMATIONS["function-name-null"].file(livepatch())
 
 
 @pytest.mark.parametrize("name", MALFORMATIONS)
@@ -94,15 +101,31 @@ def test_it_is_said_what_becomes_of_each(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", MALFORMATIONS)
-def test_the_model_expects_what_is_said(name: str, good: BuiltSet, tmp_path: Path) -> None:
+def test_the_model_expects_what_is_said(name: str, tmp_path: Path) -> None:
     malformation = MALFORMATIONS[name]
+    ground = malformation.ground
     able = frozenset(
-        {CHECKS_FIELD, CHECKS_SECTION_NAMES, REFUSES_APPLIED, REFUSES_NONE, "clears-on-refusal"}
+        {
+            CHECKS_FIELD,
+            CHECKS_FUNCTION_NAMES,
+            CHECKS_SECTION_NAMES,
+            REFUSES_APPLIED,
+            REFUSES_NONE,
+            "clears-on-refusal",
+        }
     )
-    broken = broken_set(good, name, tmp_path / name, able)
-    assert broken.modules[LIVEPATCH].path.read_bytes() == malformation.file(GOOD)
+    broken = broken_set(good(ground, tmp_path), name, tmp_path / name, able)
+    assert broken.modules[ground.livepatch].path.read_bytes() == malformation.file(GOOD)
+    if ground.enabled:
+        assert broken.modules[ground.enabled].path.read_bytes() == FILE
     answers = {
-        case.name: [step.answers[0] for step in model.expectations(broken.set, case.order, able)]
+        case.name: [
+            step.answers[0]
+            for step, event in zip(
+                model.expectations(broken.set, case.order, able), case.order.events, strict=True
+            )
+            if event != Load(ground.enabled)
+        ]
         for case in cases([name])
     }
     wrong = malformation.errno
@@ -117,19 +140,27 @@ def test_the_model_expects_what_is_said(name: str, good: BuiltSet, tmp_path: Pat
     )
 
 
-def test_what_a_kernel_does_not_look_for_makes_no_difference(
-    good: BuiltSet, tmp_path: Path
-) -> None:
-    broken = broken_set(good, "relocation-field", tmp_path / "field", frozenset())
-    assert broken.modules[LIVEPATCH].spec.defects == ()
-    initial = [r.initial for r in broken.modules[LIVEPATCH].klp_relocations]
-    assert initial != [r.initial for r in good.modules[LIVEPATCH].klp_relocations]
+def test_what_a_kernel_does_not_look_for_makes_no_difference(tmp_path: Path) -> None:
+    built = good(ALONE, tmp_path)
+    broken = broken_set(built, "relocation-field", tmp_path / "field", frozenset())
+    livepatches = [made.modules[ALONE.livepatch] for made in (built, broken)]
+    assert livepatches[1].spec.defects == ()
+    one, other = ([r.initial for r in each.klp_relocations] for each in livepatches)
+    assert one != other
 
 
-def test_nothing_is_promised_where_the_kernel_does_not_look(good: BuiltSet, tmp_path: Path) -> None:
-    broken = broken_set(good, "section-alloc", tmp_path / "alloc", frozenset())
+def test_nothing_is_promised_where_the_kernel_does_not_look(tmp_path: Path) -> None:
+    broken = broken_set(good(ALONE, tmp_path), "section-alloc", tmp_path / "alloc", frozenset())
     assert broken.set.probes == ()
-    assert broken.modules[LIVEPATCH].klp_relocations == ()
+    assert broken.modules[ALONE.livepatch].klp_relocations == ()
+
+
+def test_one_that_is_to_replace_another_finds_it_enabled() -> None:
+    told = {c.name: orders.format(c.order) for c in cases(["function-name-null-replacing"])}
+    assert told == {
+        "target-first": "+klp_replaced +klp_first +klp_second klp_second=0 -klp_second",
+        "target-later": "+klp_first +klp_second +klp_replaced klp_second=0 -klp_second",
+    }
 
 
 def test_cases_are_chosen_by_name_or_time() -> None:
@@ -177,8 +208,16 @@ def test_a_kernel_that_looks_is_not_excused() -> None:
     assert judged(result, {CHECKS_SECTION_NAMES}).status is Status.FAIL
 
 
+def test_what_goes_wrong_with_the_one_that_is_replaced_is_not_known() -> None:
+    case = cases(["function-name-null-replacing"])[0]
+    for loaded, status in (2, Status.FAIL), (3, Status.KNOWN):
+        steps = (*(TARGET_STEP,) * (loaded - 1), replace(TARGET_STEP, checks=(an_answer(seen=12),)))
+        result = CaseResult(case, "sparc", Status.FAIL, "", steps)
+        assert judged(result, frozenset()).status is status
+
+
 @pytest.mark.parametrize("seen", ["ENOMEM (12)", SILENT])
-@pytest.mark.parametrize("time", ORDERS)
+@pytest.mark.parametrize("time", ["target-first", "target-later"])
 def test_what_goes_wrong_before_the_module_is_there_is_not_known(seen: str, time: str) -> None:
     (case,) = cases([f"section-flag/{time}"])
     check = dead(None) if seen == SILENT else an_answer(seen=12)

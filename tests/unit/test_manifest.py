@@ -47,6 +47,40 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert catalog.module_set(".").probes == ()
 
 
+@pytest.mark.parametrize("errno", ['"EINVAL"', "22"])
+def test_an_errno_has_a_name_and_a_number(tmp_path: Path, errno: str) -> None:
+    defect = f'[[modules.defects]]\nobject = "t"\nerrno = {errno}\nwritten = true\n'
+    load(tmp_path, GOOD.replace("[[probes]]", f"{defect}[[probes]]"))
+    spec = catalog.module_set(str(tmp_path / "mine")).module("p")
+    assert spec is not None and [found.errno for found in spec.defects] == [22]
+
+
+@pytest.mark.parametrize(
+    ("errno", "wrong"),
+    [
+        ('"EINVALL"', "must be an errno's name, or its number, not 'EINVALL'"),
+        ('"22"', "must be an errno's name, or its number, not '22'"),
+        ("-22", "greater than or equal to 1, not -22"),
+        ("0", "greater than or equal to 1, not 0"),
+        ("4096", "less than or equal to 4095, not 4096"),
+        ("22.0", "valid integer, not 22.0"),
+    ],
+)
+def test_what_is_no_errno_is_refused(tmp_path: Path, errno: str, wrong: str) -> None:
+    defect = f'[[modules.defects]]\nobject = "t"\nerrno = {errno}\nwritten = true\n'
+    with pytest.raises(UsageError, match=rf"defects\[0\].errno: .*{wrong}"):
+        load(tmp_path, GOOD.replace("[[probes]]", f"{defect}[[probes]]"))
+
+
+@pytest.mark.parametrize("patched", ["twin", "twin,1"])
+@pytest.mark.parametrize("shown", ["twin", "twin,1"])
+def test_a_name_and_its_first_position_are_one_function(
+    tmp_path: Path, patched: str, shown: str
+) -> None:
+    function = GOOD.replace('function = "twin,2"', f'function = "{shown}"')
+    load(tmp_path, function.replace('"twin,2"]', f'"{patched}"]'))
+
+
 @pytest.mark.parametrize(
     ("right", "wrong", "message", "hint"),
     [

@@ -31,7 +31,7 @@ def livepatch(name: str, *objects: str, replace: bool = False) -> ModuleSpec:
     )
 
 
-SHOWN = {name: name for name in ("a", "b", "both", "r", "s", "one", "far", "later")}
+SHOWN = {n: n for n in ("a", "b", "both", "r", "s", "one", "far", "later", "placed")}
 CALLS = dict(
     zip(("pre_patch", "post_patch", "pre_unpatch", "post_unpatch"), WHOLE.split(), strict=True)
 )
@@ -60,6 +60,7 @@ SET = ModuleSet(
         replace(livepatch("found_late", "t", "u"), defects=(Defect("t", 22, written=True),)),
         replace(livepatch("far", "t"), klp_symbols={"t": ("auto", "u:f,1", "vmlinux:g")}),
         replace(livepatch("later", "t"), klp_sections={"t": ((), ("u",))}),
+        replace(livepatch("placed", "t", replace=True), patches={"t": ("show,1",)}),
     ),
     probes=(
         Probe("t", "t", "show", "t", SHOWN, file="/t"),
@@ -297,6 +298,26 @@ def test_functions_in_sysfs_have_their_position() -> None:
     """klp_init_func(), whether the object is there or not."""
     assert after("+one").patches["one"].functions == {"t": ("show,1", "twin,2"), "u": ("twin,1",)}
     assert after("+v").patches["v"].functions == {"vmlinux": ("show,1",)}
+
+
+@pytest.mark.parametrize(
+    ("order", "shown"),
+    [
+        ("+t +placed", "placed"),
+        ("+placed +t", "placed"),
+        ("+t +r +placed", "placed"),
+        ("+t +placed +r", "r"),
+        ("+t +placed +a", "a"),
+        ("+t +a +placed placed=0", "t"),
+    ],
+)
+def test_a_unique_name_is_its_first_position(order: str, shown: str) -> None:
+    """klp_find_func(); a name that is not unique needs one, or is refused."""
+    probe = replace(SET.probes[0], function="show,1")
+    placed = replace(SET, probes=(probe, *SET.probes[1:]))
+    for module_set in (SET, placed):
+        found = model.expectations(module_set, orders.parse(order, module_set), BARE)[-1]
+        assert found.probes["t"] == shown
 
 
 @pytest.mark.parametrize(

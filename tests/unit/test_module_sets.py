@@ -11,7 +11,7 @@ import pytest
 
 from orchestrator import catalog
 from orchestrator.build import modules, outoftree
-from orchestrator.model.state import COMES, GOES
+from orchestrator.model.state import COMES, GOES, replaces
 from orchestrator.nouns import (
     ModuleSet,
 )
@@ -63,7 +63,7 @@ def definitions(text: str, name: str) -> int:
 def test_all_sets_are_there() -> None:
     issue = (
         "basic two-targets stacked replace vmlinux callbacks init-fails refusing refused depends "
-        "held samples"
+        "held sympos no-functions samples"
     )
     assert set(SETS) == set(issue.split())
     basic = SETS["basic"]
@@ -100,9 +100,7 @@ def test_probes_cover_every_livepatch(module_set: ModuleSet) -> None:
             spec = module_set.module(probe.object)
             assert spec is not None and probe.function in spec.patches
             continue
-        patching = {
-            m.name for m in module_set.modules if probe.function in m.patches.get(probe.object, ())
-        }
+        patching = {m.name for m in module_set.modules if replaces(m, probe.object, probe.function)}
         refused = {m.name for m in module_set.modules if m.defects}
         assert set(probe.patched) == patching - refused and patching, probe.name
         texts = [probe.original, *probe.patched.values()]
@@ -130,7 +128,7 @@ def test_targets_define_what_is_patched(module_set: ModuleSet) -> None:
             parameter = probe.file.removeprefix(f"/sys/module/{probe.object}/parameters/")
             text = source(module_set, probe.object)
             if probe.at == "callbacks":
-                [prefix] = re.findall(rf"KLP_E2E_CALLBACKS\((\w+), {parameter}, ", text)
+                [prefix] = re.findall(rf"KLP_E2E_CALLBACKS\((\w+), {parameter},\s", text)
                 callbacks = rf"KLP_E2E_CALLBACKS_OF\({prefix}\)"
                 named = rf'\.name = "{probe.function}",\n\s+\.funcs = \w+,\n\s+\.callbacks = '
                 assert re.search(named + callbacks, text)

@@ -83,6 +83,51 @@ def test_a_difference_is_the_reason_and_is_kept_whole() -> None:
         assert line in check.seen
 
 
+CALLER = "the script does not know the prefix of CONFIG_PRINTK_CALLER"
+BUSY = "a transition stood still for 15 s: is the host busy?"
+
+
+def differing(*lines: str) -> str:
+    diff = "\n".join(f"# {line}" for line in lines)
+    return DIFFERENT.replace(
+        """\
+#  % modprobe test_klp_state
+# -livepatch: 'test_klp_state': patching complete
+#  % rmmod test_klp_state""",
+        diff,
+    )
+
+
+@pytest.mark.parametrize(
+    ("lines", "reason"),
+    [
+        ((" a", "+livepatch: signaling remaining tasks", " b"), BUSY),
+        (("-a", "+[    T1] a", "-b", "+[  C0] b"), CALLER),
+        (("-a", "-b", "+[    1.234567][    T1] a", "+[   12.345678][  T123] b"), CALLER),
+        (("-a", "+[  T1] a", "+[  C1] livepatch: signaling remaining tasks"), f"{CALLER}; {BUSY}"),
+        ((" a", "+livepatch: signaling remaining tasks", "@@ -9,2 +10,2 @@", " b", "-c"), ""),
+        ((" a", "-livepatch: signaling remaining tasks", " b"), ""),
+        (("-a", "+[    T1] b"), ""),
+        (("-a", "+b"), ""),
+        ((" a",), ""),
+    ],
+)
+def test_a_difference_that_is_not_the_kernels_is_no_failure(
+    lines: tuple[str, ...], reason: str
+) -> None:
+    status, told, _ = judged(differing(*lines))
+    assert status is (Status.ERROR if reason else Status.FAIL)
+    assert not reason or told == f"taking over: {reason}"
+    assert judged(differing(*lines), reports=("WARNING: x",))[0] is Status.FAIL
+
+
+def test_a_log_that_names_callers_tells_as_much() -> None:
+    log = LOG.replace("] =====", "][  T123] =====").replace("] %", "][    C0] %")
+    assert selftests.running(log) == "taking over"
+    told = selftests.parse(OUTPUT, SCRIPT)
+    assert [s.seconds for s in selftests.steps(told, log, 0, (), 5.0)] == [2.0, 0.75, 2.25]
+
+
 @pytest.mark.parametrize(
     ("last_lines", "status", "reason"),
     [

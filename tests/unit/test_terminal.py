@@ -21,11 +21,11 @@ from typer.testing import CliRunner
 
 from orchestrator import cli
 from orchestrator.cli import options, program
-from orchestrator.commands.malformed import TARGET
 from orchestrator.commands.nightly import timer
 from orchestrator.elf.klp import convert
 from orchestrator.elf.writer import write
 from orchestrator.errors import Exit, HarnessError, UsageError
+from orchestrator.model.malformations import ALONE
 from orchestrator.nouns import KlpSymbol
 from orchestrator.plain import printable
 from orchestrator.report import terminal
@@ -81,7 +81,7 @@ def test_results_of_a_guest_that_lies_are_shown_printable(tmp_path: Path) -> Non
 
 def test_names_in_a_module_are_shown_printable(tmp_path: Path) -> None:
     """One of them is not even UTF-8."""
-    symbol = KlpSymbol(TARGET, "target_fn", 0)
+    symbol = KlpSymbol(ALONE.target, "target_fn", 0)
     good = convert(write(livepatch()), [symbol], table=table)
     hostile = good.replace(b"target_fn", b"t\x1b[2J\xff\xfe\xffx")
     (tmp_path / "x.ko").write_bytes(hostile)

@@ -102,7 +102,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     """
     session.need_emulators(asked.build, asked.accel)
     cases = options.suite_cases(asked.suite)
-    module_sets = (*(case.module_set for case in cases), malformed.MODULE_SET)
+    module_sets = (*(case.module_set for case in cases), *malformed.MODULE_SETS)
     cases += _of_broken_modules(asked)
     controls = session.bootables(asked.build, module_sets, reporter)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in controls}

@@ -171,9 +171,8 @@ def _of_results(place: Path) -> Iterator[Path]:
     for case in ran.cases:
         if case.directory:
             yield from (place / case.directory / name for name in _CASE)
-    broken = f"{malformed.LIVEPATCH}.ko"
-    for kernel, name in itertools.product(ran.run.kernels, MALFORMATIONS):
-        yield place / malformed.MODULES / kernel.arch / name / broken
+    for kernel, (name, how) in itertools.product(ran.run.kernels, MALFORMATIONS.items()):
+        yield place / malformed.MODULES / kernel.arch / name / f"{how.ground.livepatch}.ko"
     called = {bundle.name(case.arch, case.module_set, case.name) for case in ran.cases}
     for path in _inside(place / malformed.FINDINGS):
         if {path.name, _NUMBER.sub("", path.name)} & called:
