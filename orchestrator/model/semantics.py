@@ -2,8 +2,8 @@
 """The reference semantics of livepatch: what a single event does to the state of a guest.
 
 Read from kernel/livepatch/core.c, transition.c, patch.c and kernel/module/main.c of Linux 6.1; 6.12
-and 7.3 differ only in what the two capabilities say. Transitions are taken as finished: the harness waits
-for them after every event.
+and 7.3 differ only in what the two capabilities say. Transitions are taken as finished: the harness
+waits for them after every event.
 
     clears-on-unload    klp relocations return to what the .ko holds when klp_module_going(), or the
                         error path of klp_module_coming(), takes an object away
