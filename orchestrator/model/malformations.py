@@ -43,6 +43,7 @@ CHECKS_FIELD = "checks-field"  # a field that is not zero is not relocated
 REFUSES_APPLIED = "refuses-applied"  # a field that was relocated is not relocated again
 REFUSES_NONE = "refuses-none"  # R_*_NONE, which does nothing, is not known
 CHECKS_SECTION_NAMES = "checks-section-names"  # no two loaded sections may have one name
+SATURATES = "saturates-numbers"  # too large a number in a name is the largest, and not its low bits
 CHECKS_FUNCTION_NAMES = "checks-function-names"  # of functions, before anybody compares them
 
 Spoil = Callable[[bytes, int], bytes]  # a module's bytes, index of the klp section -> broken bytes
@@ -420,9 +421,11 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         EINVAL,
         malformed.symbol_called(".klp.sym.{object}.{name},9"),
     ),
-    "symbol-sympos-wraps": _harmless(
+    "symbol-sympos-wraps": _object(
         "the sympos of a klp symbol is 1 and 2^64",
-        "lib/vsprintf.c, vsscanf() keeps 64 bits",
+        f"lib/kstrtox.c, _parse_integer_limit() keeps 64 bits, or the largest number; {_FIND}",
+        EINVAL,
         malformed.symbol_called(".klp.sym.{object}.{name}," + str(WRAPPED)),
+        needs=SATURATES,
     ),
 }

@@ -28,6 +28,7 @@ from orchestrator.model.malformations import (
     PREFIX,
     REFUSES_APPLIED,
     REFUSES_NONE,
+    SATURATES,
     Ground,
     Refused,
     broken_how,
@@ -111,6 +112,7 @@ def test_the_model_expects_what_is_said(name: str, tmp_path: Path) -> None:
             CHECKS_SECTION_NAMES,
             REFUSES_APPLIED,
             REFUSES_NONE,
+            SATURATES,
             "clears-on-refusal",
         }
     )
