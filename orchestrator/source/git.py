@@ -98,9 +98,11 @@ def checked_out(directory: Path) -> str:
     known = run_git(directory, here, *_LISTING, "-v", "-s").output.split("\0")
     if any(_left_alone(line) for line in known if line):
         return ""
-    attributes, head = run_git(
-        directory, "rev-parse", "--path-format=absolute", "--git-path", "info/attributes", "HEAD"
-    ).output.splitlines()
+    asked = ("rev-parse", "--path-format=absolute", "--git-path", "info/attributes", "HEAD")
+    ran = run_git(directory, *asked, check=False)
+    if ran.code != 0:  # no commit is there yet
+        return ""
+    attributes, head = ran.output.splitlines()
     place = Path(attributes)
     return "" if place.is_file() and place.stat().st_size else head
 

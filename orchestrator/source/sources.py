@@ -299,7 +299,13 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
     if commit := git.checked_out(path):  # the same kernel as git:PATH#COMMIT
         return replace(tree, version=_version(version, commit), digest=commit, revision=commit)
     digest = hashlib.sha256()
-    for name in sorted(listing(tree)):
+    names = sorted(listing(tree))
+    if "Makefile" not in names:  # Debian's packages have a .gitignore that names everything
+        raise UsageError(
+            f"{path} is a git repository that leaves out its own Makefile",
+            hint=f"git -C {path} add --force --all, or move its .git away",
+        )
+    for name in names:
         info = (path / name).lstat()
         # whoever writes to a file can give it its old time of change, but not this one
         times = f"{info.st_mtime_ns}\0{info.st_ctime_ns}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,20 @@ def test_a_checkout_that_git_calls_clean_is_not_its_commit(
     assert repository.digest == commit
     change(repository)
     assert repository.digest != commit
+
+
+def test_a_repository_without_a_commit(repository: Repository) -> None:
+    shutil.rmtree(repository.place / ".git")
+    repository.git("init", "--quiet")
+    before = repository.digest
+    (repository.place / "kernel/a.c").write_text("2\n")
+    assert repository.digest != before
+    (repository.place / ".gitignore").write_text("/*\n")
+    with pytest.raises(UsageError, match="leaves out its own Makefile") as caught:
+        _ = repository.digest
+    assert "add --force --all" in caught.value.hint
+    repository.git("add", "--force", "--all")
+    assert repository.digest != before
 
 
 def test_a_submodule_is_not_in_a_commit(repository: Repository) -> None:
