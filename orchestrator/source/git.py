@@ -98,8 +98,8 @@ def checked_out(directory: Path) -> str:
     known = run_git(directory, here, *_LISTING, "-v", "-s").output.split("\0")
     if any(_left_alone(line) for line in known if line):
         return ""
-    asked = ("rev-parse", "--path-format=absolute", "--git-path", "info/attributes", "HEAD")
-    ran = run_git(directory, *asked, check=False)
+    paths = ("--path-format=absolute", "--git-path", "info/attributes")
+    ran = run_git(directory, "rev-parse", *paths, "HEAD", check=False)
     if ran.code != 0:  # no commit is there yet
         return ""
     attributes, head = ran.output.splitlines()
