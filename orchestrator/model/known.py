@@ -269,10 +269,10 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     event = result.case.order.events[index]
     went = _as_it_went(result, module_set, kernel, issue)
     wrong = [check for check in step.checks if not check.good]
-    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
+    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first) or (None,)
     if issue.kind is CheckKind.VALUE and not _was_refused(step):
         return False  # else the relocations could be read back, and would tell
-    if not all(_explained(check, issue, module_set, refusals) for check in wrong):
+    if not any(all(_explained(check, issue, module_set, way) for check in wrong) for way in ways):
         return False
     if any(
         _lists(fails, result.case) and _is_event(result.steps, index, fails.event)
@@ -305,10 +305,10 @@ def _refusals(
     so_far: Sequence[Event],
     event: Event,
     first: Check,
-) -> Refusals | None:
-    """Which loads of this event the issue refused, None where it did not, or not alone."""
+) -> tuple[Refusals, ...]:
+    """Which loads of this event the issue may have refused, none where it did not, or not alone."""
     if issue.kind is not CheckKind.ANSWER or not isinstance(first.detail, Answers):
-        return None
+        return ()
     state = refused.before(module_set, so_far, kernel.capabilities)
     answers, errno = first.detail.seen_errnos, errnos.number(issue.errno)
     return refused.after(module_set, kernel.capabilities, state, event, answers, errno)

@@ -57,12 +57,8 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
     if spec.name in state.loaded:
         why = f"{spec.name} is loaded already"
         return refused(state, errno.EEXIST, why)
-    if missing := [name for name in spec.depends if name not in state.loaded]:
-        why = f"{spec.name} needs symbols of {_names(missing)}"
-        return refused(state, errno.ENOENT, why)
-    for defect in spec.defects:
-        if not defect.object:
-            return refused(state, defect.errno, f"{spec.name} is no module to load")
+    if (outcome := no_module(state, spec)) is not None:
+        return outcome
     failing = with_parameters(state.failing, spec, event.parameters)
     users = world.users(state, spec.name)
 
@@ -110,6 +106,21 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
         calls=world.calls(state.calls, *came),
     )
     return EventOutcome(new, 0, _why_loaded(spec, state, users))
+
+
+def no_module(state: State, spec: ModuleSpec) -> EventOutcome | None:
+    """What a load comes to that fails before livepatch hears of it; None where it does not."""
+    if needed := missing(state, spec):
+        return refused(state, errno.ENOENT, f"{spec.name} needs symbols of {_names(needed)}")
+    for defect in spec.defects:
+        if not defect.object:
+            return refused(state, defect.errno, f"{spec.name} is no module to load")
+    return None
+
+
+def missing(state: State, spec: ModuleSpec) -> list[str]:
+    """Modules that it depends on and that are not there."""
+    return [name for name in spec.depends if name not in state.loaded]
 
 
 def unload(world: World, state: State, spec: ModuleSpec) -> EventOutcome:
@@ -215,9 +226,9 @@ def _refusal(
             return _Refusal(defect.errno, reason, defect.written, False)
     sections = owners(spec, object_name)
     for index, named in enumerate(sections):
-        if missing := [name for name in named if name not in there]:
+        if absent := [name for name in named if name not in there]:
             # klp_resolve_symbols() looks at a whole section before any of it is written
-            reason = f"{spec.name} needs symbols of {_names(missing)}"
+            reason = f"{spec.name} needs symbols of {_names(absent)}"
             return _Refusal(errno.EINVAL, reason, index > 0, False)
     error = told_to_fail(failing, spec, "pre_patch", object_name)
     return _Refusal(error, f"pre_patch of {spec.name} fails", True, True) if error else None
