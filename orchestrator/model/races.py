@@ -21,7 +21,8 @@ order (paths of Linux 6.1; 6.12 and 7.3 are the same):
 - Enabling and disabling a livepatch begins a transition that outlasts the system call: a task that
   is running on another CPU cannot be switched at once (kernel/livepatch/transition.c,
   klp_check_and_switch_task()). Until it ends, another livepatch can be neither enabled nor
-  disabled: EBUSY (core.c, __klp_enable_patch(), __klp_disable_patch()); writing to the same
+  disabled: EBUSY (core.c, __klp_enable_patch(), __klp_disable_patch()), but what is wrong with it
+  in itself or beside those that are listed is found before that; writing to the same
   livepatch's `enabled` turns the transition round (enabled_store()). A livepatch on its way out
   still takes part in the coming and going of targets.
 - Between its offer and its init a target waits for nobody, so that its init runs what is enabled by
@@ -50,6 +51,7 @@ from orchestrator.model.semantics import (
     set_parameter,
     told_to_fail,
     unload,
+    unprepared,
     with_parameters,
 )
 from orchestrator.model.state import EventOutcome, Progress, State, World
@@ -254,14 +256,18 @@ class _Race:
             gone = unload(self.world, moment.listed, spec)
             failed = replace(gone, why=f"the init of {spec.name} fails")
             yield moment.then_still(failed).answer(index, error)
-        elif not error and moment.transition is not None:
-            why = f"{spec.name} meets the transition of {moment.transition.livepatch}"
+            return
+        listed, transition = moment.listed, moment.transition
+        if not error and transition and not unprepared(self.world, listed, spec)[0]:
+            why = f"{spec.name} meets the transition of {transition.livepatch}"
             yield moment.refuse(index, errno.EBUSY, why)
-        else:
-            outcome = load(self.world, state, event)
-            after = moment.then(outcome).answer(index, outcome.errno)
-            way = _Transition(spec.name, "in", state.stack)
-            yield after if outcome.errno else replace(after, transition=way)
+            return
+        outcome = load(self.world, listed, event)
+        if outcome.errno:
+            yield moment.then_still(outcome).answer(index, outcome.errno)
+        else:  # no transition, so that what is listed is what is enabled
+            after = moment.then(outcome).answer(index, 0)
+            yield replace(after, transition=_Transition(spec.name, "in", state.stack))
 
     def _init_has_seen(self, moment: _Moment, target: str) -> Iterator[_Moment]:
         """What is enabled when it runs, not when it was offered."""

@@ -54,6 +54,11 @@ SET = ModuleSet(
         ModuleSpec("needy", "target", depends=("u", "t")),
         livepatch("of_w", "w"),
         replace(livepatch("user", "u"), depends=("filler",)),
+        replace(livepatch("s1", "u"), states={"1": 1}),
+        replace(livepatch("s2", "u"), states={"1": 2, "2": 0}),
+        replace(livepatch("whole", "u", replace=True), states={"2": 0, "1": 2}),
+        replace(livepatch("lacks", "u", replace=True), states={"1": 9}),
+        replace(livepatch("old", "u", "t"), states={"1": 1}, defects=(Defect("t", 2, False),)),
         replace(
             livepatch("one", "t", "u"),
             patches={"t": ("show", "twin,2"), "u": ("twin",)},
@@ -533,6 +538,54 @@ def ends(before: str, race: str, capabilities: frozenset[str] = SERIES) -> dict[
     ],
 )
 def test_how_a_race_may_end(before: str, race: str, expected: dict[str, set[str]]) -> None:
+    assert ends(before, race) == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "answer", "enabled"),
+    [
+        ("+s1 +s2", 0, "s1 s2"),
+        ("+s2 +s1", 22, "s2"),  # an older version
+        ("+s1 +user", 2, "s1"),
+        ("+s1 +filler +user", 0, "s1 user"),  # knows nothing of states: it may, beside others
+        ("+s1 +r", 22, "s1"),  # and may not, in their place
+        ("+s1 +s2 +whole", 0, "whole"),
+        ("+s1 +s2 +lacks", 22, "s1 s2"),
+        ("+s1 +lacks", 0, "lacks"),
+        ("+lacks +whole", 22, "lacks"),
+        ("+whole +s2", 0, "whole s2"),
+        ("+s2 s2=0 +s1", 0, "s1"),  # who is disabled, or replaced, has no say
+        ("+s1 +s2 +whole whole=0 +r", 0, "r"),
+        ("+s1 +s1[fail=9]", 17, "s1"),
+        ("+u +s2 +s1[fail=9]", 22, "s2"),  # before any callback is asked
+        ("+u +s2 +s1[fail_init=9]", 9, "s2"),
+        ("+t +s2 +old", 22, "s2"),  # and before any object is looked at
+        ("+t +old", 2, ""),
+    ],
+)
+def test_states_of_enabled_livepatches_bind_the_next(order: str, answer: int, enabled: str) -> None:
+    last = after(order)
+    assert last.answers == (answer,)
+    assert " ".join(last.patches) == enabled
+    if answer:
+        assert last.modules == after(order.rpartition(" ")[0]).modules
+
+
+@pytest.mark.parametrize(
+    ("before", "race", "expected"),
+    [
+        ("", "{+s1 +s2}", {"0 0": {"s1 s2/s1 s2"}, "22 0": {"s2/s2"}, "0 16": {"s1/s1"}}),
+        # It is asked before the transition is: EINVAL, and no EBUSY.
+        ("+s2", "{s2=0 +s1}", {"0 22": {"s2/"}, "0 0": {"s1 s2/s1"}}),
+        # One that is being replaced still has its say.
+        ("+s2", "{+whole +s1}", {"0 22": {"s2 whole/whole"}}),
+        ("+t +a", "{a=0 +never}", {"0 22": {"a t/"}}),
+        ("+t +a", "{a=0 +b[fail=9]}", {"0 16": {"a t/"}, "0 9": {"a t/"}}),
+    ],
+)
+def test_how_a_race_of_states_may_end(
+    before: str, race: str, expected: dict[str, set[str]]
+) -> None:
     assert ends(before, race) == expected
 
 
