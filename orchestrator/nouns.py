@@ -174,6 +174,8 @@ class ModuleSpec:
     patches: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # livepatch: object ("vmlinux" or module name) -> functions it replaces, as in klp_symbols
     replace: bool = False  # livepatch: klp_patch.replace
+    states: Mapping[str, int] = field(default_factory=dict)
+    # livepatch: klp_patch.states, id of each in decimal -> its version
     klp_symbols: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     # livepatch: object -> "NAME" or "NAME,sympos" to turn into klp symbols; "auto" = every
     # undefined symbol which that object's .ko defines; "MODULE:NAME": another module's symbol

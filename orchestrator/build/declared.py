@@ -8,7 +8,7 @@ import difflib
 import hashlib
 import shutil
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator import catalog
@@ -101,6 +101,28 @@ def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tu
             f"{str(spec.replace).lower()}",
             f"write replace = {str(table.replace).lower()} for {spec.name}, or correct the code",
         )
+    yield from _states(table, spec, toml)
+
+
+def _states(table: PatchTable, spec: ModuleSpec, toml: Path) -> Iterator[tuple[str, str]]:
+    """By them the kernel enables a livepatch over others or not (klp_is_patch_compatible())."""
+    if table.states is None:
+        yield (
+            "has .states that cannot be read from it",
+            "make them a table of struct klp_state beside its struct klp_patch, filled where it is "
+            "defined and ended by an empty one",
+        )
+        return
+    for number, times in Counter(number for number, _ in table.states).items():
+        if times > 1:
+            yield f"has {times} entries of struct klp_state for {number}", "give each id one"
+    theirs = {str(number): version for number, version in table.states}
+    if theirs != dict(spec.states):
+        ours = ", ".join(f'"{number}" = {version}' for number, version in theirs.items())
+        yield (
+            f"has .states {_versions(theirs)}, and {toml} says {_versions(spec.states)}",
+            f"write states = {{ {ours} }} for {spec.name}, or correct the code",
+        )
 
 
 def _functions(
@@ -130,6 +152,10 @@ def _functions(
 
 def _close(name: str, known: Iterable[str]) -> str:
     return next(iter(difflib.get_close_matches(name, list(known), n=1)), "")
+
+
+def _versions(states: Mapping[str, int]) -> str:
+    return _list(f"{number} of version {version}" for number, version in sorted(states.items()))
 
 
 def _list(names: Iterable[str]) -> str:

@@ -11,13 +11,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
 
-from orchestrator.elf.records import SHN_LORESERVE, SHN_UNDEF, SHT_RELA, Elf, Rela
+from orchestrator.elf.records import (
+    SHN_LORESERVE,
+    SHN_UNDEF,
+    SHT_NOBITS,
+    SHT_RELA,
+    Elf,
+    Rela,
+)
 from orchestrator.errors import UsageError
 from orchestrator.nouns import VMLINUX
 
 SECTION = ".klp_e2e_layout"  # of images/layout
 _THIS_MODULE = "__this_module"
 _WORD = 8  # bytes of a pointer and of an unsigned long
+_INT = 4  # bytes of an unsigned int
 _MOST = 100_000  # entries of all tables of a module together, which may be one another's
 _NAME_MAX = 512  # bytes of a name, with its end: KSYM_NAME_LEN
 
@@ -30,6 +38,7 @@ class Layout:
     patch_mod: int
     patch_objs: int
     patch_replace: int
+    patch_states: int
     object_name: int
     object_funcs: int
     object_size: int
@@ -37,6 +46,9 @@ class Layout:
     func_new_func: int
     func_old_sympos: int
     func_size: int
+    state_id: int
+    state_version: int
+    state_size: int
 
 
 class Function(NamedTuple):
@@ -48,10 +60,12 @@ class Function(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PatchTable:
-    """struct klp_patch, with (object, its functions) of each of its objs."""
+    """struct klp_patch, with (object, its functions) of each of its objs, and (id, version) of each
+    of its states."""
 
     replace: bool
     objects: tuple[tuple[str, tuple[Function, ...]], ...]
+    states: tuple[tuple[int, int], ...] | None = ()  # None: they are not there to be read
 
 
 def layout(elf: Elf, name: str) -> Layout:
@@ -117,7 +131,28 @@ class _Reader:
             if text is None:
                 return None
             objects.append((text, functions))
-        return PatchTable(bool(data[at]), tuple(objects)) if objects else None
+        if not objects:
+            return None
+        states = self._states(_Place(section, start + self.layout.patch_states))
+        return PatchTable(bool(data[at]), tuple(objects), states)
+
+    def _states(self, pointer: _Place) -> tuple[tuple[int, int], ...] | None:
+        """Up to the one whose id is 0. None where the table lies outside the module, is filled
+        while the module loads, or has no end."""
+        if not self._relocated(pointer):
+            return ()
+        states = self.leads(pointer)
+        if states is None or self.elf.sections[states.section].type == SHT_NOBITS:
+            return None
+        found: list[tuple[int, int]] = []
+        for place in self._entries(states, self.layout.state_size):
+            if self._relocated(_at(place, self.layout.state_id)):
+                return None
+            number = self._number(_at(place, self.layout.state_id))
+            if not number:
+                return tuple(found)
+            found.append((number, self._number(_at(place, self.layout.state_version), _INT)))
+        return None
 
     def _functions(self, funcs: _Place) -> tuple[Function, ...] | None:
         found = []
@@ -141,7 +176,7 @@ class _Reader:
             self.left -= 1
             if self.left < 0:
                 raise UsageError(
-                    f"{self.name} has more than {_MOST} struct klp_object and klp_func"
+                    f"{self.name} has more than {_MOST} struct klp_object, klp_func and klp_state"
                 )
             yield _Place(start.section, offset)
             offset += size
@@ -159,8 +194,8 @@ class _Reader:
     def _relocated(self, place: _Place) -> bool:
         return place.offset in self.pointers.get(place.section, {})
 
-    def _number(self, place: _Place) -> int:
-        data = self.elf.sections[place.section].data[place.offset : place.offset + _WORD]
+    def _number(self, place: _Place, size: int = _WORD) -> int:
+        data = self.elf.sections[place.section].data[place.offset : place.offset + size]
         return int.from_bytes(data, self.elf.byte_order)
 
     def _text(self, place: _Place) -> str | None:

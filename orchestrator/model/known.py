@@ -288,9 +288,9 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     if not listed and not pairs:
         return False
     event = result.case.order.events[index]
-    refusals = _refusals(issue, module_set, kernel, went.events[:index], event, first)
-    wrong = _Wrong(issue, module_set, pairs or None, refusals)
-    return wrong.is_seen(step) and all(map(wrong.explains, _bad(step)))
+    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first) or (None,)
+    wrongs = (_Wrong(issue, module_set, pairs or None, way) for way in ways)
+    return any(each.is_seen(step) and all(map(each.explains, _bad(step))) for each in wrongs)
 
 
 def _bad(step: Step) -> list[Check]:
@@ -319,10 +319,10 @@ def _refusals(
     so_far: Sequence[Event],
     event: Event,
     first: Check,
-) -> Refusals | None:
-    """Which loads of this event the issue refused, None where it did not, or not alone."""
+) -> tuple[Refusals, ...]:
+    """Which loads of this event the issue may have refused, none where it did not, or not alone."""
     if issue.kind is not CheckKind.ANSWER or not isinstance(first.detail, Answers):
-        return None
+        return ()
     state = refused.before(module_set, so_far, kernel.capabilities)
     answers, errno = first.detail.seen_errnos, errnos.number(issue.errno)
     return refused.after(module_set, kernel.capabilities, state, event, answers, errno)

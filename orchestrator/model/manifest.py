@@ -92,14 +92,18 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
             '[modules.patches] with a line `OBJECT = ["FUNCTION", ...]` for each object, '
             f'"{VMLINUX}" or a module',
         )
-    if spec.kind != "livepatch" and (spec.patches or spec.replace or spec.klp_symbols):
-        given = ("patches", "replace", "klp_symbols")
-        keys = ", ".join(key for key in given if getattr(spec, key))
+    given = ("patches", "replace", "states", "klp_symbols")
+    if spec.kind != "livepatch" and (keys := ", ".join(k for k in given if getattr(spec, k))):
         yield f"{keys}: only a livepatch has that", 'kind = "livepatch"?'
     if spec.klp_sections:
         yield "klp_sections: the .ko says that, not set.toml", "leave it out"
     if spec.name in spec.patches:
         yield "it patches itself", "name the module that it patches"
+    for number, version in spec.states.items():
+        if re.fullmatch(r"[1-9][0-9]{0,19}", number) is None or int(number) >= 1 << 64:
+            yield f"states: '{number}' is no id", "a number of an unsigned long, in decimal, not 0"
+        if not 0 <= version < 1 << 32:
+            yield f"states: {number}: {version} is no version", "a number of an unsigned int"
     for key, table in (("patches", spec.patches), ("klp_symbols", spec.klp_symbols)):
         for entry in (entry for entries in table.values() for entry in entries):
             if re.fullmatch(r"[^,\s]+(,[0-9]{1,9})?", entry) is None:

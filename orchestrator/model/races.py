@@ -2,19 +2,27 @@
 """Events at the same time: every way in which they can run into one another. Pure.
 
 Whatever the kernel does under one lock is one moment, and the moments of several events come in any
-order (paths of Linux 6.1; 6.12 is the same):
+order (paths of Linux 6.1; 6.12 and 7.3 are the same):
 
 - A load takes the module's name (kernel/module/main.c, add_unformed_module()), which everybody
   sees from then on. A target is then offered to the livepatches (klp_module_coming()) before its
   init runs; a livepatch is enabled by its init. Both hold klp_mutex.
+- Each load is one of its own: the agent loads bytes. Since 6.5 those who load one file at the same
+  time share a load and its result (idempotent_init_module()), which is nothing that races.
 - Who loads a module that is being loaded waits for the other; only if that one succeeds the answer
   is EEXIST, else EBUSY, and there is no second attempt. While it is being unloaded: EBUSY at once.
+- A load takes a reference on each loaded module that it depends on (simplify_symbols()) before it
+  is offered to anybody. One that is refused, by whomever, holds them until it is taken down again
+  (module_unload_free()), and its own name even longer. Who unloads what is held so gets
+  EWOULDBLOCK, be it alive or not. Who depends on a module that is being loaded waits for its init
+  (resolve_symbol_wait()); of one that is being unloaded there are no symbols: ENOENT.
 - Who unloads a module that is being loaded or unloaded gets EBUSY (delete_module()), or EWOULDBLOCK
   when its init has just ended and the loader's own reference is still held.
 - Enabling and disabling a livepatch begins a transition that outlasts the system call: a task that
   is running on another CPU cannot be switched at once (kernel/livepatch/transition.c,
   klp_check_and_switch_task()). Until it ends, another livepatch can be neither enabled nor
-  disabled: EBUSY (core.c, __klp_enable_patch(), __klp_disable_patch()); writing to the same
+  disabled: EBUSY (core.c, __klp_enable_patch(), __klp_disable_patch()), but what is wrong with it
+  in itself or beside those that are listed is found before that; writing to the same
   livepatch's `enabled` turns the transition round (enabled_store()). A livepatch on its way out
   still takes part in the coming and going of targets.
 - Between its offer and its init a target waits for nobody, so that its init runs what is enabled by
@@ -29,25 +37,38 @@ order (paths of Linux 6.1; 6.12 is the same):
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Literal
 
 from orchestrator.model.semantics import (
     load,
+    missing,
+    no_module,
     refused,
     set_enabled,
     set_parameter,
     told_to_fail,
     unload,
+    unprepared,
     with_parameters,
 )
 from orchestrator.model.state import EventOutcome, Progress, State, World
 from orchestrator.nouns import Load, Plain, SetEnabled, SetParameter, Unload
 
-# How an event stands that has begun and is not over; a number: a load that has failed with that
-# errno and has not given its module's name back yet.
-_Standing = Literal["", "loads", "waits", "unloads"] | int
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    """A load that has failed, and has not given its module's name back yet."""
+
+    errno: int
+    holds: frozenset[str]  # modules that it depends on
+    formed: bool  # false: nobody but another load has seen its name (MODULE_STATE_UNFORMED)
+
+
+# How an event stands that has begun and is not over.
+_Standing = Literal["", "loads", "waits", "unloads"] | _Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +121,18 @@ class _Moment:
         return self.then(refused(self.past.state, error, why)).answer(index, error)
 
 
-def ends(world: World, state: State, events: tuple[Plain, ...]) -> tuple[Progress, ...]:
+def ends(
+    world: World,
+    state: State,
+    events: tuple[Plain, ...],
+    refusals: Mapping[int, int] = MappingProxyType({}),
+) -> tuple[Progress, ...]:
     """Every distinct end of a race, answers in the order written; first the one in which the events
-    come one after another as they are written."""
-    race = _Race(world, state, events)
+    come one after another as they are written.
+
+    refusals: index of a load -> the errno with which the kernel refuses it, should it not fail
+    before it is offered to anybody, though it should not."""
+    race = _Race(world, state, events, refusals)
     touched = {event.module for event in events if not isinstance(event, SetParameter)}
     standing: tuple[_Standing, ...] = tuple("" for _ in events)
     first = _Moment(Progress(state), (None,) * len(events), standing)
@@ -128,6 +157,7 @@ class _Race:
     world: World
     start: State
     events: tuple[Plain, ...]
+    refusals: Mapping[int, int]
 
     def following(self, moment: _Moment) -> Iterator[_Moment]:
         """All that can come next; nothing when it is all over."""
@@ -156,35 +186,64 @@ class _Race:
         pairs = zip(self.events, moment.answers, strict=True)
         return any(answer == 0 and event == Unload(module) for event, answer in pairs)
 
+    def _is_coming(self, moment: _Moment, module: str) -> bool:
+        standing = self._standing(moment, module)
+        return any(how == "loads" or isinstance(how, _Refused) for how in standing)
+
+    def _holder(self, moment: _Moment, module: str) -> str:
+        """Whose load holds this module, "" where none does."""
+        for event, how in zip(self.events, moment.standing, strict=True):
+            if how == "loads":
+                holds = self.world.held(moment.past.state, event.module)
+            else:
+                holds = how.holds if isinstance(how, _Refused) else frozenset()
+            if module in holds:
+                return event.module
+        return ""
+
     # --- modules -------------------------------------------------------------------------------
 
     def _load(self, moment: _Moment, index: int, event: Load) -> Iterator[_Moment]:
         name, loaded = event.module, moment.past.state.loaded
         own, others = moment.standing[index], self._standing(moment, event.module)
-        coming = "loads" in others or any(isinstance(how, int) for how in others)
         if own == "loads":
             yield from self._init(moment, index, event)
-        elif isinstance(own, int):
-            yield moment.answer(index, own)
-        elif coming:
+        elif isinstance(own, _Refused):
+            if own.holds:
+                yield moment.stands(index, replace(own, holds=frozenset()))
+            else:
+                yield moment.answer(index, own.errno)
+        elif self._is_coming(moment, name):
             if own != "waits":
                 yield moment.stands(index, "waits")
         elif name in loaded:
             yield moment.refuse(index, errno.EEXIST, f"{name} is loaded already")
         elif own == "waits" or "unloads" in others:
             yield moment.refuse(index, errno.EBUSY, f"{name} was coming or going")
-        else:
+        elif not any(
+            "loads" in self._standing(moment, needed) for needed in self.world.spec(name).depends
+        ):
             yield self._coming(moment, index, event)
 
     def _coming(self, moment: _Moment, index: int, event: Load) -> _Moment:
-        """It has its name; a target has been offered to the livepatches, its init is yet to run."""
-        spec = self.world.spec(event.module)
-        if spec.kind == "livepatch":
+        """It has its name and holds what it depends on; a target has been offered to the
+        livepatches, its init is yet to run."""
+        spec, state = self.world.spec(event.module), moment.past.state
+        if (outcome := no_module(state, spec)) is not None:
+            pass
+        elif (error := self.refusals.get(index, 0)) != 0:
+            outcome = refused(state, error, f"{spec.name} is refused")
+        elif spec.kind == "livepatch":
             return moment.stands(index, "loads")
-        asked_by_init = {failure.parameter for failure in spec.failures if failure.at == "init"}
-        parameters = tuple(p for p in event.parameters if p[0] not in asked_by_init)
-        outcome = load(self.world, moment.listed, replace(event, parameters=parameters))
-        return moment.then_still(outcome).stands(index, outcome.errno or "loads")
+        else:
+            asked_by_init = {failure.parameter for failure in spec.failures if failure.at == "init"}
+            parameters = tuple(p for p in event.parameters if p[0] not in asked_by_init)
+            outcome = load(self.world, moment.listed, replace(event, parameters=parameters))
+        after = moment.then_still(outcome)
+        if outcome.errno:
+            held, formed = self.world.held(state, spec.name), not missing(state, spec)
+            return after.stands(index, _Refused(outcome.errno, held, formed))
+        return after.stands(index, "loads")
 
     def _init(self, moment: _Moment, index: int, event: Load) -> Iterator[_Moment]:
         """Its init has run, and has enabled a livepatch."""
@@ -197,14 +256,18 @@ class _Race:
             gone = unload(self.world, moment.listed, spec)
             failed = replace(gone, why=f"the init of {spec.name} fails")
             yield moment.then_still(failed).answer(index, error)
-        elif not error and moment.transition is not None:
-            why = f"{spec.name} meets the transition of {moment.transition.livepatch}"
+            return
+        listed, transition = moment.listed, moment.transition
+        if not error and transition and not unprepared(self.world, listed, spec)[0]:
+            why = f"{spec.name} meets the transition of {transition.livepatch}"
             yield moment.refuse(index, errno.EBUSY, why)
-        else:
-            outcome = load(self.world, state, event)
-            after = moment.then(outcome).answer(index, outcome.errno)
-            way = _Transition(spec.name, "in", state.stack)
-            yield after if outcome.errno else replace(after, transition=way)
+            return
+        outcome = load(self.world, listed, event)
+        if outcome.errno:
+            yield moment.then_still(outcome).answer(index, outcome.errno)
+        else:  # no transition, so that what is listed is what is enabled
+            after = moment.then(outcome).answer(index, 0)
+            yield replace(after, transition=_Transition(spec.name, "in", state.stack))
 
     def _init_has_seen(self, moment: _Moment, target: str) -> Iterator[_Moment]:
         """What is enabled when it runs, not when it was offered."""
@@ -220,7 +283,11 @@ class _Race:
 
     def _unload(self, moment: _Moment, index: int, name: str) -> Iterator[_Moment]:
         others = self._standing(moment, name)
-        if others - {"waits"}:
+        if holder := self._holder(moment, name):
+            yield moment.refuse(index, errno.EWOULDBLOCK, f"the load of {holder} holds {name}")
+            return
+        unseen = {how for how in others if isinstance(how, _Refused) and not how.formed}
+        if others - unseen - {"waits"}:
             yield moment.refuse(index, errno.EBUSY, f"{name} is coming or going")
             if "loads" in others and name in moment.past.state.loaded:
                 yield moment.refuse(index, errno.EWOULDBLOCK, f"the loader still holds {name}")

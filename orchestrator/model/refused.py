@@ -8,11 +8,11 @@ then, or that refusal of a load. What must hold at the end follows from that, an
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from orchestrator.model import model
+from orchestrator.model import model, races
 from orchestrator.model.semantics import happen
 from orchestrator.model.state import Progress, State, World
 from orchestrator.nouns import Burst, Event, Load, ModuleSet, Plain, Race
@@ -53,9 +53,11 @@ def as_it_went(
 def _row(
     world: World, state: State, events: tuple[Plain, ...], answers: Sequence[int], errno: int
 ) -> tuple[Plain, ...]:
-    """All of them, or those that succeeded: what ran into another (EBUSY) changed nothing."""
+    """All of them; or else those that succeeded and those that were refused so, or those that
+    succeeded: what ran into another (EBUSY, EWOULDBLOCK) changed nothing."""
     pairs = list(zip(events, answers, strict=True))
-    for some in (pairs, [pair for pair in pairs if not pair[1]]):
+    known = [pair for pair in pairs if pair[1] in (0, errno)]
+    for some in (pairs, known, [pair for pair in pairs if not pair[1]]):
         for row in itertools.permutations(some):
             if _fits(world, state, row, errno):
                 return tuple(event for event, _ in row)
@@ -87,23 +89,36 @@ def after(
     event: Event,
     answers: Sequence[int],
     errno: int,
-) -> Refusals | None:
-    """None where an answer is neither the model's nor that errno of a load, and where no load was
-    refused so."""
+) -> tuple[Refusals, ...]:
+    """Every way in which the event may have ended with these answers; none where an answer is
+    neither the model's nor that errno of a load, and where no load was refused so."""
     world = World(module_set, capabilities)
     match event:
         case Race(events):
-            for turn in itertools.permutations(range(len(events))):
-                answered = [(events[index], answers[index]) for index in turn]
-                if (found := _gone_through(world, state, answered, errno)) is not None:
-                    return found
-            return None
+            return tuple(_raced(world, state, events, tuple(answers), errno))
         case Burst(events, times):
-            return _gone_through(
-                world, state, list(zip(events * times, answers, strict=True)), errno
-            )
+            answered = list(zip(events * times, answers, strict=True))
         case _:
-            return _gone_through(world, state, [(event, answers[0])], errno)
+            answered = [(event, answers[0])]
+    found = _gone_through(world, state, answered, errno)
+    return () if found is None else (found,)
+
+
+def _raced(
+    world: World, state: State, events: tuple[Plain, ...], answers: tuple[int, ...], errno: int
+) -> Iterator[Refusals]:
+    """What a refused load holds meanwhile, and what runs into it, is the race's own business."""
+    loads = [
+        index
+        for index, (event, answer) in enumerate(zip(events, answers, strict=True))
+        if isinstance(event, Load) and answer == errno
+    ]
+    for count in range(1, len(loads) + 1):
+        for some in itertools.combinations(loads, count):
+            modules = frozenset(events[index].module for index in some)
+            for end in races.ends(world, state, events, dict.fromkeys(some, errno)):
+                if end.answers == answers:
+                    yield Refusals(modules, model.expectation(world, end))
 
 
 def _gone_through(

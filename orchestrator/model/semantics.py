@@ -57,12 +57,8 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
     if spec.name in state.loaded:
         why = f"{spec.name} is loaded already"
         return refused(state, errno.EEXIST, why)
-    if missing := [name for name in spec.depends if name not in state.loaded]:
-        why = f"{spec.name} needs symbols of {_names(missing)}"
-        return refused(state, errno.ENOENT, why)
-    for defect in spec.defects:
-        if not defect.object:
-            return refused(state, defect.errno, f"{spec.name} is no module to load")
+    if (outcome := no_module(state, spec)) is not None:
+        return outcome
     failing = with_parameters(state.failing, spec, event.parameters)
     users = world.users(state, spec.name)
 
@@ -80,7 +76,7 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
             refused_by = replace(state, calls=world.calls(state.calls, *calls))
             return _given_up(refused_by, refusal.errno, why, after)
 
-    error, reason = _init_error(state, spec, failing)
+    error, reason = _init_error(world, state, spec, failing)
     if error:
         after = {(name, spec.name): world.after_going() for name in users}
         gone = world.calls(state.calls, *((name, spec.name, COMES + GOES) for name in users))
@@ -110,6 +106,21 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
         calls=world.calls(state.calls, *came),
     )
     return EventOutcome(new, 0, _why_loaded(spec, state, users))
+
+
+def no_module(state: State, spec: ModuleSpec) -> EventOutcome | None:
+    """What a load comes to that fails before livepatch hears of it; None where it does not."""
+    if needed := missing(state, spec):
+        return refused(state, errno.ENOENT, f"{spec.name} needs symbols of {_names(needed)}")
+    for defect in spec.defects:
+        if not defect.object:
+            return refused(state, defect.errno, f"{spec.name} is no module to load")
+    return None
+
+
+def missing(state: State, spec: ModuleSpec) -> list[str]:
+    """Modules that it depends on and that are not there."""
+    return [name for name in spec.depends if name not in state.loaded]
 
 
 def unload(world: World, state: State, spec: ModuleSpec) -> EventOutcome:
@@ -178,17 +189,43 @@ def set_parameter(state: State, spec: ModuleSpec, parameter: str, value: str) ->
     return EventOutcome(new, 0, f"{parameter} of {spec.name} is now {value}")
 
 
+def unprepared(world: World, state: State, spec: ModuleSpec) -> tuple[int, str]:
+    """(errno, reason) when klp_enable_patch() finds something wrong with a livepatch before it asks
+    whether another one is in transition; else (0, "")."""
+    for other in state.stack:
+        if _is_incompatible(spec, world.spec(other)):
+            return errno.EINVAL, f"it cannot deal with the states of {other}"
+    nobody: frozenset[tuple[str, str, int]] = frozenset()
+    for name in present_objects(spec, state):
+        if (refusal := _refusal(spec, nobody, name, state.loaded)) is not None:
+            return refusal.errno, refusal.reason
+    return 0, ""
+
+
+def _is_incompatible(spec: ModuleSpec, old: ModuleSpec) -> bool:
+    """klp_is_patch_compatible() (kernel/livepatch/state.c): a state of one that is enabled must not
+    be a newer one, and who replaces must have all of them."""
+    return any(
+        spec.states[number] < version if number in spec.states else spec.replace
+        for number, version in old.states.items()
+    )
+
+
 def _init_error(
-    state: State, spec: ModuleSpec, failing: frozenset[tuple[str, str, int]]
+    world: World, state: State, spec: ModuleSpec, failing: frozenset[tuple[str, str, int]]
 ) -> tuple[int, str]:
     """(errno, reason) when the module's init fails, klp_enable_patch() included; else (0, "")."""
     if error := told_to_fail(failing, spec, "init"):
         return error, "its init fails"
+    if spec.kind != "livepatch":
+        return 0, ""
     # All objects are prepared before the first callback is asked (klp_init_patch()).
-    present = present_objects(spec, state)
-    refusals = [_refusal(spec, failing, name, state.loaded) for name in present]
-    for refusal in sorted((r for r in refusals if r is not None), key=lambda r: r.called):
-        return refusal.errno, refusal.reason
+    error, reason = unprepared(world, state, spec)
+    if error:
+        return error, reason
+    for name in present_objects(spec, state):
+        if (refusal := _refusal(spec, failing, name, state.loaded)) is not None:
+            return refusal.errno, refusal.reason
     return 0, ""
 
 
@@ -215,9 +252,9 @@ def _refusal(
             return _Refusal(defect.errno, reason, defect.written, False)
     sections = owners(spec, object_name)
     for index, named in enumerate(sections):
-        if missing := [name for name in named if name not in there]:
+        if absent := [name for name in named if name not in there]:
             # klp_resolve_symbols() looks at a whole section before any of it is written
-            reason = f"{spec.name} needs symbols of {_names(missing)}"
+            reason = f"{spec.name} needs symbols of {_names(absent)}"
             return _Refusal(errno.EINVAL, reason, index > 0, False)
     error = told_to_fail(failing, spec, "pre_patch", object_name)
     return _Refusal(error, f"pre_patch of {spec.name} fails", True, True) if error else None

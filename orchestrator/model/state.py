@@ -110,6 +110,10 @@ class World:
         """Loaded modules that use its exported symbols."""
         return sorted(name for name in state.loaded if module in self.spec(name).depends)
 
+    def held(self, state: State, module: str) -> frozenset[str]:
+        """Modules that a load of this one holds: those it depends on that are there."""
+        return state.loaded.intersection(self.spec(module).depends)
+
     def on_top(self, stack: tuple[str, ...], probe: Probe) -> str:
         """The livepatch whose version of the probe's function runs (klp_ops.func_stack, rebuilt in
         the order of klp_patches when the object comes again); "" for the original."""

@@ -207,6 +207,51 @@ def test_agent_answers_a_request_that_is_too_long_and_goes_on(agent_program: Pat
     assert second["token"] == "t"
 
 
+_KERNEL = r"""
+#define _GNU_SOURCE
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Says on stderr which call loads what; one write, so that racers do not mix. */
+static long kernel(long number, intptr_t what, intptr_t more, intptr_t text)
+{
+    char line[100];
+    int len;
+
+    if (number == SYS_finit_module)
+        len = snprintf(line, sizeof(line), "finit_module %s\n", (char *)more);
+    else
+        len = snprintf(line, sizeof(line), "%s %.*s %s\n",
+                       number == SYS_init_module ? "init_module" : "another",
+                       (int)more, (char *)what, (char *)text);
+    return write(2, line, len) < 0 ? -1 : 0;
+}
+#define syscall(...) CALL(__VA_ARGS__, 0, 0)
+#define CALL(number, a, b, c, ...) kernel(number, (intptr_t)(a), (intptr_t)(b), (intptr_t)(c))
+#include "agent.c"
+"""
+
+
+def test_racers_share_no_load(tmp_path: Path) -> None:
+    """Who loads the same file at the same time as another may be given the other's result; alone,
+    it is the file that is loaded, as by everybody."""
+    (tmp_path / "kernel.c").write_text(_KERNEL)
+    program, module = tmp_path / "klp-agent", tmp_path / "m.ko"
+    module.write_text("its bytes")
+    include = f"-I{catalog.data_dir('images/guest')}"
+    subprocess.run(["gcc", "-std=gnu11", include, "-o", program, tmp_path / "kernel.c"], check=True)
+    load = ("load", str(module))
+    asked = [encode(*load, "a=1"), encode("race", "2", *load, "3", *load, "a=1")]
+    text = "".join(f"{line}\n" for line in asked)
+    done = subprocess.run([program], input=text, capture_output=True, text=True, timeout=5)
+    assert [json.loads(line).keys() & {"errno", "errnos"} for line in done.stdout.splitlines()]
+    alone, *together = done.stderr.splitlines()
+    assert alone == "finit_module a=1"
+    assert sorted(together) == ["init_module its bytes ", "init_module its bytes a=1"]
+
+
 def test_agent_says_which_port_it_misses(agent_program: Path) -> None:
     argv = [str(agent_program), "--port", "no.such.port"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=5)

@@ -150,14 +150,16 @@ def large_modules() -> list[bytes]:
 
 
 def declaring(*each: tuple[ByteOrder, Objects]) -> list[bytes]:
-    return [write(a_module(objects, byte_order=order)) for order, objects in each]
+    states = [(1, 2), (0, 0)]
+    return [write(a_module(objects, byte_order=order, states=states)) for order, objects in each]
 
 
 DECLARED: Objects = {None: [("f", 0)], "t": [("h", 1)]}
 
 
 def compared_with_toml(data: bytes, place: Path) -> None:
-    spec = ModuleSpec("p", "livepatch", patches={"vmlinux": ("f",), "t": ("h,1",)})
+    patches = {"vmlinux": ("f",), "t": ("h,1",)}
+    spec = ModuleSpec("p", "livepatch", patches=patches, states={"1": 2})
     declared.check(spec, data, LAYOUT, place / "set.toml")
 
 

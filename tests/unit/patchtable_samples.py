@@ -30,6 +30,7 @@ LAYOUT = Layout(
     patch_mod=8,
     patch_objs=24,
     patch_replace=40,
+    patch_states=32,
     object_name=8,
     object_funcs=0,
     object_size=32,
@@ -37,12 +38,25 @@ LAYOUT = Layout(
     func_new_func=0,
     func_old_sympos=8,
     func_size=40,
+    state_id=8,
+    state_version=4,
+    state_size=24,
 )
+States = list[tuple[int, int]]
 Objects = dict[str | None, list[tuple[str | None, int]]]
 
 
-def a_module(objects: Objects, replace: bool = False, byte_order: ByteOrder = "little") -> Elf:
-    """A module whose .data holds struct klp_patch and its tables, after eight bytes of another."""
+def a_module(
+    objects: Objects,
+    replace: bool = False,
+    byte_order: ByteOrder = "little",
+    states: States | None = None,
+    states_at: int = DATA,
+) -> Elf:
+    """A module whose .data holds struct klp_patch and its tables, after eight bytes of another.
+
+    states: (id, version) of each, and of what ends them; None: it has no table of them. states_at:
+    the symbol that `.states` leads to."""
     texts, data, relas = bytearray(b"\0"), bytearray(64), []
 
     def pointer(at: int, symbol: int, addend: int) -> None:
@@ -73,6 +87,11 @@ def a_module(objects: Objects, replace: bool = False, byte_order: ByteOrder = "l
                 8, byte_order
             )
         data.extend(bytes(LAYOUT.func_size))
+    if states is not None:
+        pointer(start + LAYOUT.patch_states, states_at, len(data) if states_at == DATA else 0)
+        for number, version in states:
+            data.extend(bytes(4) + version.to_bytes(4, byte_order))
+            data.extend(number.to_bytes(8, byte_order) + bytes(8))
     little = byte_order == "little"
     sections = (
         Section("", SHT_NULL),

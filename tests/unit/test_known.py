@@ -378,6 +378,25 @@ def test_a_relocation_is_known_only_by_where_it_leads() -> None:
 
 
 @pytest.mark.parametrize(
+    ("answers", "status"),
+    [((11, 8), Status.KNOWN), ((0, 8), Status.KNOWN), ((11, 0), Status.FAIL)],
+)
+def test_what_a_refused_load_holds_follows_from_its_refusal(
+    answers: tuple[int, ...], status: Status
+) -> None:
+    """It writes over what stands there, be the removal of what it depends on first or last."""
+    depends = replace(SET, modules=(*SET.modules, ModuleSpec("base", "target")))
+    needs = [replace(m, depends=("base",)) if m.name == "t" else m for m in depends.modules]
+    depends = replace(depends, modules=tuple(needs))
+    texts = ["+base", "+t", "+p", "-t", "{-base +t}"]
+    checks = [GOOD] * 4 + [words.answers(Answers((0, 2), answers))]
+    steps = tuple(Step(t, (c,), 0.0, 0.0, 0) for t, c in zip(texts, checks, strict=True))
+    case = Case("any", "basic", orders.parse(" ".join(texts)))
+    result = CaseResult(case, "x86_64", Status.FAIL, "wrong", steps)
+    assert known.judge_known(result, depends, kernel(), [LACK]).status is status
+
+
+@pytest.mark.parametrize(
     ("race", "answers", "last", "status"),
     [
         ("{-t +t}", (0, 17), 8, Status.KNOWN),  # there was a t: the other way round

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.model import model, orders
+from orchestrator.model import model, orders, refused
 from orchestrator.nouns import Defect, Failure, Load, ModuleSet, ModuleSpec, Probe
 from orchestrator.verdicts import Expectation
 
@@ -51,6 +51,14 @@ SET = ModuleSet(
         ModuleSpec("x", "livepatch", patches={"t": ()}, klp_symbols={"vmlinux": ("f",)}),
         ModuleSpec("y", "livepatch", patches={"u": ()}, klp_symbols={"t": ("f",)}),
         ModuleSpec("w", "target", depends=("u",)),
+        ModuleSpec("needy", "target", depends=("u", "t")),
+        livepatch("of_w", "w"),
+        replace(livepatch("user", "u"), depends=("filler",)),
+        replace(livepatch("s1", "u"), states={"1": 1}),
+        replace(livepatch("s2", "u"), states={"1": 2, "2": 0}),
+        replace(livepatch("whole", "u", replace=True), states={"2": 0, "1": 2}),
+        replace(livepatch("lacks", "u", replace=True), states={"1": 9}),
+        replace(livepatch("old", "u", "t"), states={"1": 1}, defects=(Defect("t", 2, False),)),
         replace(
             livepatch("one", "t", "u"),
             patches={"t": ("show", "twin,2"), "u": ("twin",)},
@@ -515,12 +523,116 @@ def ends(before: str, race: str, capabilities: frozenset[str] = SERIES) -> dict[
         # Opened before the start, and not there then.
         ("", "{+a a=0}", {"0 2": {"a/a"}}),
         ("", "{+a a.fail=5}", {"0 2": {"a/a"}}),
+        # A load holds what it depends on, or finds it gone.
+        ("+u", "{-u +w}", {"0 2": {"/"}, "11 0": {"u w/"}}),
+        ("+filler", "{-filler +user}", {"0 2": {"/"}, "11 0": {"filler user/user"}}),
+        ("+u +w", "{-w -u}", {"0 0": {"/"}, "0 11": {"u/"}}),
+        ("", "{+u +w}", {"0 2": {"u/"}, "0 0": {"u w/"}}),
+        # So does one that is refused, and what it holds is neither its own name nor longer held.
+        ("+u", "{-u +needy}", {"0 2": {"/"}, "11 2": {"u/"}}),
+        (
+            "",
+            "{+u +w -u}",
+            {"0 2 0": {"/"}, "0 2 2": {"u/"}, "0 2 16": {"u/"}, "0 2 11": {"u/"}}
+            | {"0 0 2": {"u w/"}, "0 0 16": {"u w/"}, "0 0 11": {"u w/"}},
+        ),
+        (
+            "+u +of_w[fail=9]",
+            "{-u +w}",
+            {"0 2": {"of_w/of_w"}, "0 9": {"of_w/of_w"}, "11 9": {"of_w u/of_w"}},
+        ),
+        (
+            "+filler +u",
+            "{+user[fail=9] -filler}",
+            {"2 0": {"u/"}, "9 0": {"u/"}, "9 11": {"filler u/"}},
+        ),
+        # Who needs a module that is coming waits for its init.
+        ("+u", "{+t[fail=5] +needy}", {"5 2": {"u/"}}),
+        ("+u", "{+t +needy}", {"0 2": {"t u/"}, "0 0": {"needy t u/"}}),
+        # What lacks symbols is seen by nobody but another load of it.
+        ("+u", "{+needy -needy}", {"2 2": {"u/"}}),
+        ("+u", "{+needy +needy}", {"2 2": {"u/"}, "2 16": {"u/"}, "16 2": {"u/"}}),
+        # It is no business of a livepatch that is being disabled.
+        ("+u +w +of_w", "{of_w=0 -u}", {"0 11": {"of_w u w/"}}),
         # A livepatch that meets a target whose init is yet to fail.
         ("", "{+t[fail=5] +a[fail=9]}", {"5 0": {"a/a"}, "5 9": {"/"}, "9 0": {"a/a"}}),
     ],
 )
 def test_how_a_race_may_end(before: str, race: str, expected: dict[str, set[str]]) -> None:
     assert ends(before, race) == expected
+
+
+@pytest.mark.parametrize(
+    ("order", "answer", "enabled"),
+    [
+        ("+s1 +s2", 0, "s1 s2"),
+        ("+s2 +s1", 22, "s2"),  # an older version
+        ("+s1 +user", 2, "s1"),
+        ("+s1 +filler +user", 0, "s1 user"),  # knows nothing of states: it may, beside others
+        ("+s1 +r", 22, "s1"),  # and may not, in their place
+        ("+s1 +s2 +whole", 0, "whole"),
+        ("+s1 +s2 +lacks", 22, "s1 s2"),
+        ("+s1 +lacks", 0, "lacks"),
+        ("+lacks +whole", 22, "lacks"),
+        ("+whole +s2", 0, "whole s2"),
+        ("+s2 s2=0 +s1", 0, "s1"),  # who is disabled, or replaced, has no say
+        ("+s1 +s2 +whole whole=0 +r", 0, "r"),
+        ("+s1 +s1[fail=9]", 17, "s1"),
+        ("+u +s2 +s1[fail=9]", 22, "s2"),  # before any callback is asked
+        ("+u +s2 +s1[fail_init=9]", 9, "s2"),
+        ("+t +s2 +old", 22, "s2"),  # and before any object is looked at
+        ("+t +old", 2, ""),
+    ],
+)
+def test_states_of_enabled_livepatches_bind_the_next(order: str, answer: int, enabled: str) -> None:
+    last = after(order)
+    assert last.answers == (answer,)
+    assert " ".join(last.patches) == enabled
+    if answer:
+        assert last.modules == after(order.rpartition(" ")[0]).modules
+
+
+@pytest.mark.parametrize(
+    ("before", "race", "expected"),
+    [
+        ("", "{+s1 +s2}", {"0 0": {"s1 s2/s1 s2"}, "22 0": {"s2/s2"}, "0 16": {"s1/s1"}}),
+        # It is asked before the transition is: EINVAL, and no EBUSY.
+        ("+s2", "{s2=0 +s1}", {"0 22": {"s2/"}, "0 0": {"s1 s2/s1"}}),
+        # One that is being replaced still has its say.
+        ("+s2", "{+whole +s1}", {"0 22": {"s2 whole/whole"}}),
+        ("+t +a", "{a=0 +never}", {"0 22": {"a t/"}}),
+        ("+t +a", "{a=0 +b[fail=9]}", {"0 16": {"a t/"}, "0 9": {"a t/"}}),
+    ],
+)
+def test_how_a_race_of_states_may_end(
+    before: str, race: str, expected: dict[str, set[str]]
+) -> None:
+    assert ends(before, race) == expected
+
+
+@pytest.mark.parametrize(
+    ("before", "race", "answers", "expected"),
+    [
+        ("+u +w +of_w -w", "{-u +w}", (11, 8), {("of_w u", "w")}),  # the refused load holds it
+        ("+u +w +of_w -w", "{-u +w}", (0, 8), {("of_w", "w")}),
+        ("+u +w +of_w -w", "{-u +w}", (0, 2), set()),  # nothing was refused that should not be
+        ("+u +w +of_w -w", "{-u +w}", (16, 8), set()),
+        ("+t", "{-t +t}", (0, 8), {("", "t")}),
+        ("", "{+t +t}", (8, 16), {("", "t")}),
+        ("", "{+t +t}", (8, 17), set()),
+        ("", "{+t +u -t}", (8, 8, 16), {("", "t u")}),
+    ],
+)
+def test_what_a_wrong_refusal_explains_in_a_race(
+    before: str, race: str, answers: tuple[int, ...], expected: set[tuple[str, str]]
+) -> None:
+    """(modules afterwards, modules that were refused)"""
+    state = refused.before(SET, orders.parse(before, SET).events if before else (), BARE)
+    (event,) = orders.parse(race, SET).events
+    ways = refused.after(SET, BARE, state, event, answers, 8)
+    assert expected == {
+        (" ".join(sorted(way.expectation.modules)), " ".join(sorted(way.modules))) for way in ways
+    }
 
 
 def test_a_races_first_end_is_its_events_in_turn() -> None:

@@ -63,7 +63,7 @@ def definitions(text: str, name: str) -> int:
 def test_all_sets_are_there() -> None:
     issue = (
         "basic two-targets stacked replace vmlinux callbacks init-fails refusing refused depends "
-        "held sympos no-functions samples"
+        "held sympos no-functions states samples"
     )
     assert set(SETS) == set(issue.split())
     basic = SETS["basic"]
@@ -175,6 +175,9 @@ def test_livepatches_declare_what_set_toml_says(module_set: ModuleSet) -> None:
         text = source(module_set, spec.name)
         assert ('MODULE_INFO(livepatch, "Y")' in text) == (spec.kind == "livepatch")
         assert (".replace = true" in text) == spec.replace
+        states = re.findall(r"\{ \.id = (\d+), \.version = (\d+) \},", text)
+        assert {number: int(version) for number, version in states} == spec.states
+        assert bool(states) == (".states = klp_states" in text)
         for failure in spec.failures:
             assert f"module_param({failure.parameter}, int, " in text
             ends = f"(return |, )-{failure.parameter}" + r"\)?;"

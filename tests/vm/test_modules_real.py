@@ -71,6 +71,9 @@ def test_every_livepatch_says_of_itself_what_set_toml_says(bootable: Bootable) -
             assert len(found) == (module.spec.kind == "livepatch"), module.path
             for table in found:
                 assert table.replace == module.spec.replace
+                assert dict(table.states or ()) == {
+                    int(n): v for n, v in module.spec.states.items()
+                }
                 assert {name for name, _ in table.objects} == set(module.spec.patches)
 
 

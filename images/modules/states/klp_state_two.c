@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* That state in its second version, and another one. */
+#include <linux/livepatch.h>
+#include "../klp_e2e.h"
+
+static struct klp_state klp_states[] = {
+	{ .id = 1, .version = 2 },
+	{ .id = 2, .version = 1 },
+	{ }
+};
+
+#define KLP_STATES_FIELDS .states = klp_states,
+#include "states.h"
