@@ -56,6 +56,7 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ('name = "p"', "", r"modules\[1\].name: missing", ""),
         ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind: .*'livepatch'", ""),
         ('kind = "livepatch"', 'kind = "plain"', "module 'p': patches: only a livepatch", "kind"),
+        ('kind = "target"', 'kind = "plain"', "it is plain, and p patches it", 'kind = "target"?'),
         ('patches.t = ["show", "twin,2"]', "", "module 'p': .* what it patches", r"\[modules.pa"),
         ('"show"', '"show it"', "patches: 'show it' is no symbol", "NAME,1"),
         ("patches.t", "patches.p", "it patches itself", ""),
@@ -69,7 +70,18 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ("command", 'file = "/t"\ncommand', "probe 'shown': .*one of `file` and", "a file of the"),
         ('command = "cat /proc/t"', 'file = "t"', "'t' is no path in the guest", "begins with"),
         ('object = "t"', 'object = "u"', "object: the set has no module 'u'", "known modules: t"),
-        ('function = "twin,2"', 'function = "f"', "p does not replace f of t", "that do: none"),
+        (
+            'function = "twin,2"',
+            'function = "shwo"',
+            "p does not replace shwo of t",
+            "did you mean 'show'? it replaces",
+        ),
+        (
+            'function = "twin,2"',
+            'function = "f"',
+            "p does not replace f of t",
+            "it replaces show, twin,2 of it",
+        ),
         ('patched.p = "2"', "", "does not say what it shows under p", 'add `p = "..."`'),
         (
             "command =",
