@@ -36,6 +36,12 @@ def load(tmp_path: Path, text: str) -> None:
     catalog.module_set(str(tmp_path / "mine"))
 
 
+def test_a_copy_of_a_set_of_ours_is_told_to_leave_out_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name: must be 'mine', after the file's place") as caught:
+        load(tmp_path, f'name = "basic"\n{GOOD}')
+    assert "leave it out" in caught.value.hint
+
+
 def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path / "mine")
@@ -54,7 +60,7 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ('name = "p"', 'name = "t"', "2 modules are named 't'", "rename"),
         ('name = "p"', 'name = "klp-p.ko"', "module 'klp-p.ko': that is no", '"klp_p"'),
         ('name = "p"', "", r"modules\[1\].name: missing", ""),
-        ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind: .*'livepatch'", ""),
+        ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind of 'p': .*'livepatch'", ""),
         ('kind = "livepatch"', 'kind = "plain"', "module 'p': patches: only a livepatch", "kind"),
         ('kind = "target"', 'kind = "plain"', "it is plain, and p patches it", 'kind = "target"?'),
         ('patches.t = ["show", "twin,2"]', "", "module 'p': .* what it patches", r"\[modules.pa"),
@@ -101,7 +107,8 @@ def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         ),
         ('depends = ["t"]', r'parameters = ["\u007f"]', r"parameters '\\x7f' has", "without"),
         ('"{arch}/t.ko"', r'"{arch}\u0000"', r"ko '\{arch\}\\x00' has", "without"),
-        ("ko =", "kos =", r"modules\[0\].kos: unknown key", ""),
+        ("ko =", "kos =", r"modules\[0\].kos of 't': unknown key, did you mean 'ko'\?", ""),
+        ("function =", "fonction =", r"probes\[0\].fonction of 'shown': .* mean 'function'", ""),
     ],
 )
 def test_what_is_wrong_is_said_once(
