@@ -14,8 +14,9 @@ import re
 import reprlib
 import tomllib
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_type_hints
 
 import pydantic
 
@@ -82,7 +83,10 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
     data = read_toml(path)
     for key, value in given.items():
         if data.get(key, value) != value:
-            raise UsageError(f"{path}: {key}: must be {value!r}, after the file's place")
+            raise UsageError(
+                f"{path}: {key}: must be '{value}', after the file's place",
+                hint="leave it out: the place says it",
+            )
     return check({**data, **given}, type_, str(path))
 
 
@@ -117,7 +121,10 @@ def check(data: object, type_: type[T], name: str) -> T:
     try:
         return _validated(data, type_)
     except pydantic.ValidationError as err:
-        found = _problems(err)
+        found = [
+            (_place(e["loc"], data), _words(e) + _guess(e, type_))
+            for e in err.errors(include_url=False)
+        ]
         wrong = "; ".join(f"{key}: {words}" for key, words in found[:_SHOWN])
         wrong += f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UsageError(f"{name}: {wrong}") from err
@@ -145,6 +152,43 @@ def _key(location: tuple[int | str, ...]) -> str:
     """("relocations", 3, "bits") -> relocations[3].bits"""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
     return text.removeprefix(".") or "the file"
+
+
+def _place(location: tuple[int | str, ...], data: object) -> str:
+    """As `_key`, with the name of the innermost entry that has one: modules[1].kind of 'my_fix'"""
+    name = ""
+    for part in location:
+        try:
+            data = data[part]  # type: ignore[index]  # an index of a list, a key of a table
+        except (LookupError, TypeError):
+            break
+        if isinstance(data, Mapping):
+            named = (data.get(key) for key in ("name", "id"))
+            name = next((f" of '{each}'" for each in named if isinstance(each, str)), name)
+    return f"{_key(location)}{name}"
+
+
+_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
+
+
+def _guess(error: Mapping[str, Any], type_: object) -> str:
+    """The nearest key that there is to one that there is not."""
+    if error["type"] not in _UNKNOWN:
+        return ""
+    *way, key = error["loc"]
+    for part in way:
+        type_ = _inner(type_, part)
+    names = [each.name for each in fields(type_)] if is_dataclass(type_) else []
+    close = difflib.get_close_matches(str(key), names, n=1)
+    return f", did you mean '{close[0]}'?" if close else ""
+
+
+def _inner(type_: object, part: int | str) -> object:
+    """What lies at a key, or an index, of a type."""
+    if isinstance(type_, type) and is_dataclass(type_):
+        return get_type_hints(type_).get(str(part))
+    inner = [each for each in get_args(type_) if each not in (Ellipsis, type(None))]
+    return inner[-1] if inner else None
 
 
 def _words(error: Mapping[str, Any]) -> str:

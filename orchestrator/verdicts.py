@@ -358,6 +358,7 @@ class CaseResult:
     seconds: float = 0.0
     cold: bool = False  # booted for this case, not restored from a snapshot
     disassembly: str = ""  # around a relocation that was found wrong
+    culprit: str = ""  # what of the module set is likelier wrong than the kernel; then it is ERROR
 
     def first_failure(self) -> tuple[int, Step, Check] | None:
         """(index of the event from 0, step, check) of the first check that failed."""

@@ -129,9 +129,12 @@ def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: R
     )
     campaigns = [Campaign(b, name, asked.wanted) for b in bootables for name in asked.module_sets]
     writer.restore(campaigns)
+    whole = not any(campaign.done for campaign in campaigns)
     with _Scribe(writer, campaigns, reporter) as scribe:
         used = GuestOptions(channel=asked.channel, accel=asked.accel)
         exploration.explore(campaigns, asked.wanted, used, scribe.listener())
+        for campaign in campaigns:
+            campaign.judge_together(whole)
 
 
 class _Scribe:

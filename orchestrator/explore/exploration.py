@@ -16,11 +16,21 @@ from typing import Annotated
 from pydantic import AliasChoices, Field
 from pydantic.fields import FieldInfo
 
+from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
 from orchestrator.explore import triage
 from orchestrator.explore.walker import Costs, EventPath, Hit, Walker, WalkListener
 from orchestrator.model import orders, search
-from orchestrator.model.findings import Finding, Reproducer, added, counted, explained, of_step
+from orchestrator.model.culprit import Text, judge_together, right_texts
+from orchestrator.model.findings import (
+    Finding,
+    Reproducer,
+    added,
+    counted,
+    explained,
+    of_step,
+    rejudged,
+)
 from orchestrator.model.search import Choice, WorkItem
 from orchestrator.nouns import Order
 from orchestrator.run.slot import GuestOptions, GuestSlot
@@ -115,6 +125,7 @@ class Campaign:
         self.findings: tuple[Finding, ...] = ()
         self.done: set[EventPath] = set()
         self.dead: set[EventPath] = set()
+        self.right: set[Text] = set()  # that probes were seen to show where they were to
         self.triage = threading.Lock()
         self._ahead: set[EventPath] = set()  # counted as planned, and handed out
         self._mutex = threading.Lock()
@@ -173,6 +184,15 @@ class Campaign:
                 self.stats.spent[what] = self.stats.spent.get(what, 0.0) + took
             costs.saves = costs.restores = costs.repeated = 0
             costs.spent.clear()
+
+    def judge_together(self, whole: bool) -> None:
+        """At the end of a walk: for what was found in a set that is not ours, may the set itself be
+        to blame? whole: nothing of it was walked before this Campaign was made."""
+        if catalog.is_place(self.name):
+            results = [way.result for found in self.findings for way in found.reproducers]
+            seen = self.right if whole else None
+            module_set = self.bootable.sets[self.name].set
+            self.findings = rejudged(self.findings, judge_together(results, module_set, seen))
 
     def __str__(self) -> str:
         return f"{self.bootable.arch.name} {self.name}"
@@ -341,6 +361,7 @@ class _Worker:
     def _verified(self, path: EventPath, step: Step, seconds: float) -> None:
         if self._ground.verified(path, step.relocations_read):
             with self._mutex:
+                self._ground.right |= right_texts(step)
                 self._listener.verified(self._ground, path, step, seconds)
 
     def _hit(self, path: EventPath, hit: Hit, blocked: int) -> None:

@@ -199,11 +199,10 @@ def _finding(run: Run, found: Finding, walk: str, prefix: str) -> Row:
         (reproducer for reproducer in found.reproducers if not reproducer.result.known_issue),
         found.reproducers[0],
     )
-    status = Status.KNOWN if found.known else Status.FAIL
     return Row(
         job="",
         case=f"{found.module_set}/{found.signature}",
-        status=status,
+        status=found.status,
         reason=reproducer.result.reason,
         symptom=symptom(str(found.signature)),
         seconds=reproducer.result.seconds,

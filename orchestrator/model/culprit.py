@@ -1,17 +1,51 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Whether what failed can be the kernel's at all. Pure.
+"""Whether what failed can be the kernel's at all, and whether it is likely. Pure.
 
 What a probe asks for and nobody has, and the names that a livepatch gives to what it patches, are
 the work of whoever wrote set.toml and the modules: sysfs lists what the livepatch itself says
 (klp_init_patch(), kernel/livepatch/core.c). Unless its tables were compared with set.toml before.
+
+The rest shows only where all orders of a set are looked at together: what fails as well before any
+livepatch is loaded, and what is wrong alike in every order while each klp relocation is right.
 """
 
 from __future__ import annotations
 
-from orchestrator.nouns import BuiltSet
-from orchestrator.verdicts import Check, Patched, PatchState, Shown, Step
+import re
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
+
+from orchestrator.nouns import (
+    BuiltSet,
+    Burst,
+    Event,
+    Load,
+    ModuleSet,
+    Race,
+)
+from orchestrator.verdicts import (
+    Answers,
+    CaseResult,
+    Check,
+    Health,
+    Modules,
+    Patched,
+    PatchState,
+    Reading,
+    Shown,
+    Sign,
+    Status,
+    Step,
+    Unread,
+)
 
 NOT_FOUND = "exit status 127"  # sh(1): the command was not found
+SUSPECT = "set.toml, or the modules' code, is likelier wrong than the kernel"
+
+Text = tuple[str, str]  # (probe, what it shows)
+Texts = AbstractSet[Text]
 
 
 def not_the_kernels(step: Step, built: BuiltSet) -> str:
@@ -49,3 +83,181 @@ def _names(state: PatchState) -> dict[str, tuple[str, ...]]:
 
 def _words(state: PatchState) -> str:
     return " and ".join(f"{', '.join(f) or 'nothing'} of {o}" for o, f in _names(state).items())
+
+
+# --- all orders of a set together --------------------------------------------------------------
+
+
+class _Together:
+    """What all orders of one set on one architecture have in common."""
+
+    def __init__(
+        self, results: Sequence[CaseResult], module_set: ModuleSet, seen: Texts | None
+    ) -> None:
+        self._set = module_set
+        self._alone: dict[Hashable, str] = {}  # what failed before any livepatch -> in which order
+        self._shown: dict[Text, Counter[str | None]] = {}  # where it was to be shown: what was
+        self._right = set(seen or ())
+        for result in results:
+            for step, alone in _steps(result, module_set):
+                self._right |= right_texts(step)
+                for check in step.checks:
+                    if alone and not check.good:
+                        order = " ".join(each.event for each in result.steps)
+                        self._alone.setdefault(_alike(step, check), order)
+                    match check.detail:
+                        case Shown(probe=name, expected_text=str(text), seen_text=was):
+                            self._shown.setdefault((name, text), Counter())[was] += 1
+        relocated = all(
+            check.good or not isinstance(check.detail, Reading | Unread)
+            for result in results
+            for step in result.steps
+            if not self._refused_alone(step)
+            for check in step.checks
+        )
+        several = len({result.case.order for result in results}) > 1
+        self._likely = relocated and several and seen is not None
+
+    def culprit(self, step: Step) -> str:
+        """What of the set is likelier wrong than the kernel, by this step that failed; or ""."""
+        bad = [check for check in step.checks if not check.good]
+        if self._refused_alone(step):
+            bad = [check for check in bad if isinstance(check.detail, Answers)]
+        elif any(isinstance(check.detail, Health) and check.detail.reports for check in bad):
+            bad = [check for check in bad if not _follows(check)]
+        reasons = [self._reason(step, check) for check in bad]
+        return reasons[0] if reasons and all(reasons) else ""
+
+    def _refused_alone(self, step: Step) -> bool:
+        """Does the event fail alike without any livepatch? Nothing behind it says anything then."""
+        answers = (c for c in step.checks if isinstance(c.detail, Answers) and not c.good)
+        return any(_alike(step, check) in self._alone for check in answers)
+
+    def _reason(self, step: Step, check: Check) -> str:
+        if order := self._alone.get(_alike(step, check)):
+            return f"{_seen(check)}, also without any livepatch ({order})"
+        match check.detail if self._likely else None:
+            case Shown(probe=name, expected_text=str(text), seen_text=str(seen)):
+                if self._never_so(name, text, seen):
+                    return (
+                        f"probe '{name}' never showed '{_one_line(text)}', as set.toml has it, but "
+                        f"each time '{_one_line(seen)}', and every klp relocation was right"
+                    )
+            case Health(frames=(first, *_)) if self._never_well(_owner(first)):
+                return (
+                    f"{_seen(check)}: {first} is code of the set, no run of it was seen to end "
+                    "well, and every klp relocation was right"
+                )
+        return ""
+
+    def _never_so(self, name: str, text: str, seen: str) -> bool:
+        """Where a probe is to show a text, does it always show the same other one? One that is
+        right somewhere, or that may be, speaks of the version that runs: that is the kernel's."""
+        probe = next((p for p in self._set.probes if p.name == name), None)
+        if probe is None or probe.at != "now" or set(self._shown[name, text]) != {seen}:
+            return False
+        if (name, text) in self._right or (name, seen) in self._right:
+            return False
+        return seen not in (probe.original, *probe.patched.values()) or (name, seen) in self._shown
+
+    def _never_well(self, livepatch: str) -> bool:
+        """Is there a text for its version, and was that seen nowhere?"""
+        spec = self._set.module(livepatch)
+        if spec is None or spec.kind != "livepatch":
+            return False
+        texts = {(p.name, p.patched[livepatch]) for p in self._set.probes if livepatch in p.patched}
+        return bool(texts) and not texts & self._right
+
+
+def right_texts(step: Step) -> Texts:
+    """(probe, text) of each probe that shows what it is to show."""
+    shown = [check.detail for check in step.checks if check.good]
+    return frozenset(
+        (each.probe, each.expected_text)
+        for each in shown
+        if isinstance(each, Shown) and each.expected_text is not None
+    )
+
+
+def judge_together(
+    results: Sequence[CaseResult], module_set: ModuleSet, seen: Texts | None = frozenset()
+) -> tuple[CaseResult, ...]:
+    """Results of one set on one architecture: a FAIL for which the set itself is to blame, likelier
+    than the kernel, becomes ERROR, with the reason why.
+
+    A check speaks against the set when it fails alike in an order that has loaded no livepatch yet.
+    And, where there is more than one order and no klp relocation was wrong in any: when a probe
+    never shows what set.toml says, but always the same, which is right nowhere else; or when the
+    kernel reports a fault in a livepatch's own function, of which no run was ever seen to end well.
+
+    seen: `right_texts` of steps that are not in the results; None: there are some, and it is not
+    known what they are.
+    """
+    together = _Together(results, module_set, seen)
+    return tuple(_judged(result, together) for result in results)
+
+
+def _judged(result: CaseResult, together: _Together) -> CaseResult:
+    failure = result.first_failure()
+    if result.status is not Status.FAIL or failure is None:
+        return result
+    step = failure[1]
+    if not (why := together.culprit(step)):
+        return result
+    reason = f"{step.event}: {why}: {SUSPECT}"
+    return replace(result, status=Status.ERROR, culprit=why, reason=reason)
+
+
+def _steps(result: CaseResult, module_set: ModuleSet) -> Iterator[tuple[Step, bool]]:
+    """Each step, and whether no livepatch had been loaded by its end, or been tried to be."""
+    alone = True
+    for event, step in zip(result.case.order.events, result.steps, strict=False):
+        alone = alone and not any(_livepatch(name, module_set) for name in _loaded(event))
+        yield step, alone
+
+
+def _loaded(event: Event) -> Iterator[str]:
+    several = event.events if isinstance(event, Race | Burst) else (event,)
+    yield from (each.module for each in several if isinstance(each, Load))
+
+
+def _livepatch(name: str, module_set: ModuleSet) -> bool:
+    spec = module_set.module(name)
+    return spec is None or spec.kind == "livepatch"
+
+
+def _alike(step: Step, check: Check) -> Hashable:
+    """The same for what fails in the same way, whatever else is loaded and at which addresses."""
+    match check.detail:
+        case Answers(seen_errnos=errnos):
+            return (step.event, errnos)
+        case Shown(probe=name, expected_text=expected, seen_text=seen):
+            return (name, expected, seen)
+        case Health(sign=sign, reports=reports):
+            return (sign, tuple(_NUMBER.sub("N", report) for report in reports))
+        case Modules(expected_modules=expected, seen_modules=seen):
+            return tuple(sorted(set(expected) ^ set(seen)))
+    return (check.kind, check.subject, check.expected, check.seen)
+
+
+def _follows(check: Check) -> bool:
+    """Does it only say in another way that there was a report?"""
+    return isinstance(check.detail, Health) and check.detail.sign in (Sign.TAINT, Sign.QMP)
+
+
+_NUMBER = re.compile(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|[0-9]+")  # addresses, PIDs
+_FRAME = re.compile(r".+ \[(\w+)\]")
+
+
+def _owner(frame: str) -> str:
+    """Whose function it is, as kernelreports.frames() has it: FUNCTION [MODULE]; "": vmlinux's."""
+    found = _FRAME.fullmatch(frame)
+    return found[1] if found else ""
+
+
+def _seen(check: Check) -> str:
+    return f"{check.subject} ({_one_line(check.seen)})"
+
+
+def _one_line(text: str) -> str:
+    return " / ".join(text.rstrip().splitlines())

@@ -15,7 +15,17 @@ from typing import NamedTuple
 
 from orchestrator.model import orders
 from orchestrator.nouns import Burst, Event, Load, Order, Race
-from orchestrator.verdicts import Answers, CaseResult, Check, CheckKind, Health, Reading, Sign, Step
+from orchestrator.verdicts import (
+    Answers,
+    CaseResult,
+    Check,
+    CheckKind,
+    Health,
+    Reading,
+    Sign,
+    Status,
+    Step,
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -62,6 +72,30 @@ class Finding:
     def known(self) -> bool:
         """Is every reproducer of it a known issue?"""
         return all(reproducer.result.known_issue for reproducer in self.reproducers)
+
+    @property
+    def blamed(self) -> bool:
+        """Is the module set itself likelier wrong than the kernel, in every reproducer of it?"""
+        return all(reproducer.result.culprit for reproducer in self.reproducers)
+
+    @property
+    def status(self) -> Status:
+        """What it says."""
+        if self.blamed:
+            return Status.ERROR
+        return Status.KNOWN if self.known else Status.FAIL
+
+
+def rejudged(found: Sequence[Finding], results: Iterable[CaseResult]) -> tuple[Finding, ...]:
+    """The findings, each reproducer with its new result; `results` in their order."""
+    anew = iter(results)
+    return tuple(
+        replace(
+            finding,
+            reproducers=tuple(replace(each, result=next(anew)) for each in finding.reproducers),
+        )
+        for finding in found
+    )
 
 
 def signature(result: CaseResult) -> Signature | None:

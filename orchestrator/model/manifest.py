@@ -97,6 +97,9 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
         yield f"{keys}: only a livepatch has that", 'kind = "livepatch"?'
     if spec.klp_sections:
         yield "klp_sections: the .ko says that, not set.toml", "leave it out"
+    patching = [each.name for each in module_set.modules if spec.name in each.patches]
+    if spec.kind == "plain" and patching:
+        yield f"kind: it is plain, and {patching[0]} patches it", 'kind = "target"?'
     if spec.name in spec.patches:
         yield "it patches itself", "name the module that it patches"
     for number, version in spec.states.items():
@@ -183,9 +186,17 @@ def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
     ]
     for name in probe.patched:
         if name not in above:
+            other = module_set.module(name)
+            its = other.patches.get(probe.object, ()) if other is not None else ()
+            close = difflib.get_close_matches(probe.function, its, n=1)
             yield (
                 f"patched: {name} does not replace {probe.function} of {probe.object}",
-                f"those that do: {', '.join(above) or 'none'}",
+                (f"did you mean '{close[0]}'? " if close else "")
+                + (
+                    f"it replaces {', '.join(its) or 'nothing'} of it"
+                    if other
+                    else _known(module_set)
+                ),
             )
     never = {s.name for s in module_set.modules for d in s.defects if d.object == probe.object}
     for name in above:

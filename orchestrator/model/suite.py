@@ -8,6 +8,7 @@ another.
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from orchestrator.nouns import (
     Event,
     Load,
     ModuleSet,
+    ModuleSpec,
     Order,
     Race,
     SetEnabled,
@@ -116,21 +118,68 @@ def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
     For each livepatch and each module of the set that it patches, every order in which the one is
     loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, with what takes
     the memory that it left before that (see `movers`). For a livepatch with none of them, the one
-    order there is. What they depend on comes first. `explore` goes on from there.
+    order there is. For every two livepatches of one object that stand next to one another, orders
+    that have both loaded. What they depend on comes first. `explore` goes on from there.
     """
-    found = []
-    for spec in module_set.modules:
-        if spec.kind != "livepatch":
-            continue
+    livepatches = [spec for spec in module_set.modules if spec.kind == "livepatch"]
+    found: list[Order] = []
+    for spec in livepatches:
         life = (Load(spec.name), SetEnabled(spec.name, False), Unload(spec.name))
         targets = [target for target in spec.patches if module_set.module(target) is not None]
-        for target in targets or [spec.name]:
-            first = needed(module_set, (spec.name, target))
-            between = map(Load, movers(module_set, target, spec.name)) if targets else ()
-            again: tuple[Event, ...] = (Load(target), Unload(target), *between, Load(target))
-            for order in orders.interleavings((life, again if targets else ())):
-                found.append(Order((*map(Load, first), *order.events)))
-    return tuple(Case(f"order-{number}", name, order) for number, order in enumerate(found, 1))
+        for target in targets:
+            found += _together(module_set, (spec,), target, life)
+        if not targets:
+            found.append(_after_needed(module_set, [spec.name], life))
+    for one, other in _neighbours(livepatches):
+        found += _stacked(module_set, one, other)
+        found += _stacked(module_set, other, one)
+    return tuple(Case(f"order-{n}", name, order) for n, order in enumerate(dict.fromkeys(found), 1))
+
+
+def _neighbours(livepatches: Sequence[ModuleSpec]) -> Iterator[tuple[ModuleSpec, ModuleSpec]]:
+    """Every two that follow one another among those of some object."""
+    objects = dict.fromkeys(name for spec in livepatches for name in spec.patches)
+    found = (
+        pair
+        for name in objects
+        for pair in itertools.pairwise(spec for spec in livepatches if name in spec.patches)
+    )
+    yield from {(one.name, other.name): (one, other) for one, other in found}.values()
+
+
+def _stacked(module_set: ModuleSet, one: ModuleSpec, other: ModuleSpec) -> Iterator[Order]:
+    """Orders in which `other` comes on top of `one`, and a target of both comes and goes."""
+    if other.name in needed(module_set, [one.name]):
+        return
+    off = () if other.replace else (SetEnabled(one.name, False),)
+    last = (SetEnabled(other.name, False), Unload(other.name), *off, Unload(one.name))
+    life = (Load(one.name), Load(other.name))
+    both = [name for name in one.patches if name in other.patches]
+    targets = [name for name in both if module_set.module(name) is not None]
+    for target in targets:
+        yield from _together(module_set, (one, other), target, life, last)
+    if not targets:
+        yield _after_needed(module_set, [one.name, other.name], (*life, *last))
+
+
+def _together(
+    module_set: ModuleSet,
+    livepatches: Sequence[ModuleSpec],
+    target: str,
+    life: Sequence[Event],
+    last: Sequence[Event] = (),
+) -> Iterator[Order]:
+    """Every order in which `life` and the life of a target run into one another, then `last`."""
+    free = [movers(module_set, target, spec.name) for spec in livepatches]
+    between = [Load(name) for name in free[0] if all(name in others for others in free)]
+    again: tuple[Event, ...] = (Load(target), Unload(target), *between, Load(target))
+    for order in orders.interleavings((life, again)):
+        names = [*(spec.name for spec in livepatches), target]
+        yield _after_needed(module_set, names, (*order.events, *last))
+
+
+def _after_needed(module_set: ModuleSet, names: Iterable[str], events: Iterable[Event]) -> Order:
+    return Order((*map(Load, needed(module_set, names)), *events))
 
 
 def _written(entry: CaseEntry, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:

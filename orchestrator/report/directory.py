@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -60,7 +61,8 @@ class ResultsDirectory(Store):
     def __init__(self, path: Path, run: Run, *, resume: bool = False) -> None:
         self.run = run
         self.results: tuple[CaseResult, ...] = ()
-        self._fragments: tuple[str, ...] = ()
+        self._fragments: tuple[str, ...] = ()  # of each result
+        self._places: tuple[str, ...] = ()  # likewise, ARCH/SET.NAME
         self._names: set[str] = set()
         self._again: set[str] = set()  # directories of cases that were ERROR, and run again
         self._before: Run | None = None  # what was there
@@ -76,7 +78,7 @@ class ResultsDirectory(Store):
     @property
     def done(self) -> frozenset[tuple[str, str, str]]:
         """(architecture, SET/NAME, order) of every case that has its verdict."""
-        return frozenset((r.arch, r.case.label, notation(r.case.order)) for r in self.results)
+        return frozenset(map(_key, self.results))
 
     def __enter__(self) -> Self:
         """The first documents; whoever is interrupted from then on leaves the reason in them."""
@@ -119,8 +121,25 @@ class ResultsDirectory(Store):
         write(place / RESULT, f"{fragment}\n")
         self.results += (result,)
         self._fragments += (fragment,)
+        self._places += (name,)
         self._write_documents()
         return result
+
+    def judge_again(self, results: Iterable[CaseResult]) -> None:
+        """These of its cases may have another verdict, now that all of them are known."""
+        anew = {_key(result): result for result in results}
+        for index, (was, name) in enumerate(zip(self.results, self._places, strict=True)):
+            now = anew.get(_key(was), was)
+            if now != was:
+                fragment = resultsjson.case_text(resultsjson.record(now, name))
+                write(self.path / name / RESULT, f"{fragment}\n")
+                self.results = (*self.results[:index], now, *self.results[index + 1 :])
+                self._fragments = (
+                    *self._fragments[:index],
+                    fragment,
+                    *self._fragments[index + 1 :],
+                )
+        self._write_documents()
 
     def update(self, run: Run) -> None:
         """What is known of the run has changed: kernels are built, it has finished."""
@@ -164,6 +183,7 @@ class ResultsDirectory(Store):
         dmesg = _text(place / "dmesg", lines.LINE_BYTES)
         self.results += (replace(result, console=console, dmesg=dmesg),)
         self._fragments += (resultsjson.case_text(resultsjson.record(result, name)),)
+        self._places += (name,)
 
     def _go_on_below(self, place: Path) -> None:
         """Of one architecture's cases: one that has its result and is not in the list yet is taken,
@@ -203,6 +223,10 @@ class ResultsDirectory(Store):
             name = f"{first}-{number}"
         self._names.add(name)
         return name
+
+
+def _key(result: CaseResult) -> tuple[str, str, str]:
+    return result.arch, result.case.label, notation(result.case.order)
 
 
 def _text(path: Path, most: int) -> str:

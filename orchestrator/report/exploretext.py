@@ -16,6 +16,7 @@ from rich.text import Text
 from orchestrator.errors import Exit
 from orchestrator.explore.exploration import Stats
 from orchestrator.model import orders
+from orchestrator.model.culprit import SUSPECT
 from orchestrator.model.findings import Finding, Reproducer
 from orchestrator.report import resultstext
 from orchestrator.report.explorejson import CampaignRecord, ExploreDocument, findings
@@ -43,10 +44,10 @@ def exploration_report(document: ExploreDocument) -> RenderableType:
 
 def exploration_exit_code(document: ExploreDocument) -> Exit:
     """1 when anything was found that is not known (--strict: anything), else that of what ended it
-    early, else 4 when not all was walked or a module set proved nothing, else 0. A budget may
-    leave something to come."""
+    early, else 4 when not all was walked, a module set proved nothing or is itself to blame, else
+    0. A budget may leave something to come."""
     found = [each for campaign in document.campaigns for each in findings(campaign)]
-    if any(document.run.strict or not each.known for each in found):
+    if any(not each.blamed and (document.run.strict or not each.known) for each in found):
         return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
@@ -54,7 +55,7 @@ def exploration_exit_code(document: ExploreDocument) -> Exit:
     proved = bool(all_stats) and all(stats.verified for stats in all_stats)
     not_run = any(stats.not_run for stats in all_stats)
     to_come = document.options.budget is None and any(t.done < t.planned for t in all_stats)
-    if not_run or to_come or not proved:
+    if not_run or to_come or not proved or any(each.blamed for each in found):
         return Exit.HARNESS
     return Exit.GOOD
 
@@ -68,6 +69,8 @@ def exploration_summary(document: ExploreDocument) -> str:
     line += f"{sum(t.relocations for t in all_stats)} relocations read back, "
     line += f"{len(found)} {'finding' if len(found) == 1 else 'findings'}"
     line += f" ({known} known)" if known else ""
+    blamed = sum(each.blamed for each in found)
+    line += f"; {SUSPECT}: {blamed} of them" if blamed else ""
     line += took(document.run)
     if document.run.trouble:
         line += f"; stopped early: {document.run.trouble}"
@@ -114,7 +117,7 @@ def _numbers(stats: Stats) -> tuple[int, ...]:
 
 
 def _finding(found: Finding) -> RenderableType:
-    status = Status.KNOWN if found.known else Status.FAIL
+    status = found.status
     head = Text.assemble(
         (str(status), resultstext.STYLES[status]),
         (f" {found.arch} {found.module_set} {found.signature}", "bold"),
@@ -145,6 +148,8 @@ def reproducer_lines(reproducer: Reproducer) -> list[str]:
     lines.append(f"reliable   {boots}, {reproducer.hits} in the walk")
     if reproducer.result.known_issue:
         lines.append(f"listed as  {reproducer.result.known_issue}")
+    if reproducer.result.culprit:
+        lines.append(f"culprit    {reproducer.result.culprit}: {SUSPECT}")
     if reproducer.bundle:
         lines.append(f"bundle     {reproducer.bundle}")
     return lines

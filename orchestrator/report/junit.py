@@ -60,6 +60,8 @@ def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.Te
         suite.add_property("source", xml(kernel.source_version))
         suite.add_property("series", xml(" ".join(kernel.series)) or "none")
     suite.add_property("proof", str(proofs(r for r in results if r.arch == arch)))
+    for why in dict.fromkeys(r.culprit for r in results if r.arch == arch and r.culprit):
+        suite.add_property("culprit", xml(why))
     for result in (r for r in results if r.arch == arch):
         suite.add_testcase(_testcase(run, result))
     return suite

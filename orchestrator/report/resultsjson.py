@@ -51,6 +51,7 @@ class CaseRecord:
     cold: bool  # booted for this case, not restored from a snapshot
     directory: str  # the case's files, relative to results.json; empty: none were written
     kind: CaseKind | None = None  # None: an older klp-e2e did not write it down
+    culprit: str = ""  # what of the module set is likelier wrong than the kernel; then it is ERROR
 
     @property
     def label(self) -> str:
@@ -94,6 +95,7 @@ def record(result: CaseResult, directory: str = "") -> CaseRecord:
         cold=result.cold,
         directory=directory,
         kind=result.case.kind,
+        culprit=result.culprit,
     )
 
 
@@ -212,6 +214,7 @@ def as_result(case: CaseRecord) -> CaseResult:
         qemu_argv=case.qemu_argv,
         seconds=case.seconds,
         cold=case.cold,
+        culprit=case.culprit,
     )
 
 

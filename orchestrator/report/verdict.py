@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from orchestrator.errors import Exit
+from orchestrator.model.culprit import SUSPECT
 from orchestrator.nouns import CaseKind
 from orchestrator.run import selftests
 from orchestrator.verdicts import CaseResult, Run, Status, by_status, proofs
@@ -91,6 +92,8 @@ def results_summary(run: Run, results: Sequence[CaseResult]) -> str:
     line += took(run)
     if _tell_what_they_compared(results):
         line += f"; {proofs(results)}"
+    if blamed := sum(bool(result.culprit) for result in results):
+        line += f"; {SUSPECT}: {blamed} {'case' if blamed == 1 else 'cases'}"
     if run.unbuilt:
         line += f"; not built: {', '.join(run.unbuilt)}"
     if run.trouble:

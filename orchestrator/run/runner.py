@@ -137,6 +137,7 @@ class CaseRun:
         self._capabilities = kernel.capabilities
         self._mark = guest.console_mark()
         self._taken: list[EventRun] = []
+        self._culprit = ""
 
     def run_events(self) -> CaseResult:
         """Do every event and check everything after it, up to the first that is wrong.
@@ -147,6 +148,7 @@ class CaseRun:
         try:
             token = self._guest.mark(self._soon())
             status, reason = self._events()
+            result = replace(result, culprit=self._culprit)
             dmesg = self._guest.run_command("dmesg", self._soon())
             if status is Status.PASS:
                 status, reason = self._silence(marks.logged_since(token, dmesg))
@@ -172,6 +174,7 @@ class CaseRun:
             state, previous = taken.take(state, previous, self._capabilities)
             if not taken.step.good:
                 if why := not_the_kernels(taken.step, self._view.built):
+                    self._culprit = why
                     return Status.ERROR, f"{taken.step.event}: {why}"
                 wrong = next(check for check in taken.step.checks if not check.good)
                 return Status.FAIL, f"{taken.step.event}: {wrong.subject}: {short(wrong.seen)}"

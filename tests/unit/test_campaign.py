@@ -22,7 +22,8 @@ from orchestrator.explore.exploration import Campaign, CampaignOptions, Strategy
 from orchestrator.explore.walker import EventPath as Events
 from orchestrator.explore.walker import Hit
 from orchestrator.model import orders, words
-from orchestrator.model.findings import Reproducer, added, signature
+from orchestrator.model.culprit import SUSPECT
+from orchestrator.model.findings import Reproducer, added, rejudged, signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.model.search import Branch, Choice
 from orchestrator.nouns import BuiltSet, Case, Channel, Order
@@ -356,6 +357,8 @@ def test_no_number_is_cut_where_the_terminal_is_narrow(tmp_path: Path, width: in
         (Status.KNOWN, False, 0, Exit.GOOD),
         (Status.KNOWN, True, 0, Exit.TEST_FAILURE),
         (None, False, 3, Exit.HARNESS),
+        (Status.ERROR, False, 0, Exit.HARNESS),
+        (Status.ERROR, True, 0, Exit.HARNESS),
     ],
 )
 def test_exit_codes(
@@ -365,10 +368,21 @@ def test_exit_codes(
     walk(campaign)
     if status is not None:
         found(campaign, status, "an-issue" if status is Status.KNOWN else "")
+    if status is Status.ERROR:  # the set itself is to blame
+        results = [way.result for each in campaign.findings for way in each.reproducers]
+        blamed = [replace(each, culprit="probe 'x' never showed it") for each in results]
+        campaign.findings = rejudged(campaign.findings, blamed)
     if not_run:
         campaign.not_run(BAD, not_run, "no guest")
     made = document(campaign, tmp_path, strict)
     assert exploretext.exploration_exit_code(made) is expected
+    shown = resultstext.plain(exploretext.exploration_report(made))
+    blamed_lines = (
+        f"ERROR {campaign} +klp_target",
+        "culprit    probe 'x' never showed it",
+        f"{SUSPECT}: 1 of",
+    )
+    assert [line in shown for line in blamed_lines] == [status is Status.ERROR] * 3
     if not_run:
         assert "3 orders not walked: no guest" in resultstext.plain(
             exploretext.exploration_report(made)

@@ -8,13 +8,26 @@ from pathlib import Path
 
 import pytest
 from samples import a_reading, an_answer
+from samples import a_result as fresh
 from test_report import a_result
 
-from orchestrator.model import words
-from orchestrator.model.culprit import not_the_kernels
+from orchestrator.model import orders, words
+from orchestrator.model.culprit import SUSPECT, judge_together, not_the_kernels
 from orchestrator.nouns import BuiltModule, BuiltSet, ModuleSet, ModuleSpec, Probe
 from orchestrator.report import resultstext
-from orchestrator.verdicts import Check, Modules, Patched, PatchState, Shown, Status, Step
+from orchestrator.verdicts import (
+    CaseResult,
+    Check,
+    Health,
+    Modules,
+    Patched,
+    PatchState,
+    RelocationState,
+    Shown,
+    Sign,
+    Status,
+    Step,
+)
 
 SET = ModuleSet(
     "mine",
@@ -81,3 +94,162 @@ def test_a_failure_of_a_set_that_is_not_ours_says_who_else_may_be_wrong() -> Non
     assert "suspects   the kernel; or the modules, or set.toml, of this set\n" in resultstext.plain(
         resultstext.failure(mine)
     )
+
+
+# --- all orders together -----------------------------------------------------------------------
+
+MINE = ModuleSet(
+    "/me/mine",
+    Path("/me/mine"),
+    (ModuleSpec("t", "target"), ModuleSpec("p", "livepatch", patches={"t": ("f",)})),
+    probes=(
+        Probe("show", "t", "f", "old", {"p": "new"}, file="/proc/mine"),
+        Probe("saw", "t", "f", "old", {"p": "new"}, file="/proc/saw", at="init"),
+    ),
+)
+APPLIED = a_reading(state=RelocationState.APPLIED, resolves_to=0x1000, symbol_address=0x1000)
+OLD, NEW = words.shown(Shown("show", "old", "old")), words.shown(Shown("show", "new", "new"))
+
+
+def shows(expected: str, seen: str | None, probe: str = "show") -> Check:
+    return words.shown(Shown(probe, expected, seen))
+
+
+def refused(errno: int) -> Check:
+    return an_answer(0, errno)
+
+
+def reported(*frames: str, title: str = "WARNING: CPU: 0 PID: 41 at mine.c:30 f+0x1/0x2") -> Check:
+    return words.health(Health(Sign.CONSOLE, (title,), frames), "no kernel report")
+
+
+TAINTED = words.health(Health(Sign.TAINT), "nothing beyond O", "512 (W)", good=False)
+
+
+def ran(order: str, *checks: tuple[Check, ...]) -> CaseResult:
+    """A case whose steps were these; it failed if the last one did."""
+    events = order.split()[: len(checks)]
+    steps = tuple(
+        Step(event, (an_answer(), *mine) if not _answers(mine) else mine, 0.0, 0.0, 0)
+        for event, mine in zip(events, checks, strict=True)
+    )
+    failed = not steps[-1].good
+    case = replace(fresh().case, module_set=MINE.name, order=orders.parse(order), name=order)
+    return fresh(
+        case=case, steps=steps, status=Status.FAIL if failed else Status.PASS, reason="seen"
+    )
+
+
+def _answers(checks: tuple[Check, ...]) -> bool:
+    return any(check.subject == "answer" for check in checks)
+
+
+BLAMED = {
+    "a text never shown": (
+        ran("+p +t", (), (APPLIED, shows("new", "newer"))),
+        ran("+t +p", (OLD,), (APPLIED, shows("new", "newer"))),
+    ),
+    "texts swapped": (
+        ran("+p +t p=0", (), (APPLIED, shows("new", "old"))),
+        ran("+t +p", (shows("old", "new"),)),
+    ),
+    "wrong before any livepatch": (ran("+t +p", (shows("old", "elder"),)),),
+    "a warning before any livepatch": (
+        ran("+t -t +p", (OLD,), (reported("g [t]"), TAINTED)),
+        ran(
+            "+p +t -t",
+            (),
+            (APPLIED, NEW),
+            (reported("g [t]", title="WARNING: CPU: 1 PID: 7 at mine.c:30 f+0x1/0x2"), TAINTED),
+        ),
+    ),
+    "refused before any livepatch": (
+        ran("+t +p", (refused(22), shows("old", None))),
+        ran("+p +t", (), (refused(22), shows("new", None), a_reading())),
+    ),
+    "a crash in the livepatch's code": (
+        ran("+p +t", (), (APPLIED, words.dead("BUG: oops in f", ("f [p]", "seq_read")))),
+        ran("+t +p", (OLD,), (APPLIED, words.dead("BUG: oops in f", ("f [p]", "seq_read")))),
+    ),
+}
+DEAD = words.dead("BUG: oops in f", ("f [p]", "seq_read"))
+NOT_BLAMED = {
+    "another order shows it": (
+        ran("+p +t", (), (APPLIED, shows("new", "newer"))),
+        ran("+t +p", (OLD,), (APPLIED, NEW)),
+    ),
+    "not the same each time": (
+        ran("+p +t", (), (APPLIED, shows("new", "limit=3"))),
+        ran("+t +p", (OLD,), (APPLIED, shows("new", "limit=7"))),
+    ),
+    "the old function still runs": (
+        ran("+p +t", (), (APPLIED, shows("new", "old"))),
+        ran("+t +p", (OLD,), (APPLIED, shows("new", "old"))),
+    ),
+    "the old function still runs, and nobody saw it before": (
+        ran("+p +t", (), (APPLIED, shows("new", "old"))),
+        ran("+p +t -t +t", (), (APPLIED, shows("new", "old"))),
+    ),
+    "a relocation is wrong elsewhere": (
+        ran("+p +t", (), (APPLIED, shows("new", "newer"))),
+        ran("+t +p", (OLD,), (a_reading(), shows("new", "newer"))),
+    ),
+    "one order only": (ran("+p +t", (), (APPLIED, shows("new", "newer"))),),
+    "what its init saw": (
+        ran("+p +t", (), (APPLIED, shows("new", "newer", "saw"))),
+        ran("+t +p", (OLD,), (APPLIED, shows("new", "newer", "saw"))),
+    ),
+    "refused with a livepatch, not without": (
+        ran("+p +t", (), (refused(22),)),
+        ran("+t +p", (OLD,), (refused(22),)),
+    ),
+    "refused otherwise": (ran("+t +p", (refused(22),)), ran("+p +t", (), (refused(8),))),
+    "a crash in code that ran well before": (
+        ran("+p +t -t +t", (), (APPLIED, NEW), (), (APPLIED, DEAD)),
+        ran("+p +t", (), (APPLIED, DEAD)),
+    ),
+    "a crash through a stale relocation": (
+        ran("+p +t", (), (a_reading(), DEAD)),
+        ran("+t +p", (OLD,), (a_reading(), DEAD)),
+    ),
+    "a crash in the kernel": (
+        ran("+p +t", (), (APPLIED, words.dead("BUG: oops in klp", ("klp", "f [p]")))),
+        ran("+t +p", (OLD,), (APPLIED, words.dead("BUG: oops in klp", ("klp", "f [p]")))),
+    ),
+    "a warning after the livepatch": (
+        ran("+t +p", (OLD,), (APPLIED, NEW, reported("g [t]"), TAINTED)),
+        ran("+p +t", (), (APPLIED, NEW, reported("g [t]"), TAINTED)),
+    ),
+    "something else as well": (
+        ran("+t +p", (shows("old", "elder"),)),
+        ran("+p +t p=0", (), (APPLIED, NEW), (shows("old", "elder"), patched(transition=True))),
+    ),
+}
+
+
+@pytest.mark.parametrize("results", BLAMED.values(), ids=BLAMED)
+def test_a_set_that_is_wrong_alike_everywhere_is_the_likelier_culprit(
+    results: tuple[CaseResult, ...],
+) -> None:
+    judged = judge_together(results, MINE)
+    assert {each.status for each in judged} == {Status.ERROR}
+    assert all(each.culprit in each.reason and SUSPECT in each.reason for each in judged)
+
+
+@pytest.mark.parametrize("results", NOT_BLAMED.values(), ids=NOT_BLAMED)
+def test_what_may_be_the_kernels_stays_the_kernels(results: tuple[CaseResult, ...]) -> None:
+    judged = judge_together(results, MINE)
+    failed = [each.status for each in results].count(Status.FAIL)
+    left = [each.status for each in judged].count(Status.FAIL)
+    blamed = [each for each in judged if each.culprit]
+    assert left >= 1 and left + len(blamed) == failed
+    assert all("without any livepatch" in each.culprit for each in blamed)  # a control proves that
+
+
+def test_what_was_seen_right_elsewhere_or_may_have_been_blames_nobody() -> None:
+    results = BLAMED["a text never shown"]
+    assert judge_together(results, MINE, frozenset({("show", "new")})) == results
+    assert judge_together(results, MINE, frozenset({("show", "newer")})) == results
+    assert judge_together(results, MINE, None) == results
+    alone = BLAMED["wrong before any livepatch"]
+    assert judge_together(alone, MINE, None) != alone

@@ -22,8 +22,9 @@ from orchestrator.cli import options
 from orchestrator.commands.mutate import work
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.host import locks, ours
+from orchestrator.model.culprit import SUSPECT
 from orchestrator.port.card import ReportCard
-from orchestrator.report import cardjson, directory, store, trialsjson, trialstext
+from orchestrator.report import cardjson, directory, store, trialsjson, trialstext, verdict
 from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explorejson import ExploreDirectory
@@ -76,6 +77,25 @@ def test_a_case_without_a_verdict_runs_again_in_its_old_place(tmp_path: Path) ->
     assert (place / "s390x" / "basic.reload" / "console.log").read_text() == "seen"
     _, found = directory.read(place)
     assert [each.status for each in found] == [Status.PASS, Status.FAIL]
+
+
+def test_a_case_that_is_judged_again_is_written_anew_everywhere(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with ResultsDirectory(place, replace(RUN, planned=2)) as writer:
+        bad = writer.add(a_result(Status.FAIL))
+        good = writer.add(a_result(Status.PASS, case=a_case("other", "+klp_patch")))
+        why = "probe 'show' never showed it"
+        writer.judge_again([replace(bad, status=Status.ERROR, culprit=why, reason=why), good])
+    run, results = directory.read(place)
+    assert [(r.status, r.culprit) for r in results] == [(Status.ERROR, why), (Status.PASS, "")]
+    assert verdict.results_exit_code(run, results) is Exit.HARNESS
+    summary = f"{SUSPECT}: 1 case"
+    assert summary in verdict.results_summary(run, results)
+    assert summary in (place / "results.ktap").read_text()
+    junit = (place / "junit.xml").read_text()
+    assert '<property name="culprit" value="probe \'show\' never showed it"' in junit
+    case = json.loads((place / "s390x" / "basic.reload" / "result.json").read_text())
+    assert (case["status"], case["culprit"]) == ("ERROR", why)
 
 
 def test_what_somebody_put_beside_a_case_that_runs_again_stays(tmp_path: Path) -> None:

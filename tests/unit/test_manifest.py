@@ -36,6 +36,12 @@ def load(tmp_path: Path, text: str) -> None:
     catalog.module_set(str(tmp_path / "mine"))
 
 
+def test_a_copy_of_a_set_of_ours_is_told_to_leave_out_its_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="name: must be 'mine', after the file's place") as caught:
+        load(tmp_path, f'name = "basic"\n{GOOD}')
+    assert "leave it out" in caught.value.hint
+
+
 def test_what_is_right_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load(tmp_path, GOOD)
     monkeypatch.chdir(tmp_path / "mine")
@@ -68,7 +74,7 @@ def test_an_errno_has_a_name_and_a_number(tmp_path: Path, errno: str) -> None:
 )
 def test_what_is_no_errno_is_refused(tmp_path: Path, errno: str, wrong: str) -> None:
     defect = f'[[modules.defects]]\nobject = "t"\nerrno = {errno}\nwritten = true\n'
-    with pytest.raises(UsageError, match=rf"defects\[0\].errno: .*{wrong}"):
+    with pytest.raises(UsageError, match=rf"defects\[0\].errno of 'p': .*{wrong}"):
         load(tmp_path, GOOD.replace("[[probes]]", f"{defect}[[probes]]"))
 
 
@@ -88,7 +94,7 @@ def test_a_name_and_its_first_position_are_one_function(
         ('name = "p"', 'name = "t"', "2 modules are named 't'", "rename"),
         ('name = "p"', 'name = "klp-p.ko"', "module 'klp-p.ko': that is no", '"klp_p"'),
         ('name = "p"', "", r"modules\[1\].name: missing", ""),
-        ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind: .*'livepatch'", ""),
+        ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind of 'p': .*'livepatch'", ""),
         ('kind = "livepatch"', 'kind = "plain"', "module 'p': patches: only a livepatch", "kind"),
         ('kind = "target"', 'kind = "target"\nstates = { 1 = 2 }', "'t': states: only a l", "kind"),
         ('depends = ["t"]', "states = { 01 = 2 }", "states: '01' is no id", "unsigned long"),
@@ -96,6 +102,7 @@ def test_a_name_and_its_first_position_are_one_function(
         ('depends = ["t"]', "states = { 18446744073709551616 = 2 }", "616' is no id", "decimal"),
         ('depends = ["t"]', "states = { 1 = 4294967296 }", "4294967296 is no version", "int"),
         ('depends = ["t"]', "states = { 1 = -1 }", "states: 1: -1 is no version", "unsigned"),
+        ('kind = "target"', 'kind = "plain"', "it is plain, and p patches it", 'kind = "target"?'),
         ('patches.t = ["show", "twin,2"]', "", "module 'p': .* what it patches", r"\[modules.pa"),
         ('"show"', '"show it"', "patches: 'show it' is no symbol", "NAME,1"),
         ("patches.t", "patches.p", "it patches itself", ""),
@@ -109,7 +116,18 @@ def test_a_name_and_its_first_position_are_one_function(
         ("command", 'file = "/t"\ncommand', "probe 'shown': .*one of `file` and", "a file of the"),
         ('command = "cat /proc/t"', 'file = "t"', "'t' is no path in the guest", "begins with"),
         ('object = "t"', 'object = "u"', "object: the set has no module 'u'", "known modules: t"),
-        ('function = "twin,2"', 'function = "f"', "p does not replace f of t", "that do: none"),
+        (
+            'function = "twin,2"',
+            'function = "shwo"',
+            "p does not replace shwo of t",
+            "did you mean 'show'? it replaces",
+        ),
+        (
+            'function = "twin,2"',
+            'function = "f"',
+            "p does not replace f of t",
+            "it replaces show, twin,2 of it",
+        ),
         ('patched.p = "2"', "", "does not say what it shows under p", 'add `p = "..."`'),
         (
             "command =",
@@ -129,7 +147,8 @@ def test_a_name_and_its_first_position_are_one_function(
         ),
         ('depends = ["t"]', r'parameters = ["\u007f"]', r"parameters '\\x7f' has", "without"),
         ('"{arch}/t.ko"', r'"{arch}\u0000"', r"ko '\{arch\}\\x00' has", "without"),
-        ("ko =", "kos =", r"modules\[0\].kos: unknown key", ""),
+        ("ko =", "kos =", r"modules\[0\].kos of 't': unknown key, did you mean 'ko'\?", ""),
+        ("function =", "fonction =", r"probes\[0\].fonction of 'shown': .* mean 'function'", ""),
     ],
 )
 def test_what_is_wrong_is_said_once(

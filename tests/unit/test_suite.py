@@ -93,11 +93,42 @@ def test_a_set_that_no_suite_speaks_of_has_its_usual_orders() -> None:
     lines = [orders.format(case.order) for case in made]
     assert lines[0] == "+low +base +p p=0 -p +t -t +filler +t"
     assert "+low +base +t +p -t p=0 +filler -p +t" in lines
-    assert lines[-1] == "+q q=0 -q"
-    assert len(lines) == len(set(lines)) == 35 + 1
+    assert "+q q=0 -q" in lines
+    assert "+low +base +t +p -t +filler +t p=0 -p" in lines
+    assert lines[-2:] == ["+p +q q=0 -q p=0 -p", "+q +p p=0 -p q=0 -q"]
+    assert len(lines) == len(set(lines)) == 35 + 1 + 2
     assert {case.module_set for case in made} == {"/mine"}
     for case in made:
         assert all(e.answers == (0,) for e in model.expectations(mine, case.order, frozenset()))
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_usual_orders_have_two_livepatches_of_one_target_both_loaded(replacing: bool) -> None:
+    def livepatch(name: str, *needs: str) -> ModuleSpec:
+        return ModuleSpec(
+            name, "livepatch", patches={"t": ("f",)}, replace=replacing, depends=needs
+        )
+
+    mine = ModuleSet(
+        "mine",
+        Path("nowhere"),
+        (
+            ModuleSpec("t", "target"),
+            ModuleSpec("filler", "plain"),
+            *(livepatch("p"), livepatch("q"), livepatch("r", "q")),
+        ),
+    )
+    made = suite.usual("mine", mine)
+    lines = [orders.format(case.order) for case in made]
+    end = "q=0 -q -p" if replacing else "q=0 -q p=0 -p"
+    assert f"+t -t +p +q +filler +t {end}" in lines
+    assert f"+p +t +q -t +filler +t {end}" in lines
+    assert any(line.startswith("+q +p +t") for line in lines)
+    assert not any("+r" in line and line.index("+r") < line.index("+q") for line in lines)
+    assert len(lines) == 3 * 35 + 2 * 15 + 1 * 15  # r cannot come before q
+    for case in made:
+        able = frozenset({"clears-on-unload"})
+        assert all(e.answers == (0,) for e in model.expectations(mine, case.order, able))
 
 
 def cases(name: str) -> tuple[Case, ...]:

@@ -152,8 +152,7 @@ class Parts:
             evidence.append(f"left to klp-e2e explore: {left}")
         bad = sorted(found, key=lambda each: each.known)
         obstacles = [
-            f"{'KNOWN' if each.known else 'FAIL'} {each.module_set} {each.signature} "
-            f"({each.hits} orders)"
+            f"{each.status} {each.module_set} {each.signature} ({each.hits} orders)"
             for each in bad[: card.SHOWN]
         ]
         obstacles += [f"… and {len(bad) - card.SHOWN} more"] if len(bad) > card.SHOWN else []

@@ -6,9 +6,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from orchestrator import catalog
 from orchestrator.build import prepare
 from orchestrator.cli import session
 from orchestrator.cli.options import RunOptions
+from orchestrator.model import culprit
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, slot, workers
@@ -62,3 +64,12 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     chosen = slot.GuestOptions(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
     reporter.begin("cases", len(writer.results), writer.run.planned)
     workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
+    for bootable in made:
+        for name, built in bootable.sets.items():
+            if catalog.is_place(name):  # ours are known to be right
+                mine = [
+                    r
+                    for r in writer.results
+                    if (r.arch, r.case.module_set) == (bootable.arch.name, name)
+                ]
+                writer.judge_again(culprit.judge_together(mine, built.set))
