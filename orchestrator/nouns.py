@@ -128,6 +128,7 @@ class Arch:
     stub: Stub | None = None
     by_default: bool = True  # whether a command takes it where none is named
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
+    configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file
 
     def relocation(self, number: int) -> RelocationType | None:
         """The table's row for an ELF64_R_TYPE, None when the table lacks it."""
@@ -327,6 +328,7 @@ class Kernel:
     capabilities: frozenset[str] = frozenset()
     objects: int = 0  # files compiled by a cold build
     absent: tuple[str, ...] = ()  # requested options that it does not define, without CONFIG_
+    configs: tuple[str, ...] = ()  # on top of the architecture's own, a later one winning
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,17 @@ SeriesOption = Annotated[
         f"[default: {options.SERIES}]",
     ),
 ]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="NAME|FILE",
+        autocompletion=complete.configs,
+        help="What the kernel is configured with on top: a name under kernel-config/configs, or a "
+        "Kconfig fragment, a file which has a / in it or ends in .config. May be given again: a "
+        "later one wins.",
+    ),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option(

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.build import configs
 from orchestrator.errors import UsageError
 from orchestrator.host import files
 from orchestrator.model import orders
@@ -51,6 +52,7 @@ class BuildOptions:
     source: str
     series: tuple[str, ...]  # empty: the bare kernel
     jobs: int
+    configs: tuple[str, ...] = ()  # those of the architectures
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +91,26 @@ def _name(spec: str) -> str:
 
 
 def build_options(
-    arch: Sequence[str], kernel: str, series: Sequence[str], jobs: int | None
+    arch: Sequence[str],
+    kernel: str,
+    series: Sequence[str],
+    jobs: int | None,
+    config: Sequence[str] = (),
 ) -> BuildOptions:
     """`jobs`: None for one each core this process may use."""
+    chosen = configurations(config)
     return BuildOptions(
-        arches=arches(arch),
+        arches=tuple(configs.configured(each, chosen) for each in arches(arch)),
         source=source(kernel),
         series=stack(series),
         jobs=compilers(jobs),
+        configs=chosen,
     )
+
+
+def configurations(specs: Sequence[str]) -> tuple[str, ...]:
+    """By name, or by file made absolute, each once."""
+    return tuple(dict.fromkeys(map(configs.placed, specs)))
 
 
 def compilers(jobs: int | None) -> int:

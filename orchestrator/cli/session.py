@@ -64,6 +64,7 @@ def begun(
         started=time.time(),
         source=wanted.source,
         series=wanted.series,
+        configs=wanted.configs,
         planned=0,
         host=host_line(),
         options={"accel": accel},

@@ -19,6 +19,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ChannelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     ModuleSetsOption,
@@ -91,7 +92,11 @@ def resumed(
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
     built = options.build_options(
-        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs
+        arches,
+        head.run.exact_source,
+        head.run.series or (options.BARE,),
+        jobs,
+        head.run.configs,
     )
     asked = ExploreOptions(
         built,
@@ -213,6 +218,7 @@ def explore(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     modules: ModuleSetsOption = None,
     depth: Annotated[
         int | None,
@@ -270,10 +276,16 @@ def explore(
     """Walk every load order. Minimises what fails, and keeps a bundle of it."""
     if resume is not None:
         options.resumed_only(output)
-        given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
+        given = Given.of(
+            arch=arch or (),
+            kernel=kernel,
+            series=series or (),
+            config=config or (),
+            modules=modules or (),
+        )
         asked, writer = resumed(resume, jobs, given)
     else:
-        built = options.build_options(arch or (), kernel, series or (), jobs)
+        built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,

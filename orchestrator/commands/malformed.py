@@ -24,6 +24,7 @@ from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -279,6 +280,7 @@ def malformed(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -295,7 +297,7 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = cases(only or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
     place = options.results(output, resume)
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)

@@ -14,6 +14,7 @@ import typer
 from orchestrator.cli import options, outsiders, session
 from orchestrator.cli.arguments import (
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     ModuleSetsOption,
@@ -63,6 +64,7 @@ def minimise(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     modules: ModuleSetsOption = None,
     accel: Annotated[
         Accel | None,
@@ -75,7 +77,13 @@ def minimise(
     Everything is as it was in that run. A source, a series, a module set or an architecture that is
     not built in has to be named again: to build it is to run what its author wrote.
     """
-    given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
+    given = Given.of(
+        arch=arch or (),
+        kernel=kernel,
+        series=series or (),
+        config=config or (),
+        modules=modules or (),
+    )
     with Reporter(Terminal(stderr=True)) as reporter:
         reproducer = minimise_failure(results, case, confirm, output, jobs, reporter, given, accel)
     tell("\n".join(exploretext.reproducer_lines(reproducer)))
@@ -111,7 +119,8 @@ def minimise_failure(
     case = result.case
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
-    built = options.build_options(arch, run.exact_source, run.series or (options.BARE,), jobs)
+    stack = run.series or (options.BARE,)
+    built = options.build_options(arch, run.exact_source, stack, jobs, run.configs)
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)
     (bootable,) = session.bootables(built, (case.module_set,), reporter)

@@ -17,6 +17,7 @@ from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchArgument,
+    ConfigOption,
     JobsOption,
     KernelOption,
     SeriesOption,
@@ -142,6 +143,7 @@ def shell(
     arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     modules: Annotated[
         str,
         modules_option("what the guest gets."),
@@ -154,7 +156,7 @@ def shell(
 ) -> Exit:
     """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
-    wanted = options.build_options((arch,), kernel, series or (), jobs)
+    wanted = options.build_options((arch,), kernel, series or (), jobs, config or ())
     reporter = Reporter(Terminal(stderr=True))
     with reporter:  # its bars must be gone when the terminal is handed over
         (bootable,) = session.bootables(wanted, (modules,), reporter)

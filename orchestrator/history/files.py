@@ -197,6 +197,7 @@ def _job(found: RunRows, arch: str) -> JobRecord:
         kernel="",
         source=run.source,
         series=run.series,
+        configs=run.configs,
         arch=arch,
         what=str(found.kind),
         command=run.command[1:],
@@ -218,4 +219,5 @@ def _kernel(found: RunRows, kernel: Kernel) -> KernelInput:
         config=str(kernel.config),
         compiler=kernel.compiler,
         qemu=found.run.qemu.get(kernel.arch, ""),
+        configs=kernel.configs,
     )

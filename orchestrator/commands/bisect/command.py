@@ -11,6 +11,7 @@ import typer
 from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OneArchOption,
@@ -38,6 +39,7 @@ def bisect(
     arch: OneArchOption,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     modules: Annotated[
         str,
         modules_option("the order's modules."),
@@ -63,7 +65,7 @@ def bisect(
 ) -> Exit:
     """Find the patch, or the commit, that changes what an order does. Among the patches of the last
     series, or with --good and --bad among the commits of --kernel git:REPO."""
-    built = options.build_options((arch,), kernel, series or (), jobs)
+    built = options.build_options((arch,), kernel, series or (), jobs, config or ())
     (case,) = options.chosen_cases(modules, (order,), None)
     place = options.results(output)
     asked = work.BisectOptions(built, case, times, place, accel)

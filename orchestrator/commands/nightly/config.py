@@ -41,6 +41,7 @@ class Matrix:
     kselftest: bool = False
     malformed: bool = False
     ablate: bool = False
+    configs: tuple[str | tuple[str, ...], ...] = ("none",)  # as series, as --config takes them
 
 
 @dataclass(frozen=True, slots=True)

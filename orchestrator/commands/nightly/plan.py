@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ RANK = (
     JobKind.EXPLORE,
     JobKind.ABLATE,
 )
+NONE = "none"  # of series, of configurations: as the architecture has it
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -49,6 +51,7 @@ class Reader:
     source: Callable[[str], str]
     stack: Callable[[Sequence[str]], tuple[str, ...]]  # of series; empty: the bare kernel
     seconds: Callable[[str], float]
+    configs: Callable[[Sequence[str]], tuple[str, ...]] = tuple
 
 
 def expand(config: Config, read: Reader) -> tuple[Job, ...]:
@@ -57,10 +60,11 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     names: set[str] = set()
     for matrix in config.matrix:
         for source in matrix.kernels:
-            for stack in matrix.series:
+            for stack, configs in itertools.product(matrix.series, matrix.configs):
                 series = (stack,) if isinstance(stack, str) else stack
+                chosen = (configs,) if isinstance(configs, str) else configs
                 for target in read.targets(matrix.arches):
-                    for job in _jobs(matrix, source, series, target, read):
+                    for job in _jobs(matrix, source, series, chosen, target, read):
                         if job.command in found:
                             continue
                         name, number = job.name, 1
@@ -72,18 +76,27 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     return tuple(found.values())
 
 
+def stack_words(series: Sequence[str], configs: Sequence[str]) -> tuple[str, ...]:
+    """The options that say what a kernel has on top of its source; no series: it is bare."""
+    words = [word for name in series or ("none",) for word in ("--series", name)]
+    words += [word for name in configs for word in ("--config", name)]
+    return tuple(words)
+
+
 def _jobs(
     matrix: Matrix,
     source: str,
     series: tuple[str, ...],
+    configs: tuple[str, ...],
     target: Target,
     read: Reader,
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
-    kernel = " + ".join((source, *(series if stack else ())))
+    chosen = read.configs([name for name in configs if name != NONE])
+    named = configs if chosen else ()
+    kernel = " + ".join((source, *(series if stack else ()), *named))
     place = "/".join(_path(part) for part in (kernel.replace(" + ", "+"), target.name))
-    words = [word for name in stack or ("none",) for word in ("--series", name)]
-    where = ("--arch", target.spec, "--kernel", tree, *words)
+    where = ("--arch", target.spec, "--kernel", tree, *stack_words(stack, chosen))
 
     def job(
         kind: JobKind,
@@ -98,6 +111,7 @@ def _jobs(
             kernel=kernel,
             source=tree,
             series=stack,
+            configs=chosen,
             arch=target.name,
             what=what,
             command=(str(kind), *where, *extra),

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.commands.nightly import plan
 from orchestrator.errors import UsageError
 from orchestrator.history.nights import OF_CASES, Job, PastResult, Row
 from orchestrator.host import ours
@@ -59,8 +60,8 @@ def words(job: Job, row: Row) -> tuple[str, ...]:
     if row.kind is CaseKind.ORDER and not _is_known(row.module_set, job):
         return ()
     command, *chosen = reproduce.case_words(row.kind, row.module_set, row.name, row.order)
-    series = [word for name in job.series or ("none",) for word in ("--series", name)]
-    return (command, "--arch", job.arch_spec, "--kernel", job.source, *series, *chosen)
+    stack = plan.stack_words(job.series, job.configs)
+    return (command, "--arch", job.arch_spec, "--kernel", job.source, *stack, *chosen)
 
 
 def _is_known(module_set: str, job: Job) -> bool:

@@ -10,6 +10,7 @@ from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchArgument,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -33,6 +34,7 @@ def port(
     arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
@@ -43,6 +45,7 @@ def port(
         spec=arch,
         source=options.source(kernel),
         series=options.stack(series or ()),
+        configs=options.configurations(config or ()),
         jobs=options.compilers(jobs),
         scope=parts.whole(),
         directory=options.results(output),

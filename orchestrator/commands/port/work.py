@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orchestrator import catalog, doctor
 from orchestrator.build import kconfigtree, prepare
+from orchestrator.build.configs import configured
 from orchestrator.build.kconfigtree import Config
 from orchestrator.build.kernel import compiler_version
 from orchestrator.cli import session
@@ -50,6 +51,7 @@ class PortOptions:
     scope: Scope
     directory: Path
     accel: Accel = Accel.AUTO
+    configs: tuple[str, ...] = ()
 
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
@@ -58,6 +60,7 @@ def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
         arch=catalog.arch_file(wanted.spec).stem,
         source=wanted.source,
         series=wanted.series,
+        configs=wanted.configs,
         command=tuple(command),
         started=time.time(),
         host=session.host_line(),
@@ -74,7 +77,7 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
 
     writer.update(writer.card.put(_files(wanted, reporter)))
     try:
-        arch = catalog.arch(wanted.spec)
+        arch = configured(catalog.arch(wanted.spec), wanted.configs)
     except UsageError as err:
         if not writer.card.bad(Part.FILES):
             writer.update(writer.card.put(troubled(Part.FILES, err)))
@@ -90,7 +93,7 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         skip(NEEDS_SOURCE, "there is no kernel source")
         writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
-    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs)
+    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs, wanted.configs)
     outcome = kernel.build(built, source, reporter)
     writer.update(writer.card.put(*outcome.lines))
     covered = _Covered(arch, source, outcome.config, writer)

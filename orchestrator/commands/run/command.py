@@ -13,6 +13,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ChannelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -41,6 +42,7 @@ def run(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
     modules: Annotated[
         str | None,
         modules_option(
@@ -85,7 +87,7 @@ def run(
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.only_cases(options.chosen_cases(modules, order or (), suite), case or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
         if wanted.resumed:
