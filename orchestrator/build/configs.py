@@ -70,10 +70,11 @@ def read(spec: str) -> Fragment:
     path = Path(spec) if is_file(spec) else ours().get(spec)
     if path is None:
         close = difflib.get_close_matches(spec, ours(), n=1)
-        guess = f"did you mean {close[0]}? " if close else ""
+        guess = f"did you mean {close[0]}?\n" if close else ""
+        known = "".join(f"  {name}: {read(name).purpose}\n" for name in ours())
         raise UsageError(
             f"unknown configuration: {spec}",
-            hint=f"{guess}known: {', '.join(ours())}; a file ends in {SUFFIX} or has a / in it",
+            hint=f"{guess}{known}a file ends in {SUFFIX} or has a / in it",
         )
     try:
         text = files.read(path, files.TEXT).decode()

@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import configs, kbuild, kconfig
+from orchestrator.build import configs, kbuild, kconfig, toolchain
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
@@ -93,7 +93,8 @@ def _place(arch: Arch, tree: SourceTree, stack: Sequence[Series], key: str) -> P
     """Where the kernel is, or is to be; its key counts, the rest of the name is for people."""
     kernels = workdir.cache_root() / "kernels"
     there = sorted(kernels.glob(f"{glob.escape(arch.name)}-*-{key[:16]}"))
-    words = "+".join((_label(stack), *(Path(spec).stem for spec in arch.configs)))
+    compiled = [arch.toolchain] if arch.toolchain != toolchain.GCC else []
+    words = "+".join((_label(stack), *(Path(spec).stem for spec in arch.configs), *compiled))
     name = f"{arch.name}-{_plain(tree.version)}-{_plain(words)}-{key[:16]}"
     return there[0] if there else kernels / name
 
@@ -130,14 +131,16 @@ def _fragments(arch: Arch) -> list[str]:
 
 
 def compiler_version(arch: Arch) -> str:
-    """The first line of gcc --version."""
-    compiler = f"{arch.cross_compile}gcc"
+    """The first line of what the compiler says to --version. Raises MissingTool."""
+    compiler = toolchain.compiler(arch)
     tools.need(compiler, _package_of(arch))
     return process.run([compiler, "--version"]).output.splitlines()[0]
 
 
 def _package_of(arch: Arch) -> str:
-    """The Debian package of the architecture's compiler."""
+    """The Debian package of the architecture's compiler; "": `klp-e2e doctor` knows."""
+    if arch.toolchain != toolchain.GCC:
+        return ""
     return next((name for name in arch.packages if name.startswith("gcc")), "gcc")
 
 
@@ -260,6 +263,7 @@ def load_kernel(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str,
         objects=record["objects"],
         absent=tuple(record.get("absent", ())),
         configs=arch.configs,
+        toolchain=arch.toolchain,
     )
 
 

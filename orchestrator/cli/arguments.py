@@ -73,6 +73,15 @@ ConfigOption = Annotated[
         "later one wins.",
     ),
 ]
+ToolchainOption = Annotated[
+    str | None,
+    typer.Option(
+        "--toolchain",
+        metavar="T",
+        help="What kernels and modules are compiled with: gcc, gcc-N or llvm-N. [default: what the "
+        "architecture's file says, which is gcc where it says nothing]",
+    ),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option(

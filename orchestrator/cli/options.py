@@ -12,7 +12,7 @@ import fnmatch
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog
@@ -29,6 +29,7 @@ from orchestrator.nouns import (
     Channel,
     KlpSymbol,
     Order,
+    Toolchain,
     merged,
     series_prefix,
 )
@@ -53,6 +54,7 @@ class BuildOptions:
     series: tuple[str, ...]  # empty: the bare kernel
     jobs: int
     configs: tuple[str, ...] = ()  # those of the architectures
+    toolchain: str = ""  # likewise; "": each has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,16 +98,30 @@ def build_options(
     series: Sequence[str],
     jobs: int | None,
     config: Sequence[str] = (),
+    toolchain: str | None = None,
 ) -> BuildOptions:
     """`jobs`: None for one each core this process may use."""
     chosen = configurations(config)
+    compiled = [with_toolchain(each, toolchain) for each in arches(arch)]
     return BuildOptions(
-        arches=tuple(configs.configured(each, chosen) for each in arches(arch)),
+        arches=tuple(configs.configured(each, chosen) for each in compiled),
         source=source(kernel),
         series=stack(series),
         jobs=compilers(jobs),
         configs=chosen,
+        toolchain=toolchain or "",
     )
+
+
+def with_toolchain(arch: Arch, toolchain: str | None) -> Arch:
+    """The architecture, compiled with this; None, "": as it is."""
+    if not toolchain:
+        return arch
+    if catalog.problems(toolchain, Toolchain):
+        raise UsageError(
+            f"'{toolchain}' is no toolchain", hint="gcc, gcc-N or llvm-N, as in gcc-12, llvm-19"
+        )
+    return replace(arch, toolchain=toolchain)
 
 
 def configurations(specs: Sequence[str]) -> tuple[str, ...]:

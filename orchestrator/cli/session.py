@@ -65,6 +65,7 @@ def begun(
         source=wanted.source,
         series=wanted.series,
         configs=wanted.configs,
+        toolchain=wanted.toolchain,
         planned=0,
         host=host_line(),
         options={"accel": accel},

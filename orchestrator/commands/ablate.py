@@ -13,6 +13,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     SuiteOption,
+    ToolchainOption,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.commands.mutate.command import (
@@ -35,6 +36,7 @@ def ablate(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     suite: SuiteOption = None,
     only: OnlyOption = None,
     patches: PatchesOption = None,
@@ -47,7 +49,7 @@ def ablate(
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
         return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     return tried(
         AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
     )

@@ -11,6 +11,7 @@ from orchestrator.cli.arguments import (
     JobsOption,
     KernelOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -27,10 +28,11 @@ def build(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
-    wanted = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+    wanted = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     with Reporter(Terminal(stderr=True)) as reporter:
         kernels = build_kernels(wanted, reporter)
     for made in kernels:

@@ -26,6 +26,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     StrictOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.outsiders import NOTHING, Given
@@ -97,6 +98,7 @@ def resumed(
         head.run.series or (options.BARE,),
         jobs,
         head.run.configs,
+        head.run.toolchain,
     )
     asked = ExploreOptions(
         built,
@@ -219,6 +221,7 @@ def explore(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: ModuleSetsOption = None,
     depth: Annotated[
         int | None,
@@ -285,7 +288,9 @@ def explore(
         )
         asked, writer = resumed(resume, jobs, given)
     else:
-        built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+        built = options.build_options(
+            arch or (), kernel, series or (), jobs, config or (), toolchain
+        )
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,

@@ -25,6 +25,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     ResumeOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -144,6 +145,7 @@ def kselftest(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     test: Annotated[
         list[str] | None,
         typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
@@ -154,7 +156,7 @@ def kselftest(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     wanted = KselftestOptions(
         built,
         tuple(test or ()),

@@ -30,6 +30,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     ResumeOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -281,6 +282,7 @@ def malformed(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -297,7 +299,7 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = cases(only or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     place = options.results(output, resume)
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)

@@ -19,6 +19,7 @@ from orchestrator.cli.arguments import (
     KernelOption,
     ModuleSetsOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.outsiders import NOTHING, Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -65,6 +66,7 @@ def minimise(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: ModuleSetsOption = None,
     accel: Annotated[
         Accel | None,
@@ -120,7 +122,7 @@ def minimise_failure(
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
     stack = run.series or (options.BARE,)
-    built = options.build_options(arch, run.exact_source, stack, jobs, run.configs)
+    built = options.build_options(arch, run.exact_source, stack, jobs, run.configs, run.toolchain)
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)
     (bootable,) = session.bootables(built, (case.module_set,), reporter)

@@ -198,6 +198,7 @@ def _job(found: RunRows, arch: str) -> JobRecord:
         source=run.source,
         series=run.series,
         configs=run.configs,
+        toolchain=run.toolchain,
         arch=arch,
         what=str(found.kind),
         command=run.command[1:],

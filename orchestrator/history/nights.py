@@ -52,6 +52,7 @@ class Job:
     arch_spec: str = ""  # as --arch takes it: its name, or its file
     module_sets: tuple[str, ...] = ()  # those that it is told to take; empty: its command's own
     configs: tuple[str, ...] = ()  # of the kernel, on top of its architecture's
+    toolchain: str = ""  # it is compiled with; "": its architecture's own
 
 
 class State(StrEnum):

@@ -37,6 +37,7 @@ def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
     asked for."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
     series += [word for spec in run.configs for word in ("--config", spec)]
+    series += ["--toolchain", run.toolchain] if run.toolchain else []
     option = "--arch-file" if arch in run.arch_files else "--arch"
     accel = run.options.get("accel", Accel.AUTO)
     under = ("--accel", accel) if accel != Accel.AUTO else ()

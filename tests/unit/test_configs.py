@@ -164,7 +164,7 @@ def test_a_night_has_each_configuration_as_a_kernel_of_its_own() -> None:
 
 def test_what_a_night_tries_again_it_tries_on_the_same_kernel() -> None:
     job = next(job for job in a_plan("kasan") if not job.name.endswith("/build"))
-    assert plan.stack_words((), ("a",)) == ("--series", "none", "--config", "a")
+    assert plan.stack_words((), ("a",), "") == ("--series", "none", "--config", "a")
     row = Row(job.name, "c", Status.FAIL, kind=CaseKind.ORDER, module_set="basic", order="+x")
     assert "--config kasan" in " ".join(retry.words(job, row))
 

@@ -20,6 +20,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     SuiteOption,
+    ToolchainOption,
 )
 from orchestrator.cli.outsiders import Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -80,6 +81,7 @@ def mutate(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     suite: SuiteOption = None,
     only: OnlyOption = None,
     patches: PatchesOption = None,
@@ -95,7 +97,7 @@ def mutate(
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
         return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or ())
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     return tried(
         AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
     )

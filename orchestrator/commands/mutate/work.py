@@ -80,7 +80,7 @@ def resumed(
     named = run.options.get("arches", "").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
     stack = run.series or (options.BARE,)
-    built = options.build_options(arches, run.exact_source, stack, jobs, run.configs)
+    built = options.build_options(arches, run.exact_source, stack, jobs, run.configs, run.toolchain)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,

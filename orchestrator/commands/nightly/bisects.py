@@ -53,7 +53,7 @@ def command(
     series = [*job.series]
     if kind is BisectKind.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
-    words += plan.stack_words(series, job.configs)
+    words += plan.stack_words(series, job.configs, job.toolchain)
     if kind is BisectKind.COMMITS:
         assert good is not None
         words += ["--good", good.commit, "--bad", now.commit]

@@ -105,7 +105,7 @@ def _is_of(job: Job, place: Path) -> bool:
         return False
     return (
         (run.source, run.exact_source) == (job.source, job.source)
-        and (run.series, run.configs) == (job.series, job.configs)
+        and (run.series, run.configs, run.toolchain) == (job.series, job.configs, job.toolchain)
         and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
         == [job.arch_spec]
         and set(sets) <= {*options.module_sets(job.module_sets)}

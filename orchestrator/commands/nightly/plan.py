@@ -60,11 +60,13 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     names: set[str] = set()
     for matrix in config.matrix:
         for source in matrix.kernels:
-            for stack, configs in itertools.product(matrix.series, matrix.configs):
+            for stack, configs, toolchain in itertools.product(
+                matrix.series, matrix.configs, matrix.toolchains
+            ):
                 series = (stack,) if isinstance(stack, str) else stack
                 chosen = (configs,) if isinstance(configs, str) else configs
                 for target in read.targets(matrix.arches):
-                    for job in _jobs(matrix, source, series, chosen, target, read):
+                    for job in _jobs(matrix, source, series, chosen, toolchain, target, read):
                         if job.command in found:
                             continue
                         name, number = job.name, 1
@@ -76,11 +78,11 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     return tuple(found.values())
 
 
-def stack_words(series: Sequence[str], configs: Sequence[str]) -> tuple[str, ...]:
+def stack_words(series: Sequence[str], configs: Sequence[str], toolchain: str) -> tuple[str, ...]:
     """The options that say what a kernel has on top of its source; no series: it is bare."""
     words = [word for name in series or ("none",) for word in ("--series", name)]
     words += [word for name in configs for word in ("--config", name)]
-    return tuple(words)
+    return (*words, "--toolchain", toolchain) if toolchain else tuple(words)
 
 
 def _jobs(
@@ -88,15 +90,17 @@ def _jobs(
     source: str,
     series: tuple[str, ...],
     configs: tuple[str, ...],
+    toolchain: str,
     target: Target,
     read: Reader,
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
     chosen = read.configs([name for name in configs if name != NONE])
     named = configs if chosen else ()
-    kernel = " + ".join((source, *(series if stack else ()), *named))
+    compiled = (toolchain,) if toolchain else ()
+    kernel = " + ".join((source, *(series if stack else ()), *named, *compiled))
     place = "/".join(_path(part) for part in (kernel.replace(" + ", "+"), target.name))
-    where = ("--arch", target.spec, "--kernel", tree, *stack_words(stack, chosen))
+    where = ("--arch", target.spec, "--kernel", tree, *stack_words(stack, chosen, toolchain))
 
     def job(
         kind: JobKind,
@@ -112,6 +116,7 @@ def _jobs(
             source=tree,
             series=stack,
             configs=chosen,
+            toolchain=toolchain,
             arch=target.name,
             what=what,
             command=(str(kind), *where, *extra),

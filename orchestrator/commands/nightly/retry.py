@@ -60,7 +60,7 @@ def words(job: Job, row: Row) -> tuple[str, ...]:
     if row.kind is CaseKind.ORDER and not _is_known(row.module_set, job):
         return ()
     command, *chosen = reproduce.case_words(row.kind, row.module_set, row.name, row.order)
-    stack = plan.stack_words(job.series, job.configs)
+    stack = plan.stack_words(job.series, job.configs, job.toolchain)
     return (command, "--arch", job.arch_spec, "--kernel", job.source, *stack, *chosen)
 
 

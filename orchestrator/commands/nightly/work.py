@@ -129,7 +129,8 @@ def _guests(config: Config) -> Iterator[Arch]:
         for arch, chosen in itertools.product(options.arches(matrix.arches), matrix.configs):
             names = [chosen] if isinstance(chosen, str) else chosen
             specs = options.configurations([name for name in names if name != plan.NONE])
-            yield configured(arch, specs)
+            for toolchain in matrix.toolchains:
+                yield configured(options.with_toolchain(arch, toolchain), specs)
 
 
 def _for_bisects(config: Config) -> float:
@@ -175,7 +176,7 @@ def built(found: Sequence[Job]) -> frozenset[str]:
 def _is_built(job: Job) -> bool:
     with contextlib.suppress(KlpError):  # whatever it is, the job itself will tell
         (arch,) = options.arches((job.arch_spec,))
-        arch = configured(arch, job.configs)
+        arch = configured(options.with_toolchain(arch, job.toolchain), job.configs)
         tree = sources.at_hand(job.source)
         return tree is not None and kernel.is_built(arch, tree, job.series)
     return False

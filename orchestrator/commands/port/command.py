@@ -15,6 +15,7 @@ from orchestrator.cli.arguments import (
     KernelOption,
     OutputOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import show, tell_place
@@ -35,6 +36,7 @@ def port(
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
     config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     jobs: JobsOption = None,
@@ -46,6 +48,7 @@ def port(
         source=options.source(kernel),
         series=options.stack(series or ()),
         configs=options.configurations(config or ()),
+        toolchain=toolchain or "",
         jobs=options.compilers(jobs),
         scope=parts.whole(),
         directory=options.results(output),

@@ -17,7 +17,7 @@ from orchestrator.build import kconfigtree, prepare
 from orchestrator.build.configs import configured
 from orchestrator.build.kconfigtree import Config
 from orchestrator.build.kernel import compiler_version
-from orchestrator.cli import session
+from orchestrator.cli import options, session
 from orchestrator.cli.options import BuildOptions
 from orchestrator.commands.port import boot, kernel, parts
 from orchestrator.commands.port.parts import Scope
@@ -52,6 +52,7 @@ class PortOptions:
     directory: Path
     accel: Accel = Accel.AUTO
     configs: tuple[str, ...] = ()
+    toolchain: str = ""
 
 
 def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
@@ -77,7 +78,8 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
 
     writer.update(writer.card.put(_files(wanted, reporter)))
     try:
-        arch = configured(catalog.arch(wanted.spec), wanted.configs)
+        arch = options.with_toolchain(catalog.arch(wanted.spec), wanted.toolchain)
+        arch = configured(arch, wanted.configs)
     except UsageError as err:
         if not writer.card.bad(Part.FILES):
             writer.update(writer.card.put(troubled(Part.FILES, err)))
@@ -93,7 +95,9 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         skip(NEEDS_SOURCE, "there is no kernel source")
         writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
-    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs, wanted.configs)
+    built = BuildOptions(
+        (arch,), wanted.source, wanted.series, wanted.jobs, wanted.configs, wanted.toolchain
+    )
     outcome = kernel.build(built, source, reporter)
     writer.update(writer.card.put(*outcome.lines))
     covered = _Covered(arch, source, outcome.config, writer)
