@@ -302,7 +302,7 @@ def _is_ours(file: Path) -> bool:
 
 
 def _arch(path: Path) -> Arch:
-    given: dict[str, object] = {} if _is_ours(path) else {"file": path}
+    given: dict[str, object] = {"configs": []} | ({} if _is_ours(path) else {"file": path})
     return load_toml(path, Arch, name=path.stem, **given)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator.host.tools import which
@@ -27,6 +27,8 @@ class HostPackages:
 
     programs: Mapping[str, str]  # program -> Debian package
     files: Mapping[str, str]  # Debian package -> glob of a file of it
+    toolchains: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    # gcc or llvm -> program -> Debian package, of a numbered one; N, CROSS, OF: see the file
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,27 @@ def examine(common: HostPackages, arches: Iterable[Arch], host: Host | None = No
     found.append(Need(f"Python {wanted} or later", "python3", look.python >= PYTHON))
     for arch in arches:
         found += of_arch(arch.qemu, arch.cross_compile, arch.packages, look)
+        found += _of_toolchain(common, arch, look)
     return list(dict.fromkeys(found))
+
+
+def _of_toolchain(common: HostPackages, arch: Arch, look: Host) -> list[Need]:
+    """What a numbered toolchain is there for; `gcc` is among an architecture's packages."""
+    family, _, number = arch.toolchain.partition("-")
+    told = common.toolchains.get(family, {}) if number else {}
+    target = f"-{arch.cross_compile.removesuffix('-')}" if arch.cross_compile else ""
+
+    def filled(text: str) -> str:
+        return (
+            text.replace("{N}", number)
+            .replace("{CROSS}", arch.cross_compile)
+            .replace("{OF}", target)
+        )
+
+    return [
+        Need(f"program {filled(program)}", filled(package), look.program(filled(program)))
+        for program, package in told.items()
+    ]
 
 
 def missing(needs: Iterable[Need]) -> list[Need]:

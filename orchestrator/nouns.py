@@ -45,6 +45,7 @@ SerialDevice = Annotated[str, Field(pattern=f"^virtio-serial{_DEVICE}")]
 Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$")]
 Printable = Annotated[str, Field(pattern="^[ -~]*$", max_length=1024)]
 Package = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9+.:-]*$")]
+Toolchain = Annotated[str, Field(pattern="^(gcc|gcc-[1-9][0-9]*|llvm-[1-9][0-9]*)$")]
 RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]+$")]
 Hex = Annotated[str, Field(pattern="^[0-9a-fA-F]*$", max_length=64)]
 
@@ -128,8 +129,10 @@ class Arch:
     packages: tuple[Package, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
+    toolchain: Toolchain = "gcc"  # what kernels and modules are compiled with
     by_default: bool = True  # whether a command takes it where none is named
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
+    configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file
 
     def relocation(self, number: int) -> RelocationType | None:
         """The table's row for an ELF64_R_TYPE, None when the table lacks it."""
@@ -331,6 +334,8 @@ class Kernel:
     capabilities: frozenset[str] = frozenset()
     objects: int = 0  # files compiled by a cold build
     absent: tuple[str, ...] = ()  # requested options that it does not define, without CONFIG_
+    configs: tuple[str, ...] = ()  # on top of the architecture's own, a later one winning
+    toolchain: str = ""  # gcc, gcc-12, llvm-19; "": an older klp-e2e did not write it down
 
 
 @dataclass(frozen=True, slots=True)

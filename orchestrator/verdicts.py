@@ -421,6 +421,8 @@ class Run:
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
     kind: RunKind | None = None  # None: an older klp-e2e did not write it down
+    configs: tuple[str, ...] = ()  # as asked for, on top of each architecture's own
+    toolchain: str = ""  # as asked for; "": each architecture's own
 
     @property
     def exact_source(self) -> str:

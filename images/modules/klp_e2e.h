@@ -13,9 +13,16 @@
 /*
  * A function that a livepatch replaces or calls: it keeps its name and its calling convention, is
  * never inlined, and no caller may know anything of what it does. noinline alone is not enough:
- * gcc still derives from the body what it returns and which memory it leaves alone.
+ * gcc still derives from the body what it returns and which memory it leaves alone. clang does not
+ * know noipa; to it the same is a function that it may not optimize, nor drop when it is static.
+ * Everything else that a set needs of a compiler is the kernel's own (READ_ONCE, __used,
+ * OPTIMIZER_HIDE_VAR), and the same for both.
  */
+#ifdef __clang__
+#define klp_e2e_opaque __attribute__((__noinline__, __used__, __optnone__))
+#else
 #define klp_e2e_opaque __attribute__((__noipa__))
+#endif
 
 static inline int klp_e2e_refuse_set(const char *value, const struct kernel_param *kp)
 {

@@ -115,7 +115,11 @@ def _checkouts(night: Night, jobs: list[Job]) -> Iterator[Object]:
             "origin": ORIGIN,
             "comment": job.kernel,
             "start_time": _time(night.started),
-            "misc": {"source": job.source, "series": list(job.series)},
+            "misc": {
+                "source": job.source,
+                "series": list(job.series),
+                "configs": list(job.configs),
+            },
             **_repository(job),
         }
         if night.finished is not None:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.build import kconfig, kconfigtree, knownoptions
+from orchestrator.build import kconfig, kconfigtree, knownoptions, toolchain
 from orchestrator.build.kconfigtree import KconfigTree
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
@@ -161,11 +161,13 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
         f"--kernel-image={arch.image_target}",
         f"--kconfig-add={requested}",
         f"--jobs={jobs}",
-        *("--kconfig=tinyconfig", "--toolchain=gcc", "--wrapper=ccache", "--runtime=null"),
+        f"--toolchain={toolchain.tuxmake(arch)}",
+        *("--kconfig=tinyconfig", "--wrapper=ccache", "--runtime=null"),
         *("--compression-type=none", "--fail-fast", "--verbose"),
         *(f"--environment={name}={value}" for name, value in environment.items()),
         # the same program that modules will be compiled with, or kbuild warns of two compilers
         f"CROSS_COMPILE={arch.cross_compile}",
+        *toolchain.variables(arch),
     ]
 
 

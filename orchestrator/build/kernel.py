@@ -22,7 +22,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import kbuild, kconfig
+from orchestrator.build import configs, kbuild, kconfig, toolchain
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
@@ -58,6 +58,7 @@ def build(
     Raises UsageError, PatchError, ConfigError, BuildError, HarnessError.
     """
     tree = sources.fetch(source, deadline, say)
+    configs.check_kernel(arch, tree.kernel)
     asked = _resolved(tree, series_specs)
     stack = [one for one in asked if one.patches]
     fragment = configuration(arch, without)
@@ -92,7 +93,9 @@ def _place(arch: Arch, tree: SourceTree, stack: Sequence[Series], key: str) -> P
     """Where the kernel is, or is to be; its key counts, the rest of the name is for people."""
     kernels = workdir.cache_root() / "kernels"
     there = sorted(kernels.glob(f"{glob.escape(arch.name)}-*-{key[:16]}"))
-    name = f"{arch.name}-{_plain(tree.version)}-{_plain(_label(stack))}-{key[:16]}"
+    compiled = [arch.toolchain] if arch.toolchain != toolchain.GCC else []
+    words = "+".join((_label(stack), *(Path(spec).stem for spec in arch.configs), *compiled))
+    name = f"{arch.name}-{_plain(tree.version)}-{_plain(words)}-{key[:16]}"
     return there[0] if there else kernels / name
 
 
@@ -102,19 +105,17 @@ def _label(stack: Sequence[Series]) -> str:
 
 
 def configuration(arch: Arch, without: Collection[str] = ()) -> str:
-    """What is requested on top of tinyconfig: base.config and the architecture's fragment.
+    """What is requested on top of tinyconfig: base.config, the architecture's fragment, and its
+    further configurations.
 
     without: options of which nothing is requested, for a kernel that cannot have them.
     """
-    try:
-        return kconfig.merge(_fragments(arch), without)
-    except ValueError as err:
-        own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
-        raise ConfigError(f"base.config or {own}: {err}") from err
+    return kconfig.merge(_fragments(arch), without)
 
 
 def _fragments(arch: Arch) -> list[str]:
-    """The texts of base.config and of the architecture's fragment. Raises ConfigError."""
+    """The texts of base.config, of the architecture's fragment and of its configurations, each
+    readable. Raises ConfigError, and UsageError for a configuration that is none."""
     own = catalog.fragment(arch.file or catalog.arch_file(arch.name))
     texts = []
     for path in (catalog.data_dir("kernel-config") / "base.config", own):
@@ -124,18 +125,22 @@ def _fragments(arch: Arch) -> list[str]:
             texts.append(files.read(path, files.TEXT).decode())
         except (OSError, UnicodeDecodeError) as err:
             raise ConfigError(f"{path}: {err}", hint="it is to be a Kconfig fragment") from err
-    return texts
+        if wrong := kconfig.unreadable(texts[-1]):
+            raise ConfigError(f"{path}: {wrong[0]}")
+    return [*texts, *(configs.read(spec).text for spec in arch.configs)]
 
 
 def compiler_version(arch: Arch) -> str:
-    """The first line of gcc --version."""
-    compiler = f"{arch.cross_compile}gcc"
+    """The first line of what the compiler says to --version. Raises MissingTool."""
+    compiler = toolchain.compiler(arch)
     tools.need(compiler, _package_of(arch))
     return process.run([compiler, "--version"]).output.splitlines()[0]
 
 
 def _package_of(arch: Arch) -> str:
-    """The Debian package of the architecture's compiler."""
+    """The Debian package of the architecture's compiler; "": `klp-e2e doctor` knows."""
+    if arch.toolchain != toolchain.GCC:
+        return ""
     return next((name for name in arch.packages if name.startswith("gcc")), "gcc")
 
 
@@ -204,6 +209,7 @@ def _build(
                 "release": (site.build / "include/config/kernel.release").read_text().strip(),
                 "version": tree.kernel,
                 "compiler": compiler,
+                "configs": arch.configs,
                 **dataclasses.asdict(done),
             }
             (tmp / "kernel.json").write_text(json.dumps(record, indent=1))
@@ -256,6 +262,8 @@ def load_kernel(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str,
         capabilities=promised(tree.kernel, arch.name, on_it),
         objects=record["objects"],
         absent=tuple(record.get("absent", ())),
+        configs=arch.configs,
+        toolchain=arch.toolchain,
     )
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from orchestrator.build import toolchain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError
 from orchestrator.host import process
@@ -35,6 +36,7 @@ def make(
     argv = [
         *("make", "-C", str(kernel.source_tree), f"-j{jobs}", f"O={kernel.build_tree}"),
         *(f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"),
+        *toolchain.variables(arch),  # those of the kernel
         # The targets' symbols stay undefined until the livepatches are converted.
         "KBUILD_MODPOST_WARN=1",
         *variables,

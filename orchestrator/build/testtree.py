@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog, initramfs
-from orchestrator.build import outoftree
+from orchestrator.build import outoftree, toolchain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import ours, process, workdir
@@ -134,6 +134,7 @@ def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadli
     log = workdir.whole(workdir.LOGS) / f"selftests-{arch.name}.log"
     log.write_text("")
     make = ["make", f"-j{jobs}", f"ARCH={arch.kernel_arch}", f"CROSS_COMPILE={arch.cross_compile}"]
+    make += toolchain.variables(arch)  # there are modules among the tests
     place = scratch / SELFTESTS / COLLECTION
     # OUTPUT: lib.mk knows a default only where no make has called us. static: the guest has no more
     # libraries than its own programs need.

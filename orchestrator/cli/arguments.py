@@ -62,6 +62,26 @@ SeriesOption = Annotated[
         f"[default: {options.SERIES}]",
     ),
 ]
+ConfigOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--config",
+        metavar="NAME|FILE",
+        autocompletion=complete.configs,
+        help="What the kernel is configured with on top: a name under kernel-config/configs, or a "
+        "Kconfig fragment, a file which has a / in it or ends in .config. May be given again: a "
+        "later one wins.",
+    ),
+]
+ToolchainOption = Annotated[
+    str | None,
+    typer.Option(
+        "--toolchain",
+        metavar="T",
+        help="What kernels and modules are compiled with: gcc, gcc-N or llvm-N. [default: what the "
+        "architecture's file says, which is gcc where it says nothing]",
+    ),
+]
 JobsOption = Annotated[
     int | None,
     typer.Option(

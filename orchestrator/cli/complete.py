@@ -5,6 +5,7 @@ given as well, the shell offers files once no name fits."""
 from __future__ import annotations
 
 from orchestrator import catalog
+from orchestrator.build import configs as configurations
 from orchestrator.cli import options
 
 
@@ -24,6 +25,10 @@ def every_module_set() -> list[str]:
 def series() -> list[str]:
     there = catalog.data_dir("kernel-config") / "series"
     return [*sorted(path.name for path in there.iterdir() if path.is_dir()), options.BARE]
+
+
+def configs() -> list[str]:
+    return [*configurations.ours()]
 
 
 def suites() -> list[str]:

@@ -12,10 +12,11 @@ import fnmatch
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.build import configs
 from orchestrator.cli import issues
 from orchestrator.errors import UsageError
 from orchestrator.host import files
@@ -30,6 +31,7 @@ from orchestrator.nouns import (
     Channel,
     KlpSymbol,
     Order,
+    Toolchain,
     merged,
     series_prefix,
 )
@@ -53,6 +55,8 @@ class BuildOptions:
     source: str
     series: tuple[str, ...]  # empty: the bare kernel
     jobs: int
+    configs: tuple[str, ...] = ()  # those of the architectures
+    toolchain: str = ""  # likewise; "": each has its own
     known_issues: tuple[Path, ...] = ()  # files beside our own list
 
 
@@ -96,14 +100,20 @@ def build_options(
     kernel: str,
     series: Sequence[str],
     jobs: int | None,
+    config: Sequence[str] = (),
+    toolchain: str | None = None,
     known: Sequence[Path] = (),
 ) -> BuildOptions:
     """`jobs`: None for one each core this process may use. known: files of known issues."""
+    chosen = configurations(config)
+    compiled = [with_toolchain(each, toolchain) for each in arches(arch)]
     found = BuildOptions(
-        arches=arches(arch),
+        arches=tuple(configs.configured(each, chosen) for each in compiled),
         source=source(kernel),
         series=stack(series),
         jobs=compilers(jobs),
+        configs=chosen,
+        toolchain=toolchain or "",
         known_issues=issue_files(known),
     )
     if known:
@@ -119,6 +129,22 @@ def issue_files(files: Sequence[Path]) -> tuple[Path, ...]:
 def known_issues(files: Sequence[Path], arches: Sequence[Arch]) -> tuple[KnownIssue, ...]:
     """Our list and what these files add to it. Raises UsageError."""
     return issues.load(files, [arch.name for arch in arches], our_suites(), suite_cases)
+
+
+def with_toolchain(arch: Arch, toolchain: str | None) -> Arch:
+    """The architecture, compiled with this; None, "": as it is."""
+    if not toolchain:
+        return arch
+    if catalog.problems(toolchain, Toolchain):
+        raise UsageError(
+            f"'{toolchain}' is no toolchain", hint="gcc, gcc-N or llvm-N, as in gcc-12, llvm-19"
+        )
+    return replace(arch, toolchain=toolchain)
+
+
+def configurations(specs: Sequence[str]) -> tuple[str, ...]:
+    """By name, or by file made absolute, each once."""
+    return tuple(dict.fromkeys(map(configs.placed, specs)))
 
 
 def compilers(jobs: int | None) -> int:

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
+from orchestrator.build import configs
 from orchestrator.errors import UsageError
 from orchestrator.nouns import merged, series_prefix
 from orchestrator.plain import one_line, shell
 from orchestrator.source import series
 from orchestrator.verdicts import Run
 
-OPTIONS = ("--arch", "--arch-file", "--kernel", "--series", "--modules", "--suite", "--patches")
+OPTIONS = (
+    *("--arch", "--arch-file", "--kernel", "--series", "--config"),
+    *("--modules", "--suite", "--patches"),
+)
 _OURS = "debian:"  # Debian's archive answers for what is in it
 _KINDS = ("debian", "tar", "dir", "git")
 _URL = re.compile(r"\w+://|[\w.-]+@[\w.-]+:")
@@ -38,6 +42,7 @@ class Given:
         arch: Iterable[str] = (),
         kernel: str = "",
         series: Iterable[str] = (),
+        config: Iterable[str] = (),
         modules: Iterable[str] = (),
         suite: str | None = None,
         patches: Path | None = None,
@@ -45,6 +50,7 @@ class Given:
         """What was typed. Raises UsageError for what names nothing."""
         words = [*(("--arch-file", spec) for spec in arch), ("--kernel", kernel)]
         words += [("--series", spec) for spec in series]
+        words += [("--config", spec) for spec in config]
         words += [("--modules", name) for name in modules]
         words += [("--suite", suite or ""), ("--patches", str(patches or ""))]
         return cls(frozenset((option, _placed(value)) for option, value in words if value))
@@ -101,6 +107,7 @@ def _named(
         yield "--kernel", run.exact_source
     ours = series.known()
     yield from (("--series", spec) for spec in run.series if not _is_ours(spec, ours))
+    yield from (("--config", spec) for spec in run.configs if configs.is_file(spec))
     yield from (("--modules", name) for name in module_sets if catalog.is_place(name))
     if "/" in suite or suite.endswith(".toml"):
         yield "--suite", suite

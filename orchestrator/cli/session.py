@@ -66,6 +66,8 @@ def begun(
         started=time.time(),
         source=wanted.source,
         series=wanted.series,
+        configs=wanted.configs,
+        toolchain=wanted.toolchain,
         planned=0,
         host=host_line(),
         options={"accel": accel},

@@ -7,11 +7,13 @@ from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
     SuiteOption,
+    ToolchainOption,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.commands.mutate.command import (
@@ -33,6 +35,8 @@ def ablate(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     suite: SuiteOption = None,
     only: OnlyOption = None,
     patches: PatchesOption = None,
@@ -44,8 +48,8 @@ def ablate(
 ) -> Exit:
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
-        return resumed(resume, output, jobs, arch, kernel, series, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+        return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     return tried(
         AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
     )

@@ -7,9 +7,11 @@ from orchestrator.build import prepare
 from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -25,10 +27,12 @@ def build(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
-    wanted = options.build_options(arch or (), kernel, series or (), jobs)
+    wanted = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     with Reporter(Terminal(stderr=True)) as reporter:
         kernels = build_kernels(wanted, reporter)
     for made in kernels:

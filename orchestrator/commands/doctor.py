@@ -5,9 +5,7 @@ from __future__ import annotations
 
 from orchestrator import doctor as hosts
 from orchestrator.cli import options, session
-from orchestrator.cli.arguments import (
-    ArchOption,
-)
+from orchestrator.cli.arguments import ArchOption, ToolchainOption
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errors import Exit
 from orchestrator.report.terminal import tell
@@ -15,9 +13,10 @@ from orchestrator.report.terminal import tell
 
 @app.command(epilog=EXAMPLE + "klp-e2e doctor --arch s390x")
 @guarded
-def doctor(arch: ArchOption = None) -> Exit:
+def doctor(arch: ArchOption = None, toolchain: ToolchainOption = None) -> Exit:
     """Say what this host lacks. Prints the one line that installs it."""
-    needs = session.host_needs(options.arches(arch or ()))
+    chosen = [options.with_toolchain(each, toolchain) for each in options.arches(arch or ())]
+    needs = session.host_needs(chosen)
     lacking = hosts.missing(needs)
     for need in lacking:
         tell(f"missing: {need.what} ({need.package})")

@@ -19,6 +19,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ChannelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
@@ -26,6 +27,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     SeriesOption,
     StrictOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.outsiders import NOTHING, Given
@@ -92,7 +94,13 @@ def resumed(
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")
     outsiders.refuse(place / DOCUMENT, head.run, given, arches=named, module_sets=head.module_sets)
     built = options.build_options(
-        arches, head.run.exact_source, head.run.series or (options.BARE,), jobs, known
+        arches,
+        head.run.exact_source,
+        head.run.series or (options.BARE,),
+        jobs,
+        head.run.configs,
+        head.run.toolchain,
+        known,
     )
     asked = ExploreOptions(
         built,
@@ -217,6 +225,8 @@ def explore(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: ModuleSetsOption = None,
     depth: Annotated[
         int | None,
@@ -276,10 +286,18 @@ def explore(
     """Walk every load order. Minimises what fails, and keeps a bundle of it."""
     if resume is not None:
         options.resumed_only(output)
-        given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
+        given = Given.of(
+            arch=arch or (),
+            kernel=kernel,
+            series=series or (),
+            config=config or (),
+            modules=modules or (),
+        )
         asked, writer = resumed(resume, jobs, given, known_issues or ())
     else:
-        built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
+        built = options.build_options(
+            arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
+        )
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,

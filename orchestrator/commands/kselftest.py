@@ -19,11 +19,13 @@ from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
     ResumeOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -142,6 +144,8 @@ def kselftest(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     test: Annotated[
         list[str] | None,
         typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
@@ -152,7 +156,7 @@ def kselftest(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     wanted = KselftestOptions(
         built,
         tuple(test or ()),

@@ -24,12 +24,14 @@ from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
     OutputOption,
     ResumeOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -290,6 +292,8 @@ def malformed(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     only: Annotated[
         list[str] | None,
         typer.Option(
@@ -307,7 +311,9 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = cases(only or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
+    built = options.build_options(
+        arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
+    )
     place = options.results(output, resume)
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)

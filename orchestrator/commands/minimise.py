@@ -14,11 +14,13 @@ import typer
 from orchestrator.cli import options, outsiders, session
 from orchestrator.cli.arguments import (
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
     ModuleSetsOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.outsiders import NOTHING, Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -64,6 +66,8 @@ def minimise(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: ModuleSetsOption = None,
     known_issues: KnownIssuesOption = None,
     accel: Annotated[
@@ -77,7 +81,13 @@ def minimise(
     Everything is as it was in that run. A source, a series, a module set or an architecture that is
     not built in has to be named again: to build it is to run what its author wrote.
     """
-    given = Given.of(arch=arch or (), kernel=kernel, series=series or (), modules=modules or ())
+    given = Given.of(
+        arch=arch or (),
+        kernel=kernel,
+        series=series or (),
+        config=config or (),
+        modules=modules or (),
+    )
     with Reporter(Terminal(stderr=True)) as reporter:
         known = known_issues or ()
         reproducer = minimise_failure(
@@ -121,8 +131,9 @@ def minimise_failure(
     case = result.case
     outsiders.refuse(results, run, given, arches=(result.arch,), module_sets=(case.module_set,))
     arch = (run.arch_spec(result.arch),)
+    stack = run.series or (options.BARE,)
     built = options.build_options(
-        arch, run.exact_source, run.series or (options.BARE,), jobs, known
+        arch, run.exact_source, stack, jobs, run.configs, run.toolchain, known
     )
     accel = session.accel_of(run, results) if accel is None else accel
     session.need_emulators(built, accel)

@@ -17,9 +17,11 @@ from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchArgument,
+    ConfigOption,
     JobsOption,
     KernelOption,
     SeriesOption,
+    ToolchainOption,
     modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -142,6 +144,8 @@ def shell(
     arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: Annotated[
         str,
         modules_option("what the guest gets."),
@@ -154,7 +158,7 @@ def shell(
 ) -> Exit:
     """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
-    wanted = options.build_options((arch,), kernel, series or (), jobs)
+    wanted = options.build_options((arch,), kernel, series or (), jobs, config or (), toolchain)
     reporter = Reporter(Terminal(stderr=True))
     with reporter:  # its bars must be gone when the terminal is handed over
         (bootable,) = session.bootables(wanted, (modules,), reporter)

@@ -197,6 +197,8 @@ def _job(found: RunRows, arch: str) -> JobRecord:
         kernel="",
         source=run.source,
         series=run.series,
+        configs=run.configs,
+        toolchain=run.toolchain,
         arch=arch,
         what=str(found.kind),
         command=run.command[1:],
@@ -218,4 +220,5 @@ def _kernel(found: RunRows, kernel: Kernel) -> KernelInput:
         config=str(kernel.config),
         compiler=kernel.compiler,
         qemu=found.run.qemu.get(kernel.arch, ""),
+        configs=kernel.configs,
     )

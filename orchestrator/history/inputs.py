@@ -47,6 +47,8 @@ def _kernel(old: KernelInput, new: KernelInput) -> Iterator[tuple[str, str, str]
     ):
         if one and other and one != other:
             yield what, one, other
+    if old.configs != new.configs:
+        yield "configuration", " ".join(old.configs), " ".join(new.configs)
     for name in dict.fromkeys([*old.patches, *new.patches]):
         one, other = (_digest(each.patches, name) for each in (old, new))
         if one != other and (UNREAD not in (one, other) or not (one and other)):

@@ -51,6 +51,8 @@ class Job:
     why: str  # why it has its place in the plan: "failed last night"
     arch_spec: str = ""  # as --arch takes it: its name, or its file
     module_sets: tuple[str, ...] = ()  # those that it is told to take; empty: its command's own
+    configs: tuple[str, ...] = ()  # of the kernel, on top of its architecture's
+    toolchain: str = ""  # it is compiled with; "": its architecture's own
 
 
 class State(StrEnum):
@@ -118,6 +120,7 @@ class KernelInput:
     compiler: str
     qemu: str
     commit: str = ""  # its first 12 digits; "" where it does not come from git
+    configs: tuple[str, ...] = ()  # on top of its architecture's
 
 
 @dataclass(frozen=True, slots=True)

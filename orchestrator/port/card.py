@@ -96,6 +96,7 @@ class ReportCard:
     kernel: str = ""  # release, and the source's version
     finished: float | None = None
     trouble: str = ""  # why it ended before everything was done
+    configs: tuple[str, ...] = ()  # as asked for
 
     def put(self, *lines: Line) -> ReportCard:
         """The card with these in place of what it says of their parts."""

@@ -122,6 +122,7 @@ def facts(card: ReportCard) -> list[tuple[str, str]]:
         ("architecture", card.arch),
         ("source", card.source),
         ("series", " ".join(card.series) or "none"),
+        ("configuration", " ".join(card.configs)),
         ("kernel", card.kernel),
         ("host", card.host),
         ("begun", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(card.started))),

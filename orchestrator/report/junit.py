@@ -59,6 +59,8 @@ def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.Te
         suite.add_property("kernel", xml(kernel.release))
         suite.add_property("source", xml(kernel.source_version))
         suite.add_property("series", xml(" ".join(kernel.series)) or "none")
+        suite.add_property("compiler", xml(kernel.compiler))
+        suite.add_property("config", xml(" ".join(kernel.configs)) or "none")
     suite.add_property("proof", str(proofs(r for r in results if r.arch == arch)))
     for why in dict.fromkeys(r.culprit for r in results if r.arch == arch and r.culprit):
         suite.add_property("culprit", xml(why))

@@ -42,6 +42,8 @@ def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
     """The options that name the kernel of an architecture, and what it runs under where one was
     asked for."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
+    series += [word for spec in run.configs for word in ("--config", spec)]
+    series += ["--toolchain", run.toolchain] if run.toolchain else []
     option = "--arch-file" if arch in run.arch_files else "--arch"
     accel = run.options.get("accel", Accel.AUTO)
     under = ("--accel", accel) if accel != Accel.AUTO else ()

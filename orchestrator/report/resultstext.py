@@ -156,7 +156,10 @@ def kernel_lines(run: Run) -> list[str]:
     build."""
     return [f"{arch}: no kernel: {why}" for arch, why in run.unbuilt.items()] + [
         f"{k.arch}: Linux {k.release}, {k.source} {k.source_version}, "
-        f"series {' '.join(k.series) or 'none'}, {run.qemu.get(k.arch, 'QEMU not started')}"
+        f"series {' '.join(k.series) or 'none'}, "
+        + "".join(f"config {spec}, " for spec in k.configs)
+        + (f"{k.toolchain}, " if k.toolchain not in ("", "gcc") else "")
+        + run.qemu.get(k.arch, "QEMU not started")
         + "".join(f", no CONFIG_{name}" for name in k.absent)
         for k in run.kernels
     ]

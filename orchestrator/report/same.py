@@ -29,6 +29,10 @@ def _differences(before: Run, now: Run) -> Iterator[str]:
     if (before.source, before.series) != (now.source, now.series):
         series = " --series ".join(before.series) or "none"
         yield f"with --kernel {before.source}, --series {series}"
+    if before.configs != now.configs:
+        yield f"with --config {' --config '.join(before.configs) or 'none'}"
+    if before.toolchain != now.toolchain:
+        yield f"with --toolchain {before.toolchain or 'of its own'}"
     if before.strict != now.strict:
         yield f"{'with' if before.strict else 'without'} --strict"
     for name in sorted((before.options.keys() & now.options.keys()) - MATTERS_NOT):

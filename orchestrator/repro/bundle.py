@@ -92,7 +92,8 @@ class Bundle:
         kernel, record = self.bootable.kernel, self.record
         return lines(
             f"kernel    {record.arch}, Linux {kernel.release}, {kernel.source} "
-            f"{kernel.source_version}, series {' '.join(kernel.series) or 'none'}\n"
+            f"{kernel.source_version}, series {' '.join(kernel.series) or 'none'}"
+            f"{''.join(f', config {each}' for each in kernel.configs)}\n"
             f"order     {one_line(record.order)}\n"
             f"recorded  {one_line(str(record.signature))} "
             f"({record.repeated} of {record.tries} cold boots)"
@@ -220,6 +221,8 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
             qemu_version=one_line(version),
             qemu_argv=result.qemu_argv,
             files=record.digests(partial),
+            memory_mb=bootable.arch.memory_mb,
+            time_scale=bootable.arch.time_scale,
             known_issues=judged_by,
         )
         (partial / RECORD).write_bytes(record.text(made))
@@ -300,6 +303,7 @@ def _kernel_record(kernel: Kernel) -> KernelRecord:
         release=one_line(kernel.release),
         version=kernel.version,
         compiler=one_line(kernel.compiler),
+        configs=tuple(map(one_line, kernel.configs)),
         capabilities=tuple(sorted(kernel.capabilities)),
     )
 
@@ -318,6 +322,11 @@ def read(place: Path) -> Bundle:
     record.check_files(place, made, (KERNEL, SYSTEM_MAP, CONFIG, USERLAND, SET_FILE))
     own = _arch_file(made.arch)
     arch = catalog.arch_of_others(place / own) if own in made.files else catalog.arch(made.arch)
+    arch = replace(
+        arch,
+        memory_mb=made.memory_mb or arch.memory_mb,
+        time_scale=made.time_scale or arch.time_scale,
+    )
     module_set = catalog.module_set_in(place / SET, made.module_set)
     if f"{MODULES}/{FILLER}.ko" in made.files:  # older bundles have none
         module_set = with_filler(module_set)
@@ -348,6 +357,7 @@ def _kernel(record: Record, place: Path) -> Kernel:
         release=kernel.release,
         version=kernel.version,
         compiler=kernel.compiler,
+        configs=kernel.configs,
         directory=place,
         image=place / KERNEL,
         system_map=place / SYSTEM_MAP,

@@ -82,6 +82,7 @@ class KernelRecord:
     version: tuple[Count, Count]
     compiler: Line
     capabilities: tuple[Line, ...]
+    configs: tuple[Line, ...] = ()
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -107,6 +108,8 @@ class Record:
     qemu_argv: tuple[str, ...]  # as it was started; nobody starts it again by this
     files: Annotated[Mapping[RelativePath, Sha256], Field(max_length=MOST_FILES)]
     # relative path -> sha256, of every other file
+    memory_mb: Annotated[int, Field(ge=0, le=4096)] = 0  # of the guest; 0: as its architecture has
+    time_scale: Annotated[float, Field(ge=0, le=60)] = 0.0  # likewise; its kernel may be slow
     known_issues: tuple[KnownIssue, ...] = ()  # of its architecture: by what it was judged
 
 

@@ -11,11 +11,13 @@ import typer
 from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OneArchOption,
     OutputOption,
     SeriesOption,
+    ToolchainOption,
     modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -38,6 +40,8 @@ def bisect(
     arch: OneArchOption,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: Annotated[
         str,
         modules_option("the order's modules."),
@@ -63,7 +67,7 @@ def bisect(
 ) -> Exit:
     """Find the patch, or the commit, that changes what an order does. Among the patches of the last
     series, or with --good and --bad among the commits of --kernel git:REPO."""
-    built = options.build_options((arch,), kernel, series or (), jobs)
+    built = options.build_options((arch,), kernel, series or (), jobs, config or (), toolchain)
     (case,) = options.chosen_cases(modules, (order,), None)
     place = options.results(output)
     asked = work.BisectOptions(built, case, times, place, accel)

@@ -14,11 +14,13 @@ from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     OutputOption,
     SeriesOption,
     SuiteOption,
+    ToolchainOption,
 )
 from orchestrator.cli.outsiders import Given
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -78,6 +80,8 @@ def mutate(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     suite: SuiteOption = None,
     only: OnlyOption = None,
     patches: PatchesOption = None,
@@ -92,8 +96,8 @@ def mutate(
 ) -> Exit:
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
-        return resumed(resume, output, jobs, arch, kernel, series, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs)
+        return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
+    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
     return tried(
         AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
     )
@@ -106,13 +110,19 @@ def resumed(
     arch: list[str] | None,
     kernel: str,
     series: list[str] | None,
+    config: list[str] | None,
     suite: str | None,
     patches: Path | None,
 ) -> Exit:
     """The experiment that was begun in `place`, gone on with."""
     options.resumed_only(output)
     given = Given.of(
-        arch=arch or (), kernel=kernel, series=series or (), suite=suite, patches=patches
+        arch=arch or (),
+        kernel=kernel,
+        series=series or (),
+        config=config or (),
+        suite=suite,
+        patches=patches,
     )
     return conducted(*work.resumed(place, jobs, given))
 

@@ -79,7 +79,8 @@ def resumed(
     suite = run.options.get("suite", options.SUITE)
     named = run.options.get("arches", "").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
-    built = options.build_options(arches, run.exact_source, run.series or (options.BARE,), jobs)
+    stack = run.series or (options.BARE,)
+    built = options.build_options(arches, run.exact_source, stack, jobs, run.configs, run.toolchain)
     asked = ExperimentOptions(
         build=built,
         kind=head.kind,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from orchestrator.commands.bisect.work import Found
-from orchestrator.commands.nightly import retry
+from orchestrator.commands.nightly import plan, retry
 from orchestrator.history.nights import Blame, Job, KernelInput, Row
 from orchestrator.nouns import MERGED, CaseKind, merged
 
@@ -50,10 +50,10 @@ def command(
     """The words after klp-e2e, but for -o. `kept`: the good night's patches, a quilt directory."""
     words = ["bisect", "--arch", job.arch_spec, "--kernel", job.source]
     words += ["--modules", row.module_set, "--order", row.order]
-    series = list(job.series or ("none",))
+    series = [*job.series]
     if kind is BisectKind.THEIRS:  # the failure is one by what tonight's series promises
         series = [*(name if merged(name) else f"{name}{MERGED}" for name in job.series), kept]
-    words += [word for name in series for word in ("--series", name)]
+    words += plan.stack_words(series, job.configs, job.toolchain)
     if kind is BisectKind.COMMITS:
         assert good is not None
         words += ["--good", good.commit, "--bad", now.commit]

@@ -41,6 +41,8 @@ class Matrix:
     kselftest: bool = False
     malformed: bool = False
     ablate: bool = False
+    configs: tuple[str | tuple[str, ...], ...] = ("none",)  # as series, as --config takes them
+    toolchains: tuple[str, ...] = ("",)  # as --toolchain takes them; "": the architecture's own
 
 
 @dataclass(frozen=True, slots=True)

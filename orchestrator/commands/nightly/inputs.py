@@ -121,6 +121,7 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
         compiler=kernel.compiler,
         qemu=run.qemu.get(job.arch, ""),
         commit=facts.commit[:12],
+        configs=kernel.configs,
     )
 
 

@@ -104,7 +104,8 @@ def _is_of(job: Job, place: Path) -> bool:
     except UsageError:
         return False
     return (
-        (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
+        (run.source, run.exact_source) == (job.source, job.source)
+        and (run.series, run.configs, run.toolchain) == (job.series, job.configs, job.toolchain)
         and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
         == [job.arch_spec]
         and set(sets) <= {*options.module_sets(job.module_sets)}

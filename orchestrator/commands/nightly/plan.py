@@ -32,6 +32,7 @@ RANK = (
 )
 JUDGED = (JobKind.SUITE, JobKind.MALFORMED, JobKind.EXPLORE)  # by the lists of known issues
 KNOWN_ISSUES = "--known-issues"
+NONE = "none"  # of series, of configurations: as the architecture has it
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -53,6 +54,7 @@ class Reader:
     stack: Callable[[Sequence[str]], tuple[str, ...]]  # of series; empty: the bare kernel
     known_issues: Callable[[Sequence[str]], tuple[str, ...]]  # files of them
     seconds: Callable[[str], float]
+    configs: Callable[[Sequence[str]], tuple[str, ...]] = tuple
 
 
 def expand(config: Config, read: Reader) -> tuple[Job, ...]:
@@ -63,10 +65,15 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     known = tuple(word for file in files for word in (KNOWN_ISSUES, file))
     for matrix in config.matrix:
         for source in matrix.kernels:
-            for stack in matrix.series:
+            for stack, configs, toolchain in itertools.product(
+                matrix.series, matrix.configs, matrix.toolchains
+            ):
                 series = (stack,) if isinstance(stack, str) else stack
+                chosen = (configs,) if isinstance(configs, str) else configs
                 for target in read.targets(matrix.arches):
-                    for job in _jobs(matrix, source, series, target, read, known):
+                    for job in _jobs(
+                        matrix, source, series, chosen, toolchain, target, read, known
+                    ):
                         if job.command in found:
                             continue
                         name, number = job.name, 1
@@ -78,19 +85,30 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
     return tuple(found.values())
 
 
+def stack_words(series: Sequence[str], configs: Sequence[str], toolchain: str) -> tuple[str, ...]:
+    """The options that say what a kernel has on top of its source; no series: it is bare."""
+    words = [word for name in series or ("none",) for word in ("--series", name)]
+    words += [word for name in configs for word in ("--config", name)]
+    return (*words, "--toolchain", toolchain) if toolchain else tuple(words)
+
+
 def _jobs(
     matrix: Matrix,
     source: str,
     series: tuple[str, ...],
+    configs: tuple[str, ...],
+    toolchain: str,
     target: Target,
     read: Reader,
     known: tuple[str, ...],
 ) -> Iterator[Job]:
     stack, tree = read.stack(series), read.source(source)
-    kernel = " + ".join((source, *(series if stack else ())))
+    chosen = read.configs([name for name in configs if name != NONE])
+    named = configs if chosen else ()
+    compiled = (toolchain,) if toolchain else ()
+    kernel = " + ".join((source, *(series if stack else ()), *named, *compiled))
     place = "/".join(_path(part) for part in (kernel.replace(" + ", "+"), target.name))
-    words = [word for name in stack or ("none",) for word in ("--series", name)]
-    where = ("--arch", target.spec, "--kernel", tree, *words)
+    where = ("--arch", target.spec, "--kernel", tree, *stack_words(stack, chosen, toolchain))
 
     def job(
         kind: JobKind,
@@ -105,6 +123,8 @@ def _jobs(
             kernel=kernel,
             source=tree,
             series=stack,
+            configs=chosen,
+            toolchain=toolchain,
             arch=target.name,
             what=what,
             command=(str(kind), *where, *extra, *(known if kind in JUDGED else ())),

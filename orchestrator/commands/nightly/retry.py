@@ -60,8 +60,8 @@ def words(job: Job, row: Row) -> tuple[str, ...]:
     if row.kind is CaseKind.ORDER and not _is_known(row.module_set, job):
         return ()
     command, *chosen = reproduce.case_words(row.kind, row.module_set, row.name, row.order)
-    series = [word for name in job.series or ("none",) for word in ("--series", name)]
-    where = ("--arch", job.arch_spec, "--kernel", job.source, *series)
+    stack = plan.stack_words(job.series, job.configs, job.toolchain)
+    where = ("--arch", job.arch_spec, "--kernel", job.source, *stack)
     return (command, *where, *chosen, *plan.known_words(job))
 
 

@@ -13,6 +13,7 @@ DIR/NIGHT/night.json                   the plan, and what is known of it
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from orchestrator import catalog
 from orchestrator.announce import files as announcements
 from orchestrator.announce import notify
 from orchestrator.build import kernel
+from orchestrator.build.configs import configured
 from orchestrator.cli import options, session
 from orchestrator.cli.version import version
 from orchestrator.commands.nightly import inputs, nightrun, place, plan, resources
@@ -58,7 +60,7 @@ OURS = "nightly.toml"  # in kernel-config/
 class NightOptions:
     file: Path
     config: Config
-    arches: tuple[Arch, ...]  # of the whole matrix
+    arches: tuple[Arch, ...]  # of the whole matrix, each with each of its configurations
     nights: Path  # the place of all nights
     resume: str  # name of the night to go on with, or ""
     wait: bool
@@ -98,7 +100,7 @@ def night_options(
     if not config.matrix:
         raise UsageError(f"{file}: it has no [[matrix]]", hint="kernel-config/nightly.toml is one")
     with contextlib.chdir(file.absolute().parent):
-        arches = {a.name: a for m in config.matrix for a in options.arches(m.arches)}
+        arches = tuple(_guests(config))
         for matrix in config.matrix:
             for suite in matrix.suites:
                 options.our_suite(suite)
@@ -108,7 +110,7 @@ def night_options(
     made = NightOptions(
         file=file.absolute(),
         config=config,
-        arches=tuple(arches.values()),
+        arches=arches,
         nights=(nights or files.NIGHTS).absolute(),
         resume=resume.name if resume else "",
         wait=wait,
@@ -119,6 +121,16 @@ def night_options(
     if all(job.kind is JobKind.BUILD for job in jobs(made)):
         raise UsageError(f"{file}: there is no job in it", hint="`suites`, or kselftest = true, …")
     return made
+
+
+def _guests(config: Config) -> Iterator[Arch]:
+    """Raises UsageError for an architecture or a configuration that is none."""
+    for matrix in config.matrix:
+        for arch, chosen in itertools.product(options.arches(matrix.arches), matrix.configs):
+            names = [chosen] if isinstance(chosen, str) else chosen
+            specs = options.configurations([name for name in names if name != plan.NONE])
+            for toolchain in matrix.toolchains:
+                yield configured(options.with_toolchain(arch, toolchain), specs)
 
 
 def _for_bisects(config: Config) -> float:
@@ -138,7 +150,14 @@ def jobs(wanted: NightOptions) -> tuple[Job, ...]:
         options.known_issues(files, options.arches(sorted(arches)))
         return tuple(map(str, files))
 
-    read = plan.Reader(targets, options.source, options.stack, known_issues, options.seconds)
+    read = plan.Reader(
+        targets,
+        options.source,
+        options.stack,
+        known_issues,
+        options.seconds,
+        options.configurations,
+    )
     with contextlib.chdir(wanted.file.parent):
         return plan.expand(wanted.config, read)
 
@@ -168,6 +187,7 @@ def built(found: Sequence[Job]) -> frozenset[str]:
 def _is_built(job: Job) -> bool:
     with contextlib.suppress(KlpError):  # whatever it is, the job itself will tell
         (arch,) = options.arches((job.arch_spec,))
+        arch = configured(options.with_toolchain(arch, job.toolchain), job.configs)
         tree = sources.at_hand(job.source)
         return tree is not None and kernel.is_built(arch, tree, job.series)
     return False

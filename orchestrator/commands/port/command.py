@@ -10,11 +10,13 @@ from orchestrator.cli import options
 from orchestrator.cli.arguments import (
     AccelOption,
     ArchArgument,
+    ConfigOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
     OutputOption,
     SeriesOption,
+    ToolchainOption,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import show, tell_place
@@ -34,6 +36,8 @@ def port(
     arch: ArchArgument,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     known_issues: KnownIssuesOption = None,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
@@ -45,6 +49,8 @@ def port(
         spec=arch,
         source=options.source(kernel),
         series=options.stack(series or ()),
+        configs=options.configurations(config or ()),
+        toolchain=toolchain or "",
         jobs=options.compilers(jobs),
         scope=parts.whole(),
         directory=options.results(output),

@@ -14,9 +14,10 @@ from pathlib import Path
 
 from orchestrator import catalog, doctor
 from orchestrator.build import kconfigtree, prepare
+from orchestrator.build.configs import configured
 from orchestrator.build.kconfigtree import Config
 from orchestrator.build.kernel import compiler_version
-from orchestrator.cli import session
+from orchestrator.cli import options, session
 from orchestrator.cli.options import BuildOptions
 from orchestrator.commands.port import boot, kernel, parts
 from orchestrator.commands.port.parts import Scope
@@ -50,6 +51,8 @@ class PortOptions:
     scope: Scope
     directory: Path
     accel: Accel = Accel.AUTO
+    configs: tuple[str, ...] = ()
+    toolchain: str = ""
     known_issues: tuple[Path, ...] = ()  # files beside our own list
 
 
@@ -59,6 +62,7 @@ def begin(wanted: PortOptions, command: Sequence[str]) -> CardDirectory:
         arch=catalog.arch_file(wanted.spec).stem,
         source=wanted.source,
         series=wanted.series,
+        configs=wanted.configs,
         command=tuple(command),
         started=time.time(),
         host=session.host_line(),
@@ -75,7 +79,8 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
 
     writer.update(writer.card.put(_files(wanted, reporter)))
     try:
-        arch = catalog.arch(wanted.spec)
+        arch = options.with_toolchain(catalog.arch(wanted.spec), wanted.toolchain)
+        arch = configured(arch, wanted.configs)
     except UsageError as err:
         if not writer.card.bad(Part.FILES):
             writer.update(writer.card.put(troubled(Part.FILES, err)))
@@ -91,7 +96,15 @@ def make(wanted: PortOptions, writer: CardDirectory, reporter: Reporter) -> None
         skip(NEEDS_SOURCE, "there is no kernel source")
         writer.update(writer.card.put(troubled(Part.BUILD, err)))
         return
-    built = BuildOptions((arch,), wanted.source, wanted.series, wanted.jobs, wanted.known_issues)
+    built = BuildOptions(
+        (arch,),
+        wanted.source,
+        wanted.series,
+        wanted.jobs,
+        wanted.configs,
+        wanted.toolchain,
+        wanted.known_issues,
+    )
     outcome = kernel.build(built, source, reporter)
     writer.update(writer.card.put(*outcome.lines))
     covered = _Covered(arch, source, outcome.config, writer)

@@ -13,6 +13,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ChannelOption,
+    ConfigOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
@@ -21,6 +22,7 @@ from orchestrator.cli.arguments import (
     SeriesOption,
     StrictOption,
     SuiteOption,
+    ToolchainOption,
     modules_option,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
@@ -42,6 +44,8 @@ def run(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    config: ConfigOption = None,
+    toolchain: ToolchainOption = None,
     modules: Annotated[
         str | None,
         modules_option(
@@ -87,7 +91,9 @@ def run(
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.only_cases(options.chosen_cases(modules, order or (), suite), case or ())
-    built = options.build_options(arch or (), kernel, series or (), jobs, known_issues or ())
+    built = options.build_options(
+        arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
+    )
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
         if wanted.resumed:

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What kernels and modules are compiled with, and where that turns up again."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from history_samples import a_result
+from samples import a_kernel
+
+from orchestrator import catalog, doctor
+from orchestrator.build import outoftree, toolchain
+from orchestrator.build.kbuild import Site, _command
+from orchestrator.cli import options, session
+from orchestrator.commands.nightly import plan
+from orchestrator.commands.nightly.config import Config, Matrix
+from orchestrator.deadline import Deadline
+from orchestrator.errors import UsageError
+from orchestrator.host import process
+from orchestrator.report import reproduce, same
+from orchestrator.verdicts import Run
+
+ARCHES = catalog.arches()
+NATIVE = next(arch for arch in ARCHES.values() if not arch.cross_compile)
+CROSS = next(arch for arch in ARCHES.values() if arch.cross_compile)
+RUN = Run(("klp-e2e", "run"), 0.0, "debian:6.1", (), 1)
+
+
+def by(arch: Any, name: str) -> Any:
+    return options.with_toolchain(arch, name)
+
+
+@pytest.mark.parametrize(
+    ("name", "compiler", "words"),
+    [
+        ("gcc", "{cross}gcc", ()),
+        ("gcc-12", "{cross}gcc-12", ("CC={cross}gcc-12",)),
+        ("llvm-19", "clang-19", ("LLVM=-19",)),
+    ],
+)
+@pytest.mark.parametrize("arch", [NATIVE, CROSS], ids=lambda arch: arch.name)
+def test_kernel_and_modules_are_compiled_alike(
+    arch: Any, name: str, compiler: str, words: Sequence[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    cross = arch.cross_compile
+    expected = [word.format(cross=cross) for word in words]
+    arch = by(arch, name)
+    assert toolchain.compiler(arch) == compiler.format(cross=cross)
+    kernel = _command(arch, Site(tmp_path), tmp_path / "requested", 1)
+    assert kernel[kernel.index(f"CROSS_COMPILE={cross}") + 1 :] == expected
+    assert f"--toolchain={'clang' if name.startswith('llvm') else 'gcc'}" in kernel
+    ran: list[Sequence[str]] = []
+    monkeypatch.setattr(process, "run", lambda argv, **_: ran.append(argv))
+    outoftree.make(
+        a_kernel(arch.name, tmp_path),
+        arch,
+        tmp_path,
+        what="x",
+        jobs=1,
+        deadline=Deadline.after(1),
+        log=tmp_path / "log",
+    )
+    assert [word for word in ran[0] if word.startswith(("CC=", "LLVM="))] == expected
+
+
+@pytest.mark.parametrize("name", ["clang-19", "llvm", "gcc-", "gcc-12 X=1", "llvm-19\n", "gcc-0"])
+def test_what_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match="is no toolchain"):
+        by(NATIVE, name)
+
+
+def test_an_architecture_s_file_names_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "mine.toml"
+    text = catalog.arch_file(NATIVE.name).read_text()
+    file.write_text(f'toolchain = "llvm-19"\n{text}')
+    mine = str(file)
+    assert options.build_options([mine], "debian:6.1", [], 1).arches[0].toolchain == "llvm-19"
+    (arch,) = options.build_options([mine], "debian:6.1", [], 1, (), "gcc-12").arches
+    assert arch.toolchain == "gcc-12"
+    file.write_text(f'toolchain = "tcc"\n{text}')
+    with pytest.raises(UsageError, match="toolchain"):
+        catalog.arch(mine)
+
+
+def test_doctor_knows_what_it_takes() -> None:
+    nothing = doctor.Host(
+        program=lambda name: False, file=lambda name: True, package=lambda name: True
+    )
+    file = Path(session.__file__).parents[1] / "host-packages.toml"
+    common = doctor.HostPackages({}, {}, tomllib.loads(file.read_text())["toolchains"])
+
+    def lacking(arch: Any) -> set[str]:
+        return {n.package for n in doctor.missing(doctor.examine(common, [arch], nothing))}
+
+    own = {name: lacking(ARCHES[name]) for name in (NATIVE.name, CROSS.name)}
+    assert lacking(by(NATIVE, "llvm-19")) - own[NATIVE.name] == {"clang-19", "lld-19", "llvm-19"}
+    assert lacking(by(NATIVE, "gcc-11")) - own[NATIVE.name] == {"gcc-11"}
+    triplet = CROSS.cross_compile.removesuffix("-")
+    assert lacking(by(CROSS, "gcc-12")) - own[CROSS.name] == {f"gcc-12-{triplet}"}
+
+
+def test_the_line_that_reproduces_a_case_names_it() -> None:
+    line = reproduce.line(replace(RUN, toolchain="llvm-19"), a_result("one"))
+    assert "--series none --toolchain llvm-19 " in line
+    assert "--toolchain" not in reproduce.line(RUN, a_result("one"))
+
+
+def test_what_was_begun_with_another_is_not_gone_on_with() -> None:
+    with pytest.raises(UsageError, match="begun with --toolchain llvm-19"):
+        same.refuse_other(Path("r"), replace(RUN, toolchain="llvm-19"), RUN)
+
+
+def test_a_night_has_each_as_a_kernel_of_its_own() -> None:
+    read = plan.Reader(
+        targets=lambda names: [plan.Target("x", "x")],
+        source=str,
+        stack=tuple,
+        known_issues=tuple,
+        seconds=options.seconds,
+    )
+    matrix = Matrix(("k",), ("s",), toolchains=("", "llvm-19"))
+    found = [j for j in plan.expand(Config((matrix,)), read) if j.name.endswith("/build")]
+    assert [job.kernel for job in found] == ["k + s", "k + s + llvm-19"]
+    assert found[1].command[-2:] == ("--toolchain", "llvm-19") and found[1].toolchain == "llvm-19"
