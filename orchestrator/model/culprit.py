@@ -4,6 +4,7 @@
 What a probe asks for and nobody has, and the names that a livepatch gives to what it patches, are
 the work of whoever wrote set.toml and the modules: sysfs lists what the livepatch itself says
 (klp_init_patch(), kernel/livepatch/core.c). Unless its tables were compared with set.toml before.
+Its states are told nowhere but in those tables (kernel/livepatch/state.c).
 
 The rest shows only where all orders of a set are looked at together: what fails as well before any
 livepatch is loaded, and what is wrong alike in every order while each klp relocation is right.
@@ -11,6 +12,7 @@ livepatch is loaded, and what is wrong alike in every order while each klp reloc
 
 from __future__ import annotations
 
+import errno
 import re
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
@@ -43,13 +45,18 @@ from orchestrator.verdicts import (
 
 NOT_FOUND = "exit status 127"  # sh(1): the command was not found
 SUSPECT = "set.toml, or the modules' code, is likelier wrong than the kernel"
+_INCOMPATIBLE = re.compile(r"livepatch: Livepatch patch \((\S+)\) is not compatible ")
 
 Text = tuple[str, str]  # (probe, what it shows)
 Texts = AbstractSet[Text]
 
 
-def not_the_kernels(step: Step, built: BuiltSet) -> str:
-    """Why a failed step says nothing about the kernel; "" where one of its checks may."""
+def not_the_kernels(step: Step, built: BuiltSet, refusals: Sequence[str]) -> str:
+    """Why a failed step says nothing about the kernel; "" where one of its checks may.
+
+    refusals: `kernelreports.refusals` of what was printed meanwhile."""
+    if reason := _of_states(step, built, refusals):
+        return reason
     reasons = [_reason(check, built) for check in step.checks if not check.good]
     return reasons[0] if reasons and all(reasons) else ""
 
@@ -70,6 +77,28 @@ def _reason(check: Check, built: BuiltSet) -> str:
             if not known and _names(declared) != _names(its):
                 own = f"livepatch {name} patches {_words(its)} by its own word in sysfs"
                 return f"{own}, and set.toml says {_words(declared)}"
+    return ""
+
+
+def _of_states(step: Step, built: BuiltSet, refusals: Sequence[str]) -> str:
+    """Was a livepatch refused for states that nobody could read?"""
+    unread = [
+        name
+        for name, module in built.modules.items()
+        if module.spec.kind == "livepatch" and not module.compared
+    ]
+    wrong = [check.detail for check in step.checks if not check.good]
+    first = wrong[0] if wrong else None
+    if not unread or not isinstance(first, Answers) or any(isinstance(w, Health) for w in wrong):
+        return ""
+    if all(first.seen_errnos[index] != errno.EINVAL for index in first.wrong):
+        return ""
+    for line in refusals:
+        if found := _INCOMPATIBLE.match(line):
+            return (
+                f"the kernel calls {found[1]} incompatible with the livepatches that are enabled, "
+                f"and the .states of {', '.join(unread)} cannot be read: does set.toml say them?"
+            )
     return ""
 
 

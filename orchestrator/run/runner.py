@@ -173,7 +173,7 @@ class CaseRun:
             self._taken.append(taken)
             state, previous = taken.take(state, previous, self._capabilities)
             if not taken.step.good:
-                if why := not_the_kernels(taken.step, self._view.built):
+                if why := not_the_kernels(taken.step, self._view.built, previous.refusals):
                     self._culprit = why
                     return Status.ERROR, f"{taken.step.event}: {why}"
                 wrong = next(check for check in taken.step.checks if not check.good)

@@ -11,11 +11,13 @@ from samples import a_reading, an_answer
 from samples import a_result as fresh
 from test_report import a_result
 
+from orchestrator import kernelreports
 from orchestrator.model import orders, words
 from orchestrator.model.culprit import SUSPECT, judge_together, not_the_kernels
 from orchestrator.nouns import BuiltModule, BuiltSet, ModuleSet, ModuleSpec, Probe
 from orchestrator.report import resultstext
 from orchestrator.verdicts import (
+    Answers,
     CaseResult,
     Check,
     Health,
@@ -71,7 +73,7 @@ def step(*checks: Check) -> Step:
     ],
 )
 def test_whose_fault_it_is(checks: tuple[Check, ...], why: str) -> None:
-    found = not_the_kernels(step(*checks), BuiltSet(SET, {}))
+    found = not_the_kernels(step(*checks), BuiltSet(SET, {}), ())
     assert (why in found) if why else (found == "")
 
 
@@ -80,7 +82,43 @@ def test_a_livepatch_that_was_compared_with_set_toml_is_not_to_blame(compared: b
     spec = ModuleSpec("p", "livepatch", patches={"t": ("f,1",)})
     module = BuiltModule(spec, Path("p.ko"), (), {}, compared=compared)
     seen = step(patched(functions={"t": ("g,1",)}))
-    assert (not_the_kernels(seen, BuiltSet(SET, {"p": module})) == "") is compared
+    assert (not_the_kernels(seen, BuiltSet(SET, {"p": module}), ()) == "") is compared
+
+
+REFUSED = (
+    "livepatch: Livepatch patch (p) is not compatible with the already installed livepatches.",
+)
+
+
+@pytest.mark.parametrize(
+    ("expected", "seen", "refusals", "compared", "blamed"),
+    [
+        ((0,), (22,), REFUSED, False, True),
+        ((0, 0), (0, 22), REFUSED, False, True),
+        ((0,), (22,), REFUSED, True, False),  # it has none: the kernel is wrong
+        ((0,), (22,), (), False, False),
+        ((0,), (2,), REFUSED, False, False),
+        ((22, 0), (22, 2), REFUSED, False, False),  # that one had to be
+    ],
+)
+def test_states_that_nobody_could_read_are_not_the_kernels(
+    expected: tuple[int, ...],
+    seen: tuple[int, ...],
+    refusals: tuple[str, ...],
+    compared: bool,
+    blamed: bool,
+) -> None:
+    spec = ModuleSpec("p", "livepatch", patches={"t": ("f,1",)})
+    built = BuiltSet(SET, {"p": BuiltModule(spec, Path("p.ko"), (), {}, compared=compared)})
+    taken = Step("+p", (words.answers(Answers(expected, seen)), patched(enabled=False)), 0, 0, 0)
+    found = not_the_kernels(taken, built, refusals)
+    assert ("the .states of p cannot be read" in found) is blamed
+    crashed = replace(taken, checks=(*taken.checks, words.dead("BUG: oops", ())))
+    assert not_the_kernels(crashed, built, refusals) == ""
+
+
+def test_the_refusal_for_states_is_the_kernels_own() -> None:
+    assert kernelreports.refusals(f"[    1.000000] {REFUSED[0]}\n") == REFUSED
 
 
 def test_a_failure_of_a_set_that_is_not_ours_says_who_else_may_be_wrong() -> None:
