@@ -34,7 +34,7 @@ from orchestrator.errors import Exit, HarnessError, MissingTool, UsageError
 from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
-from orchestrator.model.known import KnownIssue
+from orchestrator.model.known import Fails, KnownIssue
 from orchestrator.nouns import Arch
 from orchestrator.repro import bundle, texts
 from orchestrator.run import signs
@@ -119,6 +119,35 @@ def test_what_is_written_is_read(bootable: Bootable, tmp_path: Path) -> None:
     assert not found.shown_by(replace(result, steps=result.steps[1:]))  # at another event
     assert not found.shown_by(a_result(replace(ANSWER, seen="ENOMEM (12)")))
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_what_it_was_judged_by_comes_along(bootable: Bootable, tmp_path: Path) -> None:
+    """An issue of the user's own, too: `replay` names it, and goes by no list of its host's."""
+    arch = bootable.arch.name
+    mine = KnownIssue(
+        "mine", "they know", "a mail", "", (arch,), CheckKind.ANSWER, errno="ENOEXEC",
+        fails=(Fails("./tiny", "+the_target#2", cases=("reload",)),),
+    )  # fmt: skip
+    other = replace(mine, id="other", architectures=("elsewhere",))
+    judged = replace(bootable, known_issues=(other, mine))
+    result = replace(a_result(ANSWER), status=Status.KNOWN, known_issue="mine")
+    bundle.write(tmp_path / "b", judged, result, (1, 1))
+    assert "`mine`, a known issue: they know (a mail)" in (tmp_path / "b/README.md").read_text()
+    found = bundle.read(tmp_path / "b")
+    assert [issue.id for issue in found.record.known_issues] == ["mine"]
+    again = replace(result, case=found.case, status=Status.FAIL, known_issue="", reason="refused")
+    assert found.compared(again) == "REPRODUCED  refused (known issue mine)"
+    elsewhere = replace(again, steps=again.steps[1:])
+    assert found.compared(elsewhere) == "FAILS OTHERWISE  refused"
+
+
+def test_a_strangers_issue_that_nobody_can_judge_by_is_damage(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    wrong = KnownIssue("i", "t", "r", "6.1", (bootable.arch.name,), CheckKind.HEALTH)
+    bundle.write(tmp_path / "b", replace(bootable, known_issues=(wrong,)), a_result(ANSWER), (1, 1))
+    with pytest.raises(UsageError, match="is damaged: known issue: reports: missing"):
+        bundle.read(tmp_path / "b")
 
 
 def test_an_architecture_that_is_none_of_ours_comes_along(

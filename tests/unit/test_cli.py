@@ -11,7 +11,7 @@ import re
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NoReturn
@@ -553,6 +553,66 @@ def test_guests_run_under_what_is_asked_for_and_so_does_who_reproduces(
         named = {"--accel tcg" in result.reproduce for result in results}
         assert named == {accel == "tcg"}
     assert used == [Accel.AUTO, Accel.TCG]
+
+
+LISTED = """\
+[[issue]]
+id = "mine"
+title = "t"
+reference = "r"
+kernels = ""
+architectures = ["s390x"]
+kind = "health"
+reports = ["BUG"]
+lacks = "clears-on-unload"
+"""
+
+
+def test_ones_own_known_issues_are_named_by_who_reproduces_and_wanted_by_who_resumes(
+    guests: Callable[[object], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guests(Status.PASS)
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "mine.toml"
+    mine.write_text(LISTED)
+    what = ("--order", ORDER, "--arch", "s390x")
+    listed = ("--known-issues", "mine.toml")
+    assert klp("run", "-o", "r", *what, *listed).code == Exit.GOOD
+    run, results = directory.read(tmp_path / "r")
+    assert run.known_issues == (str(mine),)
+    assert all(f"--known-issues {mine}" in result.reproduce for result in results)
+    script = next((tmp_path / "r").rglob("reproduce.sh")).read_text()
+    assert f"--known-issues {mine}" in script
+    assert klp("run", "--resume", "r", *what, *listed).code == Exit.GOOD
+    for other in ((), (*listed, "--known-issues", "more.toml")):
+        (tmp_path / "more.toml").write_text(LISTED.replace('"mine"', '"more"'))
+        refused = klp("run", "--resume", "r", *what, *other)
+        assert refused.code == Exit.USAGE and "another list of known issues" in refused.err
+    mine.write_text(LISTED.replace('"BUG"', '"WARNING"'))
+    refused = klp("run", "--resume", "r", *what, *listed)
+    assert refused.code == Exit.USAGE and "another list of known issues" in refused.err
+
+
+def test_every_build_for_a_verdict_has_ones_own_known_issues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = tmp_path / "mine.toml"
+    mine.write_text(LISTED)
+    given: list[list[str]] = []
+
+    def bootables(*_: object, known_issues: Sequence[KnownIssue], **__: object) -> NoReturn:
+        given.append([issue.id for issue in known_issues])
+        raise HarnessError("enough")
+
+    monkeypatch.setattr(prepare, "bootables", bootables)
+    monkeypatch.setattr(session, "need_emulators", lambda *_: None)
+    for number, command in enumerate(("run", "malformed", "explore")):
+        words = (command, "--arch", "s390x", "--known-issues", str(mine))
+        told = klp(*words, "-o", str(tmp_path / str(number)))
+        assert told.code == Exit.HARNESS, told.err
+    told = klp("explore", "--resume", str(tmp_path / "2"), "--known-issues", str(mine))
+    assert told.code == Exit.HARNESS
+    assert len(given) == 4 and all("x86-reload" in ids and ids[-1] == "mine" for ids in given)
 
 
 def test_an_accelerator_that_is_not_there_is_told_before_a_build(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from history_samples import a_run
+from samples import klp
 
 from orchestrator import catalog
 from orchestrator.build import kernel
@@ -529,3 +530,31 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     first = work.jobs(wanted)[0]
     assert first.series == (str(tmp_path / "mine"),) and first.kernel == "debian:6.1 + mine"
     assert first.arch in catalog.default_arches()
+
+
+def test_known_issues_of_the_file_go_with_every_job_that_judges_by_them() -> None:
+    matrix = Matrix(
+        ("k",), ("a",), ("x",), explore=Exploring(), kselftest=True, malformed=True, ablate=True
+    )
+    found = plan.expand(Config((matrix,), known_issues=("mine.toml", "b.toml")), READ)
+    words = ("--known-issues", "/night/mine.toml", "--known-issues", "/night/b.toml")
+    for job in found:
+        listed = job.kind in (JobKind.SUITE, JobKind.MALFORMED, JobKind.EXPLORE)
+        assert plan.known_words(job) == (words if listed else ())
+        assert job.command[-4:] == words or not listed
+
+
+def test_a_further_try_is_judged_by_the_same_known_issues() -> None:
+    job = replace(JOB, command=(*JOB.command, "--known-issues", "/night/mine.toml"))
+    assert retry.words(job, FAILED)[-2:] == ("--known-issues", "/night/mine.toml")
+    assert "--known-issues" not in retry.words(JOB, FAILED)
+
+
+def test_a_mistake_in_known_issues_is_told_before_the_night(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text("[[issue]]\nid = 'x'\nkin = 'health'\n")
+    (tmp_path / "night.toml").write_text(
+        'known_issues = ["mine.toml"]\n[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\n'
+    )
+    told = klp("nightly", str(tmp_path / "night.toml"), "--dry-run", "-o", str(tmp_path / "n"))
+    assert told.code == Exit.USAGE
+    assert f"{tmp_path}/mine.toml: issue 'x': kin: unknown key" in told.err

@@ -297,3 +297,49 @@ def test_a_failure_of_a_run_is_shortened(klp: Klp, make_benches: MakeBenches) ->
     nothing = klp.run("minimise", str(klp.results), "no/such/case")
     assert nothing.code == 2
     assert f"that failed: {name}" in nothing.err
+
+
+def test_ones_own_known_issues(klp: Klp, any_bootable: Bootable) -> None:
+    """KNOWN where it is as listed, also in a bundle that nobody has the list of; else FAIL."""
+    arch = any_bootable.arch.name
+    short = "+trouble trouble.what=oops"
+    order = f"+trouble -trouble {short}"
+    listed = klp.directory / "mine.toml"
+
+    def run(inside: str) -> tuple[int, str]:
+        listed.write_text(
+            f"""
+            [[issue]]
+            id = "mine"
+            title = "it dies when it is told to"
+            reference = "its own source"
+            kernels = ""
+            architectures = ["{arch}"]
+            kind = "health"
+            reports = ["BUG: ", "Unable to handle kernel "]
+            inside = "{inside}"
+            [[issue.fails]]
+            modules = "{TROUBLE}"
+            event = "trouble.what=oops"
+            orders = ["{order}", "{short}"]
+            """
+        )
+        what = ("--arch", arch, "--modules", TROUBLE, "--order", order)
+        place = str(klp.directory / inside)
+        told = klp.run("run", *what, "--known-issues", str(listed), "-o", place)
+        return told.code, told.out
+
+    code, out = run("target")
+    assert code == 1 and "1 FAIL" in out, "it lies in a module of another kind"
+    code, out = run("plain")
+    assert code == 0 and "1 KNOWN" in out and "listed as  mine" in out
+    assert f"--known-issues {listed}" in out
+    name = f"{arch}/{TROUBLE}/order-1"
+    words = ("--modules", TROUBLE, "--known-issues", str(listed), "--confirm", "0")
+    told = klp.run("minimise", str(klp.directory / "plain"), name, *words)
+    assert told.code == 1 and "listed as  mine" in told.out, told.err
+    listed.unlink()
+    (bundle,) = (klp.directory / "plain/findings").iterdir()
+    told = klp.run("replay", str(bundle))
+    assert told.code == 1, "that it is known makes it no less wrong"
+    assert "REPRODUCED" in told.out and "(known issue mine)" in told.out
