@@ -15,6 +15,7 @@ Every file appears whole or not at all, so that a killed run leaves what it knew
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -226,19 +227,39 @@ def document(path: Path) -> resultsjson.ResultsDocument:
 
 
 def strangers(place: Path) -> list[Path]:
-    """What lies in a results directory of ours, DIR/ARCH/CASE/FILE, and is none of the files that
-    we write there. Raises OSError."""
+    """What lies in a results directory of ours and was not written there by us: whatever is not
+    DIR/ARCH/CASE/FILE with a name that we give, and each file of a case that neither the documents
+    nor its own result tell to be that case: it may be a copy. A place that is no directory is a
+    stranger itself. Raises OSError."""
+    if place.is_symlink() or not place.is_dir():
+        return [place]
+    cases = _told(place)
     found = []
     for path in sorted(place.rglob("*")):
         depth = len(path.relative_to(place).parts)
-        name, here = path.name, path.is_dir() and not path.is_symlink()
+        here = path.is_dir() and not path.is_symlink()
         if depth == 1:
-            known = here or name in _OWN or store.is_half_written(path)
+            known = here or path.name in _OWN or store.is_half_written(path)
+        elif depth == 2:
+            known = here
         else:
-            known = here if depth == 2 else name == RESULT or _is_left(name)
+            known = depth == 3 and not here and _is_result(path.name) and path.parent in cases
         if not known or path.is_symlink() or not (here or path.is_file()):
             found.append(path)
     return found
+
+
+def _told(place: Path) -> set[Path]:
+    """The directories of the cases that documents tell of."""
+    told = set()
+    with contextlib.suppress(UsageError):
+        told = {place / case.directory for case in document(place).cases if case.directory}
+    for path in place.glob(f"*/*/{RESULT}"):
+        with contextlib.suppress(UsageError):
+            case = load_document(path, resultsjson.CASE, "klp-e2e run")
+            if case.directory == path.parent.relative_to(place).as_posix():
+                told.add(path.parent)
+    return told
 
 
 def _is_left(name: str) -> bool:

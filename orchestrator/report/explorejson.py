@@ -28,7 +28,7 @@ from orchestrator.report import store
 from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, write, write_errors
-from orchestrator.repro.record import Count, RelativePath
+from orchestrator.repro.record import Count, RelativePath, foreign
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[2] = 2
@@ -121,7 +121,7 @@ class ExploreDirectory(Store):
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
             with write_errors(self.path / FINDINGS):
-                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE)
+                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE, foreign)
         if not self._begun:
             self.save(())
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -166,7 +167,7 @@ def check_files(place: Path, record: Record, wanted: tuple[str, ...]) -> None:
 
 
 def as_written(place: Path) -> bool:
-    """Is it a bundle of ours, and nothing else: no file changed, none that somebody added?"""
+    """Is it a whole bundle of ours, and nothing else: no file changed, none that somebody added?"""
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return False
     try:
@@ -175,6 +176,22 @@ def as_written(place: Path) -> bool:
             return False
     except UsageError:
         return False
+    return _knows_all(place, record)
+
+
+def foreign(place: Path) -> bool:
+    """Is in a bundle of ours, of which files may be missing, one that somebody changed or added?"""
+    try:
+        record = load_record(place)
+    except UsageError:
+        return any(path.name != ours.MARK for path in place.iterdir())
+    there = {name: each for name, each in record.files.items() if os.path.lexists(place / name)}
+    left = replace(record, files=there)
+    wrong = any(itertools.chain(_unfit(place, left), _changed(place, left)))
+    return wrong or not _knows_all(place, record)
+
+
+def _knows_all(place: Path, record: Record) -> bool:
     known = {place / name for name in (*record.files, RECORD, ours.MARK)}
     known |= {parent for path in known for parent in path.parents}
     return all(path in known for path in place.rglob("*"))

@@ -352,6 +352,35 @@ def test_notes_in_an_interrupted_trial_stay(tmp_path: Path) -> None:
         assert (aside / "results.json").is_file() and not place.exists()
 
 
+COPIES = [
+    "{case}/copies/console.log",
+    "{case}/dmesg/dmesg",
+    "{case}.copy/console.log",
+    "{case}.copy/result.json",
+    "saved/x/console.log",
+    "saved/x/y/result.json",
+]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_copies_of_ours_are_a_stranger_s(tmp_path: Path, copy: str) -> None:
+    with ResultsDirectory(tmp_path / "r", RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    case = next((tmp_path / "r").glob("s390x/*"))
+    assert directory.strangers(case.parents[1]) == []
+    made = Path(copy.format(case=case))
+    made = made if made.is_absolute() else tmp_path / "r" / made
+    if made.parent.name == "dmesg":
+        made.parent.unlink()
+    made.parent.mkdir(parents=True)
+    here = case / made.name
+    made.write_bytes(here.read_bytes() if here.is_file() else b"mine")
+    assert made in directory.strangers(case.parents[1])
+    place = tmp_path / "file"
+    place.write_text("x")
+    assert directory.strangers(place) == [place]
+
+
 def test_two_begun_in_one_second_have_a_directory_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

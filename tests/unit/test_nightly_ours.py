@@ -285,23 +285,48 @@ def test_a_night_that_was_half_removed_goes_another_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nights = a_place(tmp_path / "nights")
+    unlinked = Path.unlink
+    for left in itertools.count():
+        made = keep(nights, NIGHTS[0])
+        a_suite(made / "jobs" / JOB.name, a_run("one"), a_result("one"))
+        work.report_again(made)
+        gone: list[str] = []
+
+        def unlink(path: Path, *, left: int = left, gone: list[str] = gone) -> None:
+            if len(gone) == left:
+                raise KeyboardInterrupt
+            gone.append(path.name)
+            unlinked(path)
+
+        with monkeypatch.context() as killed:
+            killed.setattr(Path, "unlink", unlink)
+            try:
+                resources.prune(nights, 1, "")
+                break
+            except KeyboardInterrupt:
+                pass
+        if made.exists():
+            assert resources.prune(nights, 1, "") == resources.Pruned((NIGHTS[0],), ())
+    assert gone[-1] == ours.MARK and "night.json" in gone[-3:]
+
+
+def test_what_comes_to_a_night_while_it_is_looked_through_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
     made = keep(nights, NIGHTS[0])
-    work.report_again(made)
-    remove = ours.remove
-    seen: list[Path] = []
+    a_suite(made / "jobs" / JOB.name, a_run("one"), a_result("one"))
+    look = content.foreign
 
-    def interrupted(path: Path, within: Path) -> None:
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        seen.append(path)
-        remove(path, within)
+    def meanwhile(place: Path) -> str:
+        found = look(place)
+        (place / "jobs" / JOB.name / "notes").write_text("a day's work")
+        return found
 
-    monkeypatch.setattr(ours, "remove", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        resources.prune(nights, 1, "")
-    monkeypatch.undo()
-    assert len(seen) == 3
-    assert resources.prune(nights, 1, "") == resources.Pruned((NIGHTS[0],), ())
+    monkeypatch.setattr(content, "foreign", meanwhile)
+    [told] = resources.prune(nights, 1, "").troubles
+    assert told == f"{made} is not removed: somebody has written to it meanwhile"
+    assert (made / "jobs" / JOB.name / "notes").exists() and (made / "night.json").exists()
 
 
 def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
@@ -921,6 +946,14 @@ def test_what_is_begun_anew_takes_no_results_and_no_notes_away(tmp_path: Path) -
     assert not list(retry.tries(made, JOB, ROW, 2, lambda words, log: False))
     (aside,) = (made / case).glob("1.interrupted-*")
     assert (aside / "notes").exists() and not (made / case / "1").exists()
+    (made / case / "1").write_text("a day's work")
+    assert not list(retry.tries(made, JOB, ROW, 2, lambda words, log: False))
+    assert [path.read_text() for path in (made / case).glob("1.*-*") if path.is_file()] == [
+        "a day's work"
+    ]
+    place_.write_text("a day's work")
+    jobs.command(made, JobRecord(JOB))
+    assert "a day's work" in [p.read_text() for p in place_.parent.iterdir() if p.is_file()]
 
 
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:
