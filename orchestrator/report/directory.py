@@ -26,6 +26,7 @@ from typing import Self
 from orchestrator.errors import UsageError
 from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
+from orchestrator.plain import KEPT_CHARACTERS
 from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
 from orchestrator.report.ktap import ktap
@@ -203,8 +204,11 @@ class ResultsDirectory(Store):
 
 
 def _text(path: Path) -> str:
+    """What reports show of a console or a kernel log: its beginning and its end."""
     with write_errors(path):
-        return files.read(path, files.TEXT).decode(errors="backslashreplace")
+        head, left_out, end = files.ends(path, files.TEXT, KEPT_CHARACTERS)
+    between = f"\n[{left_out} bytes are left out here]\n".encode() if left_out else b""
+    return (head + between + end).decode(errors="backslashreplace")
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:

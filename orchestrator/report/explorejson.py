@@ -20,7 +20,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_confi
 
 from orchestrator.errors import UsageError
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
-from orchestrator.host import ours
+from orchestrator.host import files, ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Reproducer, Signature
 from orchestrator.nouns import ArchName, Channel
@@ -35,7 +35,7 @@ SCHEMA: Literal[2] = 2
 DOCUMENT = "explore.json"
 JOURNAL = "walk.jsonl"
 FINDINGS = "findings"
-MOST_LINE = 1 << 20  # characters of the journal that are looked at at once
+MOST_LINE = 1 << 20  # bytes of the journal that are looked at at once
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -194,16 +194,21 @@ class ExploreDirectory(Store):
 
 
 def journal(path: Path) -> Iterator[Walked]:
-    """What was walked, as far as it was written down."""
+    """What was walked, as far as it was written down. Raises UsageError for a file without end."""
     file = path / JOURNAL
     if not file.is_file():
         return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        while text := lines.readline(MOST_LINE):
+    try:
+        for text in files.lines(file, files.TEXT, MOST_LINE):
             try:
                 yield _WALKED.validate_json(text)
             except ValidationError:
                 continue  # cut short when the exploration was killed: that order is walked again
+    except OSError as err:
+        raise UsageError(
+            f"cannot read {file}: {err.strerror}",
+            hint="move it away: what it says was walked is walked again",
+        ) from err
 
 
 def load_exploration(path: Path) -> ExploreDocument:

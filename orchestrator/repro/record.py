@@ -38,6 +38,7 @@ MOST_RECORD = 16 << 20  # bytes of bundle.json
 MOST_FILES = 10_000
 MOST_BYTES: Mapping[str, int] = {KERNEL: 1 << 30}  # it may be a vmlinux with all it knows
 MOST_OTHERS = 256 << 20  # bytes of any other file
+MOST_TOTAL = 4 << 30  # bytes of all
 _NAME_BYTES = 255
 
 
@@ -197,22 +198,41 @@ def _knows_all(place: Path, record: Record) -> bool:
     return all(path in known for path in place.rglob("*"))
 
 
+def written(place: Path, record: Record) -> Iterator[str]:
+    """Of the files that it lists, those that are there as they were written."""
+    if not _too_much(place, record):
+        for name, digest in record.files.items():
+            if not _misfit(place, name) and workdir.file_digest(place / name) == digest:
+                yield name
+
+
 def _unfit(place: Path, record: Record) -> Iterator[str]:
-    for name in record.files:
-        *above, last = (place.joinpath(*name.split("/")[:n]) for n in range(1, name.count("/") + 2))
-        try:
-            if not all(stat.S_ISDIR(path.lstat().st_mode) for path in above):
-                yield f"a link leads to {name}"
-                continue
-            found = last.lstat()
-        except OSError:
-            yield f"{name} is missing"
-            continue
-        most = MOST_BYTES.get(name, MOST_OTHERS)
-        if not stat.S_ISREG(found.st_mode):
-            yield f"{name} is no ordinary file"
-        elif found.st_size > most:
-            yield f"{name} is larger than any such file: more than {most} bytes"
+    yield from filter(None, (_misfit(place, name) for name in record.files))
+    if _too_much(place, record):
+        yield f"its files are more than {MOST_TOTAL} bytes"
+
+
+def _too_much(place: Path, record: Record) -> bool:
+    """Would it take for ever to read them? Holes in files cost whoever made them nothing."""
+    there = (place / name for name in record.files)
+    return sum(path.lstat().st_size for path in there if os.path.lexists(path)) > MOST_TOTAL
+
+
+def _misfit(place: Path, name: str) -> str:
+    """Why a file that is listed is not to be read; "" for one that is."""
+    *above, last = (place.joinpath(*name.split("/")[:n]) for n in range(1, name.count("/") + 2))
+    try:
+        if not all(stat.S_ISDIR(path.lstat().st_mode) for path in above):
+            return f"a link leads to {name}"
+        found = last.lstat()
+    except OSError:
+        return f"{name} is missing"
+    most = MOST_BYTES.get(name, MOST_OTHERS)
+    if not stat.S_ISREG(found.st_mode):
+        return f"{name} is no ordinary file"
+    if found.st_size > most:
+        return f"{name} is larger than any such file: more than {most} bytes"
+    return ""
 
 
 def _changed(place: Path, record: Record) -> Iterator[str]:

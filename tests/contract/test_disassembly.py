@@ -85,5 +85,8 @@ def test_nothing_where_it_cannot_be(tmp_path: Path) -> None:
     assert disassembly.of(wrong, made, arch)
     assert not disassembly.of(wrong, made, replace(arch, cross_compile="no-such-machine-"))
     assert not disassembly.of(seen((".text+0x14", "f4 ff ff ff", True)), made, arch)
+    with pytest.MonkeyPatch.context() as hurried:
+        hurried.setattr(disassembly, "_SECONDS", 0.0)
+        assert not disassembly.of(wrong, made, arch)
     (tmp_path / "my_patch.ko").write_bytes(b"\x7fELF")
     assert not disassembly.of(wrong, made, arch)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import shutil
 import time
@@ -21,6 +22,7 @@ from orchestrator.cli import options
 from orchestrator.commands.mutate import work
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
+from orchestrator.plain import excerpt
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson, directory, store, trialsjson, trialstext
 from orchestrator.report.cardjson import CardDirectory
@@ -350,6 +352,23 @@ def test_notes_in_an_interrupted_trial_stay(tmp_path: Path) -> None:
         (aside,) = place.parent.glob("s390x.interrupted-*")
         assert (aside / note.relative_to(place)).read_text() == "important"
         assert (aside / "results.json").is_file() and not place.exists()
+
+
+def test_a_long_console_is_not_read_whole_by_resume(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    console = next(place.glob("s390x/*/console.log"))
+    console.write_text("begin\n")
+    os.truncate(console, 200 << 20)  # holes
+    with console.open("r+") as file:
+        file.seek(0, os.SEEK_END)
+        file.write("end\n")
+    with ResultsDirectory(place, RUN, resume=True) as writer:
+        (result,) = writer.results
+    assert result.console.startswith("begin\n") and result.console.endswith("end\n")
+    assert len(result.console) < 1 << 20 and "bytes are left out here" in result.console
+    assert excerpt(result.console) == result.console
 
 
 COPIES = [

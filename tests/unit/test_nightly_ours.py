@@ -48,7 +48,7 @@ from orchestrator.report import explorejson, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.resultstext import plain
 from orchestrator.report.terminal import Terminal
-from orchestrator.repro import bundle
+from orchestrator.repro import bundle, record
 from orchestrator.source.patches import Patch
 from orchestrator.trials import CONTROL, TrialOutcome
 from orchestrator.verdicts import Status
@@ -1058,6 +1058,42 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     work.report_again(made)
     [page] = (made / "cases").iterdir()
     assert "another directory" in page.read_text()
+
+
+def test_a_directory_called_like_a_night_replaces_nothing_in_the_history(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, NIGHTS[0])
+    work.report_again(made)
+    good = (replace(ROW, status=Status.PASS),)
+    for copy in ({"host": "another"}, {"started": 1.0}):
+        shutil.rmtree(made)
+        keep(nights, NIGHTS[0], a_night(NIGHTS[0], good, **copy), mark="started" in copy)
+        [told] = work.report_again(made).troubles
+        assert told.startswith(f"{nights / NAME} knows a night {NIGHTS[0]}, which stays there")
+        with History(nights / NAME) as history:
+            assert history.totals()[0].counts == {Status.FAIL: 1}
+            assert "host" in copy or history.rebuild(nights).unreadable
+    shutil.rmtree(made)
+    keep(nights, NIGHTS[0], mark=False)  # of an older klp-e2e: the same
+    (nights / NAME).unlink()
+    assert not any("stays there" in told for told in work.report_again(made).troubles)
+
+
+def test_a_bundle_of_holes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, bench = tmp_path / "bundle", bundle_samples.a_bench(tmp_path / "bench")
+    bundle.write(place, bench, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
+    assert not record.foreign(place)
+    monkeypatch.setattr(record, "MOST_TOTAL", 1 << 20)
+    os.truncate(place / "console.log", 2 << 20)
+
+    def read(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(workdir, "file_digest", read)
+    assert [*record.written(place, record.load_record(place))] == []
+    with pytest.raises(UsageError, match="its files are more than"):
+        record.check_files(place, record.load_record(place), ())
+    assert not record.as_written(place) and record.foreign(place)
 
 
 SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", skip=Skip.SOURCE)

@@ -24,7 +24,7 @@ from orchestrator.commands.nightly.retry import RETRIES, directory_name
 from orchestrator.errors import UsageError
 from orchestrator.history import files
 from orchestrator.history.nights import Night
-from orchestrator.host import ours, workdir
+from orchestrator.host import ours
 from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.pages import site
 from orchestrator.report import directory, explorejson, store, trialsjson
@@ -185,9 +185,7 @@ def _of_bundle(place: Path) -> Iterator[Path]:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return
     yield from (place / record.RECORD, place / ours.MARK)
-    for name, digest in record.load_record(place).files.items():
-        if _is_file(place / name) and workdir.file_digest(place / name) == digest:
-            yield place / name
+    yield from (place / name for name in record.written(place, record.load_record(place)))
 
 
 def _of_bisect(place: Path) -> Iterator[Path]:
