@@ -55,7 +55,7 @@ def cache_prune(
 
 def touched(entry: Path) -> bool:
     """Has somebody worked in a clone of `bisect`?"""
-    return entry.parent.name == sources.CLONES and git.has_work(entry / "tree")
+    return entry.parent.name == sources.CLONES and bool(git.work(entry / "tree"))
 
 
 def megabytes(size: int) -> str:

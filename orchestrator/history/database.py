@@ -89,11 +89,16 @@ class History:
 
     # --- nights in --------------------------------------------------------------------------------
 
-    def add(self, night: Night) -> None:
-        """One transaction. A night of this name is replaced, and keeps its place in the order; a
-        new one is the newest, whatever the clock says."""
+    def add(self, night: Night, *, mine: bool = True) -> str:
+        """One transaction. What was known of this night is replaced, and keeps its place in the
+        order; a new one is the newest, whatever the clock says. What is known of another night of
+        this name stays, and why is returned, in words.
+
+        mine: False for files of which nothing says that they are a night's own: they replace
+        nothing.
+        """
         with store.mapped(self.path), store.transaction(self._connection):
-            self._put(night)
+            return self._put(night, mine)
 
     def rebuild(self, place: Path) -> Rebuilt:
         """Every night of which there are files, as these have it; the others stay as they are. From
@@ -103,8 +108,9 @@ class History:
         with store.mapped(self.path), store.transaction(self._connection):
             for directory in files.nights(place):
                 try:
-                    self._put(files.read(directory))
-                    taken += 1
+                    told = self._put(files.read(directory))
+                    unreadable += [told] * bool(told)
+                    taken += not told
                 except UsageError as malformed:
                     unreadable.append(str(malformed))
             self._do(
@@ -217,7 +223,13 @@ class History:
 
     # --- one night --------------------------------------------------------------------------------
 
-    def _put(self, night: Night) -> None:
+    def _put(self, night: Night, mine: bool = True) -> str:
+        at = self._do("SELECT started, finished, tool, host FROM nights WHERE name = ?", night.name)
+        if at and (not mine or at[0][0] != night.started):
+            if at[0] == (night.started, night.finished, night.tool, night.host):
+                return ""
+            why = "this is another" if mine else "nothing says that this is the same"
+            return f"{self.path} knows a night {night.name}, which stays there: {why}"
         relocations = sum(row.relocations for row in night.rows)
         known = self._do("SELECT id FROM nights WHERE name = ?", night.name)
         self._do(
@@ -258,6 +270,7 @@ class History:
             ((jobs[name], number, ms) for name, ms in _durations(night)),
         )
         self._results(number, night, jobs)
+        return ""
 
     def _jobs(self, night: Night) -> Mapping[str, int]:
         """Job -> its id. What its kernel is called may change."""

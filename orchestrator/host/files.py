@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 MIB = 1 << 20
 MODULE = 256 * MIB
@@ -23,16 +26,52 @@ def is_ordinary(path: Path) -> bool:
 def read(path: Path, limit: int) -> bytes:
     """The content of a regular file of at most `limit` bytes. Raises OSError, whose `strerror` says
     what is wrong, for anything else as well."""
+    with _opened(path, limit) as file:
+        # it may grow while it is read; None is what /proc has where another would wait
+        data = file.read(limit + 1) or b""
+    if len(data) > limit:
+        raise _too_large(path, limit)
+    return data
+
+
+def ends(path: Path, limit: int, each: int) -> tuple[bytes, int, bytes]:
+    """(beginning, how many bytes are left out, end) of a regular file of at most `limit` bytes: of
+    one of at most twice `each` bytes all is the beginning. Raises OSError."""
+    with _opened(path, limit) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size <= 2 * each:
+            return file.read(2 * each), 0, b""
+        head = file.read(each)
+        file.seek(size - each)
+        return head, size - 2 * each, file.read(each)
+
+
+def lines(path: Path, limit: int, longest: int) -> Iterator[bytes]:
+    """The lines of a regular file of at most `limit` bytes, read one by one; one of more than
+    `longest` bytes comes in parts. Raises OSError."""
+    with _opened(path, limit) as file:
+        left = limit
+        while line := file.readline(longest):
+            left -= len(line)
+            if left < 0:
+                raise _too_large(path, limit)
+            yield line
+
+
+def _opened(path: Path, limit: int) -> BinaryIO:
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(descriptor, "rb") as file:
+    with contextlib.ExitStack() as life:
+        file = life.enter_context(os.fdopen(descriptor, "rb"))
         info = os.fstat(descriptor)
         if stat.S_ISDIR(info.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(info.st_mode):
             raise OSError(errno.EINVAL, "it is no regular file", str(path))
-        if info.st_size <= limit:
-            # it may grow while it is read; None is what /proc has where another would wait
-            data = file.read(limit + 1) or b""
-            if len(data) <= limit:
-                return data
-        raise OSError(errno.EFBIG, f"it is larger than {limit // 1024} KiB", str(path))
+        if info.st_size > limit:
+            raise _too_large(path, limit)
+        life.pop_all()
+        return file
+
+
+def _too_large(path: Path, limit: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {limit // 1024} KiB", str(path))

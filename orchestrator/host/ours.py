@@ -19,7 +19,7 @@ import shutil
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TextIO
@@ -193,6 +193,72 @@ def remove(path: Path, within: Path) -> None:
     scrap(path)
 
 
+def removed(path: Path, within: Path, foreign: Callable[[Path], object]) -> bool:
+    """`remove`, where `foreign` finds nothing in it; False: it is there, or what of it is not ours.
+
+    What comes to lie there while `foreign` looks, or is written to, stays, and so does what it lies
+    in. Raises NotOurs, OSError.
+    """
+    if not os.path.lexists(path):
+        return True
+    if not proven(path, within):
+        raise NotOurs(
+            f"{path} is not removed: {within} does not say that klp-e2e made it",
+            hint="look at it, and move or remove it yourself",
+        )
+    seen = _seen(path)
+    if foreign(path):
+        return False
+    _take(path, seen)
+    return not os.path.lexists(path)
+
+
+def _seen(path: Path) -> dict[Path, tuple[int, ...]]:
+    """What is there, and in it, and how it was last written to."""
+    return {each: _state(each) for each in (path, *path.rglob("*"))}
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        info = path.lstat()
+    except FileNotFoundError:
+        return ()
+    if stat.S_ISDIR(info.st_mode):
+        return (info.st_ino,)
+    return (info.st_ino, info.st_size, info.st_mtime_ns)
+
+
+def _take(top: Path, seen: Mapping[Path, tuple[int, ...]]) -> None:
+    """Remove what is as it was seen. In each directory documents and the mark go last, and those at
+    the top only when nothing else is left: they tell whose the rest is. Raises OSError."""
+    last = {each for each in seen if each.parent == top and _tells(each)} | {top}
+    in_turn = sorted(seen, key=lambda each: (-len(each.parts), _tells(each)))
+    for path in (each for each in in_turn if each not in last):
+        _take_one(path, seen[path])
+    if not _seen(top).keys() - last:
+        for path in (each for each in in_turn if each in last):
+            _take_one(path, seen[path])
+
+
+def _tells(path: Path) -> int:
+    return 2 * (path.name == MARK) + (path.suffix == ".json")
+
+
+def _take_one(path: Path, seen: tuple[int, ...]) -> None:
+    if not seen or _state(path) != seen:
+        return
+    take = path.unlink if path.is_symlink() or not path.is_dir() else path.rmdir
+    try:
+        try:
+            take()
+        except PermissionError:  # the directory is read-only
+            path.parent.chmod(path.parent.stat().st_mode | stat.S_IRWXU)
+            take()
+    except OSError as err:
+        if err.errno not in _OCCUPIED:
+            raise
+
+
 def retire(path: Path, within: Path, word: str) -> None:
     """Put a directory aside that lies in `within`, a directory of ours. Raises NotOurs, OSError."""
     if not proven(path, within):
@@ -231,8 +297,7 @@ def replacing(
     nothing: a link or a directory is not replaced. new: nothing is, and what has come there
     meanwhile neither (FileExistsError). Raises NotOurs, OSError.
     """
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise NotOurs(f"{path} is no ordinary file, and is not replaced", "move it out of the way")
+    _replaceable(path)
     number, name = tempfile.mkstemp(prefix=f".{path.name[:100]}.", suffix=PARTIAL, dir=path.parent)
     os.close(number)
     partial = Path(name)
@@ -246,10 +311,16 @@ def replacing(
             _link(partial, path)
             partial.unlink(missing_ok=True)
         else:
+            _replaceable(path)  # still
             partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+
+
+def _replaceable(path: Path) -> None:
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise NotOurs(f"{path} is no ordinary file, and is not replaced", "move it out of the way")
 
 
 def _link(partial: Path, path: Path) -> None:
@@ -276,6 +347,14 @@ def aside(path: Path, word: str, sides: Sequence[str] = ()) -> Path:
     return Path(name)
 
 
+def arrive(made: Path, place: Path) -> None:
+    """Give what this process has made under a name of its own that for which it was made. Raises
+    FileExistsError where anything has it, OSError."""
+    if os.path.lexists(place):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+    made.rename(place)
+
+
 def put_aside(place: Path, word: str) -> Path:
     """Give a directory a name beside, NAME.WORD-SOMETHING, that nothing has. Raises OSError."""
     other = place.with_name(f"{place.name}.{word}-{secrets.token_hex(4)}")
@@ -284,19 +363,23 @@ def put_aside(place: Path, word: str) -> Path:
 
 
 @contextlib.contextmanager
-def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
+def appearing(
+    place: Path, kind: MarkKind, foreign: Callable[[Path], object] = lambda _: False
+) -> Iterator[Path]:
     """A new directory of ours to fill, beside `place`, that takes its place when the block ends
     well: whole or not at all.
 
-    What stands at `place` may be nothing, an empty directory, or one that is marked with this kind,
-    which goes: that it holds nothing else is for the caller to know. Raises NotOurs, OSError.
+    What stands at `place` may be nothing, an empty directory, or one that is marked with this kind
+    and in which `foreign` finds nothing, which goes: it is asked when nobody can find the directory
+    by its name any more. What then comes to lie in it all the same is put aside, as
+    NAME.added-to-SOMETHING. Raises NotOurs, OSError.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
     begun, partial, before = (
         place.with_name(f".{place.name[:NAME_KEPT]}.{secrets.token_hex(8)}{suffix}")
         for suffix in (".begun", PARTIAL, BEFORE)
     )
-    sweep(place.parent, kind)
+    sweep(place.parent, kind, foreign)
     begun.mkdir()
     with contextlib.ExitStack() as stack:
         stack.callback(scrap, begun)
@@ -321,33 +404,49 @@ def appearing(place: Path, kind: MarkKind) -> Iterator[Path]:
         stack.enter_context(locks.held(place / MARK))  # or `sweep` would bring it back
         place.rename(before)
         try:
+            seen = _seen(before)
+            if foreign(before):
+                raise NotOurs(
+                    f"{place} was written to just now, and is not replaced",
+                    hint="choose another place, or move it out of the way",
+                )
             partial.rename(place)
         except BaseException:
             before.rename(place)
             raise
-        remove(before, before)
+        _take(before, seen)
+        if os.path.lexists(before):
+            before.rename(_added_to(place))
 
 
-def sweep(directory: Path, kind: MarkKind) -> None:
+def _added_to(place: Path) -> Path:
+    return place.with_name(f"{place.name[:NAME_KEPT]}.added-to-{secrets.token_hex(4)}")
+
+
+def sweep(
+    directory: Path, kind: MarkKind, foreign: Callable[[Path], object] = lambda _: False
+) -> None:
     """Remove what `appearing` has left of this kind in a directory, where its process was killed,
-    and bring back what it was about to replace. Raises OSError."""
+    and bring back what it was about to replace; in which `foreign` finds something is put aside, if
+    something else is there now. Raises OSError."""
     if directory.is_symlink() or not directory.is_dir():
         return
     for path in directory.glob(f".*{BEFORE}"):
         if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
-                _settle(path, directory / match["name"])
+                _settle(path, directory / match["name"], foreign)
     for path in directory.glob(f".*{PARTIAL}"):
         if _HALF.fullmatch(path.name) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 remove(path, within=path)
 
 
-def _settle(before: Path, place: Path) -> None:
+def _settle(before: Path, place: Path, foreign: Callable[[Path], object]) -> None:
     """What stood at `place` while it was being replaced: it comes back, if the other one has not
     got there. Of a long name it is not known where that was: then it stays."""
     if os.path.lexists(place):
-        remove(before, within=before)
+        if not removed(before, before, foreign):
+            before.rename(_added_to(place))
     elif len(place.name) < NAME_KEPT:
         before.rename(place)
 

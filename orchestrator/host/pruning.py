@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.host import inuse, locks, ours, workdir
+
+TREE, RECORD = "src", "src.json"  # a kernel's tree, and what was put there last
 
 # kind of what has no digests -> the names that klp-e2e, git, apt and ccache give at its top
 _TOPS = {
@@ -55,8 +58,7 @@ def entries(root: Path, touched: Callable[[Path], bool] = lambda _: False) -> tu
         with contextlib.suppress(FileNotFoundError):  # another prune has just taken it
             used = path.lstat().st_mtime
             kind = path.relative_to(root).parts[0]
-            mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
-            mine = mine and not _has_others(path) and not touched(path)
+            mine = _is_ours(path, root, touched)
             found.append(Entry(kind, path.name, path, size(path), used, mine))
     return tuple(found)
 
@@ -78,7 +80,8 @@ def prune(
             continue
         gone = FileNotFoundError  # by another prune
         with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
-            if staged or entry.path.lstat().st_mtime < oldest:
+            old = staged or entry.path.lstat().st_mtime < oldest
+            if old and _is_ours(entry.path, root.resolve(), touched):  # a look at all takes a while
                 ours.remove(entry.path, within=entry.path)
                 removed.append(entry)
     return tuple(removed)
@@ -94,10 +97,33 @@ def size(path: Path) -> int:
     return 512 * sum(blocks.values())
 
 
+def _is_ours(path: Path, root: Path, touched: Callable[[Path], bool]) -> bool:
+    mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
+    return mine and not _has_others(path) and not touched(path)
+
+
 def _has_others(entry: Path) -> bool:
     """Does an entry hold what klp-e2e has not put there? Of one that is published, files that were
-    not published with it; of one that is filled where it lies, another name at its top."""
+    not published with it, or not so; of one that is filled where it lies, another name at its
+    top; of a kernel's tree, what was written to it since it was brought to what it should be."""
     tops = _TOPS.get(entry.name if entry.name in workdir.WHOLE else entry.parent.name)
     if tops is not None and workdir.STAGED.fullmatch(entry.name) is None:
-        return any(tops.fullmatch(path.name) is None for path in entry.iterdir())
-    return workdir.added(entry)
+        if any(tops.fullmatch(path.name) is None for path in entry.iterdir()):
+            return True
+        return (entry / RECORD).is_file() and _written_since(entry / TREE, entry / RECORD)
+    return workdir.altered(entry)
+
+
+def _written_since(tree: Path, record: Path) -> bool:
+    """Is anything in the tree newer than the record of what was put there, or at its top not in it?
+
+    The top's own time tells nothing: kbuild makes files there, and removes them.
+    """
+    then = record.lstat().st_mtime_ns
+    try:
+        known = json.loads(record.read_text()).get("top")
+    except (ValueError, AttributeError):
+        known = None
+    if known is not None and not {path.name for path in tree.iterdir()} <= set(known):
+        return True
+    return any(path.lstat().st_mtime_ns > then for path in tree.rglob("*"))

@@ -230,8 +230,8 @@ def publish(tmp: Path, final: Path) -> None:
     """Give a finished directory its final name, atomically and on disk.
 
     Writes `digests.json`. An entry that stands there already (a damaged one) is replaced; one in
-    which somebody else has left files is put aside as NAME.damaged-RANDOM. Raises NotOurs when what
-    stands there is no entry of ours.
+    which somebody else has left or changed files is put aside as NAME.damaged-RANDOM. Raises
+    NotOurs when what stands there is no entry of ours.
     """
     with disk_errors(f"{final} cannot be published"):
         digests = {name: [_digest(path), *_state(path)] for name, path in published(tmp)}
@@ -242,11 +242,11 @@ def publish(tmp: Path, final: Path) -> None:
                 raise ours.NotOurs(
                     f"{final} is in the way, and klp-e2e did not make it", hint="move it away"
                 )
-            kind = ".damaged-" if added(final) else ".tmp-"
+            kind = ".damaged-" if altered(final) else ".tmp-"
             old = Path(tempfile.mkdtemp(prefix=f"{final.name}{kind}", dir=final.parent))
             final.rename(old)
             tmp.rename(final)
-            if not added(old):
+            if not altered(old):
                 ours.remove(old, within=old)
         else:
             tmp.rename(final)
@@ -256,20 +256,21 @@ def publish(tmp: Path, final: Path) -> None:
 
 def discard(entry: Path) -> None:
     """Take a damaged entry, whose lock the caller holds, out of the way: removed; put aside as
-    NAME.damaged-RANDOM where somebody else has left files in it. Raises NotOurs, OSError."""
-    if added(entry):
+    NAME.damaged-RANDOM where somebody else has left or changed files. Raises NotOurs, OSError."""
+    if altered(entry):
         ours.put_aside(entry, "damaged")
     else:
         ours.remove(entry, within=entry)
 
 
-def added(entry: Path) -> bool:
-    """Does a published entry hold files that were not published with it?"""
+def altered(entry: Path) -> bool:
+    """Has somebody added files to a published entry, or written to those it has? The latter is told
+    by their sizes and times: what a disk has spoilt keeps both."""
     try:
-        wanted = digests(entry)
-    except (OSError, ValueError):
+        wanted: dict[str, list[str | int]] = json.loads((entry / DIGESTS).read_text())
+        return any(wanted.get(name, [])[1:] != _state(path) for name, path in published(entry))
+    except (OSError, ValueError, TypeError, AttributeError):
         return False
-    return any(name not in wanted for name, _ in published(entry))
 
 
 def verify(directory: Path, trusting: str = "") -> str:

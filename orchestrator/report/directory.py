@@ -15,6 +15,7 @@ Every file appears whole or not at all, so that a killed run leaves what it knew
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shlex
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import UsageError
-from orchestrator.host import files, lines, ours
+from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
 from orchestrator.plain import KEPT_CHARACTERS
 from orchestrator.report import reproduce, resultsjson, store
@@ -36,8 +37,6 @@ from orchestrator.verdicts import CaseResult, Run, Status
 
 RESULTS = "results.json"
 RESULT = "result.json"
-# of a console as it is kept: an excerpt, of which a character is four bytes at most, or four long
-_CONSOLE_BYTES = 4 * (2 * KEPT_CHARACTERS + 100)
 _OWN = (ours.MARK, store.LOCK, RESULTS, "junit.xml", "results.ktap")
 _FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
 # What a kill leaves of a case without its result.
@@ -179,8 +178,7 @@ class ResultsDirectory(Store):
 
     def _take(self, result: CaseResult, name: str) -> None:
         place = self.path / name
-        console = _text(place / "console.log", _CONSOLE_BYTES)
-        dmesg = _text(place / "dmesg", lines.LINE_BYTES)
+        console, dmesg = (_text(place / file) for file in ("console.log", "dmesg"))
         self.results += (replace(result, console=console, dmesg=dmesg),)
         self._fragments += (resultsjson.case_text(resultsjson.record(result, name)),)
         self._places += (name,)
@@ -229,9 +227,12 @@ def _key(result: CaseResult) -> tuple[str, str, str]:
     return result.arch, result.case.label, notation(result.case.order)
 
 
-def _text(path: Path, most: int) -> str:
+def _text(path: Path) -> str:
+    """What reports show of a console or a kernel log: its beginning and its end."""
     with write_errors(path):
-        return files.read(path, most).decode(errors="backslashreplace")
+        head, left_out, end = files.ends(path, files.TEXT, KEPT_CHARACTERS)
+    between = f"\n[{left_out} bytes are left out here]\n".encode() if left_out else b""
+    return (head + between + end).decode(errors="backslashreplace")
 
 
 def read(path: Path) -> tuple[Run, tuple[CaseResult, ...]]:
@@ -254,19 +255,39 @@ def document(path: Path) -> resultsjson.ResultsDocument:
 
 
 def strangers(place: Path) -> list[Path]:
-    """What lies in a results directory of ours, DIR/ARCH/CASE/FILE, and is none of the files that
-    we write there. Raises OSError."""
+    """What lies in a results directory of ours and was not written there by us: whatever is not
+    DIR/ARCH/CASE/FILE with a name that we give, and each file of a case that neither the documents
+    nor its own result tell to be that case: it may be a copy. A place that is no directory is a
+    stranger itself. Raises OSError."""
+    if place.is_symlink() or not place.is_dir():
+        return [place]
+    cases = _told(place)
     found = []
     for path in sorted(place.rglob("*")):
         depth = len(path.relative_to(place).parts)
-        name, here = path.name, path.is_dir() and not path.is_symlink()
+        here = path.is_dir() and not path.is_symlink()
         if depth == 1:
-            known = here or name in _OWN or store.is_half_written(path)
+            known = here or path.name in _OWN or store.is_half_written(path)
+        elif depth == 2:
+            known = here
         else:
-            known = here if depth == 2 else name == RESULT or _is_left(name)
+            known = depth == 3 and not here and _is_result(path.name) and path.parent in cases
         if not known or path.is_symlink() or not (here or path.is_file()):
             found.append(path)
     return found
+
+
+def _told(place: Path) -> set[Path]:
+    """The directories of the cases that documents tell of."""
+    told = set()
+    with contextlib.suppress(UsageError):
+        told = {place / case.directory for case in document(place).cases if case.directory}
+    for path in place.glob(f"*/*/{RESULT}"):
+        with contextlib.suppress(UsageError):
+            case = load_document(path, resultsjson.CASE, "klp-e2e run")
+            if case.directory == path.parent.relative_to(place).as_posix():
+                told.add(path.parent)
+    return told
 
 
 def _is_left(name: str) -> bool:

@@ -28,14 +28,14 @@ from orchestrator.report import store
 from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, write, write_errors
-from orchestrator.repro.record import Count, RelativePath
+from orchestrator.repro.record import Count, RelativePath, foreign
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[2] = 2
 DOCUMENT = "explore.json"
 JOURNAL = "walk.jsonl"
 FINDINGS = "findings"
-MOST_LINE = 1 << 20  # characters of the journal that are looked at at once
+MOST_LINE = 1 << 20  # bytes of the journal that are looked at at once
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -121,7 +121,7 @@ class ExploreDirectory(Store):
         if self._begun:
             self.head = replace(self.head, run=replace(self.head.run, resumed=time.time()))
             with write_errors(self.path / FINDINGS):
-                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE)
+                ours.sweep(self.path / FINDINGS, ours.MarkKind.BUNDLE, foreign)
         if not self._begun:
             self.save(())
 
@@ -194,22 +194,21 @@ class ExploreDirectory(Store):
 
 
 def journal(path: Path) -> Iterator[Walked]:
-    """What was walked, as far as it was written down. Raises UsageError for a file larger than any
-    that was."""
+    """What was walked, as far as it was written down. Raises UsageError for a file without end."""
     file = path / JOURNAL
     if not file.is_file():
         return
-    with file.open(encoding="utf-8", errors="replace") as lines:
-        if os.fstat(lines.fileno()).st_size > files.TEXT:
-            raise UsageError(
-                f"cannot read {file}: it is larger than {files.TEXT // files.MIB} MiB",
-                hint="klp-e2e has not written that much: begin anew with -o DIR",
-            )
-        while text := lines.readline(MOST_LINE):
+    try:
+        for text in files.lines(file, files.TEXT, MOST_LINE):
             try:
                 yield _WALKED.validate_json(text)
             except ValidationError:
                 continue  # cut short when the exploration was killed: that order is walked again
+    except OSError as err:
+        raise UsageError(
+            f"cannot read {file}: {err.strerror}",
+            hint="move it away: what it says was walked is walked again",
+        ) from err
 
 
 def load_exploration(path: Path) -> ExploreDocument:

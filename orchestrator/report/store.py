@@ -93,8 +93,8 @@ class Store(abc.ABC):
         with write_errors(self.path):
             for name in self.DOCUMENTS:
                 ours.remove(real / name, within=real)
-            if self._made and {each.name for each in self.path.iterdir()} <= {ours.MARK, LOCK}:
-                ours.remove(self.path, within=self.path)
+            if self._made:
+                ours.removed(self.path, self.path, lambda place: not is_blank(place))
 
 
 def why_ended(err: BaseException | None) -> str:
@@ -185,7 +185,11 @@ def prepare(path: Path) -> None:
 
 def is_blank(place: Path) -> bool:
     """Is there nothing in a results directory but what every one begins with? Raises OSError."""
-    return all(each.name in (ours.MARK, LOCK) or is_half_written(each) for each in place.iterdir())
+    known = (ours.MARK, LOCK)
+    return place.is_dir() and all(
+        (each.name in known and files.is_ordinary(each)) or is_half_written(each)
+        for each in place.iterdir()
+    )
 
 
 def fresh(within: Path) -> Path:

@@ -119,9 +119,9 @@ class TriedDirectory(Store):
                 raise ours.NotOurs(
                     f"{place} is not removed: klp-e2e did not make it", hint="move it elsewhere"
                 )
-            if os.path.lexists(place) and directory.strangers(place):
+            real = self.path.resolve() / name / arch
+            if os.path.lexists(place) and not ours.removed(real, real, directory.strangers):
                 ours.put_aside(place, "interrupted")
-            ours.remove(place, within=self.path.resolve() / name / arch)
         return place
 
     def _save(self) -> None:

@@ -190,7 +190,7 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
     assert like is not None  # story.failure
     with (
         workdir.disk_errors(f"the bundle {place} cannot be written"),
-        ours.appearing(place, ours.MarkKind.BUNDLE) as partial,
+        ours.appearing(place, ours.MarkKind.BUNDLE, record.foreign) as partial,
     ):
         _fill(partial, bootable, built)
         written = {

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -38,6 +39,7 @@ MOST_RECORD = 16 << 20  # bytes of bundle.json
 MOST_FILES = 10_000
 MOST_BYTES: Mapping[str, int] = {KERNEL: 1 << 30}  # it may be a vmlinux with all it knows
 MOST_OTHERS = 256 << 20  # bytes of any other file
+MOST_TOTAL = 4 << 30  # bytes of all
 _NAME_BYTES = 255
 
 
@@ -171,7 +173,7 @@ def check_files(place: Path, record: Record, wanted: tuple[str, ...]) -> None:
 
 
 def as_written(place: Path) -> bool:
-    """Is it a bundle of ours, and nothing else: no file changed, none that somebody added?"""
+    """Is it a whole bundle of ours, and nothing else: no file changed, none that somebody added?"""
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return False
     try:
@@ -180,24 +182,49 @@ def as_written(place: Path) -> bool:
             return False
     except UsageError:
         return False
+    return _knows_all(place, record)
+
+
+def foreign(place: Path) -> bool:
+    """Is in a bundle of ours, of which files may be missing, one that somebody changed or added?"""
+    try:
+        record = load_record(place)
+    except UsageError:
+        return any(path.name != ours.MARK for path in place.iterdir())
+    there = {name: each for name, each in record.files.items() if os.path.lexists(place / name)}
+    left = replace(record, files=there)
+    wrong = any(itertools.chain(_unfit(place, left), _changed(place, left)))
+    return wrong or not _knows_all(place, record)
+
+
+def _knows_all(place: Path, record: Record) -> bool:
     known = {place / name for name in (*record.files, RECORD, ours.MARK)}
     known |= {parent for path in known for parent in path.parents}
     return all(path in known for path in place.rglob("*"))
 
 
-def unchanged(place: Path, record: Record) -> Iterator[Path]:
-    """The files of a bundle that are as they were written."""
-    for name, digest in record.files.items():
-        if not _why_unfit(place, name) and workdir.file_digest(place / name) == digest:
-            yield place / name
+def written(place: Path, record: Record) -> Iterator[str]:
+    """Of the files that it lists, those that are there as they were written."""
+    if not _too_much(place, record):
+        for name, digest in record.files.items():
+            if not _misfit(place, name) and workdir.file_digest(place / name) == digest:
+                yield name
 
 
 def _unfit(place: Path, record: Record) -> Iterator[str]:
-    return filter(None, (_why_unfit(place, name) for name in record.files))
+    yield from filter(None, (_misfit(place, name) for name in record.files))
+    if _too_much(place, record):
+        yield f"its files are more than {MOST_TOTAL} bytes"
 
 
-def _why_unfit(place: Path, name: str) -> str:
-    """What keeps a file from being read, "" where nothing does."""
+def _too_much(place: Path, record: Record) -> bool:
+    """Would it take for ever to read them? Holes in files cost whoever made them nothing."""
+    there = (place / name for name in record.files)
+    return sum(path.lstat().st_size for path in there if os.path.lexists(path)) > MOST_TOTAL
+
+
+def _misfit(place: Path, name: str) -> str:
+    """Why a file that is listed is not to be read; "" for one that is."""
     *above, last = (place.joinpath(*name.split("/")[:n]) for n in range(1, name.count("/") + 2))
     try:
         if not all(stat.S_ISDIR(path.lstat().st_mode) for path in above):

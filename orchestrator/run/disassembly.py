@@ -23,7 +23,8 @@ from orchestrator.verdicts import CaseResult, Check, Reading
 
 LINES_BEFORE, LINES_AFTER = 24, 16  # of the place
 _BYTES_BEHIND = 64  # of the place, at least, that are disassembled
-SECONDS = 60  # that objdump may take: it needs less than one
+_MOST_BEFORE = 1 << 18  # bytes of a function before it; of a longer one they are not shown
+_SECONDS = 30.0
 
 _FAR = re.compile(r" <\S+\+0x[0-9a-f]{6,}>")  # outside the section: no symbol of it is near
 _LINE = re.compile(r"^ *([0-9a-f]+)(?::\t| )")
@@ -89,13 +90,16 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
         data[at : at + len(place.raw)] = place.raw
     code = bool(section.flags & SHF_EXECINSTR)
     start = _start(elf, wrong) if code else wrong.offset & ~0xF
+    if wrong.offset - start > _MOST_BEFORE:
+        start = wrong.offset
     stop = min(section.size, wrong.offset + len(wrong.raw) + _BYTES_BEHIND)
     with run_dir("objdump") as directory:
         copy = directory / ko.name
         copy.write_bytes(data)
         words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
         span = [f"--start-address={start:#x}", f"--stop-address={stop:#x}"]
-        output = process.run([*words, *span, copy], deadline=Deadline.after(SECONDS)).output
+        deadline = Deadline.after(_SECONDS)
+        output = process.run([*words, *span, copy], deadline=deadline).output
     return [_FAR.sub("", line).rstrip() for line in output.splitlines() if _LINE.match(line)]
 
 

@@ -23,6 +23,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import process
 from orchestrator.host.process import Completed
+from orchestrator.plain import one_line
 
 _SETTINGS = {
     "core.fsmonitor": "false",
@@ -107,12 +108,40 @@ def checked_out(directory: Path) -> str:
     return "" if place.is_file() and place.stat().st_size else head
 
 
-def has_work(tree: Path) -> bool:
-    """Is in this working copy what no commit has, or can that not be told?"""
-    if not (tree / ".git").exists():
-        return False
-    ran = run_git(tree, "status", "--porcelain", "--untracked-files=all", check=False)
-    return ran.code != 0 or bool(ran.output)
+ORIGINS = "refs/klp-e2e"  # below it what the owner of a clone has fetched, or has bisected
+
+
+def work(tree: Path) -> str:
+    """What is in this clone, and in nothing that was fetched: in words; "" where there is nothing.
+
+    Files, ignored ones too; commits, on a branch, a tag, in the stash, or checked out; other
+    working trees. What git cannot tell is work as well.
+    """
+    place = tree / ".git"
+    if not os.path.lexists(place):
+        return "files" if tree.is_dir() and any(tree.iterdir()) else ""
+    if (place / "worktrees").is_dir() and any((place / "worktrees").iterdir()):
+        return "another working tree"
+    here = (f"--git-dir={place}", f"--work-tree={tree}")  # not that of a directory above
+    if (place / "index").exists():
+        ran = run_git(tree, *here, "status", "--porcelain", *_ALL_FILES, check=False)
+        known = run_git(tree, *here, *_LISTING, "-v", check=False)
+        if ran.code != 0 or known.code != 0:
+            return "what git cannot read"
+        if ran.output:
+            return f"{one_line(ran.output.splitlines()[0][3:])}, changed or added"
+        if any(line[0] == "S" or line[0].islower() for line in known.output.split("\0") if line):
+            return "files that git was told not to look at"
+    elif any(path != place for path in tree.iterdir()):
+        return "files"
+    fetched = ("--not", "--remotes=origin", f"--glob={ORIGINS}/*")
+    ran = run_git(tree, *here, "rev-list", "--max-count=1", "--all", *fetched, check=False)
+    if ran.code != 0:
+        return "what git cannot read"
+    return f"commit {ran.output[:12]}" if ran.output else ""
+
+
+_ALL_FILES = ("--untracked-files=all", "--ignored", "--ignore-submodules=none")
 
 
 _LISTING = ("ls-files", "-z")

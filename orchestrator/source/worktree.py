@@ -51,6 +51,7 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
                 names -= (same & there) - touched
     changed = {name for name in names if _put(source, patched.get(name), work, name, fresh)}
     done = {"digest": source.digest, "patched": sorted(patched), "states": states}
+    done["top"] = sorted(path.name for path in work.iterdir())
     workdir.write_atomically(record, json.dumps(done))
     return frozenset(changed)
 

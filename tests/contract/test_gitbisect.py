@@ -147,6 +147,8 @@ def test_the_clone_is_kept_and_follows_its_repository(
     for name, text in {"Makefile": MAKEFILE, "Kconfig": "", "Kbuild": ""}.items():
         (clone / name).write_text(text)
     assert sources.fetch(f"dir:{clone}").lineage == str(place)  # as of git:REPOSITORY
+    for name in ("Makefile", "Kconfig", "Kbuild"):
+        (clone / name).unlink()
     found, _ = searched(place, "main", "v2")  # the branch has moved on
     assert subjects(found) == ["commit 4"] and mark.exists()
     git("checkout", "--quiet", "--orphan", "new", at=place)
@@ -176,3 +178,109 @@ def test_a_clone_in_which_somebody_has_worked_is_told(
     assert not touched(entry)
     (tree / ".git" / "HEAD").unlink()  # nobody can tell
     assert touched(entry)
+
+
+def _ignored(tree: Path) -> None:
+    (tree / ".git/info/exclude").write_text("*.o\n")
+    (tree / "mine.o").write_text("a day's work")
+
+
+def _hidden(tree: Path) -> None:
+    git("update-index", "--assume-unchanged", "kernel", at=tree)
+    (tree / "kernel").write_text("a day's work")
+
+
+def _committed(tree: Path) -> None:
+    (tree / "kernel").write_text("a day's work")
+    git("commit", "--quiet", "--all", "-m", "mine", at=tree)
+
+
+def _on_a_branch(tree: Path) -> None:
+    git("checkout", "--quiet", "main", at=tree)
+    _committed(tree)
+    git("checkout", "--quiet", "--detach", "v2", at=tree)
+
+
+def _tagged(tree: Path) -> None:
+    _committed(tree)
+    git("tag", "mine", at=tree)
+    git("checkout", "--quiet", "--detach", "v2", at=tree)
+
+
+def _stashed(tree: Path) -> None:
+    (tree / "kernel").write_text("a day's work")
+    git("stash", "--quiet", at=tree)
+
+
+def _staged(tree: Path) -> None:
+    (tree / "kernel").write_text("a day's work")
+    git("add", "kernel", at=tree)
+    (tree / "kernel").unlink()
+
+
+def _elsewhere(tree: Path) -> None:
+    other = tree.parents[3] / "other"
+    git("worktree", "add", "--quiet", "--detach", str(other), at=tree)
+    (other / "kernel").write_text("a day's work")
+
+
+def _unreadable(tree: Path) -> None:
+    (tree / "kernel").write_text("a day's work")
+    (tree / ".git/HEAD").write_text("")
+
+
+WORK = [
+    *(_ignored, _hidden, _committed, _on_a_branch, _tagged, _stashed, _staged, _elsewhere),
+    _unreadable,
+]
+
+
+@pytest.mark.parametrize("work", WORK)
+def test_work_in_a_clone_is_lost_neither_by_prune_nor_by_the_next_bisect(
+    cache: Path, repository: Callable[[str], Path], work: Callable[[Path], None]
+) -> None:
+    place = repository("..x")
+    git("tag", "-a", "-m", "annotated", "signed", "v1", at=place)
+    searched(place, "v0", "v2")
+    (tree,) = (cache / "clones").glob("*/tree")
+    assert not touched(tree.parent)
+    work(tree)
+    assert touched(tree.parent)
+    said: list[str] = []
+    with commits.working_copy(str(place), said.append) as again:
+        assert again == tree and not touched(tree.parent)
+    (kept,) = (cache / "clones").glob("*.worked-in-*/tree")
+    assert said[0].startswith(f"{kept} was worked in (") and touched(kept.parent)
+    if work is _elsewhere:
+        assert "kernel" in git("status", "--porcelain", at=tree.parents[3] / "other")
+    searched(place, "v0", "v2")  # and goes on
+
+
+def test_a_rewritten_branch_is_no_work(repository: Callable[[str], Path], cache: Path) -> None:
+    place = repository("..xx")
+    for number in range(3):
+        searched(place, "v1", "main")
+        git("tag", "-d", "v3", at=place) if not number else None
+        (place / "kernel").write_text(f"3 x{' ' * number}\n")
+        git("commit", "--quiet", "--all", "--amend", "-m", "commit 3", at=place)
+        git("tag", "-f", "v3", at=place)
+        with commits.working_copy(str(place)):
+            pass  # refused before anything was checked out
+    assert [path.name for path in (cache / "clones").glob("*.worked-in-*")] == []
+
+
+def test_who_works_in_a_clone_that_is_bisected_loses_nothing(
+    repository: Callable[[str], Path],
+) -> None:
+    place = repository("....xx")
+    with commits.working_copy(str(place)) as tree:
+
+        def look(commit: str, name: str) -> Seen:
+            number, word = (tree / "kernel").read_text().split()
+            if number not in "05":
+                (tree / "kernel").write_text("a day's work")
+            return Seen(name, word == "x", "why", booted=True)
+
+        with pytest.raises(UsageError, match=r"somebody works in .*: kernel, changed or added"):
+            commits.search(tree, "v0", "v5", look)
+        assert (tree / "kernel").read_text() == "a day's work"

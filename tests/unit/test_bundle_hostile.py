@@ -123,13 +123,6 @@ CHANGES = [notes, hidden_notes, edited, another_kernel, unmarked, no_record, for
 CHANGES += [linked_record, strangers, a_file]
 
 
-def test_an_endless_file_is_none_of_its_own(place: Path) -> None:
-    listed = record.load_record(place)
-    assert {path.name for path in record.unchanged(place, listed)} > {"console.log"}
-    os.truncate(place / "console.log", 1 << 40)
-    assert "console.log" not in {path.name for path in record.unchanged(place, listed)}
-
-
 @pytest.mark.parametrize("changed", CHANGES)
 def test_what_somebody_has_put_there_stays(
     bootable: Bootable, place: Path, tmp_path: Path, changed: Callable[[Path], None]

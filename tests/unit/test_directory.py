@@ -20,9 +20,10 @@ from test_report import RELOAD, a_case, a_result, a_run
 
 from orchestrator.cli import options
 from orchestrator.commands.mutate import work
-from orchestrator.errors import Exit, HarnessError, UsageError
+from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
 from orchestrator.model.culprit import SUSPECT
+from orchestrator.plain import excerpt
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson, directory, store, trialsjson, trialstext, verdict
 from orchestrator.report.cardjson import CardDirectory
@@ -199,14 +200,6 @@ def test_an_older_directory_without_mark_is_gone_on_with(begun: Path) -> None:
     assert sorted(path.name for path in mine.iterdir()) == sorted(left)
 
 
-@pytest.mark.parametrize("name", ["console.log", "dmesg"])
-def test_a_log_that_somebody_has_made_endless_is_not_read(begun: Path, name: str) -> None:
-    log = begun / "s390x" / "basic.reload" / name
-    os.truncate(log, 1 << 40)
-    with pytest.raises(HarnessError, match=rf"{name}: it is larger than"), gone_on(begun):
-        pass
-
-
 def test_a_case_that_was_killed_before_it_was_listed_has_its_result(begun: Path) -> None:
     listed = (begun / "results.json").read_text()
     with gone_on(begun) as writer:
@@ -379,6 +372,52 @@ def test_notes_in_an_interrupted_trial_stay(tmp_path: Path) -> None:
         (aside,) = place.parent.glob("s390x.interrupted-*")
         assert (aside / note.relative_to(place)).read_text() == "important"
         assert (aside / "results.json").is_file() and not place.exists()
+
+
+def test_a_long_console_is_not_read_whole_by_resume(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    with ResultsDirectory(place, RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    console = next(place.glob("s390x/*/console.log"))
+    console.write_text("begin\n")
+    os.truncate(console, 200 << 20)  # holes
+    with console.open("r+") as file:
+        file.seek(0, os.SEEK_END)
+        file.write("end\n")
+    with ResultsDirectory(place, RUN, resume=True) as writer:
+        (result,) = writer.results
+    assert result.console.startswith("begin\n") and result.console.endswith("end\n")
+    assert len(result.console) < 1 << 20 and "bytes are left out here" in result.console
+    assert excerpt(result.console) == result.console
+
+
+COPIES = [
+    "{case}/copies/console.log",
+    "{case}/dmesg/dmesg",
+    "{case}.copy/console.log",
+    "{case}.copy/result.json",
+    "saved/x/console.log",
+    "saved/x/y/result.json",
+]
+
+
+@pytest.mark.parametrize("copy", COPIES)
+def test_copies_of_ours_are_a_stranger_s(tmp_path: Path, copy: str) -> None:
+    with ResultsDirectory(tmp_path / "r", RUN) as writer:
+        writer.add(a_result(Status.PASS))
+    case = next((tmp_path / "r").glob("s390x/*"))
+    assert directory.strangers(case.parents[1]) == []
+    made = Path(copy.format(case=case))
+    made = made if made.is_absolute() else tmp_path / "r" / made
+    if made.parent.name == "dmesg":
+        made.parent.unlink()
+    made.parent.mkdir(parents=True)
+    here = case / made.name
+    made.write_bytes(here.read_bytes() if here.is_file() else b"mine")
+    assert made in directory.strangers(case.parents[1])
+    place = tmp_path / "file"
+    place.write_text("x")
+    assert directory.strangers(place) == [place]
 
 
 def test_two_begun_in_one_second_have_a_directory_each(

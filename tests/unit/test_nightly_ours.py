@@ -48,7 +48,7 @@ from orchestrator.report import explorejson, store
 from orchestrator.report.progress import Reporter
 from orchestrator.report.resultstext import plain
 from orchestrator.report.terminal import Terminal
-from orchestrator.repro import bundle
+from orchestrator.repro import bundle, record
 from orchestrator.source.patches import Patch
 from orchestrator.trials import CONTROL, TrialOutcome
 from orchestrator.verdicts import Status
@@ -285,23 +285,48 @@ def test_a_night_that_was_half_removed_goes_another_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nights = a_place(tmp_path / "nights")
+    unlinked = Path.unlink
+    for left in itertools.count():
+        made = keep(nights, NIGHTS[0])
+        a_suite(made / "jobs" / JOB.name, a_run("one"), a_result("one"))
+        work.report_again(made)
+        gone: list[str] = []
+
+        def unlink(path: Path, *, left: int = left, gone: list[str] = gone) -> None:
+            if len(gone) == left:
+                raise KeyboardInterrupt
+            gone.append(path.name)
+            unlinked(path)
+
+        with monkeypatch.context() as killed:
+            killed.setattr(Path, "unlink", unlink)
+            try:
+                resources.prune(nights, 1, "")
+                break
+            except KeyboardInterrupt:
+                pass
+        if made.exists():
+            assert resources.prune(nights, 1, "") == resources.Pruned((NIGHTS[0],), ())
+    assert gone[-1] == ours.MARK and "night.json" in gone[-3:]
+
+
+def test_what_comes_to_a_night_while_it_is_looked_through_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nights = a_place(tmp_path / "nights")
     made = keep(nights, NIGHTS[0])
-    work.report_again(made)
-    remove = ours.remove
-    seen: list[Path] = []
+    a_suite(made / "jobs" / JOB.name, a_run("one"), a_result("one"))
+    look = content.foreign
 
-    def interrupted(path: Path, within: Path) -> None:
-        if len(seen) == 3:
-            raise KeyboardInterrupt
-        seen.append(path)
-        remove(path, within)
+    def meanwhile(place: Path) -> str:
+        found = look(place)
+        (place / "jobs" / JOB.name / "notes").write_text("a day's work")
+        return found
 
-    monkeypatch.setattr(ours, "remove", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        resources.prune(nights, 1, "")
-    monkeypatch.undo()
-    assert len(seen) == 3
-    assert resources.prune(nights, 1, "") == resources.Pruned((NIGHTS[0],), ())
+    monkeypatch.setattr(content, "foreign", meanwhile)
+    [told] = resources.prune(nights, 1, "").troubles
+    assert told == f"{made} is not removed: somebody has written to it meanwhile"
+    assert (made / "jobs" / JOB.name / "notes").exists() and (made / "night.json").exists()
 
 
 def test_all_that_a_night_writes_may_go_with_it(tmp_path: Path) -> None:
@@ -921,6 +946,14 @@ def test_what_is_begun_anew_takes_no_results_and_no_notes_away(tmp_path: Path) -
     assert not list(retry.tries(made, JOB, ROW, 2, lambda words, log: False))
     (aside,) = (made / case).glob("1.interrupted-*")
     assert (aside / "notes").exists() and not (made / case / "1").exists()
+    (made / case / "1").write_text("a day's work")
+    assert not list(retry.tries(made, JOB, ROW, 2, lambda words, log: False))
+    assert [path.read_text() for path in (made / case).glob("1.*-*") if path.is_file()] == [
+        "a day's work"
+    ]
+    place_.write_text("a day's work")
+    jobs.command(made, JobRecord(JOB))
+    assert "a day's work" in [p.read_text() for p in place_.parent.iterdir() if p.is_file()]
 
 
 def test_what_was_left_in_a_night_without_mark_is_not_removed(tmp_path: Path) -> None:
@@ -1025,6 +1058,42 @@ def test_a_case_that_says_it_lies_elsewhere_is_told(
     work.report_again(made)
     [page] = (made / "cases").iterdir()
     assert "another directory" in page.read_text()
+
+
+def test_a_directory_called_like_a_night_replaces_nothing_in_the_history(tmp_path: Path) -> None:
+    nights = a_place(tmp_path / "nights")
+    made = keep(nights, NIGHTS[0])
+    work.report_again(made)
+    good = (replace(ROW, status=Status.PASS),)
+    for copy in ({"host": "another"}, {"started": 1.0}):
+        shutil.rmtree(made)
+        keep(nights, NIGHTS[0], a_night(NIGHTS[0], good, **copy), mark="started" in copy)
+        [told] = work.report_again(made).troubles
+        assert told.startswith(f"{nights / NAME} knows a night {NIGHTS[0]}, which stays there")
+        with History(nights / NAME) as history:
+            assert history.totals()[0].counts == {Status.FAIL: 1}
+            assert "host" in copy or history.rebuild(nights).unreadable
+    shutil.rmtree(made)
+    keep(nights, NIGHTS[0], mark=False)  # of an older klp-e2e: the same
+    (nights / NAME).unlink()
+    assert not any("stays there" in told for told in work.report_again(made).troubles)
+
+
+def test_a_bundle_of_holes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, bench = tmp_path / "bundle", bundle_samples.a_bench(tmp_path / "bench")
+    bundle.write(place, bench, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
+    assert not record.foreign(place)
+    monkeypatch.setattr(record, "MOST_TOTAL", 1 << 20)
+    os.truncate(place / "console.log", 2 << 20)
+
+    def read(path: Path) -> str:
+        raise AssertionError(path)
+
+    monkeypatch.setattr(workdir, "file_digest", read)
+    assert [*record.written(place, record.load_record(place))] == []
+    with pytest.raises(UsageError, match="its files are more than"):
+        record.check_files(place, record.load_record(place), ())
+    assert not record.as_written(place) and record.foreign(place)
 
 
 SKIPPED = JobRecord(replace(JOB, name="k/x/more"), State.SKIPPED, "it is gone", skip=Skip.SOURCE)

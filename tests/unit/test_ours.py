@@ -138,3 +138,26 @@ def test_several_processes_may_claim_one_place_at_once(tmp_path: Path) -> None:
     script += "ours.make(pathlib.Path(sys.argv[1]), ours.MarkKind.CACHE, 'x', mode=0o700)"
     argv = [sys.executable, "-c", script, str(tmp_path / "cache")]
     assert [one.wait() for one in [subprocess.Popen(argv) for _ in range(6)]] == [0] * 6
+
+
+def test_only_what_was_looked_at_is_removed(tmp_path: Path) -> None:
+    place = tmp_path / "r"
+    ours.make(place, MarkKind.RESULTS, "")
+    (place / "sub").mkdir()
+    for name in ("a", "b", "sub/c", "doc.json"):
+        (place / name).write_text("x")
+
+    def meanwhile(_: Path) -> bool:
+        (place / "sub/note").write_text("x")
+        (place / "a").write_text("a day's work")
+        return False
+
+    assert not ours.removed(place, place, meanwhile)
+    left = sorted(str(path.relative_to(place)) for path in place.rglob("*"))
+    assert left == [ours.MARK, "a", "doc.json", "sub", "sub/note"]
+    assert not ours.removed(place, place, lambda _: True)
+    (place / "sub").chmod(0o500)
+    assert ours.removed(place, place, lambda _: False) and not place.exists()
+    assert ours.removed(place, place, lambda _: False)
+    with pytest.raises(ours.NotOurs):
+        ours.removed(tmp_path, tmp_path, lambda _: False)

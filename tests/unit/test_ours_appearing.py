@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,53 @@ def test_what_is_being_replaced_is_left_to_whoever_does_it(
     monkeypatch.setattr(Path, "rename", swept)
     make(place, "two")
     assert (names(tmp_path), (place / "text").read_text()) == (["place"], "two")
+
+
+def alien(place: Path) -> bool:
+    return (place / "note").exists()
+
+
+@pytest.mark.parametrize("by", ["name", "working directory"])
+def test_a_note_that_comes_while_it_is_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    place = tmp_path / "place"
+    make(place, "one")
+    rename = Path.rename
+
+    def meanwhile(self: Path, target: Path) -> Path:
+        if by == "name" and target.suffix == ours.BEFORE:
+            (self / "note").write_text("a day's work")
+        done = rename(self, target)
+        if by != "name" and target == place:
+            (hidden,) = tmp_path.glob(f".*{ours.BEFORE}")
+            (hidden / "note").write_text("a day's work")
+        return done
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    with contextlib.ExitStack() as stack:
+        if by == "name":
+            stack.enter_context(pytest.raises(NotOurs, match="was written to just now"))
+        with ours.appearing(place, MarkKind.BUNDLE, alien) as partial:
+            (partial / "text").write_text("two")
+    kept = place
+    if by != "name":
+        assert (place / "text").read_text() == "two"
+        (kept,) = tmp_path.glob("place.added-to-*")
+    assert (kept / "note").read_text() == "a day's work"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+def test_a_note_in_what_a_kill_has_left_stays(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make(tmp_path / name, name)
+    hidden = tmp_path / f".one.{'0' * 16}{ours.BEFORE}"
+    (tmp_path / "one").rename(hidden)
+    (tmp_path / "two").rename(tmp_path / "one")
+    (hidden / "note").write_text("a day's work")
+    ours.sweep(tmp_path, MarkKind.BUNDLE, alien)
+    (kept,) = tmp_path.glob("one.added-to-*")
+    assert (kept / "note").exists() and not hidden.exists()
 
 
 MAKES = """

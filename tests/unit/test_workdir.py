@@ -17,6 +17,8 @@ import pytest
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import inuse, ours, pruning, workdir
+from orchestrator.source import worktree
+from orchestrator.source.sources import SourceTree
 
 
 def publish(final: Path, **files: str) -> None:
@@ -209,6 +211,74 @@ def test_prune_leaves_what_others_have_put_there(cache: Path) -> None:
     assert pruning.prune(cache, older_than_days=0) == ()
     assert notes.exists() and (foreign / "thesis").exists() and (victim / "thesis").exists()
     assert not any(entry.ours for entry in pruning.entries(cache))
+
+
+@pytest.mark.parametrize("what", ["written", "same size", "moved over"])
+def test_prune_leaves_an_entry_whose_files_somebody_has_changed(cache: Path, what: str) -> None:
+    entry = cache / "kernels" / "e"
+    publish(entry, config="CONFIG_A=y", sub__x="1")
+    match what:
+        case "written":
+            (entry / "config").write_text("CONFIG_A=y, and a day's work")
+        case "same size":
+            (entry / "config").write_text("CONFIG_B=y")
+        case "moved over":
+            (entry / "new").symlink_to("nowhere")
+            (entry / "new").replace(entry / "sub/x")
+    os.utime(entry, (0, 0))
+    assert pruning.prune(cache, older_than_days=0) == ()
+    with workdir.locked(entry):
+        workdir.discard(entry)
+    assert [path.is_dir() for path in entry.parent.glob("e.damaged-*")] == [True]
+
+
+def kernel_tree(cache: Path) -> Path:
+    """A kernel's tree in the cache as it is after a build."""
+    origin = cache.parent / "origin"
+    (origin / "sub").mkdir(parents=True)
+    (origin / "Makefile").write_text("all:\n")
+    (origin / "sub/main.c").write_text("int x;\n")
+    os.utime(origin / "sub/main.c", (1, 1))
+    entry = cache / "trees" / "x"
+    entry.mkdir(parents=True)
+    ours.mark(entry, ours.MarkKind.ENTRY)
+    worktree.sync(SourceTree("dir:x", "6.1", origin, "d", (6, 1), "x"), {}, entry / "src")
+    (entry / "build").mkdir()
+    time.sleep(0.02)
+    (entry / "src/.tmp_make").touch()
+    (entry / "src/.tmp_make").unlink()
+    return entry
+
+
+@pytest.mark.parametrize("what", ["nothing", "written", "added", "added at the top", "an old file"])
+def test_prune_leaves_a_kernel_s_tree_in_which_somebody_has_worked(cache: Path, what: str) -> None:
+    entry = kernel_tree(cache)
+    match what:
+        case "written":
+            (entry / "src/sub/main.c").write_text("a day's work")
+        case "added":
+            (entry / "src/sub/mine.c").write_text("a day's work")
+        case "added at the top":
+            (entry / "src/mine.c").write_text("a day's work")
+        case "an old file":
+            (entry / "src/sub/mine.c").write_text("a day's work")
+            os.utime(entry / "src/sub/mine.c", (1, 1))
+    os.utime(entry, (0, 0))
+    gone = [each.path for each in pruning.prune(cache, older_than_days=0)]
+    assert gone == ([entry] if what == "nothing" else [])
+
+
+def test_prune_looks_again_before_it_removes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(cache / "kernels" / "e", a="1")
+    os.utime(cache / "kernels" / "e", (0, 0))
+
+    def meanwhile(path: Path) -> int:
+        (path / "notes").write_text("x")
+        os.utime(path, (0, 0))
+        return 1
+
+    monkeypatch.setattr(pruning, "size", meanwhile)  # which takes minutes
+    assert pruning.prune(cache, older_than_days=0) == ()
 
 
 def test_a_damaged_entry_with_notes_in_it_is_put_aside(tmp_path: Path) -> None:

@@ -184,7 +184,7 @@ def _of_bundle(place: Path) -> Iterator[Path]:
     if not ours.marked(place, ours.MarkKind.BUNDLE):
         return
     yield from (place / record.RECORD, place / ours.MARK)
-    yield from record.unchanged(place, record.load_record(place))
+    yield from (place / name for name in record.written(place, record.load_record(place)))
 
 
 def _of_bisect(place: Path) -> Iterator[Path]:

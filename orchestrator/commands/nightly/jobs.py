@@ -72,10 +72,8 @@ def command(night: Path, record: JobRecord) -> tuple[str, ...]:
         ours.below(place, night)
     if place.exists() and not _is_of(job, place):
         with store.write_errors(place):
-            if place.is_dir() and not store.is_blank(place):
+            if not ours.removed(place, night, lambda _: not store.is_blank(place)):
                 ours.retire(place, night, "unreadable")
-            else:
-                ours.remove(place, within=night)
     if not (place / RESUMED.get(job.kind, directory.RESULTS)).exists():
         return (*job.command, "-o", str(place))
     if job.kind not in RESUMED:

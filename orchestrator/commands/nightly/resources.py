@@ -86,9 +86,8 @@ def prune(nights: Path, keep: int, current: str) -> Pruned:
     kept: dict[str, list[Path]] = {}  # by the reason
     for path in (*_unbegun(nights, current), *old):
         try:
-            why = content.foreign(path)
+            why = _remove(path)
             if not why:
-                _remove(path)
                 removed.append(path.name)
         except (OSError, KlpError) as err:
             why = str(err)
@@ -119,9 +118,11 @@ def make(nights: Path, gib: float, current: str) -> str:
             return f"{short.told}; older nights take too little to be of use"
         path, _ = old.pop(0)
         try:
-            _remove(path)
+            why = _remove(path)
         except (OSError, KlpError) as err:
-            return f"{short.told}; {path} cannot be removed: {err}"
+            why = str(err)
+        if why:
+            return f"{short.told}; {path} cannot be removed: {why}"
     return ""
 
 
@@ -136,11 +137,20 @@ def _unbegun(nights: Path, current: str) -> list[Path]:
     return sorted(p for p in found if ours.marked(p, kind) and not (p / files.NIGHT).exists())
 
 
-def _remove(night: Path) -> None:
-    """What tells that it is ours goes last, so that one that was half removed goes another time."""
-    last = (files.NIGHT, ours.MARK)
-    for path in (*(p for p in night.iterdir() if p.name not in last), night / files.NIGHT, night):
-        ours.remove(path, within=night)
+def _remove(night: Path) -> str:
+    """Why it is not removed, in words; "" when it is. What tells that it is ours goes last, so that
+    one that was half removed goes another time."""
+    why = ""
+    if not ours.marked(night, ours.MarkKind.NIGHT):
+        return content.foreign(night)
+
+    def foreign(place: Path) -> str:
+        nonlocal why
+        why = content.foreign(place)
+        return why
+
+    gone = ours.removed(night, night, foreign)
+    return why if gone else why or "somebody has written to it meanwhile"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,9 +87,8 @@ def tries(
         place = night / RETRIES / job.name / directory_name(row.case) / str(number)
         with store.write_errors(place):
             ours.below(place, night)
-            if os.path.lexists(place) and directory.strangers(place):
+            if not ours.removed(place, night, directory.strangers):  # a killed night's
                 ours.retire(place, night, "interrupted")
-            ours.remove(place, within=night)  # a killed night's
         command = [*line, *cold, "-o", str(place)]
         if not carry_out(command, place.with_name(f"{number}.log")):
             return

@@ -398,8 +398,8 @@ def report_night(
     if listed and place.may_list(nights):
         try:
             with History(nights / NAME) as history:
-                troubles += history.told
-                history.add(found)
+                told = history.add(found, mine=ours.marked(mine, ours.MarkKind.NIGHT))
+                troubles += [*history.told, *[told] * bool(told)]
                 totals = history.totals()
             site.write_list(nights, totals)
         except NoHistory as err:
