@@ -180,9 +180,9 @@ def _fill(
         prebuilt.check_kind(elf, spec, f"{spec.name}.ko")
         if spec.klp_symbols:
             symbols, elsewhere = _klp_symbols(spec, files)
-            data = klp.convert(
-                data, symbols, elsewhere=elsewhere, table=table, name=f"{spec.name}.ko"
-            )
+            place = module_set.directory / "set.toml"
+            name = f"{place}: klp_symbols of {spec.name}: {spec.name}.ko"
+            data = klp.convert(data, symbols, elsewhere=elsewhere, table=table, name=name)
         _refuse_unresolved(spec, data, exported)
         if (
             spec.kind == "livepatch"

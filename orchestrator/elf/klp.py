@@ -13,6 +13,7 @@ resolves, and SHN_LIVEPATCH ones are not (simplify_symbols()).
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -66,6 +67,9 @@ __all__ = [
 
 _SEE = "klp-e2e inspect names each rule it breaks"
 _ADD = "add it to the table of relocations in the architecture's file"
+
+
+UNDEFINED_SHOWN = 8  # symbols, of a module that lacks the one that is wanted
 
 
 def convert(
@@ -233,8 +237,18 @@ def _wanted(elf: Elf, symbols: Sequence[KlpSymbol], name: str) -> Mapping[int, K
     missing = by_name.keys() - {symbol.name for symbol in found.values()}
     for symbol in by_name.values():
         if symbol.name in missing:
-            raise UsageError(f"{name}: {symbol.name} {_why_not_undefined(elf, symbol)}")
+            why = _why_not_undefined(elf, symbol)
+            raise UsageError(f"{name}: {symbol.name} {why}", _instead(elf, symbol.name))
     return found
+
+
+def _instead(elf: Elf, wanted: str) -> str:
+    """What the module does leave undefined."""
+    names = sorted({s.name for s in elf.symbols if s.shndx == SHN_UNDEF and s.name})
+    close = difflib.get_close_matches(wanted, names, n=1)
+    more = [f"and {len(names) - UNDEFINED_SHOWN} more"] if len(names) > UNDEFINED_SHOWN else []
+    guess = f"did you mean {close[0]}? " if close else ""
+    return f"{guess}undefined in it: {', '.join([*names[:UNDEFINED_SHOWN], *more]) or 'nothing'}"
 
 
 def _why_not_undefined(elf: Elf, wanted: KlpSymbol) -> str:

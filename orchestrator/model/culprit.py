@@ -127,6 +127,9 @@ class _Together:
         self._alone: dict[Hashable, str] = {}  # what failed before any livepatch -> in which order
         self._shown: dict[Text, Counter[str | None]] = {}  # where it was to be shown: what was
         self._right = set(seen or ())
+        self._no_records = {
+            n: how for result in results for n, how in _no_records(result, module_set)
+        }
         for result in results:
             for step, alone in _steps(result, module_set):
                 self._right |= right_texts(step)
@@ -165,6 +168,8 @@ class _Together:
     def _reason(self, step: Step, check: Check) -> str:
         if order := self._alone.get(_alike(step, check)):
             return f"{_seen(check)}, also without any livepatch ({order})"
+        if isinstance(check.detail, Shown) and (how := self._no_records.get(check.detail.probe)):
+            return f"probe '{check.detail.probe}' is no record of what its module's init saw: {how}"
         match check.detail if self._likely else None:
             case Shown(probe=name, expected_text=str(text), seen_text=str(seen)):
                 if self._never_so(name, text, seen):
@@ -214,7 +219,8 @@ def judge_together(
     """Results of one set on one architecture: a FAIL for which the set itself is to blame, likelier
     than the kernel, becomes ERROR, with the reason why.
 
-    A check speaks against the set when it fails alike in an order that has loaded no livepatch yet.
+    A check speaks against the set when it fails alike in an order that has loaded no livepatch yet,
+    or is of a probe that is to show what an init saw, and changes with other events.
     And, where there is more than one order and no klp relocation was wrong in any: when a probe
     never shows what set.toml says, but always the same, which is right nowhere else; or when the
     kernel reports a fault in a livepatch's own function, of which no run was ever seen to end well.
@@ -235,6 +241,24 @@ def _judged(result: CaseResult, together: _Together) -> CaseResult:
         return result
     reason = f"{step.event}: {why}: {SUSPECT}"
     return replace(result, status=Status.ERROR, culprit=why, reason=reason)
+
+
+def _no_records(result: CaseResult, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
+    """(probe, how it shows) of each that is to show what an init saw (`at`), and changes later."""
+    records = {probe.name: probe.object for probe in module_set.probes if probe.at == "init"}
+    before: dict[str, str] = {}
+    for event, step in zip(result.case.order.events, result.steps, strict=False):
+        several = event.events if isinstance(event, Race | Burst) else (event,)
+        texts = {
+            check.detail.probe: check.detail.seen_text
+            for check in step.checks
+            if isinstance(check.detail, Shown) and check.detail.seen_text is not None
+        }
+        for name, target in records.items():
+            was, now = before.get(name), texts.get(name)
+            if None not in (was, now) and was != now and target not in {e.module for e in several}:
+                yield name, f"{step.event} changes it from '{was}' to '{now}'"
+        before = texts
 
 
 def _steps(result: CaseResult, module_set: ModuleSet) -> Iterator[tuple[Step, bool]]:

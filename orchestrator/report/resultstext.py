@@ -22,7 +22,7 @@ from orchestrator.plain import printable, short
 from orchestrator.report import verdict
 from orchestrator.report.terminal import Terminal
 from orchestrator.run import selftests
-from orchestrator.verdicts import CaseResult, Health, Run, Status, Step
+from orchestrator.verdicts import CaseResult, Health, Run, Shown, Status, Step
 
 STYLES: Mapping[Status, str] = {
     Status.PASS: "green",
@@ -112,7 +112,10 @@ def failure(result: CaseResult) -> RenderableType:
     if found is not None and (frames := reported_in(found[1])):
         lines.append(("in", Text(" < ".join(frames))))
     if result.status is Status.FAIL and catalog.is_place(result.case.module_set):
-        lines.append(("suspects", Text("the kernel; or the modules, or set.toml, of this set")))
+        suspects = "the kernel; or the modules, or set.toml, of this set"
+        if found is not None and isinstance(found[2].detail, Shown):
+            suspects += " (is the function inlined into its callers? it wants noipa)"
+        lines.append(("suspects", Text(suspects)))
     if result.known_issue:
         lines.append(("listed as", Text(result.known_issue)))
     grid = Table.grid(padding=(0, 2))

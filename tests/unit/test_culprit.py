@@ -211,7 +211,23 @@ BLAMED = {
     ),
 }
 DEAD = words.dead("BUG: oops in f", ("f [p]", "seq_read"))
+BLAMED["no record"] = (
+    ran(
+        "+t +p",
+        (shows("old", "old", "saw"),),
+        (APPLIED, NEW, shows("old", "new", "saw")),
+    ),
+)
 NOT_BLAMED = {
+    "a record that comes with its module": (
+        ran(
+            "+p +t -t +t",
+            (),
+            (APPLIED, shows("new", "new", "saw")),
+            (),
+            (APPLIED, shows("new", "old", "saw")),
+        ),
+    ),
     "another order shows it": (
         ran("+p +t", (), (APPLIED, shows("new", "newer"))),
         ran("+t +p", (OLD,), (APPLIED, NEW)),
@@ -291,3 +307,11 @@ def test_what_was_seen_right_elsewhere_or_may_have_been_blames_nobody() -> None:
     assert judge_together(results, MINE, None) == results
     alone = BLAMED["wrong before any livepatch"]
     assert judge_together(alone, MINE, None) != alone
+
+
+def test_of_a_text_that_did_not_change_the_compiler_is_a_suspect_too() -> None:
+    failed = NOT_BLAMED["the old function still runs"][0]
+    assert (
+        "suspects   the kernel; or the modules, or set.toml, of this set (is the function inl"
+        in (resultstext.plain(resultstext.failure(failed)))
+    )

@@ -164,6 +164,12 @@ def called(**change: object) -> KlpSymbol:
     return KlpSymbol(**{"object": "t", "name": "target_fn", "sympos": 0, **change})  # type: ignore[arg-type] # values of the right types, given by name
 
 
+def test_what_a_module_leaves_undefined_is_named_where_a_symbol_is_not_there() -> None:
+    with pytest.raises(UsageError, match="target_fm does not occur") as caught:
+        convert(write(livepatch()), [called(name="target_fm")])
+    assert caught.value.hint.startswith("did you mean target_fn? undefined in it: ")
+
+
 def late(section: str) -> tuple[Callable[[Elf], Elf], list[KlpSymbol], str]:
     change = with_relas(section, SHF_ALLOC, Rela(0, WORD, FN, 0))
     return change, [CALLED], f"{section} uses the_target:target_fn,0, which cannot be deferred"
