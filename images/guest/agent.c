@@ -42,6 +42,7 @@
 #define MAX_AREAS	4096
 #define MAX_RACERS	4		/* CONFIG_NR_CPUS of the guest */
 #define SETTLE_POLL_MS	3
+#define COMPRESSED_FILE	4		/* MODULE_INIT_COMPRESSED_FILE of linux/module.h, 5.17 */
 
 #define KLP_DIR		"/sys/kernel/livepatch"
 
@@ -196,7 +197,17 @@ struct change {
 	enum { LOAD, UNLOAD, WRITE } kind;
 	const char *target, *text;
 	int fd, error;	/* error: of opening a file that is to be written */
+	int flags;	/* of finit_module() */
 };
+
+/* gzip's magic: no ELF file begins so. */
+static bool is_compressed(int fd)
+{
+	unsigned char magic[2];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       magic[0] == 0x1f && magic[1] == 0x8b;
+}
 
 /* NULL, or what is wrong with the request in words[0..count). */
 static const char *prepare(struct change *change, char **words, int count)
@@ -210,6 +221,7 @@ static const char *prepare(struct change *change, char **words, int count)
 		change->fd = open(words[1], O_RDONLY | O_CLOEXEC);
 		if (change->fd < 0)
 			return "load: the file cannot be opened";
+		change->flags = is_compressed(change->fd) ? COMPRESSED_FILE : 0;
 	} else if (!strcmp(words[0], "unload")) {
 		if (count != 2)
 			return "unload NAME";
@@ -237,7 +249,7 @@ static int carry_out(const struct change *change)
 		return change->error;
 	switch (change->kind) {
 	case LOAD:
-		result = syscall(SYS_finit_module, change->fd, change->text, 0);
+		result = syscall(SYS_finit_module, change->fd, change->text, change->flags);
 		break;
 	case UNLOAD:
 		result = syscall(SYS_delete_module, change->target, O_NONBLOCK);
