@@ -9,9 +9,9 @@
  * %XX. Addresses and section addresses are hex strings. A request that cannot be understood is
  * answered by {"error":"..."}. The requests are described above each do_*() function.
  *
- * A module is loaded by exactly one finit_module(), in a race by one init_module(), and unloaded by
- * exactly one delete_module(): busybox' insmod tries a second time on failure, and the second errno
- * hides the first.
+ * A module is loaded by exactly one finit_module(), in a race of a copy, and unloaded by exactly one
+ * delete_module(): busybox' insmod tries a second time on failure, and the second errno hides the
+ * first.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
@@ -28,6 +28,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -44,6 +45,7 @@
 #define MAX_AREAS	4096
 #define MAX_RACERS	4		/* CONFIG_NR_CPUS of the guest */
 #define SETTLE_POLL_MS	3
+#define COMPRESSED_FILE	4		/* MODULE_INIT_COMPRESSED_FILE of linux/module.h, 5.17 */
 
 #define KLP_DIR		"/sys/kernel/livepatch"
 
@@ -198,9 +200,17 @@ struct change {
 	enum { LOAD, UNLOAD, WRITE } kind;
 	const char *target, *text;
 	int fd, error;	/* error: of opening a file that is to be written */
-	void *image;	/* of a module, when it is not its file that is loaded */
-	size_t size;
+	int flags;	/* of finit_module() */
 };
+
+/* gzip's magic: no ELF file begins so. */
+static bool is_compressed(int fd)
+{
+	unsigned char magic[2];
+
+	return pread(fd, magic, sizeof(magic), 0) == sizeof(magic) &&
+	       magic[0] == 0x1f && magic[1] == 0x8b;
+}
 
 /* NULL, or what is wrong with the request in words[0..count). */
 static const char *prepare(struct change *change, char **words, int count)
@@ -214,6 +224,7 @@ static const char *prepare(struct change *change, char **words, int count)
 		change->fd = open(words[1], O_RDONLY | O_CLOEXEC);
 		if (change->fd < 0)
 			return "load: the file cannot be opened";
+		change->flags = is_compressed(change->fd) ? COMPRESSED_FILE : 0;
 	} else if (!strcmp(words[0], "unload")) {
 		if (count != 2)
 			return "unload NAME";
@@ -232,25 +243,30 @@ static const char *prepare(struct change *change, char **words, int count)
 	return NULL;
 }
 
-/* Load the bytes and not the file. Since Linux 6.5 those who load one file at the same time share
- * one load and its result (kernel/module/main.c, idempotent_init_module()), and nothing races.
+/* Load a copy of the file that nobody else has. Since Linux 6.5 those who load one file at the same
+ * time share one load and its result (kernel/module/main.c, idempotent_init_module()), and nothing
+ * races. The copy is opened anew: what somebody may write to is not loaded (ETXTBSY).
  */
-static const char *take_image(struct change *change)
+static const char *take_copy(struct change *change)
 {
+	char path[64];
 	struct stat file;
+	off_t at = 0;
+	int copy;
 
 	if (change->kind != LOAD)
 		return NULL;
-	if (fstat(change->fd, &file))
-		return "load: the file cannot be read";
-	change->size = file.st_size;
-	change->image = mmap(NULL, change->size, PROT_READ, MAP_PRIVATE | MAP_POPULATE,
-			     change->fd, 0);
-	if (change->image == MAP_FAILED) {
-		change->image = NULL;
-		return "load: the file cannot be read";
-	}
-	return NULL;
+	copy = memfd_create("module", MFD_CLOEXEC);
+	if (copy < 0 || fstat(change->fd, &file))
+		return "load: the file cannot be copied";
+	while (at < file.st_size)
+		if (sendfile(copy, change->fd, &at, file.st_size - at) <= 0)
+			return "load: the file cannot be copied";
+	close(change->fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", copy);
+	change->fd = open(path, O_RDONLY | O_CLOEXEC);
+	close(copy);
+	return change->fd < 0 ? "load: the copy cannot be opened" : NULL;
 }
 
 /* Its errno, 0 for success. */
@@ -262,10 +278,7 @@ static int carry_out(const struct change *change)
 		return change->error;
 	switch (change->kind) {
 	case LOAD:
-		if (change->image)
-			result = syscall(SYS_init_module, change->image, change->size, change->text);
-		else
-			result = syscall(SYS_finit_module, change->fd, change->text, 0);
+		result = syscall(SYS_finit_module, change->fd, change->text, change->flags);
 		break;
 	case UNLOAD:
 		result = syscall(SYS_delete_module, change->target, O_NONBLOCK);
@@ -281,8 +294,6 @@ static void drop(const struct change *change)
 {
 	if (change->fd >= 0)
 		close(change->fd);
-	if (change->image)
-		munmap(change->image, change->size);
 }
 
 /* load PATH [PARAMS] -> {"errno":N,"usec":T}
@@ -356,7 +367,7 @@ static void do_race(void)
 		if (racers == MAX_RACERS || count < 1 || count > nargs - at - 1)
 			wrong = "race COUNT REQUEST..., at most 4";
 		else if (!(wrong = prepare(&changes[racers], args + at + 1, count)))
-			wrong = take_image(&changes[racers++]);
+			wrong = take_copy(&changes[racers++]);
 	}
 	if (!racers && !wrong)
 		wrong = "race COUNT REQUEST...";

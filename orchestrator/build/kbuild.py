@@ -20,7 +20,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.build import kconfig, kconfigtree, knownoptions, toolchain
+from orchestrator.build import delivery, kconfig, kconfigtree, knownoptions, toolchain
 from orchestrator.build.kconfigtree import KconfigTree
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
@@ -318,7 +318,7 @@ def _source_files(source: Path, arch: Path) -> Iterator[Path]:
 def _build_files(build: Path, arch: Path) -> Iterator[Path]:
     for top in (arch / "include", Path("include"), Path("scripts")):
         yield from (p for p in _tree(build, top) if p.suffix not in (".o", ".a", ".cmd"))
-    for name in ("Module.symvers", ".config", "tools/objtool/objtool"):
+    for name in ("Module.symvers", ".config", "tools/objtool/objtool", *delivery.KEYS):
         if (build / name).exists():
             yield Path(name)
     yield from (path.relative_to(build) for path in sorted(build.rglob("*.ko")))

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import declared, filler, outoftree, outside, prebuilt
+from orchestrator.build import declared, delivery, filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
@@ -114,7 +114,7 @@ def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
 def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     digest = hashlib.sha256()
     converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
-    converter += [Path(prebuilt.__file__), Path(declared.__file__)]
+    converter += map(Path, (prebuilt.__file__, declared.__file__, delivery.__file__))
     sources = dict(_sources(module_set)) if _of_sources(module_set) else {}
     if module_set.module(FILLER) is not None:
         sources |= {f"{FILLER}/{name}": path for name, path in filler.sources().items()}
@@ -141,11 +141,13 @@ def _short(name: str) -> str:
 def _built_against(kernel: Kernel, whole: bool) -> Iterator[str]:
     """What of a kernel the modules depend on. Not all of it, unless `whole`: kernels that differ in
     a few lines of code have the same headers, symbols and configuration, and share modules."""
+    tree = kernel.build_tree.relative_to(kernel.directory)
+    keys = {f"{tree}/{name}" for name in delivery.KEYS}  # each build makes its own
     if whole:
         yield kernel.key
-        return
-    tree = kernel.build_tree.relative_to(kernel.directory)
     for name, digest in sorted(workdir.digests(kernel.directory).items()):
+        if whole and name not in keys:
+            continue
         if name.startswith(f"{tree}/") and not name.endswith(".ko"):
             yield f"{name} {digest}"
 
@@ -191,6 +193,7 @@ def _fill(
         ):
             compared.append(spec.name)
         prebuilt.check_depends(data, spec, f"{spec.name}.ko")
+        data = delivery.signed(kernel, data, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
     (tmp / COMPARED).write_text("".join(f"{name}\n" for name in compared))
     prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)

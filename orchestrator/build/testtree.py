@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog, initramfs
-from orchestrator.build import outoftree, toolchain
+from orchestrator.build import delivery, outoftree, toolchain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import ours, process, workdir
@@ -94,7 +94,7 @@ def build(
             with workdir.staging(final) as tmp, run_dir("selftests") as scratch:
                 _copy_sources(kernel, scratch, deadline, say)
                 _make(scratch, kernel, arch, jobs, deadline)
-                _install(scratch, tmp)
+                _install(scratch, tmp, kernel)
                 workdir.publish(tmp, final)
         workdir.touch(final)
     return SelftestTree(final, kernel.release)
@@ -158,8 +158,8 @@ def _make(scratch: Path, kernel: Kernel, arch: Arch, jobs: int, deadline: Deadli
     (scratch / SELFTESTS / LIST).write_text(listed)
 
 
-def _install(scratch: Path, into: Path) -> None:
-    """What `make install` of lib.mk and of the selftests' Makefile would copy."""
+def _install(scratch: Path, into: Path, kernel: Kernel) -> None:
+    """What `make install` of lib.mk and of the selftests' Makefile would copy; modules signed."""
     selftests = scratch / SELFTESTS
     kept = [selftests / LIST, selftests / "run_kselftest.sh", *_files(selftests / "kselftest")]
     kept += [path for path in _files(selftests / COLLECTION) if _installed(path)]
@@ -168,6 +168,8 @@ def _install(scratch: Path, into: Path) -> None:
     for origin, target in moved.items():
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(origin, target)
+        if origin.suffix == ".ko":
+            target.write_bytes(delivery.signed(kernel, origin.read_bytes(), origin.name))
 
 
 def _installed(path: Path) -> bool:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import fnmatch
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from orchestrator.build import prepare
+from orchestrator.build import delivery, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options, session
 from orchestrator.cli.arguments import (
@@ -199,7 +200,8 @@ def with_broken(bootable: Bootable, names: Iterable[str], place: Path) -> Bootab
         with workdir.disk_errors(f"cannot write below {place}"):
             ours.folder(directory, within=place)
         good = bootable.sets[MALFORMATIONS[name].ground.module_set]
-        sets[PREFIX + name] = broken_set(good, name, directory, bootable.kernel.capabilities)
+        able, sign = bootable.kernel.capabilities, partial(delivery.signed, bootable.kernel)
+        sets[PREFIX + name] = broken_set(good, name, directory, able, sign)
     return replace(bootable, sets=sets)
 
 
@@ -211,10 +213,14 @@ def with_those_of(bootable: Bootable, cases: Iterable[Case], place: Path) -> Boo
 
 
 def broken_set(
-    good: BuiltSet, name: str, directory: Path, capabilities: AbstractSet[str]
+    good: BuiltSet,
+    name: str,
+    directory: Path,
+    capabilities: AbstractSet[str],
+    sign: Callable[[bytes, str], bytes] = lambda data, name: data,
 ) -> BuiltSet:
     """The good set with its livepatch broken, and with what a kernel of these capabilities makes of
-    that.
+    that. sign: puts a signature behind it, so that it is refused for nothing but what is broken.
 
     Where the kernel does not look, nothing is read back and no patched function is called: nobody
     can say what it should do.
@@ -226,8 +232,8 @@ def broken_set(
     path = directory / f"{ground.livepatch}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
         directory.mkdir(exist_ok=True)
-        with ours.replacing(path) as partial:
-            partial.write_bytes(malformation.file(elf))
+        with ours.replacing(path) as written:
+            written.write_bytes(sign(malformation.file(elf), path.name))
     spec = replace(livepatch.spec, defects=_defects(malformation, capabilities))
     broken = malformation.breaks(elf)
     relocations = tuple(_initial(entry, broken) for entry in livepatch.klp_relocations)

@@ -7,7 +7,7 @@ order (paths of Linux 6.1; 6.12 and 7.3 are the same):
 - A load takes the module's name (kernel/module/main.c, add_unformed_module()), which everybody
   sees from then on. A target is then offered to the livepatches (klp_module_coming()) before its
   init runs; a livepatch is enabled by its init. Both hold klp_mutex.
-- Each load is one of its own: the agent loads bytes. Since 6.5 those who load one file at the same
+- Each load is one of its own: the agent loads a copy. Since 6.5 those who load one file at the same
   time share a load and its result (idempotent_init_module()), which is nothing that races.
 - Who loads a module that is being loaded waits for the other; only if that one succeeds the answer
   is EEXIST, else EBUSY, and there is no second attempt. While it is being unloaded: EBUSY at once.

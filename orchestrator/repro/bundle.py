@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog, initramfs
-from orchestrator.build import modules, prepare
+from orchestrator.build import delivery, modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
@@ -259,12 +259,13 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
         shutil.copyfile(bootable.arch.file, into / _arch_file(bootable.arch.name))
     _copy_set(built.set.directory, into / SET)
     (into / MODULES).mkdir()
+    pack = delivery.packing(kernel)
     keys = ssh.new_keys()
     files = keys.files()
     for name, module in built.modules.items():
         data = module.path.read_bytes()
         (into / MODULES / f"{name}.ko").write_bytes(data)
-        files[module_path(built.set.name, name)] = data
+        files[module_path(built.set.name, name)] = pack(data)
     for name, content in (
         (OVERLAY, initramfs.overlay(files)),
         (KEY, keys.client.encode()),

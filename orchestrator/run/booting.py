@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
+from orchestrator.build import delivery
 from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
@@ -47,10 +48,11 @@ def booted(
     HarnessError, GuestLost.
     """
     started, began = time.time(), time.monotonic()
+    pack = delivery.packing(bootable.kernel)
     with workdir.disk_errors("the guest's modules cannot be read"):
         files = {
             # not by the name cases use, which may be a path: `observe.perform` asks for its own
-            module_path(built_set.set.name, module): built.path.read_bytes()
+            module_path(built_set.set.name, module): pack(built.path.read_bytes())
             for built_set in bootable.sets.values()
             for module, built in built_set.modules.items()
         }

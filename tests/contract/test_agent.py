@@ -209,24 +209,26 @@ def test_agent_answers_a_request_that_is_too_long_and_goes_on(agent_program: Pat
 
 _KERNEL = r"""
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Says on stderr which call loads what; one write, so that racers do not mix. */
-static long kernel(long number, intptr_t what, intptr_t more, intptr_t text)
+/* Says on stderr which file is loaded; one write, so that racers do not mix. */
+static long kernel(long number, intptr_t fd, intptr_t text, intptr_t flags)
 {
-    char line[100];
+    char line[100], content[20] = "";
+    struct stat file;
     int len;
 
-    if (number == SYS_finit_module)
-        len = snprintf(line, sizeof(line), "finit_module %s\n", (char *)more);
-    else
-        len = snprintf(line, sizeof(line), "%s %.*s %s\n",
-                       number == SYS_init_module ? "init_module" : "another",
-                       (int)more, (char *)what, (char *)text);
-    return write(2, line, len) < 0 ? -1 : 0;
+    if (number != SYS_finit_module || fstat(fd, &file) ||
+        pread(fd, content, sizeof(content) - 1, 0) < 0)
+        return -1;
+    len = snprintf(line, sizeof(line), "%llx:%llx %s %s\n", (long long)file.st_dev,
+                   (long long)file.st_ino, content, (char *)text);
+    return write(2, line, len) < 0 || fcntl(fd, F_GETFL) & O_ACCMODE ? -1 : 0;
 }
 #define syscall(...) CALL(__VA_ARGS__, 0, 0)
 #define CALL(number, a, b, c, ...) kernel(number, (intptr_t)(a), (intptr_t)(b), (intptr_t)(c))
@@ -246,10 +248,13 @@ def test_racers_share_no_load(tmp_path: Path) -> None:
     asked = [encode(*load, "a=1"), encode("race", "2", *load, "3", *load, "a=1")]
     text = "".join(f"{line}\n" for line in asked)
     done = subprocess.run([program], input=text, capture_output=True, text=True, timeout=5)
-    assert [json.loads(line).keys() & {"errno", "errnos"} for line in done.stdout.splitlines()]
-    alone, *together = done.stderr.splitlines()
-    assert alone == "finit_module a=1"
-    assert sorted(together) == ["init_module its bytes ", "init_module its bytes a=1"]
+    one, two = map(json.loads, done.stdout.splitlines())
+    assert (one["errno"], two["errnos"]) == (0, [0, 0])
+    alone, *together = (line.split(" ", 1) for line in done.stderr.splitlines())
+    mine = module.stat()
+    assert alone == [f"{mine.st_dev:x}:{mine.st_ino:x}", "its bytes a=1"]
+    assert sorted(text for _, text in together) == ["its bytes ", "its bytes a=1"]
+    assert len({alone[0], *(file for file, _ in together)}) == 3
 
 
 def test_agent_says_which_port_it_misses(agent_program: Path) -> None:
