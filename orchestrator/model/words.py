@@ -90,7 +90,16 @@ def _applied(found: Reading) -> tuple[str, str, bool]:
         seen += f", {_distance(found.resolves_to - address)} the symbol"
         if found.raw == found.initial:
             seen += ", unrelocated: never applied"
+        elif found.hop and found.before and found.before != found.initial:
+            seen += _of_the_past(found)
     return f"resolves to {symbol} at {address:#x}", seen, right and not found.beside
+
+
+def _of_the_past(found: Reading) -> str:
+    """Of what was written before this event: why it is not called stale."""
+    if not found.earlier:
+        return "; where the symbol was at an earlier load nobody saw"
+    return "" if found.resolves_to in found.earlier else "; there it was at no earlier load"
 
 
 def _resolving(found: Reading) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import a_reading
 
 from orchestrator.errors import HarnessError
 from orchestrator.model import words
@@ -418,3 +419,21 @@ def test_a_wrong_answer_knows_what_the_kernel_said() -> None:
 
     assert told(8) == said
     assert told(0) == ()
+
+
+@pytest.mark.parametrize(
+    ("earlier", "before", "told"),
+    [
+        ((0x8,), "12 34", ""),  # stale, as it is known of some
+        ((0x4,), "12 34", "; there it was at no earlier load"),
+        ((), "12 34", "; where the symbol was at an earlier load nobody saw"),
+        ((), "00 02", ""),  # its first load
+    ],
+)
+def test_why_a_wrong_slot_is_not_stale_is_told(
+    earlier: tuple[int, ...], before: str, told: str
+) -> None:
+    check = a_reading(
+        "12 34", initial="00 02", hop="got", hop_address=1, before=before, earlier=earlier
+    )
+    assert check.seen.endswith(f"0x8 below the symbol{told}")
