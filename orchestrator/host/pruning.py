@@ -110,20 +110,28 @@ def _has_others(entry: Path) -> bool:
     if tops is not None and workdir.STAGED.fullmatch(entry.name) is None:
         if any(tops.fullmatch(path.name) is None for path in entry.iterdir()):
             return True
-        return (entry / RECORD).is_file() and _written_since(entry / TREE, entry / RECORD)
+        return (entry / RECORD).is_file() and worked_in(entry / TREE, entry / RECORD)
     return workdir.altered(entry)
 
 
-def _written_since(tree: Path, record: Path) -> bool:
-    """Is anything in the tree newer than the record of what was put there, or at its top not in it?
+def worked_in(tree: Path, record: Path) -> bool:
+    """Is anything in a kernel's tree newer than the record of what was put there, or at its top not
+    in it? Or was that so before?
 
-    The top's own time tells nothing: kbuild makes files there, and removes them.
+    The top's own time tells nothing: kbuild makes files there, and removes them. Raises OSError.
     """
     then = record.lstat().st_mtime_ns
     try:
-        known = json.loads(record.read_text()).get("top")
-    except (ValueError, AttributeError):
-        known = None
-    if known is not None and not {path.name for path in tree.iterdir()} <= set(known):
-        return True
-    return any(path.lstat().st_mtime_ns > then for path in tree.rglob("*"))
+        said = json.loads(record.read_text())
+        there = {path.name for path in tree.iterdir()}
+        if said.get("worked_in") or not there <= set(said.get("top", there)):
+            return True
+    except (ValueError, TypeError, AttributeError):
+        return True  # it is none of ours
+    return any(_newer(path, then) for path in tree.rglob("*"))
+
+
+def _newer(path: Path, then: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # of a build that goes on
+        return path.lstat().st_mtime_ns > then
+    return False
