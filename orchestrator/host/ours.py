@@ -434,13 +434,18 @@ def sweep(
     if directory.is_symlink() or not directory.is_dir():
         return
     for path in directory.glob(f".*{BEFORE}"):
-        if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
+        if not (match := _REPLACED.fullmatch(path.name)):
+            continue
+        if not marked(path, kind):  # the mark goes last: it is empty, or somebody else's
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        else:
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 _settle(path, directory / match["name"], foreign)
     for path in directory.glob(f".*{PARTIAL}"):
         if _HALF.fullmatch(path.name) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
-                remove(path, within=path)
+                removed(path, path, lambda _: False)  # the mark last, if we are killed over it
 
 
 def _settle(before: Path, place: Path, foreign: Callable[[Path], object]) -> None:
