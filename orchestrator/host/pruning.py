@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def prune(
         with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
             old = staged or entry.path.lstat().st_mtime < oldest
             if old and _is_ours(entry.path, root.resolve(), touched):  # a look at all takes a while
-                ours.remove(entry.path, within=entry.path)
+                going = _going(entry)
+                ours.remove(going, within=going)
                 removed.append(entry)
     return tuple(removed)
 
@@ -99,7 +101,16 @@ def size(path: Path) -> int:
 
 def _is_ours(path: Path, root: Path, touched: Callable[[Path], bool]) -> bool:
     mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
-    return mine and not _has_others(path) and not touched(path)
+    going = workdir.STAGED.fullmatch(path.name) is not None
+    return mine and not _has_others(path) and (going or not touched(path))
+
+
+def _going(entry: Entry) -> Path:
+    """It gets the name of a leftover: half removed it would look like one somebody works in."""
+    if entry.kind in workdir.WHOLE or workdir.STAGED.fullmatch(entry.name):
+        return entry.path
+    other = entry.path.with_name(f".tmp-{entry.name}.{secrets.token_hex(4)}")
+    return entry.path.rename(other)
 
 
 def _has_others(entry: Path) -> bool:

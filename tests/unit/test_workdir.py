@@ -277,6 +277,23 @@ def test_prune_leaves_a_kernel_s_tree_in_which_somebody_has_worked(
     assert gone == ([entry] if what == "nothing" else [])
 
 
+def test_a_tree_that_was_half_removed_goes_another_time(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = kernel_tree(cache)
+    os.utime(entry, (0, 0))
+
+    def killed(path: Path, within: Path) -> NoReturn:
+        next(path.rglob("main.c")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ours, "remove", killed)
+        pruning.prune(cache, older_than_days=0)
+    assert len(pruning.prune(cache, older_than_days=9, touched=lambda _: True)) == 1
+    assert [path.name for path in entry.parent.iterdir() if path.is_dir()] == []
+
+
 def test_prune_looks_again_before_it_removes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     publish(cache / "kernels" / "e", a="1")
     os.utime(cache / "kernels" / "e", (0, 0))
