@@ -370,8 +370,8 @@ def appearing(
     well: whole or not at all.
 
     What stands at `place` may be nothing, an empty directory, or one that is marked with this kind
-    and in which `foreign` finds nothing, which goes: it is asked when nobody can find the directory
-    by its name any more. What then comes to lie in it all the same is put aside, as
+    and in which `foreign` finds nothing, which goes, if it still is as it was then when nobody can
+    find it by its name any more. What comes to lie in it even then is put aside, as
     NAME.added-to-SOMETHING. Raises NotOurs, OSError.
     """
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -402,10 +402,12 @@ def appearing(
                 ) from err
             return
         stack.enter_context(locks.held(place / MARK))  # or `sweep` would bring it back
+        looked_at = _seen(place)
+        known = not foreign(place)
+        seen = {before / each.relative_to(place): looked_at[each] for each in looked_at}
         place.rename(before)
         try:
-            seen = _seen(before)
-            if foreign(before):
+            if not known or _seen(before) != seen:
                 raise NotOurs(
                     f"{place} was written to just now, and is not replaced",
                     hint="choose another place, or move it out of the way",
@@ -432,13 +434,18 @@ def sweep(
     if directory.is_symlink() or not directory.is_dir():
         return
     for path in directory.glob(f".*{BEFORE}"):
-        if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
+        if not (match := _REPLACED.fullmatch(path.name)):
+            continue
+        if not marked(path, kind):  # the mark goes last: it is empty, or somebody else's
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        else:
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 _settle(path, directory / match["name"], foreign)
     for path in directory.glob(f".*{PARTIAL}"):
         if _HALF.fullmatch(path.name) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
-                remove(path, within=path)
+                removed(path, path, lambda _: False)  # the mark last, if we are killed over it
 
 
 def _settle(before: Path, place: Path, foreign: Callable[[Path], object]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -82,7 +83,8 @@ def prune(
         with contextlib.suppress(locks.Busy, gone), locks.held(Path(f"{final}.lock")):
             old = staged or entry.path.lstat().st_mtime < oldest
             if old and _is_ours(entry.path, root.resolve(), touched):  # a look at all takes a while
-                ours.remove(entry.path, within=entry.path)
+                going = _going(entry)
+                ours.remove(going, within=going)
                 removed.append(entry)
     return tuple(removed)
 
@@ -99,7 +101,16 @@ def size(path: Path) -> int:
 
 def _is_ours(path: Path, root: Path, touched: Callable[[Path], bool]) -> bool:
     mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
-    return mine and not _has_others(path) and not touched(path)
+    going = workdir.STAGED.fullmatch(path.name) is not None
+    return mine and not _has_others(path) and (going or not touched(path))
+
+
+def _going(entry: Entry) -> Path:
+    """It gets the name of a leftover: half removed it would look like one somebody works in."""
+    if entry.kind in workdir.WHOLE or workdir.STAGED.fullmatch(entry.name):
+        return entry.path
+    other = entry.path.with_name(f".tmp-{entry.name}.{secrets.token_hex(4)}")
+    return entry.path.rename(other)
 
 
 def _has_others(entry: Path) -> bool:
@@ -110,20 +121,28 @@ def _has_others(entry: Path) -> bool:
     if tops is not None and workdir.STAGED.fullmatch(entry.name) is None:
         if any(tops.fullmatch(path.name) is None for path in entry.iterdir()):
             return True
-        return (entry / RECORD).is_file() and _written_since(entry / TREE, entry / RECORD)
+        return (entry / RECORD).is_file() and worked_in(entry / TREE, entry / RECORD)
     return workdir.altered(entry)
 
 
-def _written_since(tree: Path, record: Path) -> bool:
-    """Is anything in the tree newer than the record of what was put there, or at its top not in it?
+def worked_in(tree: Path, record: Path) -> bool:
+    """Is anything in a kernel's tree newer than the record of what was put there, or at its top not
+    in it? Or was that so before?
 
-    The top's own time tells nothing: kbuild makes files there, and removes them.
+    The top's own time tells nothing: kbuild makes files there, and removes them. Raises OSError.
     """
     then = record.lstat().st_mtime_ns
     try:
-        known = json.loads(record.read_text()).get("top")
-    except (ValueError, AttributeError):
-        known = None
-    if known is not None and not {path.name for path in tree.iterdir()} <= set(known):
-        return True
-    return any(path.lstat().st_mtime_ns > then for path in tree.rglob("*"))
+        said = json.loads(record.read_text())
+        there = {path.name for path in tree.iterdir()}
+        if said.get("worked_in") or not there <= set(said.get("top", there)):
+            return True
+    except (ValueError, TypeError, AttributeError):
+        return True  # it is none of ours
+    return any(_newer(path, then) for path in tree.rglob("*"))
+
+
+def _newer(path: Path, then: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):  # of a build that goes on
+        return path.lstat().st_mtime_ns > then
+    return False

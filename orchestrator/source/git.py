@@ -118,8 +118,17 @@ def work(tree: Path) -> str:
     working trees. What git cannot tell is work as well.
     """
     place = tree / ".git"
+    if tree.is_symlink() or place.is_symlink():
+        return "it is a link"
     if not os.path.lexists(place):
         return "files" if tree.is_dir() and any(tree.iterdir()) else ""
+    try:
+        return _work(tree, place)
+    except UsageError:  # another user's
+        return "what git does not read"
+
+
+def _work(tree: Path, place: Path) -> str:
     if (place / "worktrees").is_dir() and any((place / "worktrees").iterdir()):
         return "another working tree"
     here = (f"--git-dir={place}", f"--work-tree={tree}")  # not that of a directory above

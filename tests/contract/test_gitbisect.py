@@ -224,6 +224,11 @@ def _elsewhere(tree: Path) -> None:
     (other / "kernel").write_text("a day's work")
 
 
+def _moved(tree: Path) -> None:
+    tree.rename(tree.parents[3] / "moved")
+    tree.symlink_to(tree.parents[3] / "moved")
+
+
 def _unreadable(tree: Path) -> None:
     (tree / "kernel").write_text("a day's work")
     (tree / ".git/HEAD").write_text("")
@@ -231,7 +236,7 @@ def _unreadable(tree: Path) -> None:
 
 WORK = [
     *(_ignored, _hidden, _committed, _on_a_branch, _tagged, _stashed, _staged, _elsewhere),
-    _unreadable,
+    *(_moved, _unreadable),
 ]
 
 

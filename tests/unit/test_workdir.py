@@ -232,6 +232,10 @@ def test_prune_leaves_an_entry_whose_files_somebody_has_changed(cache: Path, wha
     assert [path.is_dir() for path in entry.parent.glob("e.damaged-*")] == [True]
 
 
+def kernel_source(cache: Path) -> SourceTree:
+    return SourceTree("dir:x", "6.1", cache.parent / "origin", "d", (6, 1), "x")
+
+
 def kernel_tree(cache: Path) -> Path:
     """A kernel's tree in the cache as it is after a build."""
     origin = cache.parent / "origin"
@@ -242,7 +246,7 @@ def kernel_tree(cache: Path) -> Path:
     entry = cache / "trees" / "x"
     entry.mkdir(parents=True)
     ours.mark(entry, ours.MarkKind.ENTRY)
-    worktree.sync(SourceTree("dir:x", "6.1", origin, "d", (6, 1), "x"), {}, entry / "src")
+    worktree.sync(kernel_source(cache), {}, entry / "src")
     (entry / "build").mkdir()
     time.sleep(0.02)
     (entry / "src/.tmp_make").touch()
@@ -250,8 +254,11 @@ def kernel_tree(cache: Path) -> Path:
     return entry
 
 
+@pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("what", ["nothing", "written", "added", "added at the top", "an old file"])
-def test_prune_leaves_a_kernel_s_tree_in_which_somebody_has_worked(cache: Path, what: str) -> None:
+def test_prune_leaves_a_kernel_s_tree_in_which_somebody_has_worked(
+    cache: Path, what: str, again: bool
+) -> None:
     entry = kernel_tree(cache)
     match what:
         case "written":
@@ -263,9 +270,28 @@ def test_prune_leaves_a_kernel_s_tree_in_which_somebody_has_worked(cache: Path, 
         case "an old file":
             (entry / "src/sub/mine.c").write_text("a day's work")
             os.utime(entry / "src/sub/mine.c", (1, 1))
+    if again:  # it is built once more
+        worktree.sync(kernel_source(cache), {}, entry / "src")
     os.utime(entry, (0, 0))
     gone = [each.path for each in pruning.prune(cache, older_than_days=0)]
     assert gone == ([entry] if what == "nothing" else [])
+
+
+def test_a_tree_that_was_half_removed_goes_another_time(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = kernel_tree(cache)
+    os.utime(entry, (0, 0))
+
+    def killed(path: Path, within: Path) -> NoReturn:
+        next(path.rglob("main.c")).unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(ours, "remove", killed)
+        pruning.prune(cache, older_than_days=0)
+    assert len(pruning.prune(cache, older_than_days=9, touched=lambda _: True)) == 1
+    assert [path.name for path in entry.parent.iterdir() if path.is_dir()] == []
 
 
 def test_prune_looks_again_before_it_removes(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
