@@ -287,6 +287,11 @@ def fragment(file: Path) -> Path:
 def new_arch(name: str, directory: Path | None) -> Path:
     """Where the file of an architecture that is to be written belongs: in `directory`, or beside
     ours. Raises UsageError for a name that cannot be one."""
+    if not is_arch_name(name):
+        raise UsageError(
+            f"'{name}' can be no architecture's name",
+            hint="letters, digits, _ and - make one; --directory says where its files go",
+        )
     if directory is not None:
         return arch_file(str(directory / f"{name}.toml"))
     if data_dir("kernel-config").is_relative_to(_PACKAGE):

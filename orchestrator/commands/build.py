@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from orchestrator.build import prepare
 from orchestrator.cli import options
 from orchestrator.cli.arguments import (
@@ -25,6 +29,12 @@ def build(
     arch: ArchOption = None,
     kernel: KernelOption = options.SOURCE,
     series: SeriesOption = None,
+    print_directory: Annotated[
+        bool,
+        typer.Option(
+            "--print-directory", help="Print only where they are, for K=$(klp-e2e build ...)."
+        ),
+    ] = False,
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
@@ -32,7 +42,8 @@ def build(
     with Reporter(Terminal(stderr=True)) as reporter:
         kernels = build_kernels(wanted, reporter)
     for made in kernels:
-        tell(f"{made.arch} {made.release} {made.directory}")
+        where = str(made.directory)
+        tell(where if print_directory else f"{made.arch} {made.release} {where}")
     return Exit.GOOD
 
 

@@ -10,6 +10,7 @@ prints them as a table: what was done wrong, what was said, the exit code.
 from __future__ import annotations
 
 import lzma
+import re
 import shutil
 import sys
 import tempfile
@@ -452,7 +453,7 @@ def test_a_mistake_is_told_as_what_it_is(
 def first_line(told: Told) -> str:
     """What a reader sees first of what went wrong."""
     lines = [line for line in (told.err + told.out).splitlines() if line.strip()]
-    marked = (line for line in lines if line.startswith(("klp-e2e: ", "ERROR", "FAIL")))
+    marked = (line for line in lines if re.match(r"klp-e2e: |(ERROR|FAIL) \S+ \S+: ", line))
     return next(marked, lines[-1] if lines else "")
 
 

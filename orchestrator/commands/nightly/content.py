@@ -148,7 +148,8 @@ def _of_command(place: Path) -> Iterator[Path]:
 
 
 def _of_exploration(place: Path, walked: explorejson.ExploreDocument) -> Iterator[Path]:
-    yield from (place / explorejson.DOCUMENT, place / explorejson.JOURNAL)
+    names = (explorejson.DOCUMENT, *explorejson.MACHINES, explorejson.JOURNAL)
+    yield from (place / name for name in names)
     for campaign in walked.campaigns:
         for finding in campaign.findings:
             for reproducer in finding.reproducers:
