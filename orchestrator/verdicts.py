@@ -405,7 +405,8 @@ class Run:
     kernels: tuple[Kernel, ...] = ()
     host: str = ""  # one line: system, machine, cores, memory
     qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line
-    options: Mapping[str, str] = field(default_factory=dict)  # further options that mattered
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)  # further options that
+    # mattered
     strict: bool = False  # KNOWN counts as FAIL
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
@@ -415,6 +416,11 @@ class Run:
     inputs: Mapping[str, str] = field(default_factory=dict)  # what else it runs, and on what -> its
     # digest: who goes on with it must have the same
     kind: RunKind | None = None  # None: an older klp-e2e did not write it down
+    tool: str = ""  # klp-e2e's version; "": an older one did not write it down
+
+    def option(self, name: str, default: str = "") -> str:
+        """One of `options` as text."""
+        return str(self.options.get(name, default))
 
     @property
     def exact_source(self) -> str:

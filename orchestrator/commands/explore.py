@@ -86,7 +86,7 @@ def resumed(
     one. Raises UsageError."""
     writer = ExploreDirectory.resumed(place, MACHINES)
     head = writer.head
-    named = head.run.options.get("arches", "").split()
+    named = head.run.option("arches").split()
     arches = tuple(map(head.run.arch_spec, named))
     if not arches:
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")

@@ -37,7 +37,7 @@ def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
     asked for."""
     series = [word for name in run.series or ("none",) for word in ("--series", name)]
     option = "--arch-file" if arch in run.arch_files else "--arch"
-    accel = run.options.get("accel", Accel.AUTO)
+    accel = run.option("accel", Accel.AUTO)
     under = ("--accel", accel) if accel != Accel.AUTO else ()
     return (option, run.arch_spec(arch), "--kernel", run.exact_source, *series, *under)
 

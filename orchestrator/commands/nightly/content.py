@@ -161,7 +161,7 @@ def _of_trials(place: Path, head: trialsjson.TrialsDocument) -> Iterator[Path]:
     yield place / trialsjson.DOCUMENT
     names = {*head.alterations, *(each.name for each in head.trials), CONTROL}
     names |= {f"{CONTROL}-{number + 1}" for number in range(head.controls)}
-    arches = {*head.run.options.get("arches", "").split(), *(t.trial.arch for t in head.trials)}
+    arches = {*head.run.option("arches").split(), *(t.trial.arch for t in head.trials)}
     for name, arch in itertools.product(names, arches):
         yield from _of_command(place / name / arch)
 

@@ -105,8 +105,7 @@ def _is_of(job: Job, place: Path) -> bool:
         return False
     return (
         (run.source, run.exact_source, run.series) == (job.source, job.source, job.series)
-        and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
-        == [job.arch_spec]
+        and [run.arch_spec(name) for name in run.option("arches").split()] == [job.arch_spec]
         and set(sets) <= {*options.module_sets(job.module_sets)}
         and "patches" not in run.options
     )
