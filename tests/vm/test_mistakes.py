@@ -277,7 +277,16 @@ MISTAKES = (
     # --- built by others
     built("a .ko that is not there", "my_base", "", "my_base.ko"),
     *(built(f"a .ko that is {how}", "my_base", how, "my_base.ko") for how in MAKE),
-    built("a livepatch that is not converted", "my_fix", "not converted", "my_limit"),
+    Mistake(
+        "a livepatch that is not converted",
+        "my_limit",
+        3,
+        (
+            ("set.toml", 'name = "my_fix"', 'name = "my_fix"\nko = "my_fix.ko"'),
+            ("set.toml", f"[modules.klp_symbols]\n{LIMIT}\n", ""),
+        ),
+        spoilt="not converted",
+    ),
     built("another module's .ko", "my_base", "my_filler", "my_filler"),
     built("another architecture's .ko", "my_base", OTHER, ARCH),
     # --- what is typed
@@ -406,7 +415,7 @@ def make(mistake: Mistake, place: Path, modules: Mapping[str, bytes]) -> None:
         if mistake.spoilt in MAKE:
             (mine / f"{name}.ko").write_bytes(MAKE[mistake.spoilt](modules[name]))
         elif mistake.spoilt:
-            (mine / f"{name}.ko").write_bytes(modules[mistake.spoilt])
+            (mine / f"{name}.ko").write_bytes(modules.get(mistake.spoilt, modules[name]))
 
 
 def modules_of_others(place: Path) -> Mapping[str, bytes]:
