@@ -147,6 +147,7 @@ class Reading:
     resolves_to: int | None  # None: unreadable
     symbol_address: int | None  # None: its module is not loaded
     beside: str  # what else is not as an applied relocation has it
+    address: int | None = None  # of the field; None: an older klp-e2e did not write it down
 
 
 @dataclass(frozen=True, slots=True)

@@ -216,6 +216,7 @@ def _relocation(
         resolves_to=reading.leads_to,
         symbol_address=reading.symbol_address,
         beside=reading.beside,
+        address=reading.address,
     )
     return words.reading(found)
 
