@@ -260,11 +260,15 @@ def arch_file(spec: str) -> Path:
         return _named(spec, arch_files(), "architecture", hint)
     path = Path(spec).absolute()
     if not is_arch_name(path.stem) or path.suffix != ".toml":
-        raise UsageError(
-            f"{spec}: no name of an architecture's file",
-            hint="NAME.toml, with letters, digits, _ and - in NAME: it names results and kernels",
-        )
+        raise _no_arch_name(spec)
     return path
+
+
+def _no_arch_name(spec: str) -> UsageError:
+    return UsageError(
+        f"'{spec}' is no name of an architecture's file",
+        hint="NAME.toml, with letters, digits, _ and - in NAME: it names results and kernels",
+    )
 
 
 def is_arch_name(text: str) -> bool:
@@ -287,6 +291,8 @@ def fragment(file: Path) -> Path:
 def new_arch(name: str, directory: Path | None) -> Path:
     """Where the file of an architecture that is to be written belongs: in `directory`, or beside
     ours. Raises UsageError for a name that cannot be one."""
+    if not is_arch_name(name):
+        raise _no_arch_name(name)
     if directory is not None:
         return arch_file(str(directory / f"{name}.toml"))
     if data_dir("kernel-config").is_relative_to(_PACKAGE):

@@ -385,6 +385,11 @@ class BuiltSet:
 # --- cases --------------------------------------------------------------------------------------
 
 
+def set_title(module_set: str) -> str:
+    """What a module set is called where it is shown: of one's own, by the directory's name."""
+    return Path(module_set).name if module_set.startswith("/") else module_set
+
+
 class CaseKind(StrEnum):
     ORDER = "order"  # an order of a module set
     MALFORMED = "malformed"  # an order in which the livepatch is broken in a certain way
@@ -403,8 +408,13 @@ class Case:
 
     @property
     def label(self) -> str:
-        """`basic/reload-moved`: how it is called wherever several sets are."""
+        """`basic/reload-moved`, `/home/me/mine/order-1`: which case of which set it is."""
         return f"{self.module_set}/{self.name}"
+
+    @property
+    def title(self) -> str:
+        """The same to be shown: `mine/order-1`."""
+        return f"{set_title(self.module_set)}/{self.name}"
 
 
 class Accel(StrEnum):

@@ -152,6 +152,7 @@ class Reading:
     beside: str  # what else is not as an applied relocation has it
     earlier: tuple[int, ...] = ()  # of what leads through a hop: where the symbol was before this
     # event, as far as it was seen, since the field was first written
+    address: int | None = None  # of the field; None: an older klp-e2e did not write it down
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,7 +411,8 @@ class Run:
     kernels: tuple[Kernel, ...] = ()
     host: str = ""  # one line: system, machine, cores, memory
     qemu: Mapping[str, str] = field(default_factory=dict)  # architecture -> version line
-    options: Mapping[str, str] = field(default_factory=dict)  # further options that mattered
+    options: Mapping[str, str | int | bool] = field(default_factory=dict)  # further options that
+    # mattered
     strict: bool = False  # KNOWN counts as FAIL
     guests: tuple[GuestRecord, ...] = ()  # every guest that has ended so far
     trouble: str = ""  # why the run ended before all planned cases had run
@@ -423,6 +425,11 @@ class Run:
     kind: RunKind | None = None  # None: an older klp-e2e did not write it down
     configs: tuple[str, ...] = ()  # as asked for, on top of each architecture's own
     toolchain: str = ""  # as asked for; "": each architecture's own
+    tool: str = ""  # klp-e2e's version; "": an older one did not write it down
+
+    def option(self, name: str, default: str = "") -> str:
+        """One of `options` as text."""
+        return str(self.options.get(name, default))
 
     @property
     def exact_source(self) -> str:

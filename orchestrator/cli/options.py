@@ -231,7 +231,7 @@ def only_cases(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ..
     patterns. Raises UsageError for a pattern that nothing fits."""
     for pattern in patterns:
         if not any(_fits(case, pattern) for case in cases):
-            close = difflib.get_close_matches(pattern, [c.label for c in cases], n=1, cutoff=0.5)
+            close = difflib.get_close_matches(pattern, [c.title for c in cases], n=1, cutoff=0.5)
             raise UsageError(
                 f"no case is called {pattern}",
                 hint=f"did you mean {close[0]}?" if close else "klp-e2e orders lists them",
@@ -240,7 +240,7 @@ def only_cases(cases: Sequence[Case], patterns: Sequence[str]) -> tuple[Case, ..
 
 
 def _fits(case: Case, pattern: str) -> bool:
-    return any(fnmatch.fnmatchcase(name, pattern) for name in (case.label, case.name))
+    return any(fnmatch.fnmatchcase(name, pattern) for name in (case.title, case.label, case.name))
 
 
 def suite_cases(spec: str) -> tuple[Case, ...]:

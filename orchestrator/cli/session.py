@@ -20,6 +20,7 @@ from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
+from orchestrator.cli.version import version
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
@@ -71,6 +72,7 @@ def begun(
         planned=0,
         host=host_line(),
         options={"accel": accel},
+        tool=version(),
         strict=strict,
         kind=kind,
         arch_files={arch.name: str(arch.file) for arch in wanted.arches if arch.file},
@@ -117,7 +119,7 @@ def _digest(text: str) -> str:
 
 def arches_of(run: Run, place: Path) -> tuple[str, ...]:
     """Those of a run that is gone on with, as --arch takes them. Raises UsageError."""
-    names = run.options.get("arches", "").split()
+    names = run.option("arches").split()
     if not names:
         raise UsageError(f"{place} does not say for which architectures", hint="begin a new one")
     if strange := next((name for name in names if not catalog.is_arch_name(name)), ""):
@@ -127,7 +129,7 @@ def arches_of(run: Run, place: Path) -> tuple[str, ...]:
 
 def accel_of(run: Run, place: Path) -> Accel:
     """That of a run that is gone on with; an older klp-e2e had but one. Raises UsageError."""
-    name = run.options.get("accel", Accel.AUTO)
+    name = run.option("accel", Accel.AUTO)
     if name not in {*Accel}:
         raise UsageError(f"{place}: '{name}' is no accelerator", hint="begin a new one")
     return Accel(name)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from importlib import metadata
 from pathlib import Path
 
+from orchestrator.errors import MissingTool
 from orchestrator.host import process
 
 
@@ -16,5 +17,8 @@ def version() -> str:
     if not (root / ".git").exists():
         return number
     command = ["git", "-C", str(root), "describe", "--always", "--abbrev=12", "--dirty=+"]
-    told = process.run(command, check=False)  # git refuses a checkout that is somebody else's
+    try:
+        told = process.run(command, check=False)  # git refuses a checkout that is somebody else's
+    except MissingTool:
+        return number
     return number if told.code else f"{number} ({told.output.strip()})"

@@ -3,6 +3,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import typer
+
 from orchestrator.build import prepare
 from orchestrator.cli import options
 from orchestrator.cli.arguments import (
@@ -29,6 +33,12 @@ def build(
     series: SeriesOption = None,
     config: ConfigOption = None,
     toolchain: ToolchainOption = None,
+    print_directory: Annotated[
+        bool,
+        typer.Option(
+            "--print-directory", help="Print only where they are, for K=$(klp-e2e build ...)."
+        ),
+    ] = False,
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
@@ -36,7 +46,8 @@ def build(
     with Reporter(Terminal(stderr=True)) as reporter:
         kernels = build_kernels(wanted, reporter)
     for made in kernels:
-        tell(f"{made.arch} {made.release} {made.directory}")
+        where = str(made.directory)
+        tell(where if print_directory else f"{made.arch} {made.release} {where}")
     return Exit.GOOD
 
 

@@ -49,6 +49,7 @@ from orchestrator.report.explorejson import (
     ExploreDocument,
     Walked,
 )
+from orchestrator.report.exploremachine import MACHINES
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
 from orchestrator.repro import bundle
@@ -77,7 +78,7 @@ def begin(asked: ExploreOptions, command: Sequence[str]) -> ExploreDirectory:
     arches = " ".join(arch.name for arch in asked.build.arches)
     run = replace(run, options={**run.options, "arches": arches})
     head = ExploreDocument(SCHEMA, run, asked.wanted, asked.module_sets, asked.channel)
-    return ExploreDirectory(asked.directory, head)
+    return ExploreDirectory(asked.directory, head, MACHINES)
 
 
 def resumed(
@@ -86,9 +87,9 @@ def resumed(
     """An exploration that was interrupted, with everything as it was asked for: what stands in its
     explore.json counts as a command line does, but for what `outsiders.refuse` wants to see on this
     one, and for files of known issues: what is in them has to be the same. Raises UsageError."""
-    writer = ExploreDirectory.resumed(place)
+    writer = ExploreDirectory.resumed(place, MACHINES)
     head = writer.head
-    named = head.run.options.get("arches", "").split()
+    named = head.run.option("arches").split()
     arches = tuple(map(head.run.arch_spec, named))
     if not arches:
         raise UsageError(f"{place / DOCUMENT} names no architecture", hint="begin a new one")

@@ -61,6 +61,8 @@ def plain_text(inspection: Inspection, arch: Arch) -> str:
     lines += [] if inspection.relocations else ["  none"]
     lines += ["", "klp symbols:"]
     lines += [f"  {s.name}: used {s.uses} times" for s in inspection.symbols] or ["  none"]
+    lines += ["", "undefined, and left to what the kernel and other modules export:"]
+    lines += [f"  {name}" for name in inspection.undefined] or ["  none"]
     lines += ["", "violations:"]
     lines += [
         f"  {'warning' if v.warning else 'ERROR'} [{v.rule}] {v.where}: {v.text}"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -170,9 +171,11 @@ def _findings(results: Path) -> Path:
 
 def _failed(found: Sequence[CaseResult], name: str) -> CaseResult:
     """`ARCH/SET/NAME` among a run's results."""
+    titles = Counter((r.arch, r.case.title) for r in found)
     names = {f"{r.arch}/{r.case.label}": r for r in found}
+    names |= {f"{r.arch}/{r.case.title}": r for r in found if titles[r.arch, r.case.title] == 1}
     if name not in names:
-        bad = [n for n, r in names.items() if r.first_failure() is not None]
+        bad = [f"{r.arch}/{r.case.title}" for r in found if r.first_failure() is not None]
         raise UsageError(
             f"these results have no case {name}", hint=f"that failed: {', '.join(bad) or 'none'}"
         )

@@ -49,7 +49,7 @@ def list_orders(
             f"{event} {describe_all(step.answers) if any(step.answers) else 'ok'}"
             for event, step in steps
         )
-        tell(f"{case.label}: {', '.join(answers)}")
+        tell(f"{case.title}: {', '.join(answers)}")
         for event, step in steps if why else ():
             tell(f"    {event}: {step.why}")
     return Exit.GOOD

@@ -25,6 +25,7 @@ from orchestrator.elf.records import (
     SHN_ABS,
     SHN_COMMON,
     SHN_LIVEPATCH,
+    SHN_UNDEF,
     SHT_RELA,
     ByteOrder,
     Elf,
@@ -93,6 +94,7 @@ class Inspection:
     relocations: tuple[InspectedRelocation, ...]
     symbols: tuple[InspectedSymbol, ...]
     violations: tuple[Violation, ...]
+    undefined: tuple[str, ...] = ()  # ordinary symbols that somebody has to export, sorted
 
     @property
     def well_formed(self) -> bool:
@@ -130,6 +132,7 @@ def inspect(data: bytes, *, table: Table | None = None, name: str = "the module"
             Violation(rule, RULES[rule].text, where, RULES[rule].warning)
             for rule, where in _violations(elf, klp, uses, table)
         ),
+        undefined=tuple(sorted({s.name for s in elf.symbols if s.shndx == SHN_UNDEF and s.name})),
     )
 
 

@@ -32,7 +32,7 @@ from orchestrator.model.findings import (
     rejudged,
 )
 from orchestrator.model.search import Choice, WorkItem
-from orchestrator.nouns import Order
+from orchestrator.nouns import Order, set_title
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.run.workers import with_slots
 from orchestrator.verdicts import GuestRecord, Step
@@ -195,7 +195,7 @@ class Campaign:
             self.findings = rejudged(self.findings, judge_together(results, module_set, seen))
 
     def __str__(self) -> str:
-        return f"{self.bootable.arch.name} {self.name}"
+        return f"{self.bootable.arch.name} {set_title(self.name)}"
 
     # --- the plan ------------------------------------------------------------------------------
 

@@ -217,6 +217,7 @@ def _relocation(
         resolves_to=reading.leads_to,
         symbol_address=reading.symbol_address,
         beside=reading.beside,
+        address=reading.address,
         earlier=before.places if hop and before is not None else (),
     )
     return words.reading(found)

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from orchestrator.model.state import owners
-from orchestrator.nouns import VMLINUX, Burst, ModuleSet, ModuleSpec, Race, Unload
+from orchestrator.nouns import VMLINUX, Burst, ModuleSet, ModuleSpec, Race, Unload, set_title
 from orchestrator.verdicts import Answers, CaseResult, Reading
 
 FILLER = "klp_e2e_filler"  # images/filler: of the harness's own, for sets that have nothing to move
@@ -68,7 +68,7 @@ def unmoved(results: Iterable[CaseResult]) -> tuple[str, ...]:
     for result in results:
         for target, places in _places(result).items():
             if len(places) > 1:
-                name = f"{result.arch} {result.case.module_set}: {target}"
+                name = f"{result.arch} {set_title(result.case.module_set)}: {target}"
                 moved[name] = moved.get(name, False) or _differ(places.values())
     return tuple(name for name, has in moved.items() if not has)
 

@@ -27,6 +27,7 @@ from typing import Self
 from orchestrator.errors import UsageError
 from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
+from orchestrator.nouns import set_title
 from orchestrator.plain import KEPT_CHARACTERS
 from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
@@ -213,7 +214,9 @@ class ResultsDirectory(Store):
         write(self.path / "results.ktap", ktap(self.run, self.results))
 
     def _case_name(self, result: CaseResult) -> str:
-        case = _NOT_IN_NAMES.sub("_", f"{result.case.module_set}.{result.case.name}").strip("_")
+        case = _NOT_IN_NAMES.sub(
+            "_", f"{set_title(result.case.module_set)}.{result.case.name}"
+        ).strip("_")
         first = name = f"{result.arch}/{case[:100]}"
         number = 1
         while name in self._names:

@@ -18,6 +18,7 @@ from orchestrator.report import (
     directory,
     explorejson,
     exploretext,
+    prefixes,
     resultstext,
     trialsjson,
     trialstext,
@@ -76,6 +77,7 @@ KINDS = (
         lambda found: found.run,
     ),
     kind(cardjson.DOCUMENT, cardjson.load_card, cardjson.card_report, cards.card_exit_code),
+    kind(prefixes.DOCUMENT, prefixes.load, prefixes.report, prefixes.exit_code),
     RESULTS,
 )
 

@@ -2,6 +2,7 @@
 """An exploration's directory, written as it goes, so that a killed one can be taken up again.
 
 DIR/explore.json      what was asked for, totals, findings; replaced whole
+DIR/junit.xml  results.ktap    the same for other programs
 DIR/walk.jsonl        one line for each verified or failed order; appended
 DIR/findings/NAME/    one bundle for each reproducer of a finding
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
@@ -34,6 +35,7 @@ from orchestrator.verdicts import Run
 SCHEMA: Literal[2] = 2
 DOCUMENT = "explore.json"
 JOURNAL = "walk.jsonl"
+MACHINES = ("junit.xml", "results.ktap")  # beside it
 FINDINGS = "findings"
 MOST_LINE = 1 << 20  # bytes of the journal that are looked at at once
 
@@ -79,6 +81,9 @@ class ExploreDocument:
     campaigns: Annotated[tuple[CampaignRecord, ...], also("campaigns", "grounds")] = ()
 
 
+Machines = Mapping[str, Callable[[ExploreDocument], str]]
+
+
 @dataclass(frozen=True, slots=True)
 class Walked:
     """One line of the journal."""
@@ -102,19 +107,23 @@ class ExploreDirectory(Store):
     """A context manager, made for a new exploration, or by `resumed` for one that was
     interrupted."""
 
-    DOCUMENTS = (DOCUMENT,)
+    DOCUMENTS = (DOCUMENT, *MACHINES)
 
-    def __init__(self, path: Path, head: ExploreDocument | None) -> None:
-        """head: what is asked for; None: what was begun there is gone on with."""
+    def __init__(
+        self, path: Path, head: ExploreDocument | None, machines: Machines | None = None
+    ) -> None:
+        """head: what is asked for; None: what was begun there is gone on with. machines: what is
+        written beside DOCUMENT, of MACHINES."""
+        self._machines = machines or {}
         self._asked = head
         self._journal: TextIO | None = None
         super().__init__(path, resume=head is None)
 
     @classmethod
-    def resumed(cls, path: Path) -> ExploreDirectory:
+    def resumed(cls, path: Path, machines: Machines | None = None) -> ExploreDirectory:
         """Raises UsageError when nothing was begun there."""
         load_exploration(path)  # before anything is written
-        return cls(path, None)
+        return cls(path, None, machines)
 
     def _open(self) -> None:
         self.head = self._asked or load_exploration(self.path)
@@ -140,11 +149,13 @@ class ExploreDirectory(Store):
         return not self.head.run.kernels
 
     def save(self, campaigns: Sequence[Campaign]) -> None:
-        """Replace explore.json. Grounds that are not given stay as they were."""
+        """Replace the documents. Campaigns that are not given stay as they were."""
         old = {(g.arch, g.module_set): g for g in self.head.campaigns}
         new = {(g.bootable.arch.name, g.name): _ground(g) for g in campaigns}
         self.head = replace(self.head, campaigns=tuple({**old, **new}.values()))
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
+        for name, render in self._machines.items():
+            write(self.path / name, render(self.head))
 
     def update(self, run: Run) -> None:
         """More is known of the run: kernels are built, a guest has ended. Raises UsageError when it

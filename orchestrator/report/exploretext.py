@@ -18,6 +18,7 @@ from orchestrator.explore.exploration import Stats
 from orchestrator.model import orders
 from orchestrator.model.culprit import SUSPECT
 from orchestrator.model.findings import Finding, Reproducer
+from orchestrator.nouns import set_title
 from orchestrator.report import resultstext
 from orchestrator.report.explorejson import CampaignRecord, ExploreDocument, findings
 from orchestrator.report.verdict import ended, took
@@ -51,13 +52,31 @@ def exploration_exit_code(document: ExploreDocument) -> Exit:
         return Exit.TEST_FAILURE
     if early := ended(document.run):
         return early
-    all_stats = [campaign.stats for campaign in document.campaigns]
-    proved = bool(all_stats) and all(stats.verified for stats in all_stats)
-    not_run = any(stats.not_run for stats in all_stats)
-    to_come = document.options.budget is None and any(t.done < t.planned for t in all_stats)
-    if not_run or to_come or not proved or any(each.blamed for each in found):
+    left = any(unwalked(document, campaign) for campaign in document.campaigns)
+    if left or not document.campaigns or any(each.blamed for each in found):
         return Exit.HARNESS
     return Exit.GOOD
+
+
+def unwalked(document: ExploreDocument, campaign: CampaignRecord) -> str:
+    """What of one walk is missing, in words; "" where nothing is, or only what a budget leaves."""
+    stats = campaign.stats
+    if not stats.verified:
+        return "no order was verified"
+    if stats.not_run:
+        return f"{stats.not_run} orders were not walked: {'; '.join(stats.errors)}"
+    if document.options.budget is None and stats.done < stats.planned:
+        return f"{stats.planned - stats.done} of {stats.planned} orders are still to come"
+    return ""
+
+
+def incomplete(document: ExploreDocument) -> str:
+    """Why it is not all there, in words; "" where it is: as verdict.incomplete()."""
+    if document.run.trouble:
+        return f"stopped early: {document.run.trouble}"
+    if document.run.finished is None:
+        return "it has not come to its end"
+    return "" if document.campaigns else "nothing was walked"
 
 
 def exploration_summary(document: ExploreDocument) -> str:
@@ -96,7 +115,9 @@ class _Table:
         for name in COLUMNS:
             made.add_column(name, justify="right", no_wrap=True)
         for campaign in self.campaigns:
-            made.add_row(campaign.arch, campaign.module_set, *map(str, _numbers(campaign.stats)))
+            made.add_row(
+                campaign.arch, set_title(campaign.module_set), *map(str, _numbers(campaign.stats))
+            )
         return made
 
     def _paragraphs(self) -> Text:
@@ -104,7 +125,7 @@ class _Table:
         for campaign in self.campaigns:
             named = zip(COLUMNS, _numbers(campaign.stats), strict=True)
             numbers = ", ".join(f"{name} {number}" for name, number in named)
-            lines.append(f"{campaign.arch} {campaign.module_set}: {numbers}")
+            lines.append(f"{campaign.arch} {set_title(campaign.module_set)}: {numbers}")
         return Text("\n".join(lines))
 
 
@@ -120,7 +141,7 @@ def _finding(found: Finding) -> RenderableType:
     status = found.status
     head = Text.assemble(
         (str(status), resultstext.STYLES[status]),
-        (f" {found.arch} {found.module_set} {found.signature}", "bold"),
+        (f" {found.arch} {set_title(found.module_set)} {found.signature}", "bold"),
         f" ({found.hits} {'order' if found.hits == 1 else 'orders'})",
     )
     parts: list[RenderableType] = [head]
@@ -157,7 +178,7 @@ def reproducer_lines(reproducer: Reproducer) -> list[str]:
 
 def _troubles(campaign: CampaignRecord) -> Text:
     lines = [
-        f"ERROR {campaign.arch} {campaign.module_set}: {count} orders not walked: {why}"
+        f"ERROR {campaign.arch} {set_title(campaign.module_set)}: {count} orders not walked: {why}"
         for why, count in sorted(campaign.stats.errors.items())
     ]
     return Text("\n".join(lines), style=resultstext.STYLES[Status.ERROR])

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 import junitparser
 
 from orchestrator.model import orders
+from orchestrator.nouns import set_title
 from orchestrator.plain import clean, excerpt
 from orchestrator.report import verdict
 from orchestrator.run import selftests
@@ -72,7 +73,7 @@ def _suite(run: Run, results: Sequence[CaseResult], arch: str) -> junitparser.Te
 def _testcase(run: Run, result: CaseResult) -> junitparser.TestCase:
     case = junitparser.TestCase(
         xml(result.case.name),
-        classname=xml(f"{result.arch}.{result.case.module_set}"),
+        classname=xml(f"{result.arch}.{set_title(result.case.module_set)}"),
         time=round(result.seconds, 3),
     )
     outcome = _outcome(run, result)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orchestrator.model import orders
+from orchestrator.nouns import set_title
 from orchestrator.plain import one_line, printable, short
 from orchestrator.report import verdict
 from orchestrator.run import selftests
@@ -80,7 +81,7 @@ def _subtest(run: Run, arch: str, results: Sequence[CaseResult]) -> Subtest:
         [
             (
                 [*_tests(result), *_diagnostics(result)],
-                f"{result.case.module_set}.{result.case.name}",
+                f"{set_title(result.case.module_set)}.{result.case.name}",
                 result.status,
                 _message(run, result),
             )

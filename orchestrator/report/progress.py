@@ -115,7 +115,7 @@ class Reporter:
 
     def result(self, result: CaseResult, done: int, total: int) -> None:
         """A case has its verdict."""
-        name = result.case.label
+        name = result.case.title
         style = STYLES[result.status]
         self._print(
             f"[{style}]{result.status:<5}[/] {escape(f'{result.arch} {name}')} "

@@ -45,7 +45,7 @@ def kernel_words(run: Run, arch: str) -> tuple[str, ...]:
     series += [word for spec in run.configs for word in ("--config", spec)]
     series += ["--toolchain", run.toolchain] if run.toolchain else []
     option = "--arch-file" if arch in run.arch_files else "--arch"
-    accel = run.options.get("accel", Accel.AUTO)
+    accel = run.option("accel", Accel.AUTO)
     under = ("--accel", accel) if accel != Accel.AUTO else ()
     return (option, run.arch_spec(arch), "--kernel", run.exact_source, *series, *under)
 

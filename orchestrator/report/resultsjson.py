@@ -109,7 +109,8 @@ def document_text(run: Run, results: Sequence[CaseResult], fragments: Sequence[s
 
     A run writes this file after every case; fragments keep that from costing the square of cases.
     """
-    counts = {str(status): number for status, number in verdict.counts(results).items()}
+    found = verdict.counts(results)
+    counts = {str(status): found.get(status, 0) for status in Status}
     head = {
         "schema": SCHEMA,
         "exit_code": int(verdict.results_exit_code(run, results)),

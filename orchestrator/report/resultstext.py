@@ -63,7 +63,7 @@ def table(results: Sequence[CaseResult]) -> Table:
         made.add_column(arch, no_wrap=True)
     for case, by_arch in rows.items():
         cells = [_cell(by_arch.get(arch)) for arch in arches]
-        name = Text(case.label)
+        name = Text(case.title)
         ran = max(len(selftests.tests(result)) for result in by_arch.values())
         what = orders.format(case.order) or f"{ran} test{'s' * (ran != 1)}"
         made.add_row(name, Text(what), *cells)
@@ -88,7 +88,7 @@ def failure(result: CaseResult) -> RenderableType:
     """One failure in full. The failing event stands between `>>` and `<<`."""
     head = Text.assemble(
         (str(result.status), STYLES[result.status]),
-        (f" {result.arch} {result.case.label}", "bold"),
+        (f" {result.arch} {result.case.title}", "bold"),
         f": {result.reason}",
     )
     events = len(result.case.order.events)

@@ -31,7 +31,9 @@ LOCK = ".lock"
 INTERRUPTED = "interrupted"
 _CHOOSE = "choose another with -o DIR"
 # Of the documents, what a kill leaves.
-_HALF = re.compile(r"\.(?:(?:results|explore|trials)\.json|junit\.xml|results\.ktap)\.\w+\.partial")
+_HALF = re.compile(
+    r"\.(?:(?:results|explore|trials|prefixes)\.json|junit\.xml|results\.ktap)\.\w+\.partial"
+)
 
 
 class Store(abc.ABC):

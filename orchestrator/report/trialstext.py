@@ -47,7 +47,7 @@ def trials_exit_code(document: TrialsDocument) -> Exit:
         return early
     if any(t.outcome is TrialOutcome.UNBUILT for t in trials):
         return Exit.BUILD
-    arches = len(document.run.options.get("arches", "").split())
+    arches = len(document.run.option("arches").split())
     planned = arches * document.planned
     if not 0 < planned <= len(trials) or any(t.hole for t in trials):
         return Exit.HARNESS

@@ -38,6 +38,7 @@ class _Place:
     what: str  # type and symbol
     raw: bytes  # as seen
     good: bool
+    base: int  # where the section begins in the guest
 
 
 def of(result: CaseResult, built: BuiltSet, arch: Arch) -> str:
@@ -77,6 +78,7 @@ def _places(checks: tuple[Check, ...]) -> Iterator[_Place]:
                 what=f"{read.type} {read.symbol}",
                 raw=bytes.fromhex(read.raw),
                 good=check.good,
+                base=max((read.address or 0) - read.offset, 0),
             )
 
 
@@ -97,7 +99,12 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
         copy = directory / ko.name
         copy.write_bytes(data)
         words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
-        span = [f"--start-address={start:#x}", f"--stop-address={stop:#x}"]
+        # what is relative to the place leads where it does
+        words.append(f"--adjust-vma={wrong.base:#x}")
+        span = [
+            f"--start-address={wrong.base + start:#x}",
+            f"--stop-address={wrong.base + stop:#x}",
+        ]
         deadline = Deadline.after(_SECONDS)
         output = process.run([*words, *span, copy], deadline=deadline).output
     return [_FAR.sub("", line).rstrip() for line in output.splitlines() if _LINE.match(line)]
@@ -116,7 +123,8 @@ def _start(elf: Elf, place: _Place) -> int:
 
 def _around(lines: list[str], wrong: _Place, places: Mapping[int, _Place]) -> Iterator[str]:
     """Lines near the place; `>` stands before it, and behind each line what it defers."""
-    starts = [int(line.strip().split(":")[0].split(" ")[0], 16) for line in lines]
+    addresses = (int(line.strip().split(":")[0].split(" ")[0], 16) for line in lines)
+    starts = [address - wrong.base for address in addresses]
     at = max((i for i, start in enumerate(starts) if start <= wrong.offset), default=0)
     for index in range(max(0, at - LINES_BEFORE), min(len(lines), at + LINES_AFTER)):
         end = starts[index + 1] if index + 1 < len(lines) else starts[index] + 16

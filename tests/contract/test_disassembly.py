@@ -13,10 +13,11 @@ from samples import a_reading
 from orchestrator import catalog
 from orchestrator.elf import writer
 from orchestrator.elf.records import ByteOrder
+from orchestrator.model import words
 from orchestrator.model.orders import parse
 from orchestrator.nouns import Arch, BuiltModule, BuiltSet, Case, ModuleSet, ModuleSpec
 from orchestrator.run import disassembly
-from orchestrator.verdicts import CaseResult, Status, Step
+from orchestrator.verdicts import CaseResult, Reading, Status, Step
 
 # a call whose field is at 0x14, between instructions that do nothing; and what it becomes
 CALLS: dict[ByteOrder, tuple[bytes, bytes, str, str]] = {
@@ -70,6 +71,21 @@ def test_a_call_is_shown_as_the_guest_had_it(tmp_path: Path, byte_order: ByteOrd
     assert text.startswith("my_patch .text as seen in the guest after event 1, +my_patch\n")
     (line,) = [line for line in text.splitlines() if line.startswith(">")]
     assert whole in line and line.endswith("# WRONG R_X target:hidden,0")
+
+
+@pytest.mark.parametrize("byte_order", CALLS)
+def test_addresses_are_those_of_the_guest(tmp_path: Path, byte_order: ByteOrder) -> None:
+    *_, raw, _ = CALLS[byte_order]
+    base = 0x3FF80120000
+    (wrong,) = seen((".text+0x14", raw, False)).steps[0].checks
+    assert isinstance(wrong.detail, Reading)
+    there = words.reading(replace(wrong.detail, address=base + 0x14))
+    result = seen()
+    result = replace(result, steps=(replace(result.steps[0], checks=(there,)),))
+    text = disassembly.of(result, built(tmp_path, byte_order), arch_of(byte_order))
+    (line,) = [line for line in text.splitlines() if line.startswith(">")]
+    assert line[1:].strip().startswith("3ff801200")
+    assert "3ff801200" in line.split("\t")[-1].split(maxsplit=2)[2], "it leads there as well"
 
 
 def test_data_is_shown_as_bytes(tmp_path: Path) -> None:

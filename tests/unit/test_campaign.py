@@ -9,6 +9,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import junitparser
 import pytest
 from samples import a_kernel, a_reading, a_result
 
@@ -27,7 +28,7 @@ from orchestrator.model.findings import Reproducer, added, rejudged, signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.model.search import Branch, Choice
 from orchestrator.nouns import BuiltSet, Case, Channel, Order
-from orchestrator.report import explorejson, exploretext, resultstext
+from orchestrator.report import explorejson, exploremachine, exploretext, resultstext
 from orchestrator.report.explorejson import ExploreDirectory, ExploreDocument, Walked
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -495,3 +496,31 @@ def test_a_race_on_the_way_counts_as_it_went() -> None:
     assert triage.seen_once(bench, "basic", hit).status is Status.KNOWN
     steps = triage.seen_once(bench, "basic", hit).steps
     assert [len(step.checks) for step in steps] == [1] * 5
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_other_programs_read_an_exploration_too(tmp_path: Path, strict: bool) -> None:
+    campaign = Campaign(a_bench("basic"), "basic", CampaignOptions(depth=3))
+    walk(campaign, BAD)
+    found(campaign, Status.KNOWN, "an-issue")
+    asked = replace(head(CampaignOptions(depth=3)), run=replace(RUN, strict=strict))
+    with ExploreDirectory(tmp_path / "walk", asked, exploremachine.MACHINES) as writer:
+        writer.update(replace(writer.head.run, kernels=(a_bench("basic").kernel,)))
+        writer.save([campaign])
+    (suite,) = junitparser.JUnitXml.fromfile(str(writer.path / "junit.xml"))
+    assert [case.name for case in suite] == ["walk", "+klp_target: answer: ENOEXEC (8)"]
+    assert (suite.failures, suite.errors, suite.skipped) == ((1, 0, 0) if strict else (0, 0, 1))
+    ktap = (writer.path / "results.ktap").read_text()
+    directive = "not ok 2" if strict else "ok 2"
+    assert "ok 1 walk\n" in ktap and f"  {directive} +klp_target: answer: ENOEXEC (8) # " in ktap
+    assert "reliable   3 of 10 cold boots" in ktap and "Bail out!" not in ktap
+
+
+def test_an_exploration_that_is_not_whole_says_so_to_other_programs(tmp_path: Path) -> None:
+    campaign = Campaign(a_bench("basic"), "basic", CampaignOptions(depth=5))
+    walk(campaign, most=100)
+    made = replace(document(campaign, tmp_path), run=replace(RUN, trouble="no memory"))
+    assert "not ok 1 walk # ERROR" in exploremachine.text(made)
+    assert "orders are still to come" in exploremachine.text(made)
+    assert "Bail out! stopped early: no memory" in exploremachine.text(made)
+    assert exploremachine.junit(made).count("<error") == 2

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from samples import klp
 from test_report import RELOAD, a_case, a_result, a_run
 
 from orchestrator.cli import options
@@ -25,7 +26,15 @@ from orchestrator.host import locks, ours
 from orchestrator.model.culprit import SUSPECT
 from orchestrator.plain import excerpt
 from orchestrator.port.card import ReportCard
-from orchestrator.report import cardjson, directory, store, trialsjson, trialstext, verdict
+from orchestrator.report import (
+    cardjson,
+    directory,
+    prefixes,
+    store,
+    trialsjson,
+    trialstext,
+    verdict,
+)
 from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explorejson import ExploreDirectory
@@ -478,3 +487,26 @@ def test_of_a_card_and_of_trials_the_same_is_asked(tmp_path: Path) -> None:
     (tmp_path / "t" / trialsjson.DOCUMENT).write_text(json.dumps(trials))
     with pytest.raises(UsageError, match="no name of an architecture"):
         trialsjson.load_trials(tmp_path / "t")
+
+
+def test_a_run_of_every_prefix_is_told_again(tmp_path: Path) -> None:
+    done = []
+    for number, status in enumerate((Status.FAIL, Status.PASS)):
+        with ResultsDirectory(tmp_path / f"{number:02}", RUN) as writer:
+            writer.add(a_result(status))
+        patch = "0001-x.patch" if number else ""
+        run, results = writer.run, writer.results
+        code = verdict.results_exit_code(run, results)
+        done.append(prefixes.Prefix(patch, f"s@{number}", writer.path, run, results, code))
+        prefixes.save(tmp_path, done)
+    done.append(prefixes.Prefix("0002-y.patch", "s", tmp_path / "02", RUN, (), Exit.BUILD))
+    prefixes.save(tmp_path, done)
+    told = klp("report", tmp_path)
+    assert told.code == Exit.TEST_FAILURE
+    first, second, third = told.out.splitlines()
+    assert first.startswith("before the first patch: ") and "1 FAIL" in first
+    assert second.startswith("0001-x.patch: ") and "1 PASS" in second
+    assert third == "0002-y.patch: nothing was built"
+    file = tmp_path / prefixes.DOCUMENT
+    file.write_text(file.read_text().replace('"01"', '"../01"'))
+    assert "malformed" in klp("report", tmp_path).err

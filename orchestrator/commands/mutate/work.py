@@ -75,9 +75,9 @@ def resumed(
     writer = TriedDirectory.resumed(place)
     head, run = writer.head, writer.head.run
     arches = session.arches_of(run, place)
-    patches = Path(run.options["patches"]) if "patches" in run.options else None
-    suite = run.options.get("suite", options.SUITE)
-    named = run.options.get("arches", "").split()
+    patches = Path(run.option("patches")) if "patches" in run.options else None
+    suite = run.option("suite", options.SUITE)
+    named = run.option("arches").split()
     outsiders.refuse(place / TRIALS, run, given, arches=named, suite=suite, patches=patches)
     stack = run.series or (options.BARE,)
     built = options.build_options(arches, run.exact_source, stack, jobs, run.configs, run.toolchain)

@@ -148,7 +148,8 @@ def _of_command(place: Path) -> Iterator[Path]:
 
 
 def _of_exploration(place: Path, walked: explorejson.ExploreDocument) -> Iterator[Path]:
-    yield from (place / explorejson.DOCUMENT, place / explorejson.JOURNAL)
+    names = (explorejson.DOCUMENT, *explorejson.MACHINES, explorejson.JOURNAL)
+    yield from (place / name for name in names)
     for campaign in walked.campaigns:
         for finding in campaign.findings:
             for reproducer in finding.reproducers:
@@ -160,7 +161,7 @@ def _of_trials(place: Path, head: trialsjson.TrialsDocument) -> Iterator[Path]:
     yield place / trialsjson.DOCUMENT
     names = {*head.alterations, *(each.name for each in head.trials), CONTROL}
     names |= {f"{CONTROL}-{number + 1}" for number in range(head.controls)}
-    arches = {*head.run.options.get("arches", "").split(), *(t.trial.arch for t in head.trials)}
+    arches = {*head.run.option("arches").split(), *(t.trial.arch for t in head.trials)}
     for name, arch in itertools.product(names, arches):
         yield from _of_command(place / name / arch)
 

@@ -104,8 +104,7 @@ def _is_of(job: Job, place: Path) -> bool:
     return (
         (run.source, run.exact_source) == (job.source, job.source)
         and (run.series, run.configs, run.toolchain) == (job.series, job.configs, job.toolchain)
-        and [run.arch_spec(name) for name in run.options.get("arches", "").split()]
-        == [job.arch_spec]
+        and [run.arch_spec(name) for name in run.option("arches").split()] == [job.arch_spec]
         and set(sets) <= {*options.module_sets(job.module_sets)}
         and "patches" not in run.options
     )

@@ -30,7 +30,7 @@ from orchestrator.cli.showing import run_and_show, show
 from orchestrator.commands.run import eachpatch, work
 from orchestrator.errors import Exit, UsageError
 from orchestrator.nouns import Accel, Channel
-from orchestrator.report import resultstext, verdict
+from orchestrator.report import prefixes, resultstext, verdict
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 
@@ -117,4 +117,4 @@ def run_each_patch(wanted: options.RunOptions) -> Exit:
         for prefix in done:
             tell(prefix.line)
         tell(f"results: {wanted.directory}")
-    return eachpatch.prefixes_exit_code(done)
+    return prefixes.exit_code(done)

@@ -4,50 +4,18 @@ maintainers ask of a series that is to be bisected. Prints nothing itself."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from orchestrator.cli import options
 from orchestrator.cli.options import RunOptions
 from orchestrator.commands.run import work
-from orchestrator.errors import BuildError, Exit, UsageError
-from orchestrator.report import store, verdict
+from orchestrator.errors import BuildError, UsageError
+from orchestrator.report import prefixes, store, verdict
+from orchestrator.report.prefixes import Prefix
 from orchestrator.report.progress import Reporter
 from orchestrator.source import series
 from orchestrator.source.sources import fetch
-from orchestrator.verdicts import CaseResult, Run, Status
-
-WORST_FIRST = (Exit.TEST_FAILURE, Exit.BUILD, Exit.HARNESS, Exit.GOOD)
-
-
-@dataclass(frozen=True, slots=True)
-class Prefix:
-    """The kernel with the patches up to this one, and what its run came to."""
-
-    patch: str  # its name; "" before the first
-    spec: str  # the prefix, as --series names it
-    path: Path  # its results directory
-    run: Run
-    results: tuple[CaseResult, ...]
-    exit: Exit
-
-    @property
-    def counts(self) -> Mapping[str, Mapping[Status, int]]:
-        """Architecture -> status -> number of cases."""
-        arches = sorted({kernel.arch for kernel in self.run.kernels})
-        return {a: verdict.counts([r for r in self.results if r.arch == a]) for a in arches}
-
-    @property
-    def line(self) -> str:
-        """`0002-x86...: s390x 65 PASS, 10 KNOWN; x86_64 75 PASS`"""
-        parts = [
-            f"{arch} {', '.join(f'{n} {status}' for status, n in counts.items()) or 'nothing ran'}"
-            for arch, counts in self.counts.items()
-        ]
-        parts += [f"{arch} {why}" for arch, why in self.run.unbuilt.items()]
-        parts += [self.run.trouble] if self.run.trouble else []
-        return f"{self.patch or 'before the first patch'}: {'; '.join(parts)}"
 
 
 def run_each_patch(
@@ -60,23 +28,30 @@ def run_each_patch(
     patches = series.resolve(last, tree.kernel).patches
     if not patches:
         raise UsageError(f"--each-patch: series {last} has no patch for {wanted.build.source}")
+    done: list[Prefix] = []
     with store.claimed(wanted.directory):
         for number in range(len(patches) + 1):
             patch = patches[number - 1].name if number else ""
             # the whole series goes by its own name: it may be built already
             spec = last if number == len(patches) else f"{last}@{number}"
             reporter.say(f"{number} of {len(patches)}: {patch or 'before the first patch'}")
-            yield _prefix(
-                replace(
-                    wanted,
-                    build=replace(wanted.build, series=(*below, spec) if number else tuple(below)),
-                    directory=wanted.directory / f"{number:02}",
-                ),
-                patch,
-                spec,
-                command,
-                reporter,
+            done.append(
+                _prefix(
+                    replace(
+                        wanted,
+                        build=replace(
+                            wanted.build, series=(*below, spec) if number else tuple(below)
+                        ),
+                        directory=wanted.directory / f"{number:02}",
+                    ),
+                    patch,
+                    spec,
+                    command,
+                    reporter,
+                )
             )
+            prefixes.save(wanted.directory, done)
+            yield done[-1]
 
 
 def _prefix(
@@ -91,8 +66,3 @@ def _prefix(
     else:
         code = verdict.results_exit_code(writer.run, writer.results)
     return Prefix(patch, spec, writer.path, writer.run, writer.results, code)
-
-
-def prefixes_exit_code(prefixes: Sequence[Prefix]) -> Exit:
-    """The worst of them."""
-    return min((prefix.exit for prefix in prefixes), key=WORST_FIRST.index, default=Exit.HARNESS)

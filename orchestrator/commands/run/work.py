@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from orchestrator import catalog
 from orchestrator.build import prepare
+from orchestrator.build.prepare import Bootable
 from orchestrator.cli import session
 from orchestrator.cli.options import RunOptions
 from orchestrator.model import culprit
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, slot, workers
-from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Status
 
 
 def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDirectory:
@@ -27,8 +28,8 @@ def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDire
         planned=len(wanted.cases) * len(wanted.build.arches),
         options={
             **run.options,
-            "jobs": str(wanted.build.jobs),
-            "cold": str(wanted.cold),
+            "jobs": wanted.build.jobs,
+            "cold": wanted.cold,
             "channel": wanted.channel,
         },
         inputs=session.inputs(wanted.build, wanted.cases),
@@ -65,11 +66,14 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     reporter.begin("cases", len(writer.results), writer.run.planned)
     workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
     for bootable in made:
-        for name, built in bootable.sets.items():
-            if catalog.is_place(name):  # ours are known to be right
-                mine = [
-                    r
-                    for r in writer.results
-                    if (r.arch, r.case.module_set) == (bootable.arch.name, name)
-                ]
-                writer.judge_again(culprit.judge_together(mine, built.set))
+        _judge_together(writer, bootable)
+
+
+def _judge_together(writer: ResultsDirectory, bootable: Bootable) -> None:
+    """Where cases of a set that is not ours failed: may the set itself be to blame? Ours are known
+    to be right."""
+    here = [result for result in writer.results if result.arch == bootable.arch.name]
+    failed = {each.case.module_set for each in here if each.status is Status.FAIL}
+    for name in filter(catalog.is_place, sorted(failed)):
+        mine = [result for result in here if result.case.module_set == name]
+        writer.judge_again(culprit.judge_together(mine, bootable.sets[name].set))
