@@ -148,7 +148,8 @@ def test_every_suite_of_ours_makes_sense_to_the_model(path: Path) -> None:
 def test_the_core_suite_holds_what_it_must() -> None:
     core = {case.name: case for case in cases("core")}
     assert len(core) >= 40
-    assert {case.module_set for case in core.values()} == set(catalog.module_sets())
+    elsewhere = {"states"}  # its orders are those of tests/vm/test_states.py
+    assert {case.module_set for case in core.values()} == set(catalog.module_sets()) - elsewhere
     assert orders.format(core["reload-moved"].order) == (
         "+klp_patch +klp_target -klp_target +filler +klp_target"
     )
