@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -120,6 +121,23 @@ def test_a_checkout_that_git_calls_clean_is_not_its_commit(
     assert repository.digest == commit
     change(repository)
     assert repository.digest != commit
+
+
+def test_a_repository_to_which_the_tree_does_not_belong_is_told(repository: Repository) -> None:
+    """Debian's tree has a .gitignore that leaves everything out: to git it is clean and empty."""
+    place = repository.place
+    shutil.rmtree(place / ".git")
+    (place / ".gitignore").write_text("/*\n")
+    repository.git("init", "--quiet")
+    with pytest.raises(UsageError, match="to which its Makefile does not belong") as caught:
+        sources.fetch(f"dir:{place}")
+    assert "add -f" in caught.value.hint
+    repository.git("add", "-f", ".")
+    assert len(repository.digest) == 64, "there is no commit yet"
+    repository.git("commit", "--quiet", "--message=all of it")
+    assert repository.digest == repository.git("rev-parse", "HEAD")
+    (place / "kernel/a.c").write_text("2\n")
+    assert len(repository.digest) == 64
 
 
 def test_a_submodule_is_not_in_a_commit(repository: Repository) -> None:
