@@ -46,8 +46,8 @@ KernelOption = Annotated[
     typer.Option(
         "--kernel",
         metavar="SOURCE",
-        help="Where the kernel's source comes from: debian:6.1, debian:newest, tar:PATH, dir:PATH "
-        "or git:PATH_OR_URL#REF.",
+        help="Where the kernel's source comes from: debian:6.1, debian:newest, tar:PATH, "
+        "tar:URL#sha256=HEX, dir:PATH or git:PATH_OR_URL#REF.",
     ),
 ]
 SeriesOption = Annotated[

@@ -76,10 +76,19 @@ def listing(checkout: Path) -> Iterator[str]:
     """
     ran = run_git(checkout, f"--work-tree={checkout}", *_LISTING, "-co", "--exclude-standard")
     for name in filter(None, ran.output.split("\0")):
-        if os.path.lexists(checkout / name):
+        if os.path.lexists(f"{checkout}/{name}"):
             yield name
         elif "\ufffd" in name:
             raise UsageError(f"{checkout}: {name}: a file's name has to be UTF-8")
+
+
+def ignored(checkout: Path, names: Iterable[str]) -> list[str]:
+    """Those of the names that `listing` leaves out; of what is no repository none."""
+    if not (checkout / ".git").exists():
+        return []
+    asked = ("-co", "--exclude-standard", "--", *names)
+    ran = run_git(checkout, f"--work-tree={checkout}", *_LISTING, *asked)
+    return [name for name in names if name not in ran.output.split("\0")]
 
 
 def checked_out(directory: Path) -> str:
@@ -99,13 +108,14 @@ def checked_out(directory: Path) -> str:
     known = run_git(directory, here, *_LISTING, "-v", "-s").output.split("\0")
     if any(_left_alone(line) for line in known if line):
         return ""
-    paths = ("--path-format=absolute", "--git-path", "info/attributes")
-    ran = run_git(directory, "rev-parse", *paths, "HEAD", check=False)
-    if ran.code != 0:  # no commit is there yet
+    where = ("rev-parse", "--path-format=absolute", "--git-path", "info/attributes")
+    place = Path(run_git(directory, *where).output.removesuffix("\n"))
+    if place.is_file() and place.stat().st_size:
         return ""
-    attributes, head = ran.output.splitlines()
-    place = Path(attributes)
-    return "" if place.is_file() and place.stat().st_size else head
+    # there may be no commit yet
+    return run_git(
+        directory, "rev-parse", "--verify", "--quiet", "HEAD", check=False
+    ).output.strip()
 
 
 ORIGINS = "refs/klp-e2e"  # below it what the owner of a clone has fetched, or has bisected

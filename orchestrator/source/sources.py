@@ -5,6 +5,7 @@
                         kernel-config/debian.toml names, without root
     debian:newest       the newest kernel of those releases
     tar:PATH            a tarball with one kernel tree in it
+    tar:URL#sha256=HEX  one of the web, downloaded once
     git:REPO#REF        REF of a local repository or a URL; without #REF its HEAD
     dir:PATH            a tree as it lies there, changes included
 
@@ -25,7 +26,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.host.process import CommandFailed
-from orchestrator.source import debian, git
+from orchestrator.source import debian, download, git
 
 Say = Callable[[str], None]
 STALL_SECONDS = 60  # without a kilobyte a second, a server is taken for dead
@@ -76,7 +77,8 @@ def fetch(spec: str, deadline: Deadline | None = None, say: Say = lambda _line: 
     if kind not in fetchers or not rest:
         raise UsageError(
             f"{spec} is no kernel source",
-            hint="debian:6.1, debian:newest, tar:PATH, git:PATH_OR_URL#REF or dir:PATH",
+            hint="debian:6.1, debian:newest, tar:PATH, tar:URL#sha256=HEX, git:PATH_OR_URL#REF or "
+            "dir:PATH",
         )
     with workdir.disk_errors(f"{spec} cannot be fetched"):
         return fetchers[kind](rest, spec, deadline, say)
@@ -95,8 +97,7 @@ def at_hand(spec: str) -> SourceTree | None:
         entry = _newest(f"debian-{package}_*") if package else None
         return None if entry is None else _read(entry, spec, package)
     if kind == "tar":
-        path = Path(rest).expanduser().absolute()
-        name, lineage, commit = f"tar-{_tar_digest(path, spec)[:24]}", "tarballs", ""
+        name, lineage, commit = f"tar-{_tar_digest(rest, spec)[:24]}", "tarballs", ""
     else:
         local = Path(where).expanduser().absolute()
         local_ref = local.is_dir() and not ref.startswith("-")
@@ -113,12 +114,29 @@ def at_hand(spec: str) -> SourceTree | None:
 def listing(tree: SourceTree) -> Iterator[str]:
     """The relative path of every file of the tree; of a git checkout, what git would list."""
     if not tree.frozen and (tree.directory / ".git").exists():
-        yield from git.listing(tree.directory)
-        return
-    for base, subdirs, names in os.walk(tree.directory):
-        at = Path(base)
-        for name in names + [s for s in subdirs if (at / s).is_symlink()]:
-            yield os.path.relpath(at / name, tree.directory)
+        return git.listing(tree.directory)
+    return (name for name, _ in _walk(str(tree.directory)))
+
+
+def _walk(top: str, below: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Relative path of every file and link. By scandir: a kernel tree has 80,000 of them, and
+    somebody waits for this before each run."""
+    with os.scandir(f"{top}/{below}") as entries:
+        found = list(entries)
+    for entry in found:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(top, f"{below}{entry.name}/")
+        else:
+            yield f"{below}{entry.name}", entry
+
+
+def _looked_at(tree: SourceTree) -> Iterator[tuple[str, os.stat_result]]:
+    """Relative path of every file of the tree, and what lstat(2) says of it."""
+    if (tree.directory / ".git").exists():
+        top = str(tree.directory)
+        return ((name, os.lstat(f"{top}/{name}")) for name in git.listing(tree.directory))
+    walked = _walk(str(tree.directory))
+    return ((name, entry.stat(follow_symlinks=False)) for name, entry in walked)
 
 
 def kernel_version(directory: Path) -> tuple[str, tuple[int, int]]:
@@ -254,7 +272,7 @@ def _newest(pattern: str) -> Path | None:
     return max(entries, key=lambda p: (p / workdir.DIGESTS).stat().st_mtime, default=None)
 
 
-# --- tar:PATH, dir:PATH ------------------------------------------------------------------------
+# --- tar:, dir: --------------------------------------------------------------------------------
 
 
 def _place(text: str, spec: str) -> Path:
@@ -268,20 +286,32 @@ def _place(text: str, spec: str) -> Path:
 
 
 def _tar(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
-    path = _place(text, spec)
-    digest = _tar_digest(path, spec)
+    digest = _tar_digest(text, spec)
 
     def fill(tmp: Path) -> dict[str, str]:
+        there = download.is_url(text)
+        packed = ".xz" if text.partition("#")[0].endswith("xz") else ""
+        path = tmp / f"archive{packed}" if there else _place(text, spec)
+        if there:
+            say(f"downloading {spec}")
+            download.fetch(download.remote(text, spec), path, deadline)
         try:
             _unpack(path, tmp, deadline)
         except CommandFailed as failed:
-            raise UsageError(f"{path} cannot be unpacked: {failed.tail.strip()}") from failed
+            what = spec if there else path
+            raise UsageError(f"{what} cannot be unpacked: {failed.tail.strip()}") from failed
+        if there:
+            ours.scrap(path)
         return {"version": kernel_version(tmp / "linux")[0], "digest": digest}
 
     return _cached(_entry(f"tar-{digest[:24]}"), spec, "tarballs", fill, say)
 
 
-def _tar_digest(path: Path, spec: str) -> str:
+def _tar_digest(text: str, spec: str) -> str:
+    """Of a file's content; of one of the web as it is to be, so that it is downloaded once."""
+    if download.is_url(text):
+        return download.remote(text, spec).sha256
+    path = _place(text, spec)
     if not path.is_file():
         raise UsageError(f"{spec}: there is no such file")
     return workdir.file_digest(path)
@@ -296,20 +326,21 @@ def _dir(text: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTre
             hint=f"make -C {path} mrproper",
         )
     tree = SourceTree(spec, version, path, "", kernel, _lineage(path))
+    if unknown := git.ignored(path, _HEAD_FILES):
+        raise UsageError(
+            f"{path} is a git repository to which its {unknown[0]} does not belong",
+            hint=f"a .gitignore leaves it out, as that of Debian's tree does: "
+            f"git -C {path} add -f . puts it there; or take its .git away",
+        )
     if commit := git.checked_out(path):  # the same kernel as git:PATH#COMMIT
         return replace(tree, version=_version(version, commit), digest=commit, revision=commit)
     digest = hashlib.sha256()
-    names = sorted(listing(tree))
-    if "Makefile" not in names:  # Debian's packages have a .gitignore that names everything
-        raise UsageError(
-            f"{path} is a git repository that leaves out its own Makefile",
-            hint=f"git -C {path} add --force --all, or move its .git away",
-        )
-    for name in names:
-        info = (path / name).lstat()
+    for name, info in sorted(_looked_at(tree), key=lambda each: each[0]):
         # whoever writes to a file can give it its old time of change, but not this one
         times = f"{info.st_mtime_ns}\0{info.st_ctime_ns}"
-        digest.update(f"{name}\0{info.st_mode}\0{info.st_size}\0{times}\n".encode())
+        digest.update(
+            f"{name}\0{info.st_mode}\0{info.st_size}\0{times}\n".encode(errors="surrogateescape")
+        )
     return replace(tree, digest=digest.hexdigest())
 
 

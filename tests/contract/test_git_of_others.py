@@ -123,18 +123,21 @@ def test_a_checkout_that_git_calls_clean_is_not_its_commit(
     assert repository.digest != commit
 
 
-def test_a_repository_without_a_commit(repository: Repository) -> None:
-    shutil.rmtree(repository.place / ".git")
+def test_a_repository_to_which_the_tree_does_not_belong_is_told(repository: Repository) -> None:
+    """Debian's tree has a .gitignore that leaves everything out: to git it is clean and empty."""
+    place = repository.place
+    shutil.rmtree(place / ".git")
+    (place / ".gitignore").write_text("/*\n")
     repository.git("init", "--quiet")
-    before = repository.digest
-    (repository.place / "kernel/a.c").write_text("2\n")
-    assert repository.digest != before
-    (repository.place / ".gitignore").write_text("/*\n")
-    with pytest.raises(UsageError, match="leaves out its own Makefile") as caught:
-        _ = repository.digest
-    assert "add --force --all" in caught.value.hint
-    repository.git("add", "--force", "--all")
-    assert repository.digest != before
+    with pytest.raises(UsageError, match="to which its Makefile does not belong") as caught:
+        sources.fetch(f"dir:{place}")
+    assert "add -f" in caught.value.hint
+    repository.git("add", "-f", ".")
+    assert len(repository.digest) == 64, "there is no commit yet"
+    repository.git("commit", "--quiet", "--message=all of it")
+    assert repository.digest == repository.git("rev-parse", "HEAD")
+    (place / "kernel/a.c").write_text("2\n")
+    assert len(repository.digest) == 64
 
 
 def test_a_submodule_is_not_in_a_commit(repository: Repository) -> None:

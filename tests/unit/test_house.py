@@ -47,6 +47,7 @@ OWNERS = {
     "typer": "cli commands",
     "sqlite3": "history.store",
     "jinja2": "templating",
+    "urllib": "source.download",
 }
 # no I/O: folders and modules
 PURE = (
