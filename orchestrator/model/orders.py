@@ -104,6 +104,16 @@ def plain_events(event: Event) -> int:
             return 1
 
 
+def loaded(order: Order) -> tuple[str, ...]:
+    """The modules that it loads, or tries to, each once."""
+    plain = (
+        each
+        for event in order.events
+        for each in (event.events if isinstance(event, Race | Burst) else (event,))
+    )
+    return tuple(dict.fromkeys(each.module for each in plain if isinstance(each, Load)))
+
+
 def largest_race(order: Order) -> int:
     """How many CPUs its races want: the events of the largest one, 1 when there is none."""
     return max((len(event.events) for event in order.events if isinstance(event, Race)), default=1)

@@ -8,6 +8,7 @@
                       qemu-command                one line for a shell
                       reproduce.sh                runs this case alone
                       disassembly                 around a relocation that was found wrong
+                      M.ko                        the modules of a case that failed, as loaded
     DIR/.klp-e2e  .lock                           it is ours; somebody is at work in it
 
 Every file appears whole or not at all, so that a killed run leaves what it knew.
@@ -19,6 +20,7 @@ import contextlib
 import os
 import re
 import shlex
+import shutil
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -39,7 +41,7 @@ from orchestrator.verdicts import CaseResult, Run, Status
 RESULTS = "results.json"
 RESULT = "result.json"
 _OWN = (ours.MARK, store.LOCK, RESULTS, "junit.xml", "results.ktap")
-_FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
+_FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly|\w+\.ko"
 # What a kill leaves of a case without its result.
 _LEFT = re.compile(rf"{_FILES}|\.(?:{_FILES}|result\.json)(?:\.\w+)?\.partial")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -100,8 +102,9 @@ class ResultsDirectory(Store):
     def _idle(self) -> bool:
         return not (self.results or self.run.kernels)
 
-    def add(self, result: CaseResult) -> CaseResult:
-        """Write one case and the documents; returns the result with its `reproduce` line."""
+    def add(self, result: CaseResult, modules: Iterable[Path] = ()) -> CaseResult:
+        """Write one case and the documents; returns the result with its `reproduce` line. modules:
+        .ko files to keep with it."""
         if not result.reproduce:
             result = replace(result, reproduce=reproduce.line(self.run, result))
         name = self._case_name(result)
@@ -112,6 +115,8 @@ class ResultsDirectory(Store):
             if os.path.lexists(place):  # of this very case: a kill left it, or it was an ERROR
                 ours.clear(place, _is_result if name in self._again else _is_left)
             place.mkdir()
+            for module in modules:
+                shutil.copyfile(module, place / module.name)
         write(place / "console.log", result.console)
         write(place / "dmesg", result.dmesg)
         write(place / "qemu-command", f"{shlex.join(result.qemu_argv)}\n")

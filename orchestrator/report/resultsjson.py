@@ -201,9 +201,14 @@ def kind_by_set(module_set: str) -> CaseKind:
     return CaseKind.SELFTEST if module_set == selftests.MODULE_SET else CaseKind.ORDER
 
 
+def order_of(case: CaseRecord) -> Order:
+    """The order that a case ran; a script has none."""
+    return orders.parse(case.order, None) if case.order else Order(())
+
+
 def as_result(case: CaseRecord) -> CaseResult:
     """The inverse of `record`; consoles and kernel logs are not in it."""
-    order = orders.parse(case.order, None) if case.order else Order(())  # a script has none
+    order = order_of(case)
     return CaseResult(
         case=Case(case.name, case.module_set, order, case.why, kind_of(case)),
         arch=case.arch,

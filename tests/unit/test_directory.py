@@ -19,11 +19,15 @@ import pytest
 from samples import klp
 from test_report import RELOAD, a_case, a_result, a_run
 
+from orchestrator import catalog
 from orchestrator.cli import options
 from orchestrator.commands.mutate import work
+from orchestrator.commands.run import work as run_work
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import locks, ours
+from orchestrator.model import orders
 from orchestrator.model.culprit import SUSPECT
+from orchestrator.nouns import BuiltModule, BuiltSet, ModuleSpec
 from orchestrator.plain import excerpt
 from orchestrator.port.card import ReportCard
 from orchestrator.report import (
@@ -510,3 +514,31 @@ def test_a_run_of_every_prefix_is_told_again(tmp_path: Path) -> None:
     file = tmp_path / prefixes.DOCUMENT
     file.write_text(file.read_text().replace('"01"', '"../01"'))
     assert "malformed" in klp("report", tmp_path).err
+
+
+def test_the_modules_of_a_case_are_kept_and_are_ours(tmp_path: Path) -> None:
+    ko = tmp_path / "klp_patch.ko"
+    ko.write_bytes(b"\x7fELF")
+    place = tmp_path / "r"
+    with ResultsDirectory(place, replace(RUN, planned=1)) as writer:
+        writer.add(a_result(Status.ERROR), [ko])
+    kept = place / "s390x" / "basic.reload" / ko.name
+    assert kept.read_bytes() == ko.read_bytes()
+    assert directory.strangers(place) == []
+    with gone_on(place, replace(RUN, planned=1)) as writer:  # ERROR runs again
+        writer.add(a_result(Status.PASS))
+    assert not kept.exists()
+
+
+def test_what_is_kept_of_a_case_that_failed_is_what_it_loaded() -> None:
+    order = orders.parse("+klp_patch {+klp_target -klp_patch} (-klp_target +klp_target)*2")
+    built = BuiltSet(
+        catalog.module_set("basic"),
+        {
+            name: BuiltModule(ModuleSpec(name, "plain"), Path(f"/k/{name}.ko"), (), {})
+            for name in ("klp_patch", "klp_target", "filler")
+        },
+    )
+    failed = replace(a_result(Status.FAIL), case=replace(a_case(), order=order))
+    assert run_work._to_keep(failed, built) == [Path("/k/klp_patch.ko"), Path("/k/klp_target.ko")]
+    assert run_work._to_keep(a_result(Status.PASS), built) == []

@@ -84,7 +84,9 @@ SHOW, LIMIT = 'my_target = ["my_show"]', 'my_target = ["my_limit"]'
 FUNC = '{ .old_name = "my_show", .new_func = my_fixed_show },'
 FILE = 'file = "/sys/module/my_target/parameters/show"'
 RUN = ("run", "--arch", ARCH)
-SUITE = """[[case]]
+SUITE = """description = "mine"
+
+[[case]]
 name = "one"
 modules = "./mine"
 order = "+my_base +my_fix"
@@ -292,7 +294,7 @@ MISTAKES = (
     # --- what is typed
     typed("a directory that is not there", *RUN, "--modules", "./mien", said="./mien"),
     typed("a directory without set.toml", *RUN, "--modules", ".", said="set.toml"),
-    typed("an unknown set", *RUN, "--modules", "mine", said="--modules ./mine"),
+    typed("an unknown set", *RUN, "--modules", "mine", said="as in ./mine"),
     typed("an unknown architecture", "run", "--arch", "x86", "--modules", "./mine", said=ARCH),
     typed("an unknown source", *RUN, "--kernel", "debain:6.1", said="debian:"),
     typed("a misspelt series", *RUN, "--series", "livepatch-relaod", said="livepatch-reload"),

@@ -25,9 +25,10 @@ from orchestrator.errors import UsageError
 from orchestrator.history import files
 from orchestrator.history.nights import Night
 from orchestrator.host import ours
+from orchestrator.model import orders
 from orchestrator.model.malformations import MALFORMATIONS
 from orchestrator.pages import site
-from orchestrator.report import directory, explorejson, store, trialsjson
+from orchestrator.report import directory, explorejson, resultsjson, store, trialsjson
 from orchestrator.repro import bundle, record
 from orchestrator.trials import CONTROL
 
@@ -171,7 +172,8 @@ def _of_results(place: Path) -> Iterator[Path]:
     yield from (place / name for name in _DOCUMENTS)
     for case in ran.cases:
         if case.directory:
-            yield from (place / case.directory / name for name in _CASE)
+            kept = (f"{name}.ko" for name in orders.loaded(resultsjson.order_of(case)))
+            yield from (place / case.directory / name for name in (*_CASE, *kept))
     for kernel, (name, how) in itertools.product(ran.run.kernels, MALFORMATIONS.items()):
         yield place / malformed.MODULES / kernel.arch / name / f"{how.ground.livepatch}.ko"
     called = {bundle.name(case.arch, case.module_set, case.name) for case in ran.cases}

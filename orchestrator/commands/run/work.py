@@ -5,13 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import session
 from orchestrator.cli.options import RunOptions
-from orchestrator.model import culprit
+from orchestrator.model import culprit, orders
+from orchestrator.nouns import BuiltSet
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.run import disassembly, slot, workers
@@ -55,8 +57,9 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
 
     def on_result(result: CaseResult) -> None:
         bootable = by_arch[result.arch]
-        shown = disassembly.of(result, bootable.sets[result.case.module_set], bootable.arch)
-        told = writer.add(replace(result, disassembly=shown))
+        built = bootable.sets[result.case.module_set]
+        shown = disassembly.of(result, built, bootable.arch)
+        told = writer.add(replace(result, disassembly=shown), _to_keep(result, built))
         reporter.result(told, len(writer.results), writer.run.planned)
 
     def on_guest(record: GuestRecord) -> None:
@@ -67,6 +70,13 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
     for bootable in made:
         _judge_together(writer, bootable)
+
+
+def _to_keep(result: CaseResult, built: BuiltSet) -> list[Path]:
+    """The .ko files of a case in which something was wrong: a look into them often says why."""
+    if result.first_failure() is None:
+        return []
+    return [built.modules[name].path for name in orders.loaded(result.case.order)]
 
 
 def _judge_together(writer: ResultsDirectory, bootable: Bootable) -> None:
