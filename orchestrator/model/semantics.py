@@ -2,12 +2,13 @@
 """The reference semantics of livepatch: what a single event does to the state of a guest.
 
 Read from kernel/livepatch/core.c, transition.c, patch.c and kernel/module/main.c of Linux 6.1; 6.12
-and 7.3 differ only in what the two capabilities say. Transitions are taken as finished: the harness
+and 7.3 differ only in what the capabilities say. Transitions are taken as finished: the harness
 waits for them after every event.
 
     clears-on-unload    klp relocations return to what the .ko holds when klp_module_going(), or the
                         error path of klp_module_coming(), takes an object away
     clears-on-refusal   also those of the very livepatch that made klp_module_coming() fail
+    reserves-eexist     do_init_module() makes EBUSY of an init's own EEXIST
 
 A module whose init fails goes through klp_module_going(): that is "clears-on-unload".
 """
@@ -23,6 +24,7 @@ from orchestrator import errnos
 from orchestrator.model.state import (
     COMES,
     GOES,
+    RESERVES_EEXIST,
     Called,
     EventOutcome,
     Pair,
@@ -77,6 +79,8 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
             return _given_up(refused_by, refusal.errno, why, after)
 
     error, reason = _init_error(world, state, spec, failing)
+    if error == errno.EEXIST and RESERVES_EEXIST in world.capabilities:
+        error = errno.EBUSY
     if error:
         after = {(name, spec.name): world.after_going() for name in users}
         gone = world.calls(state.calls, *((name, spec.name, COMES + GOES) for name in users))

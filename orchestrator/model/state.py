@@ -16,6 +16,7 @@ from orchestrator.verdicts import RelocationState
 
 CLEARS_ON_UNLOAD = "clears-on-unload"
 CLEARS_ON_REFUSAL = "clears-on-refusal"
+RESERVES_EEXIST = "reserves-eexist"
 
 Pair = tuple[str, str]  # (livepatch, object)
 Called = tuple[str, str, tuple[str, ...]]  # livepatch, object, callbacks in the order called

@@ -459,3 +459,7 @@ def test_the_readme_tells_what_a_maintainer_would_ask(bootable: Bootable, tmp_pa
     assert re.search(r"klp relocations: \d+ R_X86_64_\w+ for the_target", text)
     assert "scripts/get_maintainer.pl -f kernel/livepatch/core.c arch/x86/kernel/module*.c" in text
     assert "differs" not in texts.readme(story(bootable, a_result(ANSWER)))
+    everywhere = replace(
+        story(bootable, result), issue=replace(issue, kernels="", without_series=())
+    )
+    assert "It is listed for every kernel.\n" in texts.readme(everywhere)

@@ -309,6 +309,21 @@ def test_functions_in_sysfs_have_their_position() -> None:
 
 
 @pytest.mark.parametrize(
+    ("order", "errno"),
+    [
+        ("+t[fail=17]", 16),
+        ("+t +a[fail=17]", 16),  # klp_enable_patch() is called by its init
+        ("+a[fail=17] +t", 17),  # klp_module_coming() is not
+        ("+t +t", 17),
+        ("+t[fail=19]", 19),
+    ],
+)
+def test_eexist_of_an_init_is_another_errno_where_that_is_reserved(order: str, errno: int) -> None:
+    assert after(order, frozenset({"reserves-eexist"})).answers == (errno,)
+    assert after(order).answers == (19 if errno == 19 else 17,)
+
+
+@pytest.mark.parametrize(
     ("order", "shown"),
     [
         ("+t +placed", "placed"),
