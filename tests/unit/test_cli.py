@@ -24,7 +24,7 @@ from orchestrator import catalog, doctor
 from orchestrator.build import prepare
 from orchestrator.cli import options, program, session
 from orchestrator.cli.outsiders import Given
-from orchestrator.commands import explore
+from orchestrator.commands import build, explore
 from orchestrator.commands.mutate import work
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
@@ -203,6 +203,22 @@ def test_our_errors_become_message_hint_and_code(
     said = capsys.readouterr().err
     assert said.startswith(f"klp-e2e: {err}\n    take another\n")
     assert ("the whole output: /tmp/build.log" in said) == isinstance(err, BuildError)
+
+
+def test_a_log_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log = "/tmp/build.log"
+    err = BuildError("gcc failed", f"the whole output is in {log}", log=log)
+    assert program.outcome(raising(err)) == Exit.BUILD
+    assert capsys.readouterr().err == f"klp-e2e: gcc failed\n    the whole output is in {log}\n"
+
+
+def test_a_kernel_s_directory_is_printed_alone_for_a_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = a_kernel("s390x")
+    monkeypatch.setattr(build, "build_kernels", lambda *_: (made,))
+    assert klp("build", "--print-directory").out == f"{made.directory}\n"
+    assert klp("build").out == f"s390x {made.release} {made.directory}\n"
 
 
 def test_a_mistake_of_ours_is_short_unless_asked(
