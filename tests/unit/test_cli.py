@@ -391,6 +391,12 @@ def own_suite(tmp_path: Path) -> Path:
     return tmp_path / "suites/mine.toml"
 
 
+def test_what_is_wrong_in_a_suite_names_its_file(own_suite: Path) -> None:
+    own_suite.write_text(SUITE.replace('name = "ours"', 'name = "Not/ours"'))
+    with pytest.raises(UsageError, match=rf"^{own_suite}: 'Not/ours' is no name for a case"):
+        options.chosen_cases(None, (), str(own_suite))
+
+
 def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     own = str(own_suite.parents[1] / "sets/own")
     (own_suite.parent / "link").symlink_to(own_suite.parents[1])

@@ -85,14 +85,14 @@ SHOW, LIMIT = 'my_target = ["my_show"]', 'my_target = ["my_limit"]'
 FUNC = '{ .old_name = "my_show", .new_func = my_fixed_show },'
 FILE = 'file = "/sys/module/my_target/parameters/show"'
 RUN = ("run", "--arch", ARCH)
-SUITE = """description = "mine"
-
+CASE = """
 [[case]]
 name = "one"
 modules = "./mine"
 order = "+my_base +my_fix"
 why = "to see it"
 """
+SUITE = f'description = "mine"\n{CASE}'
 PATCH = """From: Me <me@example.org>
 Subject: [PATCH] version
 
@@ -381,8 +381,8 @@ MISTAKES = (
             ("a suite's unknown set", "./mine", "./mien", "mien"),
             ("a suite's unknown key", "why =", "wy =", "s.toml"),
             ("a suite's name that is none", '"one"', '"One/two"', "s.toml"),
-            ("a case twice", "[[case]]", SUITE + "[[case]]", "s.toml"),
-            ("a suite without cases", SUITE, "", "s.toml"),
+            ("a case twice", CASE, CASE + CASE, "two cases are named 'one'"),
+            ("a suite without cases", SUITE, 'description = "x"', "has no order"),
         )
     ),
     # --- series
