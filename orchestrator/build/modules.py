@@ -325,10 +325,19 @@ def _refuse_unresolved(spec: ModuleSpec, data: bytes, exported: frozenset[str]) 
         ):
             raise BuildError(
                 f"{spec.name}.ko needs {symbol.name}, which nothing exports",
-                hint="was it built for this kernel, and is what exports it in the set?"
-                if spec.ko
-                else "name it, under its object, in klp_symbols of set.toml",
+                hint=_where_from(spec),
             )
+
+
+def _where_from(spec: ModuleSpec) -> str:
+    """What to do about a symbol that a module needs and nobody has."""
+    if spec.kind == "livepatch" and any(AUTO in entries for entries in spec.klp_symbols.values()):
+        names = " and ".join(f"{name}.ko" for name, e in spec.klp_symbols.items() if AUTO in e)
+        return f'"{AUTO}" takes what {names} defines: has gcc optimised it away, or renamed it?'
+    if spec.ko:
+        unconverted = " or name it in klp_symbols of set.toml" * (spec.kind == "livepatch")
+        return f"was it built for this kernel, and is what exports it in the set?{unconverted}"
+    return "name it, under its object, in klp_symbols of set.toml"
 
 
 def _compared(directory: Path) -> Collection[str]:

@@ -254,7 +254,10 @@ def suite_cases(spec: str) -> tuple[Case, ...]:
     file = suites.placed(catalog.load_toml(path, suites.SuiteFile), where)
     others = filter(catalog.is_place, suites.module_sets(file))
     sets = {**catalog.module_sets(), **{name: catalog.module_set(name) for name in others}}
-    found = suites.expand(file, sets)
+    try:
+        found = suites.expand(file, sets)
+    except UsageError as err:
+        raise UsageError(f"{path}: {err}", err.hint) from err
     if not found:
         raise UsageError(f"suite {spec} has no order", hint="[[case]] or [[interleave]] gives one")
     return found

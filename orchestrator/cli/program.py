@@ -303,7 +303,8 @@ def mistaken(err: Exception) -> Exit:
 
 def complain(message: str, hint: str = "", log: str = "") -> None:
     """One clear message with what to do, on stderr."""
-    lines = [*hint.splitlines(), *([f"the whole output: {log}"] if log else ())]
+    whole = [f"the whole output: {log}"] if log and log not in hint else []
+    lines = [*hint.splitlines(), *whole]
     # EIO: the terminal was closed, which may be why we end. The exit code tells.
     with contextlib.suppress(HarnessError, BrokenPipeError):
         tell("\n".join([f"klp-e2e: {message}", *(f"    {line}" for line in lines)]), sys.stderr)

@@ -256,8 +256,14 @@ def _no_records(result: CaseResult, module_set: ModuleSet) -> Iterator[tuple[str
         }
         for name, target in records.items():
             was, now = before.get(name), texts.get(name)
-            if None not in (was, now) and was != now and target not in {e.module for e in several}:
-                yield name, f"{step.event} changes it from '{was}' to '{now}'"
+            if (
+                was is not None
+                and now is not None
+                and was != now
+                and target not in {e.module for e in several}
+            ):
+                old, new = _one_line(was), _one_line(now)
+                yield name, f"{step.event} changes it from '{old}' to '{new}'"
         before = texts
 
 

@@ -98,15 +98,15 @@ def expand(suite: SuiteFile, sets: Mapping[str, ModuleSet]) -> tuple[Case, ...]:
     for case in cases:
         if _NAME.fullmatch(case.name) is None:
             raise UsageError(
-                f"suite: '{case.name}' is no name for a case",
+                f"'{case.name}' is no name for a case",
                 hint="letters, digits and +=.- make one, a small letter or digit first",
             )
         if case.name in names:
-            raise UsageError(f"suite: two cases are named '{case.name}'", hint="rename one")
+            raise UsageError(f"two cases are named '{case.name}'", hint="rename one")
         same = by_order.setdefault((case.module_set, case.order), case.name)
         if same != case.name:
             raise UsageError(
-                f"suite: '{same}' and '{case.name}' are the same order", hint="drop one of them"
+                f"'{same}' and '{case.name}' are the same order", hint="drop one of them"
             )
         names.add(case.name)
     return tuple(cases)
@@ -193,7 +193,7 @@ def _made(entry: Interleave, sets: Mapping[str, ModuleSet]) -> Iterator[Case]:
     then = _parse(entry.then, module_set, entry.name).events if entry.then else ()
     if (count := _count(sequences)) > _ORDERS:
         raise UsageError(
-            f"suite: '{entry.name}' makes {count:.1e} orders, more than {_ORDERS}",
+            f"'{entry.name}' makes {count:.1e} orders, more than {_ORDERS}",
             hint="shorten its sequences, or put what they have in common into `then`",
         )
     for order in orders.interleavings(sequences):
@@ -216,12 +216,12 @@ def _count(sequences: Iterable[Sequence[Event]]) -> float:
 def _short(event: Event, entry: Interleave) -> str:
     if isinstance(event, Race | Burst):
         raise UsageError(
-            f"suite: '{entry.name}' interleaves '{orders.format_event(event)}', no single event",
+            f"'{entry.name}' interleaves '{orders.format_event(event)}', no single event",
             hint="give it a [[case]] of its own, or put it into `then`",
         )
     if event.module not in entry.letters:
         raise UsageError(
-            f"suite: '{entry.name}' has no letter for module '{event.module}'",
+            f"'{entry.name}' has no letter for module '{event.module}'",
             hint=f'add `{event.module} = "X"` to its `letters`',
         )
     letter = entry.letters[event.module]
@@ -239,7 +239,7 @@ def _short(event: Event, entry: Interleave) -> str:
 def _set(name: str, modules: str, sets: Mapping[str, ModuleSet]) -> ModuleSet:
     if modules not in sets:
         raise UsageError(
-            f"suite: '{name}' wants module set '{modules}', which does not exist",
+            f"'{name}' wants module set '{modules}', which does not exist",
             hint=f"known module sets: {', '.join(sorted(sets)) or 'none'}",
         )
     return sets[modules]
@@ -249,4 +249,4 @@ def _parse(text: str, module_set: ModuleSet, name: str) -> Order:
     try:
         return orders.parse(text, module_set)
     except UsageError as err:
-        raise UsageError(f"suite: '{name}': {err}", hint=err.hint) from err
+        raise UsageError(f"'{name}': {err}", hint=err.hint) from err

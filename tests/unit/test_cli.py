@@ -24,7 +24,7 @@ from orchestrator import catalog, doctor
 from orchestrator.build import prepare
 from orchestrator.cli import options, program, session
 from orchestrator.cli.outsiders import Given
-from orchestrator.commands import explore
+from orchestrator.commands import build, explore
 from orchestrator.commands.mutate import work
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
@@ -205,6 +205,22 @@ def test_our_errors_become_message_hint_and_code(
     assert ("the whole output: /tmp/build.log" in said) == isinstance(err, BuildError)
 
 
+def test_a_log_is_named_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log = "/tmp/build.log"
+    err = BuildError("gcc failed", f"the whole output is in {log}", log=log)
+    assert program.outcome(raising(err)) == Exit.BUILD
+    assert capsys.readouterr().err == f"klp-e2e: gcc failed\n    the whole output is in {log}\n"
+
+
+def test_a_kernel_s_directory_is_printed_alone_for_a_shell(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = a_kernel("s390x")
+    monkeypatch.setattr(build, "build_kernels", lambda *_: (made,))
+    assert klp("build", "--print-directory").out == f"{made.directory}\n"
+    assert klp("build").out == f"s390x {made.release} {made.directory}\n"
+
+
 def test_a_mistake_of_ours_is_short_unless_asked(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -373,6 +389,12 @@ def own_suite(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text(text)
     return tmp_path / "suites/mine.toml"
+
+
+def test_what_is_wrong_in_a_suite_names_its_file(own_suite: Path) -> None:
+    own_suite.write_text(SUITE.replace('name = "ours"', 'name = "Not/ours"'))
+    with pytest.raises(UsageError, match=rf"^{own_suite}: 'Not/ours' is no name for a case"):
+        options.chosen_cases(None, (), str(own_suite))
 
 
 def test_a_suite_is_given_by_name_or_file(own_suite: Path, monkeypatch: pytest.MonkeyPatch) -> None:

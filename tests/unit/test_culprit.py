@@ -300,6 +300,13 @@ def test_what_may_be_the_kernels_stays_the_kernels(results: tuple[CaseResult, ..
     assert all("without any livepatch" in each.culprit for each in blamed)  # a control proves that
 
 
+def test_a_record_that_is_none_is_told_in_one_line() -> None:
+    shown = words.shown(Shown("saw", "old\nold", "new\nnew\n"))
+    was = words.shown(Shown("saw", "old\nold", "old\nold\n"))
+    (judged,) = judge_together((ran("+t +p", (was,), (APPLIED, shown)),), MINE)
+    assert "+p changes it from 'old / old' to 'new / new'" in judged.culprit
+
+
 def test_what_was_seen_right_elsewhere_or_may_have_been_blames_nobody() -> None:
     results = BLAMED["a text never shown"]
     assert judge_together(results, MINE, frozenset({("show", "new")})) == results

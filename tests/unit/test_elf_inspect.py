@@ -40,6 +40,12 @@ def named(name: str) -> Elf:
     return with_symbol(GOOD, FN, lambda s: replace(s, name=name))
 
 
+def test_what_is_not_converted_is_listed() -> None:
+    before, after = inspect(write(livepatch())), inspect(write(GOOD), table=table)
+    assert {"target_fn", "hidden"} <= set(before.undefined)
+    assert set(before.undefined) - set(after.undefined) == {"target_fn", "hidden"}
+
+
 def test_every_rule_has_its_case() -> None:
     assert BREAKAGES.keys() == RULES.keys()
 

@@ -28,7 +28,7 @@ from orchestrator.elf.klp import convert
 from orchestrator.elf.records import Elf
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
-from orchestrator.errors import UsageError
+from orchestrator.errors import BuildError, UsageError
 from orchestrator.nouns import Arch, BuiltSet, Defect, KlpSymbol, ModuleSet, ModuleSpec
 
 ARCH = catalog.arch("x86_64")  # the ELF samples' types are in its table
@@ -245,3 +245,18 @@ def test_exports_are_found() -> None:
     elf = with_symbol(elf, 2, lambda s: symbol("__ksymtab_theirs"))
     assert elf.sections[SYMTAB].info
     assert prebuilt.exports(write(elf), "t.ko") == {"mine"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "hint"),
+    [
+        (ModuleSpec("p", "livepatch", klp_symbols={"t": ("auto",)}), "what t.ko defines: has gcc"),
+        (ModuleSpec("p", "livepatch"), "name it, under its object, in klp_symbols"),
+        (ModuleSpec("p", "livepatch", ko="p.ko"), "or name it in klp_symbols of set.toml"),
+        (ModuleSpec("t", "target", ko="t.ko"), "is what exports it in the set?"),
+    ],
+)
+def test_a_symbol_that_nobody_has_says_where_it_may_come_from(spec: ModuleSpec, hint: str) -> None:
+    with pytest.raises(BuildError, match="which nothing exports") as caught:
+        modules._refuse_unresolved(spec, write(livepatch()), frozenset())
+    assert hint in caught.value.hint

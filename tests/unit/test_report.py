@@ -489,3 +489,26 @@ def test_what_a_case_is_was_not_always_written_down(module_set: str, kind: CaseK
     record = resultsjson.record(result)
     assert record.kind is kind
     assert resultsjson.as_result(replace(record, kind=None)).case == case
+
+
+def test_a_set_of_ones_own_is_shown_by_its_directorys_name(tmp_path: Path) -> None:
+    case = replace(a_case(), module_set="/home/me/mine")
+    result = a_result(Status.FAIL, case=case)
+    run = a_run(1)
+    shown = resultstext.plain(resultstext.results_report(run, (result,)))
+    assert "FAIL s390x mine/reload: " in shown and " mine/reload " in shown
+    assert 'classname="s390x.mine"' in junit(run, (result,))
+    assert " mine.reload" in ktap(run, (result,)) and "/home" not in ktap(run, (result,)).replace(
+        result.reproduce, ""
+    )
+    with ResultsDirectory(tmp_path / "r", replace(run, finished=None)) as writer:
+        writer.add(result)
+    assert (tmp_path / "r" / "s390x" / "mine.reload" / "result.json").is_file()
+    assert (case.title, case.label) == ("mine/reload", "/home/me/mine/reload")
+
+
+def test_results_say_which_klp_e2e_wrote_them_and_what_was_asked() -> None:
+    run = a_run(1, tool="0.1.0 (abc)", options={"cold": False, "jobs": 2, "accel": "tcg"})
+    read = resultsjson.read_document(document(run, EVERY))
+    assert (read.run.tool, dict(read.run.options)) == (run.tool, dict(run.options))
+    assert set(read.counts) == {*Status} and 0 in read.counts.values()
