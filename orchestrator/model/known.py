@@ -288,7 +288,7 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     if not listed and not pairs:
         return False
     event = result.case.order.events[index]
-    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first) or (None,)
+    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first, pairs) or (None,)
     wrongs = (_Wrong(issue, module_set, pairs or None, way) for way in ways)
     return any(each.is_seen(step) and all(map(each.explains, _bad(step))) for each in wrongs)
 
@@ -319,13 +319,14 @@ def _refusals(
     so_far: Sequence[Event],
     event: Event,
     first: Check,
+    pairs: Set[model.Pair],
 ) -> tuple[Refusals, ...]:
     """Which loads of this event the issue may have refused, none where it did not, or not alone."""
     if issue.kind is not CheckKind.ANSWER or not isinstance(first.detail, Answers):
         return ()
     state = refused.before(module_set, so_far, kernel.capabilities)
     answers, errno = first.detail.seen_errnos, errnos.number(issue.errno)
-    return refused.after(module_set, kernel.capabilities, state, event, answers, errno)
+    return refused.after(module_set, kernel.capabilities, state, event, answers, errno, pairs)
 
 
 @dataclass(frozen=True, slots=True)
