@@ -496,6 +496,22 @@ def test_a_crash_in_a_livepatch_that_has_nothing_to_do_with_it_is_news() -> None
     assert judged_at_reload(whatever, told, of=sets) is Status.KNOWN
 
 
+@pytest.mark.parametrize(
+    ("hop", "status"), [("got", Status.KNOWN), ("plt", Status.FAIL), ("", Status.FAIL)]
+)
+def test_a_crash_is_no_stale_slots_where_nothing_leads_through_a_slot(
+    hop: str, status: Status
+) -> None:
+    right = a_reading("12 34", hop=hop, hop_address=0x40 if hop else None)
+    right = replace(right, good=True)
+    result = failed(words.dead(f"{WILD} in f", IN_PATCH))
+    before = replace(result.steps[1], checks=(GOOD, right))
+    result = replace(result, steps=(result.steps[0], before, *result.steps[2:]))
+    issue = replace(CRASHES, via="got")
+    assert known.judge_known(result, SET, kernel(), [issue]).status is status
+    assert known.judge_known(result, SET, kernel(), [CRASHES]).status is Status.KNOWN
+
+
 def test_what_the_kernel_said_before_it_crashed_is_news() -> None:
     crash = words.dead(f"{WILD} in f", IN_PATCH)
     assert judged_at_reload(CRASHES, words.late(("WARNING: x",), ("f",)), crash) is Status.FAIL
