@@ -11,7 +11,7 @@ import fnmatch
 import itertools
 import operator
 import re
-from collections.abc import Callable, Collection, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -97,7 +97,8 @@ class KnownIssue:
     errno: str = ""  # of an answer: what each wrong one is, of a load
     says: tuple[str, ...] = ()  # of an answer: what stands in a line in which the kernel refuses it
     differs: str = ""  # of a value: what stands before the number that is wrong; nothing else is
-    via: Literal["", "got", "plt"] = ""  # of a relocation: which each wrong one leads through
+    via: Literal["", "got", "plt"] = ""  # of a relocation: which each wrong one leads through; of
+    # health: which one of those concerned leads through
     stale: bool = False  # of a relocation, and of a value: it leads to where its symbol was at an
     # earlier load of its module
     reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
@@ -287,10 +288,24 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     )
     if not listed and not pairs:
         return False
+    if issue.kind is CheckKind.HEALTH and issue.via:
+        led = frozenset(_leading(result, index, issue.via))
+        pairs = led & pairs if pairs else led
+        if not pairs:
+            return False
     event = result.case.order.events[index]
-    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first) or (None,)
+    ways = _refusals(issue, module_set, kernel, went.events[:index], event, first, pairs) or (None,)
     wrongs = (_Wrong(issue, module_set, pairs or None, way) for way in ways)
     return any(each.is_seen(step) and all(map(each.explains, _bad(step))) for each in wrongs)
+
+
+def _leading(result: CaseResult, index: int, via: str) -> Iterator[model.Pair]:
+    """Whose relocations were seen to lead through that before, or when, the guest died."""
+    for step in result.steps[: index + 1]:
+        for check in step.checks:
+            match check.detail:
+                case Reading(livepatch=livepatch, object=name, hop=hop) if hop == via:
+                    yield livepatch, name
 
 
 def _bad(step: Step) -> list[Check]:
@@ -319,13 +334,14 @@ def _refusals(
     so_far: Sequence[Event],
     event: Event,
     first: Check,
+    pairs: Set[model.Pair],
 ) -> tuple[Refusals, ...]:
     """Which loads of this event the issue may have refused, none where it did not, or not alone."""
     if issue.kind is not CheckKind.ANSWER or not isinstance(first.detail, Answers):
         return ()
     state = refused.before(module_set, so_far, kernel.capabilities)
     answers, errno = first.detail.seen_errnos, errnos.number(issue.errno)
-    return refused.after(module_set, kernel.capabilities, state, event, answers, errno)
+    return refused.after(module_set, kernel.capabilities, state, event, answers, errno, pairs)
 
 
 @dataclass(frozen=True, slots=True)

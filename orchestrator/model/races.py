@@ -43,6 +43,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from orchestrator.model.semantics import (
+    init_answer,
     load,
     missing,
     no_module,
@@ -255,7 +256,7 @@ class _Race:
                 return
             gone = unload(self.world, moment.listed, spec)
             failed = replace(gone, why=f"the init of {spec.name} fails")
-            yield moment.then_still(failed).answer(index, error)
+            yield moment.then_still(failed).answer(index, init_answer(self.world, error))
             return
         listed, transition = moment.listed, moment.transition
         if not error and transition and not unprepared(self.world, listed, spec)[0]:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 from orchestrator.model import model, races
 from orchestrator.model.semantics import happen
-from orchestrator.model.state import Progress, State, World
+from orchestrator.model.state import Pair, Progress, State, World
 from orchestrator.nouns import Burst, Event, Load, ModuleSet, Plain, Race
-from orchestrator.verdicts import Expectation
+from orchestrator.verdicts import Expectation, RelocationState
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +89,39 @@ def after(
     event: Event,
     answers: Sequence[int],
     errno: int,
+    pairs: AbstractSet[Pair] = frozenset(),
 ) -> tuple[Refusals, ...]:
     """Every way in which the event may have ended with these answers; none where an answer is
-    neither the model's nor that errno of a load, and where no load was refused so."""
+    neither the model's nor that errno of a load, and where no load was refused so.
+
+    pairs: whose klp relocations it has to be for which a load is refused; none: it may be any load.
+    """
     world = World(module_set, capabilities)
     match event:
         case Race(events):
-            return tuple(_raced(world, state, events, tuple(answers), errno))
+            return tuple(_raced(world, state, events, tuple(answers), errno, pairs))
         case Burst(events, times):
             answered = list(zip(events * times, answers, strict=True))
         case _:
             answered = [(event, answers[0])]
-    found = _gone_through(world, state, answered, errno)
+    found = _gone_through(world, state, answered, errno, pairs)
     return () if found is None else (found,)
 
 
 def _raced(
-    world: World, state: State, events: tuple[Plain, ...], answers: tuple[int, ...], errno: int
+    world: World,
+    state: State,
+    events: tuple[Plain, ...],
+    answers: tuple[int, ...],
+    errno: int,
+    pairs: AbstractSet[Pair],
 ) -> Iterator[Refusals]:
     """What a refused load holds meanwhile, and what runs into it, is the race's own business."""
+    objects = {name for _, name in pairs}
     loads = [
         index
         for index, (event, answer) in enumerate(zip(events, answers, strict=True))
-        if isinstance(event, Load) and answer == errno
+        if isinstance(event, Load) and answer == errno and (not pairs or event.module in objects)
     ]
     for count in range(1, len(loads) + 1):
         for some in itertools.combinations(loads, count):
@@ -122,17 +132,32 @@ def _raced(
 
 
 def _gone_through(
-    world: World, state: State, answered: Iterable[tuple[Plain, int]], errno: int
+    world: World,
+    state: State,
+    answered: Iterable[tuple[Plain, int]],
+    errno: int,
+    pairs: AbstractSet[Pair],
 ) -> Refusals | None:
     refused: set[str] = set()
     for event, answer in answered:
         outcome = happen(world, state, event)
         if outcome.errno == answer:
             state = outcome.state
-        elif isinstance(event, Load) and answer == errno:
+        elif isinstance(event, Load) and answer == errno and _over_others(state, event, pairs):
             refused.add(event.module)
         else:
             return None
     return (
         Refusals(frozenset(refused), model.expectation(world, Progress(state))) if refused else None
+    )
+
+
+def _over_others(state: State, event: Load, pairs: AbstractSet[Pair]) -> bool:
+    """Does this load write klp relocations of `pairs` over what an earlier one left?"""
+    now = state.relocation_states()
+    return not pairs or any(
+        livepatch in state.stack
+        and name == event.module
+        and now.get((livepatch, name)) is RelocationState.STALE
+        for livepatch, name in pairs
     )

@@ -79,9 +79,7 @@ def load(world: World, state: State, event: Load) -> EventOutcome:
             return _given_up(refused_by, refusal.errno, why, after)
 
     error, reason = _init_error(world, state, spec, failing)
-    if error == errno.EEXIST and RESERVES_EEXIST in world.capabilities:
-        error = errno.EBUSY
-    if error:
+    if error := init_answer(world, error):
         after = {(name, spec.name): world.after_going() for name in users}
         gone = world.calls(state.calls, *((name, spec.name, COMES + GOES) for name in users))
         why = f"{spec.name} is refused: {reason}"
@@ -125,6 +123,12 @@ def no_module(state: State, spec: ModuleSpec) -> EventOutcome | None:
 def missing(state: State, spec: ModuleSpec) -> list[str]:
     """Modules that it depends on and that are not there."""
     return [name for name in spec.depends if name not in state.loaded]
+
+
+def init_answer(world: World, error: int) -> int:
+    """What do_init_module() makes of the errno that a module's init returns."""
+    reserved = error == errno.EEXIST and RESERVES_EEXIST in world.capabilities
+    return errno.EBUSY if reserved else error
 
 
 def unload(world: World, state: State, spec: ModuleSpec) -> EventOutcome:

@@ -421,6 +421,37 @@ def test_a_race_counts_as_it_went(
     assert known.judge_known(result, SET, kernel(), [LACK]).status is status
 
 
+@pytest.mark.parametrize(
+    ("event", "expected", "seen", "status"),
+    [
+        ("{+t +filler}", (0, 0), (8, 0), Status.KNOWN),
+        ("{+t +filler}", (0, 0), (8, 8), Status.FAIL),  # filler has no relocations
+        ("(+t +filler)*2", (0, 0, 17, 17), (8, 0, 8, 17), Status.KNOWN),
+        ("(+t +filler)*2", (0, 0, 17, 17), (8, 8, 8, 8), Status.FAIL),
+        ("(-t +t)*1", (2, 0), (2, 8), Status.KNOWN),
+    ],
+)
+def test_the_refusal_of_one_load_says_nothing_of_another(
+    event: str, expected: tuple[int, ...], seen: tuple[int, ...], status: Status
+) -> None:
+    assert _after(f"+p +t -t {event}", expected, seen) is status
+
+
+def test_nothing_is_written_over_the_first_time() -> None:
+    assert _after("+p (+t -t)*2", (0, 0, 0, 0), (0, 0, 8, 2)) is Status.KNOWN
+    assert _after("+p (+t -t)*2", (0, 0, 0, 0), (8, 2, 8, 2)) is Status.FAIL
+
+
+def _after(order: str, expected: tuple[int, ...], seen: tuple[int, ...]) -> Status:
+    """The last event's answers; all before it was right."""
+    parsed = orders.parse(order)
+    texts = [orders.format_event(event) for event in parsed.events]
+    checks = [GOOD] * (len(texts) - 1) + [words.answers(Answers(expected, seen))]
+    steps = tuple(Step(t, (c,), 0.0, 0.0, 0) for t, c in zip(texts, checks, strict=True))
+    result = CaseResult(Case("any", "basic", parsed), "x86_64", Status.FAIL, "wrong", steps)
+    return known.judge_known(result, SET, kernel(), [LACK]).status
+
+
 # --- what else could hide behind an issue ------------------------------------------------------
 
 WILD = "Unable to handle kernel pointer dereference"
@@ -463,6 +494,22 @@ def test_a_crash_in_a_livepatch_that_has_nothing_to_do_with_it_is_news() -> None
     assert judged_at_reload(CRASHES, told, of=sets) is Status.FAIL
     whatever = replace(CRASHES, inside="")
     assert judged_at_reload(whatever, told, of=sets) is Status.KNOWN
+
+
+@pytest.mark.parametrize(
+    ("hop", "status"), [("got", Status.KNOWN), ("plt", Status.FAIL), ("", Status.FAIL)]
+)
+def test_a_crash_is_no_stale_slots_where_nothing_leads_through_a_slot(
+    hop: str, status: Status
+) -> None:
+    right = a_reading("12 34", hop=hop, hop_address=0x40 if hop else None)
+    right = replace(right, good=True)
+    result = failed(words.dead(f"{WILD} in f", IN_PATCH))
+    before = replace(result.steps[1], checks=(GOOD, right))
+    result = replace(result, steps=(result.steps[0], before, *result.steps[2:]))
+    issue = replace(CRASHES, via="got")
+    assert known.judge_known(result, SET, kernel(), [issue]).status is status
+    assert known.judge_known(result, SET, kernel(), [CRASHES]).status is Status.KNOWN
 
 
 def test_what_the_kernel_said_before_it_crashed_is_news() -> None:

@@ -323,6 +323,12 @@ def test_eexist_of_an_init_is_another_errno_where_that_is_reserved(order: str, e
     assert after(order).answers == (19 if errno == 19 else 17,)
 
 
+def test_eexist_of_an_init_is_another_errno_in_a_race_as_well() -> None:
+    reserving = frozenset({"reserves-eexist"})
+    assert ends("+a", "{+t[fail=17] +filler}", reserving) == {"16 0": {"a filler/a"}}
+    assert ends("+a", "{+t[fail=17] +filler}", BARE) == {"17 0": {"a filler/a"}}
+
+
 @pytest.mark.parametrize(
     ("order", "shown"),
     [
