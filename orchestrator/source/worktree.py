@@ -3,6 +3,10 @@
 
 make(1) compiles what is newer than its object. So a file is written only if its content is to
 change, and then its time is now; everything else keeps the time it had, and its object.
+
+A tree has links to directories, of itself or of anybody. Nothing is read, written or removed
+through one: what lies behind it is no part of the tree, and a link may have come, or may go, where
+a directory is.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ import filecmp
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -75,46 +80,73 @@ def _same_states(now: Mapping[str, list[int]], before: Mapping[str, list[int]]) 
 def _present(work: Path) -> set[str]:
     return {
         os.path.relpath(Path(base) / name, work)
-        for base, _, names in os.walk(work)
-        for name in names
+        for base, below, names in os.walk(work)
+        for name in (*names, *(each for each in below if Path(base, each).is_symlink()))
     }
 
 
 def _put(source: SourceTree, patched: Patched | None, work: Path, name: str, fresh: bool) -> bool:
     """Bring one file to what it should be; whether that took a change."""
     origin, target = source.directory / name, work / name
+    here = not fresh and _lies(work, name)
     if patched is not None:
         if patched.content is None:
-            return _delete(target)
-        if target.is_file() and not target.is_symlink():
+            return here and _delete(target)
+        if here and target.is_file() and not target.is_symlink():
             same_mode = bool(target.stat().st_mode & 0o100) == patched.executable
             if same_mode and target.read_bytes() == patched.content:
                 return False
-        _replace(target, patched.content, patched.executable)
+        _replace(work, name, patched.content, patched.executable)
         return True
-    if not os.path.lexists(origin):
-        return _delete(target)
+    if not _lies(source.directory, name) or _is_directory(origin):
+        return here and _delete(target)
     if fresh:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(work, name)
         if source.frozen:
             os.link(origin, target, follow_symlinks=False)
         else:
             shutil.copy2(origin, target, follow_symlinks=False)
         return True
-    if _same(origin, target):
+    if here and _same(origin, target):
         return False
     if origin.is_symlink():
-        _delete(target)
-        target.parent.mkdir(parents=True, exist_ok=True)
+        _make_way(work, name)
+        ours.scrap(target)
         target.symlink_to(origin.readlink())
     else:
-        _replace(target, origin.read_bytes(), bool(origin.stat().st_mode & 0o100))
+        _replace(work, name, origin.read_bytes(), bool(origin.stat().st_mode & 0o100))
     return True
 
 
-def _same(origin: Path, target: Path) -> bool:
-    if not os.path.lexists(target):
+def _lies(top: Path, name: str) -> bool:
+    """Is anything of that name there, and nothing but directories on its way?"""
+    at = str(top)
+    above, _, last = name.rpartition("/")
+    try:
+        for part in above.split("/") if above else ():
+            at = f"{at}/{part}"
+            if not stat.S_ISDIR(os.lstat(at).st_mode):
+                return False
+        os.lstat(f"{at}/{last}")
+    except FileNotFoundError:
         return False
+    return True
+
+
+def _make_way(work: Path, name: str) -> None:
+    """Directories down to that name, in place of whatever else is there."""
+    for above in reversed((work / name).parents[: name.count("/")]):
+        if not _is_directory(above):
+            ours.scrap(above)
+            above.mkdir()
+
+
+def _is_directory(path: Path) -> bool:
+    """And no link to one?"""
+    return path.is_dir() and not path.is_symlink()
+
+
+def _same(origin: Path, target: Path) -> bool:
     if origin.is_symlink() or target.is_symlink():
         both = origin.is_symlink() and target.is_symlink()
         return both and origin.readlink() == target.readlink()
@@ -126,16 +158,18 @@ def _same(origin: Path, target: Path) -> bool:
 
 
 def _delete(target: Path) -> bool:
-    if not os.path.lexists(target):
+    """A directory stays: what is in it has names of its own."""
+    if _is_directory(target):
         return False
     ours.scrap(target)
     return True
 
 
-def _replace(target: Path, content: bytes, executable: bool) -> None:
+def _replace(work: Path, name: str, content: bytes, executable: bool) -> None:
     """Put a new file in the place; the old one may be a hard link that others read."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    tmp = target.with_name(f".{target.name}.klp-e2e")
-    tmp.write_bytes(content)
-    tmp.chmod(0o755 if executable else 0o644)
-    tmp.replace(target)
+    _make_way(work, name)
+    target = work / name
+    if target.is_symlink() or target.is_dir():
+        ours.scrap(target)
+    with ours.replacing(target, 0o755 if executable else 0o644) as partial:
+        partial.write_bytes(content)

@@ -296,6 +296,58 @@ def test_a_working_tree_follows_a_directory_that_is_worked_on(
     assert sync("8") == set() and set(looked) == {"fs/ten.c", "new.c", "tool.sh"}
 
 
+@pytest.mark.parametrize("kind", ["link", "dangling", "file"])
+@pytest.mark.parametrize("patched", [False, True])
+def test_a_directory_in_place_of_a_link_is_not_written_through_it(
+    tree: Path, tmp_path: Path, kind: str, patched: bool
+) -> None:
+    """Somebody has his driver in the tree as a link, and takes a copy of it; or the reverse."""
+    work, his = tmp_path / "work" / "src", tmp_path / "his"
+    his.mkdir()
+    (his / "driver.c").write_text("his\n")
+    place = tree / "driver"
+
+    def sync(digest: str, **changed: Patched) -> None:
+        source = SourceTree(f"dir:{tree}", "6.1", tree, digest, (6, 1), "x")
+        worktree.sync(source, {n.replace("_", "/") + ".c": p for n, p in changed.items()}, work)
+
+    def linked() -> None:
+        if kind == "file":
+            place.write_text("1\n")
+        else:
+            place.symlink_to(his if kind == "link" else "nowhere")
+
+    linked()
+    sync("1")
+    place.unlink()
+    place.mkdir()
+    (place / "driver.c").write_text("copy\n")
+    sync("2", **{"driver_driver": Patched(b"patched\n")} if patched else {})
+    assert (work / "driver/driver.c").read_text() == ("patched\n" if patched else "copy\n")
+    assert not (work / "driver").is_symlink()
+    (place / "driver.c").unlink()
+    place.rmdir()
+    linked()
+    sync("3")
+    assert kind == "file" or (work / "driver").readlink() == place.readlink()
+    place.unlink()
+    sync("4")
+    assert not os.path.lexists(work / "driver")
+    assert [path.read_text() for path in his.iterdir()] == ["his\n"]
+
+
+def test_what_lies_behind_a_link_of_the_tree_is_none_of_it(tree: Path, tmp_path: Path) -> None:
+    """A directory of which the series deletes a file, and in whose place there is a link then."""
+    work, his = tmp_path / "work" / "src", tmp_path / "his"
+    his.mkdir()
+    (his / "driver.c").write_text("his\n")
+    (tree / "driver").symlink_to(his)
+    for patched in ({}, {"driver/driver.c": Patched(None)}, {"driver/driver.c": Patched(b"1\n")}):
+        source = SourceTree(f"dir:{tree}", "6.1", tree, "digest", (6, 1), "x")
+        worktree.sync(source, patched, work)
+    assert (his / "driver.c").read_text() == "his\n"
+
+
 def test_what_a_patch_makes_and_no_header_of_it_names_is_no_part_of_a_kernel(
     tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
