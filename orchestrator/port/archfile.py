@@ -27,7 +27,7 @@ from orchestrator.nouns import Arch, RelocationType, Stub
 
 BITS = (8, 16, 24, 32, 64)
 ADDRESS_BYTES = 8  # in a PLT stub
-GIVEN = ("name", "file")  # fields of Arch that come from the file's place
+GIVEN = ("name", "file", "configs")  # fields of Arch that come from the file's place, or elsewhere
 MAY_BE_EMPTY = ("cross_compile", "cmdline")
 FILE = "the file"
 FRAGMENT = "Kconfig fragment"
