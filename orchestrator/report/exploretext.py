@@ -88,9 +88,9 @@ def exploration_summary(document: ExploreDocument) -> str:
     line += f"{sum(t.relocations for t in all_stats)} relocations read back, "
     line += f"{len(found)} {'finding' if len(found) == 1 else 'findings'}"
     line += f" ({known} known)" if known else ""
+    line += took(document.run)
     blamed = sum(each.blamed for each in found)
     line += f"; {SUSPECT}: {blamed} of them" if blamed else ""
-    line += took(document.run)
     if document.run.trouble:
         line += f"; stopped early: {document.run.trouble}"
     return line

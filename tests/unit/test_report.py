@@ -509,6 +509,6 @@ def test_a_set_of_ones_own_is_shown_by_its_directorys_name(tmp_path: Path) -> No
 
 def test_results_say_which_klp_e2e_wrote_them_and_what_was_asked() -> None:
     run = a_run(1, tool="0.1.0 (abc)", options={"cold": False, "jobs": 2, "accel": "tcg"})
-    read = resultsjson.read_document(document(run, EVERY))
+    read = resultsjson.read_document(document(run, EVERY[:1]))
     assert (read.run.tool, dict(read.run.options)) == (run.tool, dict(run.options))
     assert set(read.counts) == {*Status} and 0 in read.counts.values()
