@@ -9,11 +9,11 @@ from functools import partial
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.explore.walker import Hit
-from orchestrator.model import known
 from orchestrator.model.findings import Reproducer, alike, promised
 from orchestrator.model.minimise import minimise
 from orchestrator.model.orders import format_event
 from orchestrator.nouns import Case, Order
+from orchestrator.run.slot import judged
 from orchestrator.verdicts import CaseResult, Status, Step
 
 RunCase = Callable[[Case], CaseResult]
@@ -68,8 +68,7 @@ def seen_once(bootable: Bootable, module_set: str, hit: Hit) -> CaseResult:
         steps=(*before, hit.step),
         console=hit.console,
     )
-    described = bootable.sets[module_set].set
-    return known.judge_known(result, described, bootable.kernel, bootable.known_issues)
+    return judged(result, bootable)
 
 
 def _up_to_failure(result: CaseResult) -> CaseResult:

@@ -154,14 +154,15 @@ class _Together:
         """What of the set is likelier wrong than the kernel, by this step that failed; or ""."""
         bad = [check for check in step.checks if not check.good]
         if self._refused_alone(step):
-            bad = [check for check in bad if isinstance(check.detail, Answers)]
-        elif any(isinstance(check.detail, Health) and check.detail.reports for check in bad):
+            bad = [check for check in bad if isinstance(check.detail, Answers) or _reports(check)]
+        if any(map(_reports, bad)):
             bad = [check for check in bad if not _follows(check)]
         reasons = [self._reason(step, check) for check in bad]
         return reasons[0] if reasons and all(reasons) else ""
 
     def _refused_alone(self, step: Step) -> bool:
-        """Does the event fail alike without any livepatch? Nothing behind it says anything then."""
+        """Does the event fail alike without any livepatch? Of what is behind it only a report of
+        the kernel's says anything then."""
         answers = (c for c in step.checks if isinstance(c.detail, Answers) and not c.good)
         return any(_alike(step, check) in self._alone for check in answers)
 
@@ -297,6 +298,11 @@ def _alike(step: Step, check: Check) -> Hashable:
         case Modules(expected_modules=expected, seen_modules=seen):
             return tuple(sorted(set(expected) ^ set(seen)))
     return (check.kind, check.subject, check.expected, check.seen)
+
+
+def _reports(check: Check) -> bool:
+    """Is it the kernel that complains?"""
+    return isinstance(check.detail, Health) and bool(check.detail.reports)
 
 
 def _follows(check: Check) -> bool:

@@ -11,7 +11,7 @@ import fnmatch
 import itertools
 import operator
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,6 +21,8 @@ from orchestrator.model import model, orders, refused
 from orchestrator.model.movers import has_moved
 from orchestrator.model.refused import Refusals
 from orchestrator.nouns import (
+    Arch,
+    BuiltSet,
     Burst,
     Case,
     Event,
@@ -51,6 +53,7 @@ from orchestrator.verdicts import (
 from orchestrator.verdicts import RelocationState as _State
 
 Version = tuple[int, int]
+Hop = tuple[str, str, str]  # livepatch, object, what a relocation of its leads through: "got"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,15 +154,31 @@ def _brings(entry: Capability, applied: str) -> bool:
     return 0 < entry.patches <= count and _brings(entry, name)
 
 
+def hops(built: BuiltSet, arch: Arch) -> Set[Hop]:
+    """What the klp relocations of a set lead through, by their types."""
+    return {
+        (name, each.object, row.leads_to)
+        for name, module in built.modules.items()
+        for each in module.klp_relocations
+        if (row := arch.relocation(each.type)) is not None
+    }
+
+
 def judge_known(
-    result: CaseResult, module_set: ModuleSet, kernel: Kernel, issues: Sequence[KnownIssue]
+    result: CaseResult,
+    module_set: ModuleSet,
+    kernel: Kernel,
+    issues: Sequence[KnownIssue],
+    hops: Set[Hop] = frozenset(),
 ) -> CaseResult:
     """FAIL becomes KNOWN when it fails exactly as an issue says; PASS becomes FIXED when an issue
-    says that it cannot. Everything else stays as it is."""
+    says that it cannot. Everything else stays as it is.
+
+    hops: see there; a crash is known by none where nothing is known of them."""
     if result.status is Status.FAIL:
         for issue in issues:
             if _applies(issue, result.arch, kernel) and _fails_so(
-                result, module_set, kernel, issue
+                result, module_set, kernel, issue, hops
             ):
                 return replace(result, status=Status.KNOWN, known_issue=issue.id)
     if result.status is Status.PASS:
@@ -271,7 +290,13 @@ def _lists(fails: Fails, case: Case) -> bool:
     )
 
 
-def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: KnownIssue) -> bool:
+def _fails_so(
+    result: CaseResult,
+    module_set: ModuleSet,
+    kernel: Kernel,
+    issue: KnownIssue,
+    hops: Set[Hop],
+) -> bool:
     """Only the first event that fails counts: after it, kernel and model are apart."""
     failure = result.first_failure()
     if failure is None:
@@ -289,7 +314,7 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     if not listed and not pairs:
         return False
     if issue.kind is CheckKind.HEALTH and issue.via:
-        led = frozenset(_leading(result, index, issue.via))
+        led = frozenset((livepatch, name) for livepatch, name, hop in hops if hop == issue.via)
         pairs = led & pairs if pairs else led
         if not pairs:
             return False
@@ -297,15 +322,6 @@ def _fails_so(result: CaseResult, module_set: ModuleSet, kernel: Kernel, issue: 
     ways = _refusals(issue, module_set, kernel, went.events[:index], event, first, pairs) or (None,)
     wrongs = (_Wrong(issue, module_set, pairs or None, way) for way in ways)
     return any(each.is_seen(step) and all(map(each.explains, _bad(step))) for each in wrongs)
-
-
-def _leading(result: CaseResult, index: int, via: str) -> Iterator[model.Pair]:
-    """Whose relocations were seen to lead through that before, or when, the guest died."""
-    for step in result.steps[: index + 1]:
-        for check in step.checks:
-            match check.detail:
-                case Reading(livepatch=livepatch, object=name, hop=hop) if hop == via:
-                    yield livepatch, name
 
 
 def _bad(step: Step) -> list[Check]:

@@ -30,7 +30,7 @@ from orchestrator.build import delivery, modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
-from orchestrator.model import issuecheck, known, orders
+from orchestrator.model import issuecheck, orders
 from orchestrator.model.findings import signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.model.movers import FILLER, with_filler
@@ -53,6 +53,7 @@ from orchestrator.repro.record import (
     Record,
 )
 from orchestrator.run.observe import module_path
+from orchestrator.run.slot import judged
 from orchestrator.verdicts import CaseResult, Status
 from orchestrator.vm import ssh
 
@@ -82,9 +83,8 @@ class Bundle:
     def known_as(self, result: CaseResult) -> str:
         """The id of the issue that it fails as, by what the bundle was judged by; "" for none. That
         it is known makes it no less wrong: no exit code goes by it."""
-        module_set = self.bootable.sets[self.case.module_set].set
-        issues = self.record.known_issues
-        return known.judge_known(result, module_set, self.bootable.kernel, issues).known_issue
+        by = replace(self.bootable, known_issues=self.record.known_issues)
+        return judged(result, by).known_issue
 
     @property
     def heading(self) -> str:

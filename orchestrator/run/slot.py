@@ -141,10 +141,7 @@ class GuestSlot:
             ).run_events()
 
         result = self.use(case, on_guest)
-        module_set = self.bootable.sets[case.module_set].set
-        return known.judge_known(
-            result, module_set, self.bootable.kernel, self.bootable.known_issues
-        )
+        return judged(result, self.bootable)
 
     def use(self, case: Case, on_guest: Callable[[Guest, CaseResult], CaseResult]) -> CaseResult:
         """What `on_guest` makes of a fresh guest and of the result so far, in which the rest is
@@ -193,6 +190,13 @@ class GuestSlot:
         if not self._options.cold:
             guest.save(FRESH, self.snapshot_deadline())
         return guest
+
+
+def judged(result: CaseResult, bootable: Bootable) -> CaseResult:
+    """The result, measured by the known issues."""
+    built = bootable.sets[result.case.module_set]
+    through = known.hops(built, bootable.arch)
+    return known.judge_known(result, built.set, bootable.kernel, bootable.known_issues, through)
 
 
 def ill(step: Step) -> bool:

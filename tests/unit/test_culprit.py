@@ -258,6 +258,10 @@ NOT_BLAMED = {
         ran("+t +p", (OLD,), (refused(22),)),
     ),
     "refused otherwise": (ran("+t +p", (refused(22),)), ran("+p +t", (), (refused(8),))),
+    "refused as without a livepatch, and livepatch complains": (
+        ran("+t +p", (refused(22),)),
+        ran("+p +t", (), (refused(22), reported("klp_module_going"), TAINTED)),
+    ),
     "a crash in code that ran well before": (
         ran("+p +t -t +t", (), (APPLIED, NEW), (), (APPLIED, DEAD)),
         ran("+p +t", (), (APPLIED, DEAD)),

@@ -497,18 +497,20 @@ def test_a_crash_in_a_livepatch_that_has_nothing_to_do_with_it_is_news() -> None
 
 
 @pytest.mark.parametrize(
-    ("hop", "status"), [("got", Status.KNOWN), ("plt", Status.FAIL), ("", Status.FAIL)]
+    ("hop", "status"),
+    [
+        (("p", "t", "got"), Status.KNOWN),
+        (("p", "t", "plt"), Status.FAIL),
+        (("p", "u", "got"), Status.FAIL),
+        (("q", "t", "got"), Status.FAIL),
+    ],
 )
 def test_a_crash_is_no_stale_slots_where_nothing_leads_through_a_slot(
-    hop: str, status: Status
+    hop: known.Hop, status: Status
 ) -> None:
-    right = a_reading("12 34", hop=hop, hop_address=0x40 if hop else None)
-    right = replace(right, good=True)
-    result = failed(words.dead(f"{WILD} in f", IN_PATCH))
-    before = replace(result.steps[1], checks=(GOOD, right))
-    result = replace(result, steps=(result.steps[0], before, *result.steps[2:]))
-    issue = replace(CRASHES, via="got")
-    assert known.judge_known(result, SET, kernel(), [issue]).status is status
+    result, issue = failed(words.dead(f"{WILD} in f", IN_PATCH)), replace(CRASHES, via="got")
+    assert known.judge_known(result, SET, kernel(), [issue], {hop}).status is status
+    assert known.judge_known(result, SET, kernel(), [issue]).status is Status.FAIL
     assert known.judge_known(result, SET, kernel(), [CRASHES]).status is Status.KNOWN
 
 
