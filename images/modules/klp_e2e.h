@@ -3,6 +3,7 @@
 #ifndef KLP_E2E_H
 #define KLP_E2E_H
 
+#include <linux/compiler.h>
 #include <linux/errno.h>
 #include <linux/kernel.h>
 #include <linux/mm.h>
@@ -14,7 +15,8 @@
  * A function that a livepatch replaces or calls: it keeps its name and its calling convention, is
  * never inlined, and no caller may know anything of what it does. noinline alone is not enough:
  * gcc still derives from the body what it returns and which memory it leaves alone. clang does not
- * know noipa; to it the same is a function that it may not optimize, nor drop when it is static.
+ * know noipa; to it the same is a function that it may not optimize, nor drop when it is static, and
+ * that returns no constant: clang tells its callers of one all the same (see klp_e2e_value).
  * Everything else that a set needs of a compiler is the kernel's own (READ_ONCE, __used,
  * OPTIMIZER_HIDE_VAR), and the same for both.
  */
@@ -23,6 +25,14 @@
 #else
 #define klp_e2e_opaque __attribute__((__noipa__))
 #endif
+
+/* A constant that such a function returns, and that no compiler knows. */
+#define klp_e2e_value(constant) ({						\
+	int klp_e2e_hidden = (constant);					\
+										\
+	OPTIMIZER_HIDE_VAR(klp_e2e_hidden);					\
+	klp_e2e_hidden;								\
+})
 
 static inline int klp_e2e_refuse_set(const char *value, const struct kernel_param *kp)
 {

@@ -218,3 +218,10 @@ def test_first_error_is_the_compilers() -> None:
         "No rule to make target 'gone.o'.  Stop."
     )
     assert outoftree.first_error("  CC [M]  patch.o\n", root) == ""
+
+
+def test_no_opaque_function_returns_a_constant_that_clang_would_tell_its_callers() -> None:
+    constant = re.compile(r"klp_e2e_opaque [^;{]*\n\{\n\treturn -?\d+;\n\}")
+    assert constant.search("klp_e2e_opaque int f(void)\n{\n\treturn 0;\n}")
+    files = sorted(catalog.data_dir("images/modules").rglob("*.c"))
+    assert [path.name for path in files if constant.search(path.read_text())] == []
