@@ -161,10 +161,7 @@ def _ground(
     )
     to_come = budget is None and stats.done < stats.planned
     status = Status.ERROR if stats.not_run or to_come or not stats.verified else Status.PASS
-    if any(row.status is Status.FAIL for row in found):
-        status = Status.FAIL
-    elif found and status is Status.PASS:
-        status = Status.KNOWN
+    status = min((status, *(row.status for row in found)), key=lambda each: each.rank)
     yield (
         campaign.arch,
         Row(

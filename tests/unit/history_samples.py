@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import samples
@@ -156,11 +157,10 @@ def an_exploration(
         stats.errors["the guest is lost"] += not_run
     reproducers: tuple[ReproducerRecord, ...] = ()
     if found is not None:
-        reproducers = (
-            ReproducerRecord(
-                resultsjson.record(a_result("one", found)), 26, 9, 10, "findings/one-basic"
-            ),
-        )
+        blamed = "set.toml" if found is Status.ERROR else ""
+        result = replace(a_result("one", found), culprit=blamed)
+        record = resultsjson.record(result)
+        reproducers = (ReproducerRecord(record, 26, 9, 10, "findings/one-basic"),)
     findings = (
         FindingRecord(Signature("+klp_target", "answer", "ENOEXEC (8)"), reproducers),
     ) * bool(reproducers)

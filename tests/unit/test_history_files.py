@@ -217,6 +217,7 @@ def test_what_ended_a_run_early_is_its_trouble(ran: bool, tmp_path: Path) -> Non
         (Status.KNOWN, 14, 0, [Status.KNOWN, Status.KNOWN]),
         (Status.KNOWN, 14, 3, [Status.ERROR, Status.KNOWN]),
         (Status.FAIL, 14, 3, [Status.FAIL, Status.FAIL]),
+        (Status.ERROR, 14, 0, [Status.ERROR, Status.ERROR]),  # the set itself is to blame
     ],
 )
 def test_an_exploration_s_rows(

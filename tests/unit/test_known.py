@@ -321,6 +321,23 @@ def test_every_sure_case_in_our_list_comes_to_such_an_event() -> None:
             ), f"{issue.id}: {pattern}"
 
 
+@pytest.mark.parametrize(
+    ("arch", "name", "status"),
+    [
+        ("ppc64le", "basic", Status.FIXED),
+        ("ppc64le", "/me/mine", Status.PASS),  # whose livepatch may defer data only
+        ("x86_64", "/me/mine", Status.FIXED),  # where each field is looked at
+    ],
+)
+def test_only_calls_are_refused_where_only_calls_are_looked_at(
+    arch: str, name: str, status: Status
+) -> None:
+    listed = catalog.load_toml(CONFIG / "known-issues.toml", known.KnownIssuesFile).issue
+    case = Case("order-1", name, orders.parse("+p +t -t +t"))
+    passed = CaseResult(case, arch, Status.PASS)
+    assert known.judge_known(passed, SET, kernel(), listed).status is status
+
+
 def test_every_capability_an_issue_lacks_is_declared() -> None:
     issues = catalog.load_toml(CONFIG / "known-issues.toml", known.KnownIssuesFile).issue
     declared = catalog.load_toml(CONFIG / "capabilities.toml", known.CapabilitiesFile).capability
