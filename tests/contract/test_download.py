@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import itertools
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,7 +18,7 @@ import pytest
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, OutOfTime, UsageError
 from orchestrator.host import process
-from orchestrator.source import sources
+from orchestrator.source import download, sources
 
 NONE = "0" * 64
 
@@ -143,6 +147,71 @@ def test_no_network_is_told(tarball: str, server: Server) -> None:
 def test_time_runs_out(tarball: str) -> None:
     with pytest.raises(OutOfTime):
         sources.fetch(tarball, Deadline.after(0))
+
+
+HEAD = b"HTTP/1.1 200 OK\r\n"
+WITHOUT_END = {
+    "says nothing": (b"", b""),
+    "never begins": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "a head of one line": (HEAD, b"X"),
+    "a body drop by drop": (HEAD + b"Content-Length: 1000000\r\n\r\n", b"x"),
+    "a chunk's size": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n", b"0"),
+    "a trailer": (HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+}
+
+
+@contextlib.contextmanager
+def hostile(head: bytes, again: bytes, pause: float) -> Iterator[str]:
+    """The URL of a server that sends `again` for ever."""
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            connection, _ = listening.accept()
+            with connection:
+                connection.settimeout(5)
+                connection.recv(1 << 16)
+                connection.sendall(head)
+                for _ in itertools.takewhile(lambda _: not over.wait(pause), itertools.count()):
+                    connection.sendall(again)
+
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}/l.tar"
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.mark.parametrize("what", WITHOUT_END)
+@pytest.mark.parametrize("time_is_up", [True, False])
+def test_a_server_without_end_is_left(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, what: str, time_is_up: bool
+) -> None:
+    """Each byte comes long before it would be taken for dead."""
+    monkeypatch.setattr(download, "STALL_SECONDS", 60.0 if time_is_up else 0.5)
+    deadline = Deadline.after(0.5) if time_is_up else None
+    began = time.monotonic()
+    with (
+        hostile(*WITHOUT_END[what], pause=0.02) as url,
+        pytest.raises(
+            OutOfTime if time_is_up else HarnessError,
+            match="time ran out" if time_is_up else "less than a kilobyte a second|timed out",
+        ),
+    ):
+        sources.fetch(f"tar:{url}#sha256={NONE}", deadline)
+    assert time.monotonic() - began < 5 and nothing_is_left(cache)
+
+
+def test_a_file_without_end_does_not_fill_the_disk(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "MOST", 10 << 20)
+    with hostile(HEAD + b"\r\n", bytes(1 << 20), pause=0) as url:
+        refused(f"tar:{url}#sha256={NONE}", "larger than 10 MiB")
+    assert nothing_is_left(cache)
 
 
 @pytest.mark.parametrize(
