@@ -96,20 +96,24 @@ class EventRun:
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
-        """The title of the crash, when console or QMP show that the kernel is to blame: for a QEMU
-        that has ended, an oops or a panic. The step says so, and what was reported before it; and
-        also when the guest is silent, which proves nothing."""
+        """Why the kernel is to blame: the title of the crash, when console or QMP show it (for a
+        QEMU that has ended, an oops or a panic), or what was read to be wrong before the guest
+        hung. The step says so, and what was reported before it; and also when the guest is silent,
+        which by itself proves nothing."""
         printed = self._guest.console_since(self._mark)
         said = kernelreports.death_title if lost.ended else kernelreports.crash_title
         first = kernelreports.crash_title(printed)
         title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
+        wrong = next((check for check in self.step.checks if not check.good), None)
         if title is not None or lost.silent:
             before = kernelreports.reports(printed)[:1] if said(printed) != first else ()
             told = [words.late(before, kernelreports.frames(printed))] if before else []
             check = words.dead(title, kernelreports.frames(printed, ending=lost.ended))
             self.step = replace(self.step, checks=(*self.step.checks, *told, check))
+        if title is None and lost.silent and wrong is not None:
+            return f"{wrong.subject}: {short(wrong.seen)}; then the guest hung"
         return title
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
+from samples import a_reading
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.catalog import arches
@@ -19,7 +21,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.explore.walker import Walker, WalkListener
 from orchestrator.host.process import Running
-from orchestrator.model import orders
+from orchestrator.model import orders, words
 from orchestrator.nouns import Case
 from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import EventRun
@@ -183,3 +185,28 @@ def test_what_was_reported_before_a_death_is_not_forgotten(first: str) -> None:
     assert details[-1].frames == ("bar [livepatch_x]",)
     assert [d.sign for d in details[:-1]] == [Sign.CONSOLE] * bool(first)
     assert all("WARNING" in d.reports[0] for d in details[:-1])
+
+
+@pytest.mark.parametrize("wrong", [True, False])
+@pytest.mark.parametrize("lost", [GuestLost("it hangs", silent=True), GuestLost("killed")])
+def test_a_guest_that_hangs_after_what_was_read_to_be_wrong_is_the_kernels(
+    wrong: bool, lost: GuestLost
+) -> None:
+    """The memory is read before any patched function is called, which may loop for ever."""
+    guest = SimpleNamespace(
+        console_untold=lambda: 0,
+        console_since=lambda mark: "",
+        qmp_events=lambda: (),
+        stood_still=lambda: "",
+    )
+    (event,) = orders.parse("+klp_target").events
+    taken = EventRun(cast(Guest, guest), cast(GuestView, None), event)
+    check = a_reading("12 34", symbol_address=0x10 if wrong else 0x8)
+    taken.step = replace(taken.step, checks=(check,))
+    assert check.good is not wrong
+    why = taken.end(lost)
+    if wrong and lost.silent:
+        assert why == f"{check.subject}: {check.seen}; then the guest hung"
+        assert [each.seen for each in taken.step.checks] == [check.seen, words.SILENT]
+    else:
+        assert why is None
