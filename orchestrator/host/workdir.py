@@ -265,12 +265,13 @@ def discard(entry: Path) -> None:
 
 def altered(entry: Path) -> bool:
     """Has somebody added files to a published entry, or written to those it has? The latter is told
-    by their sizes and times: what a disk has spoilt keeps both."""
+    by their sizes and times: what a disk has spoilt keeps both. Where there is nothing to tell it
+    by: True, but for what a killed run has left, which never had it."""
     try:
         wanted: dict[str, list[str | int]] = json.loads((entry / DIGESTS).read_text())
         return any(wanted.get(name, [])[1:] != _state(path) for name, path in published(entry))
     except (OSError, ValueError, TypeError, AttributeError):
-        return False
+        return STAGED.fullmatch(entry.name) is None and any(published(entry))
 
 
 def verify(directory: Path, trusting: str = "") -> str:

@@ -21,7 +21,8 @@ import os
 import re
 import shlex
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -29,7 +30,8 @@ from typing import Self
 from orchestrator.errors import UsageError
 from orchestrator.host import files, ours
 from orchestrator.model.orders import format as notation
-from orchestrator.nouns import set_title
+from orchestrator.model.orders import loaded
+from orchestrator.nouns import Order, set_title
 from orchestrator.plain import KEPT_CHARACTERS
 from orchestrator.report import reproduce, resultsjson, store
 from orchestrator.report.junit import junit
@@ -41,7 +43,7 @@ from orchestrator.verdicts import CaseResult, Run, Status
 RESULTS = "results.json"
 RESULT = "result.json"
 _OWN = (ours.MARK, store.LOCK, RESULTS, "junit.xml", "results.ktap")
-_FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly|\w+\.ko"
+_FILES = r"console\.log|dmesg|qemu-command|reproduce\.sh|disassembly"
 # What a kill leaves of a case without its result.
 _LEFT = re.compile(rf"{_FILES}|\.(?:{_FILES}|result\.json)(?:\.\w+)?\.partial")
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._+=-]+")
@@ -113,7 +115,9 @@ class ResultsDirectory(Store):
         with write_errors(place):
             ours.folder(place.parent, within=self.path)
             if os.path.lexists(place):  # of this very case: a kill left it, or it was an ERROR
-                ours.clear(place, _is_result if name in self._again else _is_left)
+                known = _is_result if name in self._again else _is_left
+                kept = _modules(result.case.order)
+                ours.clear(place, lambda file: known(file) or file in kept)
             place.mkdir()
             for module in modules:
                 shutil.copyfile(module, place / module.name)
@@ -209,7 +213,7 @@ class ResultsDirectory(Store):
                 if record.directory == name == self._case_name(result):
                     self._take(result, name)
                     continue
-            ours.only(case, _is_left)
+            ours.only(case, lambda file: _is_left(file) or file.endswith(".ko"))
 
     def _write_documents(self) -> None:
         write(
@@ -279,23 +283,33 @@ def strangers(place: Path) -> list[Path]:
         elif depth == 2:
             known = here
         else:
-            known = depth == 3 and not here and _is_result(path.name) and path.parent in cases
+            kept = cases.get(path.parent, frozenset())
+            mine = path.parent in cases and (_is_result(path.name) or path.name in kept)
+            known = depth == 3 and not here and mine
         if not known or path.is_symlink() or not (here or path.is_file()):
             found.append(path)
     return found
 
 
-def _told(place: Path) -> set[Path]:
-    """The directories of the cases that documents tell of."""
-    told = set()
+def _told(place: Path) -> Mapping[Path, AbstractSet[str]]:
+    """The directories of the cases that documents tell of, and the modules that are kept in each,
+    by their files' names."""
+    told = {}
     with contextlib.suppress(UsageError):
-        told = {place / case.directory for case in document(place).cases if case.directory}
+        for case in document(place).cases:
+            if case.directory:
+                told[place / case.directory] = _modules(resultsjson.order_of(case))
     for path in place.glob(f"*/*/{RESULT}"):
         with contextlib.suppress(UsageError):
             case = load_document(path, resultsjson.CASE, "klp-e2e run")
             if case.directory == path.parent.relative_to(place).as_posix():
-                told.add(path.parent)
+                told[path.parent] = _modules(resultsjson.order_of(case))
     return told
+
+
+def _modules(order: Order) -> AbstractSet[str]:
+    """What the files of its modules are called."""
+    return {f"{name}.ko" for name in loaded(order)}
 
 
 def _is_left(name: str) -> bool:

@@ -112,12 +112,14 @@ def test_a_case_that_is_judged_again_is_written_anew_everywhere(tmp_path: Path) 
     assert (case["status"], case["culprit"]) == ("ERROR", why)
 
 
-def test_what_somebody_put_beside_a_case_that_runs_again_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["note", "klp_mended.ko"])
+def test_what_somebody_put_beside_a_case_that_runs_again_stays(tmp_path: Path, name: str) -> None:
     place = tmp_path / "r"
     with ResultsDirectory(place, RUN) as writer:
         writer.add(a_result(Status.ERROR))
-    note = place / "s390x" / "basic.reload" / "note"
+    note = place / "s390x" / "basic.reload" / name
     note.write_text("thesis")
+    assert directory.strangers(place) == [note]
     with pytest.raises(UsageError), gone_on(place) as writer:
         writer.add(a_result(Status.FAIL))
     assert note.read_text() == "thesis"

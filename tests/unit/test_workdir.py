@@ -232,6 +232,22 @@ def test_prune_leaves_an_entry_whose_files_somebody_has_changed(cache: Path, wha
     assert [path.is_dir() for path in entry.parent.glob("e.damaged-*")] == [True]
 
 
+@pytest.mark.parametrize("digests", ["", "{", "[]", None])
+def test_where_digests_do_not_tell_nothing_is_taken(cache: Path, digests: str | None) -> None:
+    """What was published can then not be told from what somebody has put there."""
+    entry = cache / "kernels" / "e"
+    publish(entry, a="1")
+    (entry / "note").write_text("a day's work")
+    (entry / workdir.DIGESTS).unlink()
+    if digests is not None:
+        (entry / workdir.DIGESTS).write_text(digests)
+    os.utime(entry, (0, 0))
+    assert pruning.prune(cache, older_than_days=0) == ()
+    publish(entry, a="2")
+    (other,) = entry.parent.glob("e.damaged-*")
+    assert (other / "note").read_text() == "a day's work"
+
+
 def kernel_source(cache: Path) -> SourceTree:
     return SourceTree("dir:x", "6.1", cache.parent / "origin", "d", (6, 1), "x")
 
