@@ -28,7 +28,7 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.explore import triage
 from orchestrator.host import ours
-from orchestrator.model.findings import Reproducer, signature
+from orchestrator.model.findings import Reproducer, fails_as, signature
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Accel
 from orchestrator.report import directory, exploretext, store
@@ -125,7 +125,7 @@ def minimise_failure(
         raise UsageError(f"no check of {name} has failed: {result.reason or result.status}")
 
     def fails_so(found: CaseResult) -> bool:
-        return signature(found) == like
+        return fails_as(found, result)
 
     if place is None:
         _findings(results)  # before it takes minutes

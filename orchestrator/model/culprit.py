@@ -141,7 +141,7 @@ class _Together:
                         case Shown(probe=name, expected_text=str(text), seen_text=was):
                             self._shown.setdefault((name, text), Counter())[was] += 1
         relocated = all(
-            check.good or not isinstance(check.detail, Reading | Unread)
+            check.good or not isinstance(check.detail, Reading | Unread | None)
             for result in results
             for step in result.steps
             if not self._refused_alone(step)
@@ -293,11 +293,20 @@ def _alike(step: Step, check: Check) -> Hashable:
             return (step.event, errnos)
         case Shown(probe=name, expected_text=expected, seen_text=seen):
             return (name, expected, seen)
+        case Health(sign=Sign.MEMORY):  # how much it lost
+            return (Sign.MEMORY, check.seen)
+        case Health(sign=Sign.TAINT):
+            return (Sign.TAINT, _letters(check.seen) - _letters(check.expected))
         case Health(sign=sign, reports=reports):
             return (sign, tuple(_NUMBER.sub("N", report) for report in reports))
         case Modules(expected_modules=expected, seen_modules=seen):
             return tuple(sorted(set(expected) ^ set(seen)))
     return (check.kind, check.subject, check.expected, check.seen)
+
+
+def _letters(taint: str) -> frozenset[str]:
+    """W of `512 (W)`"""
+    return frozenset(taint.partition("(")[2]) - {")"}
 
 
 def _reports(check: Check) -> bool:

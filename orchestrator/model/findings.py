@@ -135,6 +135,14 @@ def alike(one: CaseResult, other: CaseResult) -> bool:
     return like is not None and like == signature(other) and _both_known(one, other)
 
 
+def fails_as(again: CaseResult, first: CaseResult) -> bool:
+    """Does it fail as the first one did? What is known is not what was not. The other way round the
+    list that knows it may only not have been named again."""
+    like = signature(first)
+    known = bool(again.known_issue) and not first.known_issue
+    return like is not None and signature(again) == like and not known
+
+
 def _both_known(one: CaseResult, other: CaseResult) -> bool:
     return bool(one.known_issue) == bool(other.known_issue)
 

@@ -161,7 +161,17 @@ def reported(*frames: str, title: str = "WARNING: CPU: 0 PID: 41 at mine.c:30 f+
     return words.health(Health(Sign.CONSOLE, (title,), frames), "no kernel report")
 
 
-TAINTED = words.health(Health(Sign.TAINT), "nothing beyond O", "512 (W)", good=False)
+def tainted(letters: str = "W") -> Check:
+    return words.health(
+        Health(Sign.TAINT), "nothing beyond 4096 (O)", f"1 (O{letters})", good=False
+    )
+
+
+def lost_memory(kilobytes: int) -> Check:
+    return words.health(Health(Sign.MEMORY), "at most 8 kB", f"{kilobytes} kB more", good=False)
+
+
+TAINTED = tainted()
 
 
 def ran(order: str, *checks: tuple[Check, ...]) -> CaseResult:
@@ -277,6 +287,18 @@ NOT_BLAMED = {
     "a warning after the livepatch": (
         ran("+t +p", (OLD,), (APPLIED, NEW, reported("g [t]"), TAINTED)),
         ran("+p +t", (), (APPLIED, NEW, reported("g [t]"), TAINTED)),
+    ),
+    "more memory than without a livepatch": (
+        ran("+t +p", (OLD, lost_memory(12))),
+        ran("+p +t", (), (APPLIED, NEW, lost_memory(1200))),
+    ),
+    "a taint that nobody had without a livepatch": (
+        ran("+t +p", (OLD, tainted("W"))),
+        ran("+p +t", (), (APPLIED, NEW, tainted("DW"))),
+    ),
+    "a relocation of which an older klp-e2e told nothing but that it was wrong": (
+        ran("+p +t", (), (APPLIED, shows("new", "newer"))),
+        ran("+t +p", (OLD,), (replace(a_reading(), detail=None), shows("new", "newer"))),
     ),
     "something else as well": (
         ran("+t +p", (shows("old", "elder"),)),

@@ -17,6 +17,7 @@ from orchestrator.model.findings import (
     alike,
     counted,
     explained,
+    fails_as,
     signature,
 )
 from orchestrator.nouns import Case
@@ -96,6 +97,8 @@ def test_a_failure_is_not_known_because_one_like_it_is() -> None:
     assert explained(found, like, listed) == (0, 0) and found[0].known
     assert explained(found, like, news) is None
     assert alike(listed, listed) and alike(news, news) and not alike(listed, news)
+    assert fails_as(news, news) and fails_as(news, listed) and not fails_as(listed, news)
+    assert not fails_as(replace(news, steps=()), news)
     found = added(found, like, Reproducer(news))
     assert len(found) == 1 and not found[0].known
     assert explained(found, like, news) == (0, 1)
