@@ -114,7 +114,7 @@ def _times(path: Path, key: str, head: Mapping[str, str]) -> float:
 def configured(arch: Arch, specs: Iterable[str]) -> Arch:
     """The architecture with kernels of these configurations, and with guests that have the memory
     and the time for them. Raises UsageError where one is not for it."""
-    specs = tuple(specs)
+    specs, own = tuple(specs), arch
     for spec in specs:
         found = read(spec)
         if found.arches and arch.kernel_arch not in found.arches:
@@ -123,6 +123,12 @@ def configured(arch: Arch, specs: Iterable[str]) -> Arch:
                 hint=f"{found.path}: arches: {' '.join(found.arches)}",
             )
         memory, scale = arch.memory_mb * found.memory, arch.time_scale * found.time
+        if memory > MOST * own.memory_mb or scale > MOST * own.time_scale:
+            raise UsageError(
+                f"configurations {', '.join(specs)} together need more than {MOST:g} times the "
+                f"memory or the time of {arch.name}",
+                hint="leave one out: what they need is multiplied",
+            )
         arch = replace(arch, memory_mb=int(memory), time_scale=scale)
     return replace(arch, configs=(*arch.configs, *specs))
 

@@ -47,12 +47,15 @@ def parse(text: str) -> dict[str, str]:
 
 
 def unreadable(text: str) -> tuple[str, ...]:
-    """`line 3 is not a Kconfig option: CONFIG_X`, for each line that is none and no comment."""
-    return tuple(
-        f"line {number} is not a Kconfig option: {line}"
-        for number, line in enumerate(map(str.strip, text.splitlines()), 1)
-        if line and not line.startswith("#") and not _SET.match(line)
-    )
+    """`line 3 is not a Kconfig option: CONFIG_X`, for each line that is none and no comment; and
+    for one that kbuild's make would carry out (include/config/auto.conf is a makefile)."""
+    wrong = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if line and not line.startswith("#") and not _SET.match(line):
+            wrong.append(f"line {number} is not a Kconfig option: {line}")
+        elif "$" in line and not line.startswith("#"):
+            wrong.append(f"line {number} has a $ in it, which make would expand: {line}")
+    return tuple(wrong)
 
 
 def merge(fragments: Sequence[str], without: Collection[str] = ()) -> str:

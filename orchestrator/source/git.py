@@ -25,6 +25,11 @@ from orchestrator.host import process
 from orchestrator.host.process import Completed
 from orchestrator.plain import one_line
 
+# A server that sends less than a kilobyte a second for that long is taken for dead.
+STALL_SECONDS = 60
+STALLS = ("-c", f"http.lowSpeedTime={STALL_SECONDS}", "-c", "http.lowSpeedLimit=1000")
+FETCH_SECONDS = 3 * 3600.0  # at most, of all
+
 _SETTINGS = {
     "core.fsmonitor": "false",
     "core.hooksPath": "/dev/null",

@@ -29,8 +29,6 @@ from orchestrator.host.process import CommandFailed
 from orchestrator.source import debian, download, git
 
 Say = Callable[[str], None]
-STALL_SECONDS = 60  # without a kilobyte a second, a server is taken for dead
-FETCH_SECONDS = 3 * 3600.0
 CLONES = "clones"  # in the cache: what `bisect` checks commits out in
 UNPACKED_GIB = 2.5  # a kernel tree, and its package beside it while it is unpacked
 _HEAD_FILES = ("Makefile", "Kconfig", "Kbuild")  # every kernel tree has these, as tuxmake knows too
@@ -417,9 +415,8 @@ def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Pa
             if process.run(here, check=False).code == 0:
                 return repository, ref
         say(f"fetching {ref} of {url}")
-        stalls = ("-c", f"http.lowSpeedTime={STALL_SECONDS}", "-c", "http.lowSpeedLimit=1000")
-        fetch = [*command, "-c", "gc.auto=0", *stalls, "fetch", "--quiet", "--depth=1", url]
-        deadline = deadline or Deadline.after(FETCH_SECONDS)
+        fetch = [*command, "-c", "gc.auto=0", *git.STALLS, "fetch", "--quiet", "--depth=1", url]
+        deadline = deadline or Deadline.after(git.FETCH_SECONDS)
         try:
             process.run([*fetch, f"+{ref}:{name}"], deadline=deadline)
         except CommandFailed as failed:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from orchestrator.commands.bisect import commits
 from orchestrator.commands.bisect.halving import Seen
 from orchestrator.commands.cache import touched
-from orchestrator.errors import UsageError
+from orchestrator.errors import OutOfTime, UsageError
 from orchestrator.host import process
+from orchestrator.source import git as source_git
 from orchestrator.source import sources
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
@@ -39,6 +41,16 @@ def repository(tmp_path: Path) -> Callable[[str], Path]:
         return place
 
     return make
+
+
+def test_a_server_that_never_answers_does_not_hold_a_bisect(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(source_git, "FETCH_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/linux"
+        with pytest.raises(OutOfTime), commits.working_copy(url):
+            pytest.fail("it was cloned")
 
 
 def git(*words: str, at: Path) -> str:

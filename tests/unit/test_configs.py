@@ -69,6 +69,15 @@ def test_guests_have_the_memory_and_the_time_for_it(mine: Path) -> None:
     assert built.arches == (arch,) and built.configs == (str(mine),)
 
 
+def test_what_several_need_together_has_a_bound(mine: Path, tmp_path: Path) -> None:
+    mine.write_text(mine.read_text().replace("memory: 2", "memory: 16"))
+    other = tmp_path / "other.config"
+    other.write_text("# memory: 1.5\nCONFIG_SMP=y\n")
+    assert configs.configured(ARCH, [str(mine)]).memory_mb == 16 * ARCH.memory_mb
+    with pytest.raises(UsageError, match="together need more than 16 times"):
+        configs.configured(ARCH, [str(mine), str(other)])
+
+
 @pytest.mark.parametrize(
     ("head", "told"),
     [
@@ -77,6 +86,7 @@ def test_guests_have_the_memory_and_the_time_for_it(mine: Path) -> None:
         ("# time: 17", "time: 17"),
         ("# kernels: 6", "kernels: 6"),
         ("CONFIG_X", "line 1 is not a Kconfig option: CONFIG_X"),
+        ('CONFIG_X="$(shell id)"', r"line 1 has a \$ in it"),
     ],
 )
 def test_a_head_that_cannot_be_is_told(head: str, told: str, mine: Path) -> None:

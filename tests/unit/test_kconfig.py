@@ -41,6 +41,13 @@ def test_a_line_that_is_no_option_is_named() -> None:
         kconfig.merge(["CONFIG_A=y\nCONFIG_B y\n"])
 
 
+def test_a_value_that_make_would_expand_is_named() -> None:
+    text = '# $ in a comment\nCONFIG_A=y\nCONFIG_LOCALVERSION="$(shell id)"\n'
+    assert [wrong[:21] for wrong in kconfig.unreadable(text)] == ["line 3 has a $ in it,"]
+    with pytest.raises(ValueError, match="make would expand"):
+        kconfig.merge(["CONFIG_B=y\n", text])
+
+
 def test_lost_options_are_those_that_came_out_otherwise() -> None:
     requested = 'CONFIG_GONE=y\nCONFIG_KEPT=y\nCONFIG_BUILTIN=m\nCONFIG_S="x"\n'
     requested += "# CONFIG_STUCK is not set\n# CONFIG_UNKNOWN is not set\n"

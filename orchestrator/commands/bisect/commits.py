@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.commands.bisect.halving import Seen, compared, differ
-from orchestrator.errors import UsageError
+from orchestrator.deadline import Deadline
+from orchestrator.errors import OutOfTime, UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.source import git
 from orchestrator.source.sources import CLONES, resolve_commit
@@ -61,14 +62,19 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
             shared = ["--shared"] if Path(repository).is_dir() else []
             partial = entry / _PARTIAL
             ours.remove(partial, within=entry)
-            process.run(
-                ["git", "clone", "--quiet", "--no-checkout", *shared, repository, str(partial)]
-            )
+            clone = ["git", *git.STALLS, "clone", "--quiet", "--no-checkout", *shared]
+            deadline = Deadline.after(git.FETCH_SECONDS)
+            process.run([*clone, repository, str(partial)], deadline=deadline)
             ours.arrive(partial, tree)
         workdir.touch(entry)
-        _Git(tree)(
-            "fetch", *_EVERYTHING, check=False
-        )  # without a network: what was there last time
+        with contextlib.suppress(OutOfTime):  # as without a network: what was there last time
+            _Git(tree)(
+                *git.STALLS,
+                "fetch",
+                *_EVERYTHING,
+                check=False,
+                deadline=Deadline.after(git.FETCH_SECONDS),
+            )
         yield tree
 
 
@@ -158,8 +164,8 @@ class _Git:
     def __init__(self, tree: Path) -> None:
         self._command = ("git", "-C", str(tree), "-c", "advice.detachedHead=false")
 
-    def __call__(self, *words: str, check: bool = True) -> str:
-        done = process.run([*self._command, *words], check=check)
+    def __call__(self, *words: str, check: bool = True, deadline: Deadline | None = None) -> str:
+        done = process.run([*self._command, *words], check=check, deadline=deadline)
         return done.output + done.errors
 
     def has(self, what: str) -> bool:
