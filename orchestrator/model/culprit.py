@@ -167,7 +167,7 @@ class _Together:
         return any(_alike(step, check) in self._alone for check in answers)
 
     def _reason(self, step: Step, check: Check) -> str:
-        if order := self._alone.get(_alike(step, check)):
+        if (order := self._alone.get(_alike(step, check))) and self._is_own(check):
             return f"{_seen(check)}, also without any livepatch ({order})"
         if isinstance(check.detail, Shown) and (how := self._no_records.get(check.detail.probe)):
             return f"probe '{check.detail.probe}' is no record of what its module's init saw: {how}"
@@ -184,6 +184,16 @@ class _Together:
                     "well, and every klp relocation was right"
                 )
         return ""
+
+    def _is_own(self, check: Check) -> bool:
+        """No report of the kernel's, or one from within the set's code: a kernel may be wrong
+        without any livepatch, too."""
+        if not _reports(check):
+            return True
+        match check.detail:
+            case Health(frames=(first, *_)):
+                return self._set.module(_owner(first)) is not None
+        return False
 
     def _never_so(self, name: str, text: str, seen: str) -> bool:
         """Where a probe is to show a text, does it always show the same other one? One that is

@@ -288,6 +288,10 @@ NOT_BLAMED = {
         ran("+t +p", (OLD,), (APPLIED, NEW, reported("g [t]"), TAINTED)),
         ran("+p +t", (), (APPLIED, NEW, reported("g [t]"), TAINTED)),
     ),
+    "a report from elsewhere, without any livepatch": (
+        ran("+t -t", (OLD,), (reported("free_module"),)),
+        ran("+t -t +p", (OLD,), (reported(title="INFO: task hung: t"),)),
+    ),
     "more memory than without a livepatch": (
         ran("+t +p", (OLD, lost_memory(12))),
         ran("+p +t", (), (APPLIED, NEW, lost_memory(1200))),
