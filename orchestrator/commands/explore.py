@@ -48,6 +48,7 @@ from orchestrator.report.explorejson import (
     ExploreDirectory,
     ExploreDocument,
     Walked,
+    exploration_exit_code,
 )
 from orchestrator.report.exploremachine import MACHINES
 from orchestrator.report.progress import Reporter
@@ -320,4 +321,4 @@ def explore(
         if writer.head.campaigns:
             show(exploretext.exploration_report(writer.head))
         tell_place(writer)
-    return exploretext.exploration_exit_code(writer.head)
+    return exploration_exit_code(writer.head)

@@ -66,7 +66,7 @@ KINDS = (
         explorejson.DOCUMENT,
         explorejson.load_exploration,
         exploretext.exploration_report,
-        exploretext.exploration_exit_code,
+        explorejson.exploration_exit_code,
         lambda found: found.run,
     ),
     kind(

@@ -13,13 +13,13 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, TextIO
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import Exit, UsageError
 from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
 from orchestrator.host import files, ours
 from orchestrator.model import orders
@@ -29,8 +29,9 @@ from orchestrator.report import store
 from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, write, write_errors
+from orchestrator.report.verdict import ended
 from orchestrator.repro.record import Count, RelativePath, foreign
-from orchestrator.verdicts import Run
+from orchestrator.verdicts import Run, Status
 
 SCHEMA: Literal[2] = 2
 DOCUMENT = "explore.json"
@@ -79,6 +80,8 @@ class ExploreDocument:
     module_sets: tuple[str, ...]
     channel: Channel
     campaigns: Annotated[tuple[CampaignRecord, ...], also("campaigns", "grounds")] = ()
+    exit_code: int = int(Exit.HARNESS)  # of what is known so far, as written
+    counts: Mapping[Status, Count] = field(default_factory=dict)  # of findings, likewise
 
 
 Machines = Mapping[str, Callable[[ExploreDocument], str]]
@@ -153,6 +156,12 @@ class ExploreDirectory(Store):
         old = {(g.arch, g.module_set): g for g in self.head.campaigns}
         new = {(g.bootable.arch.name, g.name): _ground(g) for g in campaigns}
         self.head = replace(self.head, campaigns=tuple({**old, **new}.values()))
+        found = [each.status for campaign in self.head.campaigns for each in findings(campaign)]
+        self.head = replace(
+            self.head,
+            exit_code=int(exploration_exit_code(self.head)),
+            counts={status: found.count(status) for status in Status},
+        )
         write(self.path / DOCUMENT, _DOCUMENT.dump_json(self.head, indent=2).decode() + "\n")
         for name, render in self._machines.items():
             write(self.path / name, render(self.head))
@@ -228,6 +237,42 @@ def load_exploration(path: Path) -> ExploreDocument:
     read = store.load_document(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
     return replace(read, schema=SCHEMA)
+
+
+def exploration_exit_code(document: ExploreDocument) -> Exit:
+    """1 when anything was found that is not known (--strict: anything), else that of what ended it
+    early, else 4 when not all was walked, a module set proved nothing or is itself to blame, else
+    0. A budget may leave something to come."""
+    found = [each for campaign in document.campaigns for each in findings(campaign)]
+    if any(not each.blamed and (document.run.strict or not each.known) for each in found):
+        return Exit.TEST_FAILURE
+    if early := ended(document.run):
+        return early
+    left = any(unwalked(document, campaign) for campaign in document.campaigns)
+    if left or not document.campaigns or any(each.blamed for each in found):
+        return Exit.HARNESS
+    return Exit.GOOD
+
+
+def unwalked(document: ExploreDocument, campaign: CampaignRecord) -> str:
+    """What of one walk is missing, in words; "" where nothing is, or only what a budget leaves."""
+    stats = campaign.stats
+    if not stats.verified:
+        return "no order was verified"
+    if stats.not_run:
+        return f"{stats.not_run} orders were not walked: {'; '.join(stats.errors)}"
+    if document.options.budget is None and stats.done < stats.planned:
+        return f"{stats.planned - stats.done} of {stats.planned} orders are still to come"
+    return ""
+
+
+def incomplete(document: ExploreDocument) -> str:
+    """Why it is not all there, in words; "" where it is: as verdict.incomplete()."""
+    if document.run.trouble:
+        return f"stopped early: {document.run.trouble}"
+    if document.run.finished is None:
+        return "it has not come to its end"
+    return "" if document.campaigns else "nothing was walked"
 
 
 def findings(campaign: CampaignRecord) -> tuple[Finding, ...]:

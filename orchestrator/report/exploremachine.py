@@ -10,7 +10,13 @@ import junitparser
 
 from orchestrator.nouns import set_title
 from orchestrator.report import exploretext, ktap
-from orchestrator.report.explorejson import CampaignRecord, ExploreDocument, findings
+from orchestrator.report.explorejson import (
+    CampaignRecord,
+    ExploreDocument,
+    findings,
+    incomplete,
+    unwalked,
+)
 from orchestrator.report.junit import THE_RUN, begun, outcome, written, xml
 from orchestrator.report.ktap import subtest
 from orchestrator.verdicts import Status
@@ -22,7 +28,7 @@ Case = tuple[str, Status, str, tuple[str, ...]]  # name, status, reason, lines b
 def junit(document: ExploreDocument) -> str:
     """The text of junit.xml: one suite for each architecture and module set."""
     suites = [_suite(document, campaign) for campaign in document.campaigns]
-    if why := exploretext.incomplete(document):
+    if why := incomplete(document):
         suite = begun(THE_RUN, document.run.started)
         suite.add_testcase(_testcase(THE_RUN, (THE_RUN, Status.ERROR, why, ()), False))
         suites.append(suite)
@@ -44,7 +50,7 @@ def text(document: ExploreDocument) -> str:
         for campaign in document.campaigns
     ]
     summary = exploretext.exploration_summary(document)
-    return ktap.document(subtests, summary, exploretext.incomplete(document))
+    return ktap.document(subtests, summary, incomplete(document))
 
 
 MACHINES: Mapping[str, Callable[[ExploreDocument], str]] = {
@@ -58,7 +64,7 @@ def _name(campaign: CampaignRecord) -> str:
 
 
 def _cases(document: ExploreDocument, campaign: CampaignRecord) -> Iterator[Case]:
-    why = exploretext.unwalked(document, campaign)
+    why = unwalked(document, campaign)
     yield WALK, Status.ERROR if why else Status.PASS, why, ()
     for found in findings(campaign):
         first = found.reproducers[0]

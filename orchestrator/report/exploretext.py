@@ -13,7 +13,6 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.errors import Exit
 from orchestrator.explore.exploration import Stats
 from orchestrator.model import orders
 from orchestrator.model.culprit import SUSPECT
@@ -21,7 +20,7 @@ from orchestrator.model.findings import Finding, Reproducer
 from orchestrator.nouns import set_title
 from orchestrator.report import resultstext
 from orchestrator.report.explorejson import CampaignRecord, ExploreDocument, findings
-from orchestrator.report.verdict import ended, took
+from orchestrator.report.verdict import took
 from orchestrator.verdicts import Status
 
 REPRODUCERS_SHOWN = 5
@@ -41,42 +40,6 @@ def exploration_report(document: ExploreDocument) -> RenderableType:
     parts.append(Text("\n".join(resultstext.kernel_lines(document.run))))
     parts.append(Text(exploration_summary(document), style="bold"))
     return Group(*parts)
-
-
-def exploration_exit_code(document: ExploreDocument) -> Exit:
-    """1 when anything was found that is not known (--strict: anything), else that of what ended it
-    early, else 4 when not all was walked, a module set proved nothing or is itself to blame, else
-    0. A budget may leave something to come."""
-    found = [each for campaign in document.campaigns for each in findings(campaign)]
-    if any(not each.blamed and (document.run.strict or not each.known) for each in found):
-        return Exit.TEST_FAILURE
-    if early := ended(document.run):
-        return early
-    left = any(unwalked(document, campaign) for campaign in document.campaigns)
-    if left or not document.campaigns or any(each.blamed for each in found):
-        return Exit.HARNESS
-    return Exit.GOOD
-
-
-def unwalked(document: ExploreDocument, campaign: CampaignRecord) -> str:
-    """What of one walk is missing, in words; "" where nothing is, or only what a budget leaves."""
-    stats = campaign.stats
-    if not stats.verified:
-        return "no order was verified"
-    if stats.not_run:
-        return f"{stats.not_run} orders were not walked: {'; '.join(stats.errors)}"
-    if document.options.budget is None and stats.done < stats.planned:
-        return f"{stats.planned - stats.done} of {stats.planned} orders are still to come"
-    return ""
-
-
-def incomplete(document: ExploreDocument) -> str:
-    """Why it is not all there, in words; "" where it is: as verdict.incomplete()."""
-    if document.run.trouble:
-        return f"stopped early: {document.run.trouble}"
-    if document.run.finished is None:
-        return "it has not come to its end"
-    return "" if document.campaigns else "nothing was walked"
 
 
 def exploration_summary(document: ExploreDocument) -> str:

@@ -413,7 +413,7 @@ def told_exploration(place: Path) -> None:
     (place / explorejson.JOURNAL).unlink(missing_ok=True)
     found = explorejson.load_exploration(place)
     resultstext.plain(exploretext.exploration_report(found))
-    exploretext.exploration_exit_code(found)
+    explorejson.exploration_exit_code(found)
     [explorejson.findings(campaign) for campaign in found.campaigns]
     compared(place)
 

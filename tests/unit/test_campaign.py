@@ -377,7 +377,7 @@ def test_exit_codes(
     if not_run:
         campaign.not_run(BAD, not_run, "no guest")
     made = document(campaign, tmp_path, strict)
-    assert exploretext.exploration_exit_code(made) is expected
+    assert explorejson.exploration_exit_code(made) is expected
     shown = resultstext.plain(exploretext.exploration_report(made))
     blamed_lines = (
         f"ERROR {campaign} +klp_target",
@@ -393,7 +393,7 @@ def test_exit_codes(
 
 def test_an_exploration_that_verified_nothing_proved_nothing(tmp_path: Path) -> None:
     campaign = Campaign(a_bench("basic"), "basic", CampaignOptions(depth=3))
-    assert exploretext.exploration_exit_code(document(campaign, tmp_path)) is Exit.HARNESS
+    assert explorejson.exploration_exit_code(document(campaign, tmp_path)) is Exit.HARNESS
 
 
 def test_what_is_left_to_come_without_a_budget_is_no_success(tmp_path: Path) -> None:
@@ -401,14 +401,14 @@ def test_what_is_left_to_come_without_a_budget_is_no_success(tmp_path: Path) -> 
     walk(campaign, most=100)
     made = document(campaign, tmp_path)
     assert campaign.stats.verified and campaign.stats.done < campaign.stats.planned
-    assert exploretext.exploration_exit_code(made) is Exit.HARNESS
+    assert explorejson.exploration_exit_code(made) is Exit.HARNESS
     bounded = replace(made, options=replace(made.options, budget=60.0))
-    assert exploretext.exploration_exit_code(bounded) is Exit.GOOD
+    assert explorejson.exploration_exit_code(bounded) is Exit.GOOD
     untouched = replace(
         made.campaigns[0], stats=Campaign(a_bench("basic"), "basic", CampaignOptions()).stats
     )
     also = replace(bounded, campaigns=(*bounded.campaigns, untouched))
-    assert exploretext.exploration_exit_code(also) is Exit.HARNESS
+    assert explorejson.exploration_exit_code(also) is Exit.HARNESS
 
 
 @pytest.mark.parametrize(("given", "expected"), [("30s", 30), ("10m", 600), ("1.5h", 5400)])
@@ -510,6 +510,9 @@ def test_other_programs_read_an_exploration_too(tmp_path: Path, strict: bool) ->
     (suite,) = junitparser.JUnitXml.fromfile(str(writer.path / "junit.xml"))
     assert [case.name for case in suite] == ["walk", "+klp_target: answer: ENOEXEC (8)"]
     assert (suite.failures, suite.errors, suite.skipped) == ((1, 0, 0) if strict else (0, 0, 1))
+    told = json.loads((writer.path / "explore.json").read_text())
+    assert told["exit_code"] == explorejson.exploration_exit_code(writer.head)
+    assert {status: n for status, n in told["counts"].items() if n} == {"KNOWN": 1}
     ktap = (writer.path / "results.ktap").read_text()
     directive = "not ok 2" if strict else "ok 2"
     assert "ok 1 walk\n" in ktap and f"  {directive} +klp_target: answer: ENOEXEC (8) # " in ktap

@@ -169,7 +169,7 @@ class Parts:
         ]
         return Line(
             Part.EXPLORE,
-            verdicts.get(exploretext.exploration_exit_code(document), Verdict.ERROR),
+            verdicts.get(explorejson.exploration_exit_code(document), Verdict.ERROR),
             tuple(evidence),
             tuple(obstacles),
             tuple(advice),
