@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_type_hints
 
 import pydantic
+import pydantic_core
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
@@ -140,7 +141,12 @@ def problems(data: object, type_: type[object]) -> list[tuple[str, str]]:
 
 
 def _validated(data: object, type_: type[T]) -> T:
-    adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
+    try:
+        adapter: pydantic.TypeAdapter[T] = pydantic.TypeAdapter(type_)
+    except pydantic_core.SchemaError as err:  # pydantic makes one of a Ctrl-C, too
+        if "KeyboardInterrupt" in str(err):
+            raise KeyboardInterrupt from err
+        raise
     return adapter.validate_json(json.dumps(data, default=str), strict=True, extra="forbid")
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import pydantic_core
 import pytest
 
 from orchestrator import catalog
@@ -236,3 +237,18 @@ def test_what_ours_ask_for_a_stranger_may_ask_too(tmp_path: Path, name: str) -> 
     path = tmp_path / f"{name}.toml"
     path.write_text(catalog.arch_file(name).read_text())
     assert catalog.arch_of_others(path) == replace(catalog.arch(name), file=path)
+
+
+@pytest.mark.parametrize(
+    ("said", "raised"),
+    [("KeyboardInterrupt: ", KeyboardInterrupt), ("no such type", pydantic_core.SchemaError)],
+)
+def test_ctrl_c_while_a_type_is_looked_at_is_no_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch, said: str, raised: type[BaseException]
+) -> None:
+    def adapter(_type: object) -> None:
+        raise pydantic_core.SchemaError(f"Error building `literal` serializer:\n  {said}")
+
+    monkeypatch.setattr("pydantic.TypeAdapter", adapter)
+    with pytest.raises(raised):
+        catalog.problems("gcc", str)
