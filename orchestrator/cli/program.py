@@ -9,6 +9,7 @@ import functools
 import os
 import signal
 import sys
+import threading
 import traceback
 from collections import UserDict
 from collections.abc import Callable, Iterator, Sequence
@@ -230,8 +231,11 @@ def carried_out(program: Callable[[], object]) -> int:
     except ImportError:  # of a command's module: see orchestrator/__main__.py
         raise
     except Exception as err:
-        return mistaken(err)
+        return unforeseen(err)
     return Exit.GOOD
+
+
+_interrupted = threading.Event()  # for good
 
 
 def listen() -> None:
@@ -253,6 +257,7 @@ def _unraisable(raised: sys.UnraisableHookArgs) -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     # Once is enough: what is being ended now takes bounded time, and is to be ended whole.
+    _interrupted.set()
     for each in INTERRUPTS:
         signal.signal(each, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -280,16 +285,24 @@ def outcome(body: Callable[[], Exit]) -> Exit:
         complain(str(err), err.hint, getattr(err, "log", ""))
         return err.exit_code
     except KeyboardInterrupt:
-        complain("interrupted")
-        return Exit.INTERRUPTED
+        return ended()
     except BrokenPipeError:  # whoever reads it has enough
         return Exit.HARNESS
     except Exception as err:
-        return mistaken(err)
+        return unforeseen(err)
 
 
-def mistaken(err: Exception) -> Exit:
-    """What nobody has thought of is ours, never the kernel's."""
+def ended() -> Exit:
+    """By the user."""
+    complain("interrupted")
+    return Exit.INTERRUPTED
+
+
+def unforeseen(err: Exception) -> Exit:
+    """What nobody has thought of is ours, never the kernel's; but a library may have made it of an
+    interrupt, as pydantic does while it looks at a type."""
+    if _interrupted.is_set():
+        return ended()
     if os.environ.get(DEBUG):
         traceback.print_exc()
     last = traceback.extract_tb(err.__traceback__)[-1]
