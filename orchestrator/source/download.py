@@ -23,8 +23,9 @@ from urllib.parse import urlsplit
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
 
-STALL_SECONDS = 60.0  # with less than a kilobyte a second, a server is taken for dead
-LEAST = 1000  # bytes a second
+STALL_SECONDS = 60.0  # in which a server sends less than LEAST a second, and is taken for dead
+LEAST = 1000  # bytes
+FETCH_SECONDS = 3 * 3600.0  # at most, of all
 MOST = 4 << 30  # bytes of a file
 BLOCK = 1 << 20
 POLL_SECONDS = 0.1
@@ -66,7 +67,7 @@ def remote(text: str, spec: str) -> Remote:
 
 def fetch(wanted: Remote, into: Path, deadline: Deadline | None = None) -> None:
     """Write the file. Raises HarnessError when it cannot be had or is another; OutOfTime."""
-    until = deadline or Deadline.after(float("inf"))
+    until = deadline or Deadline.after(FETCH_SECONDS)
     digest, length = hashlib.sha256(), 0
     try:
         with into.open("wb") as file, contextlib.closing(_answer(wanted.url, until)) as answer:

@@ -24,11 +24,12 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import process
 from orchestrator.host.process import Completed
 from orchestrator.plain import one_line
+from orchestrator.source.download import LEAST, STALL_SECONDS
 
-# A server that sends less than a kilobyte a second for that long is taken for dead.
-STALL_SECONDS = 60
-STALLS = ("-c", f"http.lowSpeedTime={STALL_SECONDS}", "-c", "http.lowSpeedLimit=1000")
-FETCH_SECONDS = 3 * 3600.0  # at most, of all
+STALLS = (
+    *("-c", f"http.lowSpeedTime={STALL_SECONDS:.0f}"),
+    *("-c", f"http.lowSpeedLimit={LEAST}"),
+)
 
 _SETTINGS = {
     "core.fsmonitor": "false",

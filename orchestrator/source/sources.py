@@ -416,7 +416,7 @@ def _mirror(url: str, ref: str, deadline: Deadline | None, say: Say) -> tuple[Pa
                 return repository, ref
         say(f"fetching {ref} of {url}")
         fetch = [*command, "-c", "gc.auto=0", *git.STALLS, "fetch", "--quiet", "--depth=1", url]
-        deadline = deadline or Deadline.after(git.FETCH_SECONDS)
+        deadline = deadline or Deadline.after(download.FETCH_SECONDS)
         try:
             process.run([*fetch, f"+{ref}:{name}"], deadline=deadline)
         except CommandFailed as failed:

@@ -14,8 +14,7 @@ from orchestrator.commands.bisect.halving import Seen
 from orchestrator.commands.cache import touched
 from orchestrator.errors import OutOfTime, UsageError
 from orchestrator.host import process
-from orchestrator.source import git as source_git
-from orchestrator.source import sources
+from orchestrator.source import download, sources
 
 MAKEFILE = "VERSION = 6\nPATCHLEVEL = 1\nSUBLEVEL = 192\nEXTRAVERSION =\n"
 
@@ -46,7 +45,7 @@ def repository(tmp_path: Path) -> Callable[[str], Path]:
 def test_a_server_that_never_answers_does_not_hold_a_bisect(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(source_git, "FETCH_SECONDS", 1.0)
+    monkeypatch.setattr(download, "FETCH_SECONDS", 1.0)
     with socket.create_server(("127.0.0.1", 0)) as server:
         url = f"http://127.0.0.1:{server.getsockname()[1]}/linux"
         with pytest.raises(OutOfTime), commits.working_copy(url):

@@ -14,7 +14,7 @@ from orchestrator.commands.bisect.halving import Seen, compared, differ
 from orchestrator.deadline import Deadline
 from orchestrator.errors import OutOfTime, UsageError
 from orchestrator.host import ours, process, workdir
-from orchestrator.source import git
+from orchestrator.source import download, git
 from orchestrator.source.sources import CLONES, resolve_commit
 
 OLD, NEW = "old", "new"  # git bisect's words where it is not about good and bad
@@ -63,7 +63,7 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
             partial = entry / _PARTIAL
             ours.remove(partial, within=entry)
             clone = ["git", *git.STALLS, "clone", "--quiet", "--no-checkout", *shared]
-            deadline = Deadline.after(git.FETCH_SECONDS)
+            deadline = Deadline.after(download.FETCH_SECONDS)
             process.run([*clone, repository, str(partial)], deadline=deadline)
             ours.arrive(partial, tree)
         workdir.touch(entry)
@@ -73,7 +73,7 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
                 "fetch",
                 *_EVERYTHING,
                 check=False,
-                deadline=Deadline.after(git.FETCH_SECONDS),
+                deadline=Deadline.after(download.FETCH_SECONDS),
             )
         yield tree
 
