@@ -96,25 +96,26 @@ def _name(spec: str) -> str:
 
 
 def build_options(
-    arch: Sequence[str],
+    arch: Sequence[str] | None,
     kernel: str,
-    series: Sequence[str],
+    series: Sequence[str] | None,
     jobs: int | None,
-    config: Sequence[str] = (),
+    config: Sequence[str] | None = None,
     toolchain: str | None = None,
-    known: Sequence[Path] = (),
+    known: Sequence[Path] | None = None,
 ) -> BuildOptions:
-    """`jobs`: None for one each core this process may use. known: files of known issues."""
-    chosen = configurations(config)
-    compiled = [with_toolchain(each, toolchain) for each in arches(arch)]
+    """What is typed, None where it was not; `jobs`: one each core this process may use. known:
+    files of known issues. Raises UsageError."""
+    chosen = configurations(config or ())
+    compiled = [with_toolchain(each, toolchain) for each in arches(arch or ())]
     found = BuildOptions(
         arches=tuple(configs.configured(each, chosen) for each in compiled),
         source=source(kernel),
-        series=stack(series),
+        series=stack(series or ()),
         jobs=compilers(jobs),
         configs=chosen,
         toolchain=toolchain or "",
-        known_issues=issue_files(known),
+        known_issues=issue_files(known or ()),
     )
     if known:
         known_issues(found.known_issues, found.arches)  # before anything is built

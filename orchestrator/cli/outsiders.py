@@ -39,19 +39,19 @@ class Given:
     def of(
         cls,
         *,
-        arch: Iterable[str] = (),
+        arch: Iterable[str] | None = None,
         kernel: str = "",
-        series: Iterable[str] = (),
-        config: Iterable[str] = (),
-        modules: Iterable[str] = (),
+        series: Iterable[str] | None = None,
+        config: Iterable[str] | None = None,
+        modules: Iterable[str] | None = None,
         suite: str | None = None,
         patches: Path | None = None,
     ) -> Given:
-        """What was typed. Raises UsageError for what names nothing."""
-        words = [*(("--arch-file", spec) for spec in arch), ("--kernel", kernel)]
-        words += [("--series", spec) for spec in series]
-        words += [("--config", spec) for spec in config]
-        words += [("--modules", name) for name in modules]
+        """What was typed, None where it was not. Raises UsageError for what names nothing."""
+        words = [*(("--arch-file", spec) for spec in arch or ()), ("--kernel", kernel)]
+        words += [("--series", spec) for spec in series or ()]
+        words += [("--config", spec) for spec in config or ()]
+        words += [("--modules", name) for name in modules or ()]
         words += [("--suite", suite or ""), ("--patches", str(patches or ""))]
         return cls(frozenset((option, _placed(value)) for option, value in words if value))
 

@@ -49,7 +49,7 @@ def ablate(
     """Take livepatch apart, piece by piece. Which orders notice that a piece is gone?"""
     if resume is not None:
         return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
+    built = options.build_options(arch, kernel, series, jobs, config, toolchain)
     return tried(
         AlterationKind.ABLATION, built, only or (), patches, suite, True, controls, accel, output
     )

@@ -42,7 +42,7 @@ def build(
     jobs: JobsOption = None,
 ) -> Exit:
     """Build the kernels. Of those in the cache it only says where they are."""
-    wanted = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
+    wanted = options.build_options(arch, kernel, series, jobs, config, toolchain)
     with Reporter(Terminal(stderr=True)) as reporter:
         kernels = build_kernels(wanted, reporter)
     for made in kernels:

@@ -289,17 +289,15 @@ def explore(
     if resume is not None:
         options.resumed_only(output)
         given = Given.of(
-            arch=arch or (),
+            arch=arch,
             kernel=kernel,
-            series=series or (),
-            config=config or (),
-            modules=modules or (),
+            series=series,
+            config=config,
+            modules=modules,
         )
         asked, writer = resumed(resume, jobs, given, known_issues or ())
     else:
-        built = options.build_options(
-            arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
-        )
+        built = options.build_options(arch, kernel, series, jobs, config, toolchain, known_issues)
         wanted = CampaignOptions(
             strategy=strategy,
             depth=depth,

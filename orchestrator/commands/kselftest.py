@@ -156,7 +156,7 @@ def kselftest(
     jobs: JobsOption = None,
 ) -> Exit:
     """Run the kernel's own livepatch tests. They come from the kernel's source, series included."""
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
+    built = options.build_options(arch, kernel, series, jobs, config, toolchain)
     wanted = KselftestOptions(
         built,
         tuple(test or ()),

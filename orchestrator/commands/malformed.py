@@ -317,9 +317,7 @@ def malformed(
 ) -> Exit:
     """Feed the kernel broken livepatch modules. It should refuse each, and never crash."""
     chosen = cases(only or ())
-    built = options.build_options(
-        arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
-    )
+    built = options.build_options(arch, kernel, series, jobs, config, toolchain, known_issues)
     place = options.results(output, resume)
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)

@@ -83,11 +83,11 @@ def minimise(
     not built in has to be named again: to build it is to run what its author wrote.
     """
     given = Given.of(
-        arch=arch or (),
+        arch=arch,
         kernel=kernel,
-        series=series or (),
-        config=config or (),
-        modules=modules or (),
+        series=series,
+        config=config,
+        modules=modules,
     )
     with Reporter(Terminal(stderr=True)) as reporter:
         known = known_issues or ()

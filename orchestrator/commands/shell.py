@@ -158,7 +158,7 @@ def shell(
 ) -> Exit:
     """Work in a guest. Boots it, runs the events, hands over a shell; Ctrl-D ends the guest."""
     events = Order(()) if order is None else options.order(modules, order)
-    wanted = options.build_options((arch,), kernel, series or (), jobs, config or (), toolchain)
+    wanted = options.build_options((arch,), kernel, series, jobs, config, toolchain)
     reporter = Reporter(Terminal(stderr=True))
     with reporter:  # its bars must be gone when the terminal is handed over
         (bootable,) = session.bootables(wanted, (modules,), reporter)

@@ -67,7 +67,7 @@ def bisect(
 ) -> Exit:
     """Find the patch, or the commit, that changes what an order does. Among the patches of the last
     series, or with --good and --bad among the commits of --kernel git:REPO."""
-    built = options.build_options((arch,), kernel, series or (), jobs, config or (), toolchain)
+    built = options.build_options((arch,), kernel, series, jobs, config, toolchain)
     (case,) = options.chosen_cases(modules, (order,), None)
     place = options.results(output)
     asked = work.BisectOptions(built, case, times, place, accel)

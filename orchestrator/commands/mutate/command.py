@@ -97,7 +97,7 @@ def mutate(
     """Make small mistakes in livepatch. Does an order catch each?"""
     if resume is not None:
         return resumed(resume, output, jobs, arch, kernel, series, config, suite, patches)
-    built = options.build_options(arch or (), kernel, series or (), jobs, config or (), toolchain)
+    built = options.build_options(arch, kernel, series, jobs, config, toolchain)
     return tried(
         AlterationKind.MUTANT, built, only or (), patches, suite, whole, controls, accel, output
     )
@@ -117,10 +117,10 @@ def resumed(
     """The experiment that was begun in `place`, gone on with."""
     options.resumed_only(output)
     given = Given.of(
-        arch=arch or (),
+        arch=arch,
         kernel=kernel,
-        series=series or (),
-        config=config or (),
+        series=series,
+        config=config,
         suite=suite,
         patches=patches,
     )

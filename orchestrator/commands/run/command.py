@@ -91,9 +91,7 @@ def run(
 ) -> Exit:
     """Run orders on guests. Builds what is not in the cache, boots, prints a line an order."""
     cases = options.only_cases(options.chosen_cases(modules, order or (), suite), case or ())
-    built = options.build_options(
-        arch or (), kernel, series or (), jobs, config or (), toolchain, known_issues or ()
-    )
+    built = options.build_options(arch, kernel, series, jobs, config, toolchain, known_issues)
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
         if wanted.resumed:
