@@ -235,7 +235,7 @@ def carried_out(program: Callable[[], object]) -> int:
     return Exit.GOOD
 
 
-_interrupted = threading.Event()  # for good
+_interrupted = threading.Event()  # and nobody has been told yet
 
 
 def listen() -> None:
@@ -294,6 +294,7 @@ def outcome(body: Callable[[], Exit]) -> Exit:
 
 def ended() -> Exit:
     """By the user."""
+    _interrupted.clear()
     complain("interrupted")
     return Exit.INTERRUPTED
 

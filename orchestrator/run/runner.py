@@ -24,6 +24,7 @@ from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, o
 from orchestrator.verdicts import (
     CaseResult,
     Check,
+    CheckKind,
     Expectation,
     Observation,
     Status,
@@ -97,16 +98,17 @@ class EventRun:
 
     def end(self, lost: GuestLost) -> str | None:
         """Why the kernel is to blame: the title of the crash, when console or QMP show it (for a
-        QEMU that has ended, an oops or a panic), or what was read to be wrong before the guest
-        hung. The step says so, and what was reported before it; and also when the guest is silent,
-        which by itself proves nothing."""
+        QEMU that has ended, an oops or a panic), or a relocation that was read to be wrong before
+        the guest hung. The step says so, and what was reported before it; and also when the guest
+        is silent, which by itself proves nothing."""
         printed = self._guest.console_since(self._mark)
         said = kernelreports.death_title if lost.ended else kernelreports.crash_title
         first = kernelreports.crash_title(printed)
         title = crash_of(said(printed), self._guest.qmp_events())
         if self._guest.stood_still():
             return None
-        wrong = next((check for check in self.step.checks if not check.good), None)
+        relocations = (c for c in self.step.checks if c.kind is CheckKind.RELOCATION)
+        wrong = next((check for check in relocations if not check.good), None)
         if title is not None or lost.silent:
             before = kernelreports.reports(printed)[:1] if said(printed) != first else ()
             told = [words.late(before, kernelreports.frames(printed))] if before else []
