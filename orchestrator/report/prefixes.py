@@ -58,7 +58,7 @@ class PrefixRecord:
     patch: str
     spec: str
     directory: Annotated[str, Field(pattern="^[0-9]{2,4}$")]
-    exit_code: Exit
+    exit_code: Exit  # where there is a directory, it is that of what lies in it
 
 
 _DOCUMENT = TypeAdapter(tuple[PrefixRecord, ...])
@@ -79,11 +79,12 @@ def load(place: Path) -> tuple[Prefix, ...]:
 
 def _read(place: Path, record: PrefixRecord) -> Prefix:
     path = place / record.directory
-    if not (path / directory.RESULTS).exists():  # nothing of it was built
+    if not (path / directory.RESULTS).exists():  # nothing of it was built, or it has gone
         run = Run((), 0.0, "", (), 0, trouble="nothing was built")
-        return Prefix(record.patch, record.spec, path, run, (), record.exit_code)
+        return Prefix(record.patch, record.spec, path, run, (), record.exit_code or Exit.HARNESS)
     run, results = directory.read(path)
-    return Prefix(record.patch, record.spec, path, run, results, record.exit_code)
+    code = verdict.results_exit_code(run, results)
+    return Prefix(record.patch, record.spec, path, run, results, code)
 
 
 def report(prefixes: Sequence[Prefix]) -> RenderableType:

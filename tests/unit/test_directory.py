@@ -514,6 +514,10 @@ def test_a_run_of_every_prefix_is_told_again(tmp_path: Path) -> None:
     assert second.startswith("0001-x.patch: ") and "1 PASS" in second
     assert third == "0002-y.patch: nothing was built"
     file = tmp_path / prefixes.DOCUMENT
+    file.write_text(re.sub(r'"exit_code": \d', '"exit_code": 0', file.read_text()))
+    assert klp("report", tmp_path).code == Exit.TEST_FAILURE, "what lies there counts"
+    shutil.rmtree(tmp_path / "00")
+    assert klp("report", tmp_path).code == Exit.HARNESS, "and what does not"
     file.write_text(file.read_text().replace('"01"', '"../01"'))
     assert "malformed" in klp("report", tmp_path).err
 
