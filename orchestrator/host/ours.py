@@ -434,12 +434,8 @@ def sweep(
     if directory.is_symlink() or not directory.is_dir():
         return
     for path in directory.glob(f".*{BEFORE}"):
-        if not (match := _REPLACED.fullmatch(path.name)):
-            continue
-        if not marked(path, kind):  # the mark goes last: it is empty, or somebody else's
-            with contextlib.suppress(OSError):
-                path.rmdir()
-        else:
+        # of a removal that was killed at its end an empty directory stays: it says of itself nothing
+        if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 _settle(path, directory / match["name"], foreign)
     for path in directory.glob(f".*{PARTIAL}"):

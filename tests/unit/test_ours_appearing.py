@@ -168,14 +168,14 @@ def test_a_note_that_comes_while_it_is_replaced_stays(
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
 
 
-def test_nothing_is_left_of_a_removal_that_was_killed_at_its_end(tmp_path: Path) -> None:
+def test_what_does_not_say_that_it_is_ours_stays_whatever_it_is_called(tmp_path: Path) -> None:
     hidden = tmp_path / f".one.{'0' * 16}{ours.BEFORE}"
     other = tmp_path / f".two.{'0' * 16}{ours.BEFORE}"
     hidden.mkdir()
     other.mkdir()
     (other / "note").write_text("a day's work")
     ours.sweep(tmp_path, MarkKind.BUNDLE)
-    assert (names(tmp_path), names(other)) == ([other.name], ["note"])
+    assert (names(tmp_path), names(other)) == ([hidden.name, other.name], ["note"])
 
 
 def test_a_note_in_what_a_kill_has_left_stays(tmp_path: Path) -> None:
