@@ -434,7 +434,7 @@ def sweep(
     if directory.is_symlink() or not directory.is_dir():
         return
     for path in directory.glob(f".*{BEFORE}"):
-        # of a removal that was killed at its end an empty directory stays: it says of itself nothing
+        # of a removal that was killed at its end an empty directory stays: nothing says whose it is
         if (match := _REPLACED.fullmatch(path.name)) and marked(path, kind):
             with contextlib.suppress(locks.Busy, FileNotFoundError), locks.held(path / MARK):
                 _settle(path, directory / match["name"], foreign)
