@@ -23,6 +23,7 @@ ArchOption = Annotated[
         "given again. [default: each built-in one with by_default = true]",
     ),
 ]
+_ONE_ARCH = "Name of a built-in architecture, or a file A.toml with A.config beside it."
 OneArchOption = Annotated[
     str,
     typer.Option(
@@ -30,7 +31,7 @@ OneArchOption = Annotated[
         "--arch-file",
         metavar="A|FILE",
         autocompletion=complete.arches,
-        help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        help=_ONE_ARCH,
     ),
 ]
 ArchArgument = Annotated[
@@ -38,7 +39,7 @@ ArchArgument = Annotated[
     typer.Argument(
         metavar="ARCH|FILE",
         autocompletion=complete.arches,
-        help="Name of a built-in architecture, or a file A.toml with A.config beside it.",
+        help=_ONE_ARCH,
     ),
 ]
 KernelOption = Annotated[
