@@ -8,8 +8,6 @@ of an architecture, a series.
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import functools
 import os
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -20,7 +18,7 @@ from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.model import issuecheck
 from orchestrator.model import suite as suites
-from orchestrator.model.known import CapabilitiesFile, Fails, KnownIssue, KnownIssuesFile
+from orchestrator.model.known import CapabilitiesFile, KnownIssue, KnownIssuesFile
 from orchestrator.nouns import Case, ModuleSet
 from orchestrator.source import series
 
@@ -65,7 +63,7 @@ def _ours(our_suites: tuple[str, ...], read_suite: ReadSuite) -> issuecheck.Name
 
 
 def _checked(file: Path, names: issuecheck.Names, read_suite: ReadSuite) -> Iterable[KnownIssue]:
-    listed = read(file)
+    listed = catalog.load_toml(file, KnownIssuesFile)
     own = [case for spec in listed.suites for case in read_suite(str(_at(file, spec)))]
     for issue in listed.issue:
         where = f"{file}: issue '{issue.id}'"
@@ -81,35 +79,6 @@ def _checked(file: Path, names: issuecheck.Names, read_suite: ReadSuite) -> Iter
         )
         issuecheck.check(placed, there, where)
         yield placed
-
-
-def read(file: Path) -> KnownIssuesFile:
-    """A file by its types, as it stands there. Raises UsageError, naming file, issue and key."""
-    data = catalog.read_toml(file)
-    _keys(data, KnownIssuesFile, str(file))
-    listed = data.get("issue", [])
-    if not isinstance(listed, list):
-        raise UsageError(f"{file}: issue: must be tables, [[issue]]")
-    issues = []
-    for number, entry in enumerate(listed):
-        named = entry.get("id") if isinstance(entry, dict) else None
-        where = f"{file}: issue '{named}'" if isinstance(named, str) else f"{file}: issue[{number}]"
-        _keys(entry, KnownIssue, where)
-        fails = entry.get("fails", ()) if isinstance(entry, dict) else ()
-        for each in fails if isinstance(fails, list) else ():
-            _keys(each, Fails, f"{where}: fails")
-        issues.append(catalog.check(entry, KnownIssue, where))
-    others = catalog.check({**data, "issue": []}, KnownIssuesFile, str(file))
-    return replace(others, issue=tuple(issues))
-
-
-def _keys(table: object, kind: type, where: str) -> None:
-    known = [field.name for field in dataclasses.fields(kind)]
-    for key in table if isinstance(table, dict) else ():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            guess = f"did you mean {close[0]}?" if close else f"known: {', '.join(known)}"
-            raise UsageError(f"{where}: {key}: unknown key", hint=guess)
 
 
 # --- places --------------------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from pydantic import TypeAdapter
 from orchestrator import catalog, kernelreports
 from orchestrator.announce import files, mail, summary
 from orchestrator.build import declared, image, kconfig, kconfigtree, outside, prebuilt
-from orchestrator.cli import issues, options
+from orchestrator.cli import options
 from orchestrator.commands import inspect as inspecting
 from orchestrator.commands.bisect import work
 from orchestrator.commands.bisect.halving import Seen
@@ -335,7 +335,7 @@ ISSUE_NAMES = issuecheck.Names(
 
 def known_issues(data: bytes, place: Path) -> None:
     (place / "k.toml").write_bytes(data)
-    for issue in issues.read(place / "k.toml").issue:
+    for issue in catalog.load_toml(place / "k.toml", known.KnownIssuesFile).issue:
         issuecheck.check(issue, ISSUE_NAMES, "k.toml")
 
 
