@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Kernels: looked up by the hash of what they are made of, built if they are not there yet.
 
-Of patches the text counts and not what their series is called: a prefix, or a copy that a night has
-kept, is the kernel that there is already.
+Of a series that counts which it makes of the tree, not what it is called or how it comes: the same
+change as a mailbox, a quilt directory or a range of git is the kernel that there is already.
 
 CACHE/kernels/NAME-KEY/   a finished kernel, which never changes
 CACHE/trees/NAME-KEY/     a working tree for one (lineage of sources, architecture, config); the
@@ -18,7 +18,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
@@ -27,11 +28,10 @@ from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
 from orchestrator.host import files, process, tools, workdir
-from orchestrator.host.rundir import run_dir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
 from orchestrator.source import series, sources, worktree
-from orchestrator.source.series import Series
+from orchestrator.source.series import Patched, Series
 from orchestrator.source.sources import SourceTree
 
 LAYOUT = 1  # of a finished kernel's directory: another number makes all of them anew
@@ -60,18 +60,15 @@ def build(
     tree = sources.fetch(source, deadline, say)
     configs.check_kernel(arch, tree.kernel)
     asked = _resolved(tree, series_specs)
-    stack = [one for one in asked if one.patches]
-    fragment = configuration(arch, without)
-    compiler = compiler_version(arch)
-    key = _key(arch, tree, stack, fragment, compiler)
-    final = _place(arch, tree, stack, key)
+    recipe = _recipe(arch, tree, asked, without)
+    final = recipe.place
     name = final.name
     with workdir.locked(final, say), workdir.disk_errors(f"{name} cannot be built"):
         problem = workdir.verify(final, trusting=f"{MODULE_TREE}/")
         if problem and final.exists():
             say(f"the cached kernel {name} is damaged ({problem}); building it again")
         if problem:
-            _build(arch, tree, stack, fragment, compiler, key, final, jobs, progress, say, deadline)
+            _build(recipe, final, jobs, progress, say, deadline)
         workdir.touch(final)
         on_it = tuple(one.name for one in asked if one.patches or merged(one.name))
         return load_kernel(final, arch, tree, on_it)
@@ -80,28 +77,75 @@ def build(
 def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
     """Would `build` find the kernel in the cache? Whether it is damaged there is not looked at.
     Raises UsageError, PatchError, ConfigError, HarnessError."""
-    stack = [one for one in _resolved(tree, series_specs) if one.patches]
-    key = _key(arch, tree, stack, configuration(arch), compiler_version(arch))
-    return (_place(arch, tree, stack, key) / workdir.DIGESTS).is_file()
+    recipe = _recipe(arch, tree, _resolved(tree, series_specs))
+    return (recipe.place / workdir.DIGESTS).is_file()
 
 
 def _resolved(tree: SourceTree, specs: Sequence[str]) -> list[Series]:
     return [series.resolve(spec, tree.kernel) for spec in specs]
 
 
-def _place(arch: Arch, tree: SourceTree, stack: Sequence[Series], key: str) -> Path:
-    """Where the kernel is, or is to be; its key counts, the rest of the name is for people."""
-    kernels = workdir.cache_root() / "kernels"
-    there = sorted(kernels.glob(f"{glob.escape(arch.name)}-*-{key[:16]}"))
-    compiled = [arch.toolchain] if arch.toolchain != toolchain.GCC else []
-    words = "+".join((_label(stack), *(Path(spec).stem for spec in arch.configs), *compiled))
-    name = f"{arch.name}-{_plain(tree.version)}-{_plain(words)}-{key[:16]}"
-    return there[0] if there else kernels / name
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """What a kernel is made of.
+
+    patched: the files that the series change, as they leave them. label: `livepatch-reload+x.mbx`.
+    fragment: what is requested on top of tinyconfig. compiler: what it says of its version.
+    """
+
+    arch: Arch
+    tree: SourceTree
+    stack: tuple[Series, ...]
+    patched: Mapping[str, Patched]
+    fragment: str
+    compiler: str
+
+    @property
+    def label(self) -> str:
+        return "+".join(Path(one.name).name for one in self.stack) or series.NONE
+
+    @property
+    def key(self) -> str:
+        arch = self.arch
+        parts = [
+            *(str(LAYOUT), self.tree.digest, self.fragment, self.compiler),
+            *(arch.kernel_arch, arch.tuxmake_arch, arch.cross_compile),
+            *(arch.image_target, arch.image_path),
+        ]
+        for name, file in sorted(self.patched.items()):
+            parts += [name, str(file.executable), _content_digest(file)]
+        return _hash(*parts)
+
+    @property
+    def place(self) -> Path:
+        """Where the kernel is, or is to be; its key counts, the rest of the name is for people."""
+        arch, key = self.arch, self.key[:16]
+        kernels = workdir.cache_root() / "kernels"
+        there = sorted(kernels.glob(f"{glob.escape(arch.name)}-*-{key}"))
+        compiled = [arch.toolchain] if arch.toolchain != toolchain.GCC else []
+        words = "+".join((self.label, *(Path(spec).stem for spec in arch.configs), *compiled))
+        name = f"{arch.name}-{_plain(self.tree.version)}-{_plain(words)}-{key}"
+        return there[0] if there else kernels / name
+
+    @property
+    def site(self) -> Site:
+        """The working tree that it is built in."""
+        arch = self.arch
+        key = _hash(self.tree.lineage, arch.name, self.fragment, self.compiler)[:16]
+        return Site(workdir.cache_root() / "trees" / f"{arch.name}-{key}")
 
 
-def _label(stack: Sequence[Series]) -> str:
-    """`livepatch-reload+fix.mbx`"""
-    return "+".join(Path(one.name).name for one in stack) or series.NONE
+def _recipe(
+    arch: Arch, tree: SourceTree, asked: Sequence[Series], without: Collection[str] = ()
+) -> _Recipe:
+    stack = tuple(one for one in asked if one.patches)
+    compiler = compiler_version(arch)
+    patched = series.apply(tree.directory, stack)
+    return _Recipe(arch, tree, stack, patched, configuration(arch, without), compiler)
+
+
+def _content_digest(file: Patched) -> str:
+    return "" if file.content is None else hashlib.sha256(file.content).hexdigest()
 
 
 def configuration(arch: Arch, without: Collection[str] = ()) -> str:
@@ -148,51 +192,31 @@ def _plain(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9.+~_-]+", "_", text)[:60]
 
 
-def _key(
-    arch: Arch, tree: SourceTree, stack: Sequence[Series], fragment: str, compiler: str
-) -> str:
-    parts = [
-        *(str(LAYOUT), tree.digest, fragment, compiler),
-        *(arch.kernel_arch, arch.tuxmake_arch, arch.cross_compile),
-        *(arch.image_target, arch.image_path),
-        *(patch.digest for one in stack for patch in one.patches),
-    ]
-    return _hash(*parts)
-
-
 def _hash(*parts: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
 def _build(
-    arch: Arch,
-    tree: SourceTree,
-    stack: Sequence[Series],
-    fragment: str,
-    compiler: str,
-    key: str,
+    recipe: _Recipe,
     final: Path,
     jobs: int | None,
     progress: Progress,
     say: Callable[[str], None],
     deadline: Deadline | None,
 ) -> None:
-    root = workdir.cache_root() / "trees"
-    site = Site(root / f"{arch.name}-{_hash(tree.lineage, arch.name, fragment, compiler)[:16]}")
+    arch, tree, site = recipe.arch, recipe.tree, recipe.site
     with workdir.locked(site.root, say):
         workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
         workdir.own(site.root)
         workdir.whole(workdir.CCACHE)
-        with run_dir("patch") as scratch:
-            patched = series.apply(tree.directory, stack, scratch)
         if not site.source.exists() and not sources.repair(tree, say):
             tree = sources.fetch(tree.spec, deadline, say)
         say(f"preparing the {arch.name} source tree of {tree.version}")
-        changed = worktree.sync(tree, patched, site.source)
+        changed = worktree.sync(tree, recipe.patched, site.source)
         jobs = jobs or os.cpu_count() or 1
         needed = kconfig.required(_fragments(arch))
         done = kbuild.make(
-            arch, site, _label(stack), fragment, changed, jobs, progress, deadline, needed
+            arch, site, recipe.label, recipe.fragment, changed, jobs, progress, deadline, needed
         )
         if done.absent:
             options = ", ".join(f"CONFIG_{name}" for name in done.absent)
@@ -201,14 +225,14 @@ def _build(
         with workdir.staging(final) as tmp:
             _collect(arch, site, tmp)
             record = {
-                "key": key,
+                "key": recipe.key,
                 "arch": arch.name,
                 "source": tree.spec,
                 "source_version": tree.version,
-                "series": [one.name for one in stack],
+                "series": [one.name for one in recipe.stack],
                 "release": (site.build / "include/config/kernel.release").read_text().strip(),
                 "version": tree.kernel,
-                "compiler": compiler,
+                "compiler": recipe.compiler,
                 "configs": arch.configs,
                 **dataclasses.asdict(done),
             }

@@ -106,8 +106,7 @@ def _copy_sources(
     """The parts of the kernel's tree that are needed, as its series leave them."""
     tree = sources.fetch(kernel.source, deadline, say)
     stack = [series.resolve(name, tree.kernel) for name in kernel.series]
-    with run_dir("patch") as scratch:
-        patched = series.apply(tree.directory, stack, scratch)
+    patched = series.apply(tree.directory, stack)
     for part in _PARTS:
         origin = tree.directory / part
         if origin.is_dir():

@@ -215,11 +215,16 @@ def _commits(repository: Path, commits: Sequence[str]) -> Iterator[tuple[str, st
 # --- what they make of a tree ------------------------------------------------------------------
 
 
-def apply(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, Patched]:
+def apply(tree: Path, series: Sequence[Series]) -> Mapping[str, Patched]:
     """Each file that the stacked series change, as they leave it. `tree` is only read.
 
-    scratch: an empty directory, used up. Raises PatchError naming patch, file and hunk.
+    Raises PatchError naming patch, file and hunk.
     """
+    with run_dir("patch") as scratch:
+        return _applied(tree, series, scratch)
+
+
+def _applied(tree: Path, series: Sequence[Series], scratch: Path) -> Mapping[str, Patched]:
     copied: set[str] = set()
     for one in series:
         for patch in one.patches:

@@ -138,10 +138,47 @@ def test_the_same_patches_by_another_name_are_the_same_kernel(tree: Path, tmp_pa
     stacked, files = build(tree, one, f"{two}@1")
     assert (stacked.directory, files) == (both.directory, [])
     assert stacked.series == (one, f"{two}@1")  # and is called as it was asked for
-    assert build(tree, two, one)[0].directory != both.directory
+    assert build(tree, two, one)[0].directory == both.directory
+    first = f"{tmp_path / 'both'}@1"
+    assert build(tree, first)[0].directory == build(tree, one)[0].directory != both.directory
     bare = build(tree)[0]
     merged = build(tree, f"{one}@merged")[0]
     assert (merged.directory, merged.series) == (bare.directory, (f"{one}@merged",))
+
+
+def test_the_same_change_is_one_kernel_however_it_comes(tree: Path, tmp_path: Path) -> None:
+    repository = tmp_path / "repository"
+    shutil.copytree(tree, repository)
+
+    def git(*words: str) -> str:
+        who = ["-c", "user.name=A", "-c", "user.email=a@b", "-c", "commit.gpgSign=false"]
+        done = subprocess.run(
+            ["git", "-C", str(repository), *who, *words], check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    git("init", "--quiet")
+    git("add", ".")
+    git("commit", "--quiet", "--message=base")
+    for number, file in enumerate(("one", "two"), 1):
+        path = repository / f"kernel/{file}.c"
+        path.write_text(path.read_text().replace("int ", "long "))
+        git("commit", "--quiet", "--all", f"--message=livepatch: change {number}")
+
+    bare = tmp_path / "bare.diff"  # of both commits in one
+    bare.write_text(git("diff", "HEAD~2", "HEAD"))
+    mailbox = tmp_path / "series.mbx"
+    mailbox.write_text(git("format-patch", "--stdout", "HEAD~2"))
+    quilt = tmp_path / "quilt"
+    git("format-patch", f"--output-directory={quilt}", "HEAD~2")
+    (quilt / "series").write_text("".join(f"{each.name}\n" for each in sorted(quilt.iterdir())))
+    forms = [str(bare), str(mailbox), str(quilt), f"git:{repository}#HEAD~2..HEAD"]
+    assert build(tree, forms[0])[1]
+    assert [there(tree, each) for each in forms] == [True] * 4
+    assert {build(tree, each)[0].directory for each in forms} == {
+        build(tree, forms[0])[0].directory
+    }
+    assert not there(tree, f"{mailbox}@1")
 
 
 def test_what_is_kept_suffices_for_modules_and_tells_how_it_was_made(tree: Path) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from orchestrator.build import kbuild, kconfigtree
 from orchestrator.build.kconfigtree import Config
-from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Arch
 from orchestrator.port import relocsource
 from orchestrator.port.relocsource import Handled
@@ -35,8 +34,7 @@ class PortSource:
         """Raises UsageError for a source or a series that is none, PatchError, HarnessError."""
         found = sources.fetch(spec, say=say)
         resolved = [series.resolve(each, found.kernel) for each in stack]
-        with run_dir("port") as scratch:
-            patched = series.apply(found.directory, resolved, scratch)
+        patched = series.apply(found.directory, resolved)
         srcarch = kbuild.source_arch(found.directory, arch.kernel_arch)
         made = cls(found.directory, patched, f"arch/{srcarch}", None)
         if made.read(f"{made.place}/{kconfigtree.TOP}") is None:
