@@ -154,6 +154,16 @@ _AT = re.compile(
 _FRAME = re.compile(r"^\s*\(?\[?<?(?:[0-9a-f]{8,}>\]\s+)?" + _FUNCTION + r"\+0x[0-9a-f]+/0x")
 # either, with its module behind it
 _IN = re.compile(_FUNCTION + r"\+0x[0-9a-f]+/0x[0-9a-f]+(?P<module> \[\w+\])?")
+# the address that was not to be accessed, or else the one at which the CPU was. Sources:
+# arch/x86/mm/fault.c show_fault_oops(); arch/s390/mm/fault.c, dump_fault_info() (of its page),
+# arch/s390/kernel/dumpstack.c, show_registers(); arch/powerpc/mm/fault.c, bad_page_fault();
+# arch/arm64/mm/fault.c, die_kernel_fault(); arch/loongarch/mm/fault.c, no_context()
+_FAULT = re.compile(
+    r"(?:Failing address: |BUG: .{1,40} address: "
+    r"|(?:CPU \d{1,5} |BUG: )?Unable to handle kernel .{1,60} at (?:virtual address )?(?:0x)?)"
+    r"(?P<address>[0-9a-f]{8,16})\b"
+)
+_CPU_AT = re.compile(r"Krnl PSW : [0-9a-f]{16} (?P<address>[0-9a-f]{16})\b")
 _ANSWER = re.compile(r"^(?:---\[ end |Kernel panic - not syncing)")
 # how deep the dumping functions themselves stand in a call trace
 _DUMPERS = re.compile(
@@ -190,18 +200,30 @@ def frames(text: str, ending: bool = False) -> tuple[str, ...]:
     the CPU was, inmost first: its registers' and its call trace's.
 
     ending: the first of which `death_title` is the title."""
+    found = (_IN.search(line) for line in _first_report(text, ending)[1:])
+    return tuple(f"{each['function']}{each['module'] or ''}" for each in found if each)[:FRAMES]
+
+
+def fault(text: str, ending: bool = False) -> int | None:
+    """The address that the CPU was not to access, as far as the first kernel report in a console's
+    text tells it (on some architectures its page's only), or the one at which it was; None: neither
+    is told. ending: as in `frames`."""
+    report = _first_report(text, ending)
+    for pattern in (_FAULT, _CPU_AT):
+        if found := next(filter(None, map(pattern.match, report)), None):
+            return int(found["address"], 16)
+    return None
+
+
+def _first_report(text: str, ending: bool) -> list[str]:
+    """The lines of the first report, or of the first that may be why a guest has ended."""
     lines = _plain(text)
     for line in lines:
         opened = _opening(line)
         if opened is not None and (opened[0].ends or not ending):
-            found = []
-            for later in itertools.islice(lines, _REPORT_LINES - 1):
-                if _ANSWER.match(later):
-                    break
-                if match := _IN.search(later):
-                    found.append(f"{match['function']}{match['module'] or ''}")
-            return tuple(found[:FRAMES])
-    return ()
+            later = itertools.islice(lines, _REPORT_LINES - 1)
+            return [line, *itertools.takewhile(lambda each: not _ANSWER.match(each), later)]
+    return []
 
 
 def reports(text: str) -> tuple[str, ...]:

@@ -97,6 +97,7 @@ class Observation:
     qmp_events: tuple[str, ...] = ()  # name, or name and reason: "SHUTDOWN guest-reset"
     reports: tuple[str, ...] = ()  # kernelreports.reports() of that text
     frames: tuple[str, ...] = ()  # kernelreports.frames() of that text
+    fault: int | None = None  # kernelreports.fault() of that text
     refusals: tuple[str, ...] = ()  # kernelreports.refusals() of that text
     crash: str | None = None  # kernelreports.crash_title() of that text
     seconds: float = 0.0  # the event itself
@@ -210,6 +211,7 @@ class Health:
     frames: tuple[
         str, ...
     ] = ()  # FUNCTION, or FUNCTION [MODULE], of the first report, inmost first
+    fault: int | None = None  # the address that it says could not be accessed, or was executed
     silent: bool = False  # the guest does not answer, which proves nothing
 
 

@@ -15,7 +15,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from orchestrator import errnos, kernelreports
+from orchestrator import errnos
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError
 from orchestrator.model import words
@@ -26,7 +26,7 @@ from orchestrator.model.search import Branch, WorkItem
 from orchestrator.nouns import Event, Order
 from orchestrator.run import booting
 from orchestrator.run.observe import EVENT_SECONDS, Done, observe_memory, perform
-from orchestrator.run.runner import EventRun
+from orchestrator.run.runner import EventRun, dead
 from orchestrator.run.slot import GuestSlot, ill
 from orchestrator.verdicts import Answers, Observation, Step
 from orchestrator.vm.guest import Guest
@@ -223,7 +223,7 @@ class Walker:
             return Hit(Order((*here.done, event)), taken.step, taken.console(), here.steps)
         if err.crash is None or not path:
             return None
-        check = words.dead(err.crash, kernelreports.frames(err.console, ending=err.ended))
+        check = dead(err.crash, err.console, err.ended)
         step = Step(format_event(path[-1]), (check,), 0.0, 0.0, 0)
         return Hit(Order(path), step, err.console)
 

@@ -283,7 +283,9 @@ def _health(
     answers = (*expectation.answers, *observation.answers, *(previous.answers if previous else ()))
     if not any(answers):
         reports = (*reports, *observation.refusals)
-    found = Health(Sign.CONSOLE, reports, observation.frames if reports else ())
+    found = Health(Sign.CONSOLE)
+    if reports:
+        found = Health(Sign.CONSOLE, reports, observation.frames, observation.fault)
     yield words.health(found, "no kernel report")
     taint, allowed = observation.taint, allowed_taint(built)
     yield words.health(

@@ -103,7 +103,7 @@ class KnownIssue:
     via: Literal["", "got", "plt"] = ""  # of a relocation: which each wrong one leads through; of
     # health: which one of those concerned leads through
     stale: bool = False  # of a relocation, and of a value: it leads to where its symbol was at an
-    # earlier load of its module
+    # earlier load of its module; of health: that is what could not be accessed
     reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
     # report begins
     inside: Literal["", "livepatch", "target", "plain"] = ""  # of which kind the module is that the
@@ -320,8 +320,18 @@ def _fails_so(
             return False
     event = result.case.order.events[index]
     ways = _refusals(issue, module_set, kernel, went.events[:index], event, first, pairs) or (None,)
-    wrongs = (_Wrong(issue, module_set, pairs or None, way) for way in ways)
+    places = _places(result.steps[:index], issue.via, pairs) if issue.stale else frozenset()
+    wrongs = (_Wrong(issue, module_set, pairs or None, way, places) for way in ways)
     return any(each.is_seen(step) and all(map(each.explains, _bad(step))) for each in wrongs)
+
+
+def _places(steps: Sequence[Step], via: str, pairs: Set[model.Pair]) -> frozenset[int]:
+    """Where the symbols of such relocations were seen to be after those events."""
+    readings = (c.detail for s in steps for c in s.checks if isinstance(c.detail, Reading))
+    ours = (r for r in readings if r.hop == via and (r.livepatch, r.object) in pairs)
+    return frozenset(
+        place for r in ours for place in (*r.earlier, r.symbol_address) if place is not None
+    )
 
 
 def _bad(step: Step) -> list[Check]:
@@ -368,6 +378,7 @@ class _Wrong:
     module_set: ModuleSet
     pairs: Set[model.Pair] | None  # whose relocations are concerned; None: the issue does not say
     refusals: Refusals | None
+    places: Set[int]  # of what is stale: where its symbols were before
 
     def is_seen(self, step: Step) -> bool:
         """Is there, beside what is wrong, what has to be there to tell the issue from others?"""
@@ -449,7 +460,22 @@ class _Wrong:
     def _is_report(self, found: Health) -> bool:
         """Is the first report the issue's, and from where the issue has it?"""
         titles = [report for report in found.reports if not report.startswith(_ENDS)]
-        return bool(titles) and titles[0].startswith(self.issue.reports) and self._is_inside(found)
+        return (
+            bool(titles)
+            and titles[0].startswith(self.issue.reports)
+            and self._is_inside(found)
+            and (self.issue.kind is not CheckKind.HEALTH or self._is_at_place(found))
+        )
+
+    def _is_at_place(self, found: Health) -> bool:
+        """Was it accessed where the symbol had been, if that is what the issue says? Beside a
+        relocation that was read to be stale nobody has to ask."""
+        if not self.issue.stale:
+            return True
+        # s390 tells the page only; an object that begins near its end goes on in the next
+        pages = (place & -_PAGE for place in self.places)
+        fault = found.fault
+        return fault is not None and any(page <= fault < page + 2 * _PAGE for page in pages)
 
     def _is_inside(self, found: Health) -> bool:
         modules = [frame.partition(" ")[2] for frame in found.frames]  # "[NAME]", or ""
@@ -518,6 +544,7 @@ def _same_text(one: str | None, other: str | None) -> bool:
     return (one is None) == (other is None) and (one or "").split() == (other or "").split()
 
 
+_PAGE = 4096
 _ENDS = ("SHUTDOWN ", "GUEST_PANICKED", "RESET ")  # of QMP
 
 

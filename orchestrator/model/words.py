@@ -186,16 +186,16 @@ def health(
     return Check(CheckKind.HEALTH, str(found.sign), expected, text, right, found)
 
 
-def late(reports: tuple[str, ...], frames: tuple[str, ...] = ()) -> Check:
+def late(reports: tuple[str, ...], frames: tuple[str, ...] = (), fault: int | None = None) -> Check:
     """What the kernel reported after its event had been judged."""
-    return health(Health(Sign.CONSOLE, reports, frames), "no kernel report")
+    return health(Health(Sign.CONSOLE, reports, frames, fault), "no kernel report")
 
 
 SILENT = "does not answer"  # what a check of health sees of a guest that hangs
 
 
-def dead(title: str | None, frames: tuple[str, ...] = ()) -> Check:
+def dead(title: str | None, frames: tuple[str, ...] = (), fault: int | None = None) -> Check:
     """A guest that is gone: with the title of its crash, or silent, which proves nothing."""
     if title is None:
         return health(Health(Sign.GUEST, silent=True), "lives", SILENT, good=False)
-    return health(Health(Sign.GUEST, (title,), frames), "lives")
+    return health(Health(Sign.GUEST, (title,), frames, fault), "lives")

@@ -187,6 +187,7 @@ def observe_rest(
         qmp_events=guest.qmp_events(),
         reports=kernelreports.reports(printed),
         frames=kernelreports.frames(printed),
+        fault=kernelreports.fault(printed),
         refusals=kernelreports.refusals(printed),
         crash=kernelreports.crash_title(printed),
     )

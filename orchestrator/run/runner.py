@@ -93,7 +93,7 @@ class EventRun:
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        check = words.late(tuple(late), kernelreports.frames(self.console()))
+        check = _late(tuple(late), self.console())
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
@@ -111,12 +111,22 @@ class EventRun:
         wrong = next((check for check in relocations if not check.good), None)
         if title is not None or lost.silent:
             before = kernelreports.reports(printed)[:1] if said(printed) != first else ()
-            told = [words.late(before, kernelreports.frames(printed))] if before else []
-            check = words.dead(title, kernelreports.frames(printed, ending=lost.ended))
+            told = [_late(before, printed)] if before else []
+            check = dead(title, printed, lost.ended)
             self.step = replace(self.step, checks=(*self.step.checks, *told, check))
         if title is None and lost.silent and wrong is not None:
             return f"{wrong.subject}: {short(wrong.seen)}; then the guest hung"
         return title
+
+
+def dead(title: str | None, console: str, ended: bool) -> Check:
+    """See `words.dead`: with what the console tells of where. ended: QEMU is gone."""
+    found = kernelreports.frames(console, ended), kernelreports.fault(console, ended)
+    return words.dead(title, *found)
+
+
+def _late(reports: tuple[str, ...], console: str) -> Check:
+    return words.late(reports, kernelreports.frames(console), kernelreports.fault(console))
 
 
 def _unsafe(view: GuestView, possible: Sequence[tuple[State, Expectation]]) -> frozenset[str]:

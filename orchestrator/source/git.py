@@ -124,14 +124,15 @@ def checked_out(directory: Path) -> str:
     ).output.strip()
 
 
+NO_REFLOG = ("-c", "core.logAllRefUpdates=false")
 ORIGINS = "refs/klp-e2e"  # below it what the owner of a clone has fetched, or has bisected
 
 
 def work(tree: Path) -> str:
     """What is in this clone, and in nothing that was fetched: in words; "" where there is nothing.
 
-    Files, ignored ones too; commits, on a branch, a tag, in the stash, or checked out; other
-    working trees. What git cannot tell is work as well.
+    Files, ignored ones too; commits, on a branch, a tag, in the stash, checked out, or left behind;
+    other working trees. What git cannot tell is work as well.
     """
     place = tree / ".git"
     if tree.is_symlink() or place.is_symlink():
@@ -160,7 +161,8 @@ def _work(tree: Path, place: Path) -> str:
     elif any(path != place for path in tree.iterdir()):
         return "files"
     fetched = ("--not", "--remotes=origin", f"--glob={ORIGINS}/*")
-    ran = run_git(tree, *here, "rev-list", "--max-count=1", "--all", *fetched, check=False)
+    everything = ("--all", "--reflog")  # what we do ourselves is in no reflog: `NO_REFLOG`
+    ran = run_git(tree, *here, "rev-list", "--max-count=1", *everything, *fetched, check=False)
     if ran.code != 0:
         return "what git cannot read"
     return f"commit {ran.output[:12]}" if ran.output else ""

@@ -212,6 +212,11 @@ def _on_a_branch(tree: Path) -> None:
     git("checkout", "--quiet", "--detach", "v2", at=tree)
 
 
+def _left_behind(tree: Path) -> None:
+    _committed(tree)
+    git("checkout", "--quiet", "--detach", "v2", at=tree)
+
+
 def _tagged(tree: Path) -> None:
     _committed(tree)
     git("tag", "mine", at=tree)
@@ -247,7 +252,7 @@ def _unreadable(tree: Path) -> None:
 
 WORK = [
     *(_ignored, _hidden, _committed, _on_a_branch, _tagged, _stashed, _staged, _elsewhere),
-    *(_moved, _unreadable),
+    *(_moved, _unreadable, _left_behind),
 ]
 
 

@@ -469,3 +469,36 @@ def test_the_frames_of_a_death_are_not_those_of_a_warning_before_it() -> None:
     text = WARN + S390_OOPS
     assert kernelreports.frames(text) == ()
     assert kernelreports.frames(text, ending=True)[0] == "target_show [klp_patch]"
+
+
+@pytest.mark.parametrize(
+    ("report", "fault"),
+    [
+        (
+            "Unable to handle kernel pointer dereference in virtual kernel address space\n"
+            "Failing address: 000003ff7ff16000 TEID: 000003ff7ff16403\n"
+            "Krnl PSW : 0704c00180000000 000003ff7ff020f6 (klp_both_show_b+0x26/0xc0 [klp_both])",
+            0x3FF7FF16000,
+        ),
+        (
+            "illegal operation: 0001 ilc:1 [#1] SMP\n"
+            "Krnl PSW : 0704c00180000000 000003ff7ff020f6 (0x3ff7ff020f6)",
+            0x3FF7FF020F6,
+        ),
+        ("BUG: unable to handle page fault for address: ffffffffc0201000", 0xFFFFFFFFC0201000),
+        ("BUG: kernel NULL pointer dereference, address: 0000000000000010", 0x10),
+        (
+            "BUG: Unable to handle kernel data access on read at 0xc008000000db0000",
+            0xC008000000DB0000,
+        ),
+        (
+            "Unable to handle kernel paging request at virtual address ffff80007a8f1000",
+            0xFFFF80007A8F1000,
+        ),
+        ("Oops: 0000 [#1]\n---[ end trace 0 ]---\nFailing address: 000000000001", None),
+        ("Failing address: 000003ff7ff16000", None),  # of no report
+    ],
+)
+def test_the_address_that_was_not_to_be_accessed(report: str, fault: int | None) -> None:
+    text = "".join(f"[    4.458303] {line}\r\n" for line in report.split("\n"))
+    assert kernelreports.fault(text) == fault

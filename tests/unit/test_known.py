@@ -531,6 +531,30 @@ def test_a_crash_is_no_stale_slots_where_nothing_leads_through_a_slot(
     assert known.judge_known(result, SET, kernel(), [CRASHES]).status is Status.KNOWN
 
 
+@pytest.mark.parametrize(
+    ("fault", "status"),
+    [
+        (0x3FF7FF16000, Status.KNOWN),  # s390: the page only
+        (0x3FF7FF16F08, Status.KNOWN),
+        (0x3FF7FF17010, Status.KNOWN),  # an object that goes on in the next page
+        (0x3FF7FF15FFF, Status.FAIL),
+        (0x20000000000000, Status.FAIL),  # a pointer of its own that was wild
+        (None, Status.FAIL),
+    ],
+)
+def test_a_crash_is_a_stale_slots_where_the_symbol_was(fault: int | None, status: Status) -> None:
+    issue = replace(CRASHES, via="got", stale=True)
+    crash = words.dead(f"{WILD} in f", IN_PATCH, fault)
+    place = 0x3FF7FF16F00
+    seen = a_reading("12 34", hop="got", hop_address=1, resolves_to=place, symbol_address=place)
+    result = failed(crash)
+    first = replace(result.steps[1], checks=(replace(seen, good=True),))
+    was = replace(result, steps=(result.steps[0], first, *result.steps[2:]))
+    hops = {("p", "t", "got")}
+    assert known.judge_known(was, SET, kernel(), [issue], hops).status is status
+    assert known.judge_known(result, SET, kernel(), [issue], hops).status is Status.FAIL
+
+
 def test_what_the_kernel_said_before_it_crashed_is_news() -> None:
     crash = words.dead(f"{WILD} in f", IN_PATCH)
     assert judged_at_reload(CRASHES, words.late(("WARNING: x",), ("f",)), crash) is Status.FAIL

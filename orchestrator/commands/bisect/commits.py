@@ -62,7 +62,7 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
             shared = ["--shared"] if Path(repository).is_dir() else []
             partial = entry / _PARTIAL
             ours.remove(partial, within=entry)
-            clone = ["git", *git.STALLS, "clone", "--quiet", "--no-checkout", *shared]
+            clone = ["git", *git.STALLS, *git.NO_REFLOG, "clone", "--quiet", "--no-checkout", *shared]
             deadline = Deadline.after(download.FETCH_SECONDS)
             process.run([*clone, repository, str(partial)], deadline=deadline)
             ours.arrive(partial, tree)
@@ -162,7 +162,8 @@ class _Git:
     """git in one working copy."""
 
     def __init__(self, tree: Path) -> None:
-        self._command = ("git", "-C", str(tree), "-c", "advice.detachedHead=false")
+        told = ("-c", "advice.detachedHead=false", *git.NO_REFLOG)
+        self._command = ("git", "-C", str(tree), *told)
 
     def __call__(self, *words: str, check: bool = True, deadline: Deadline | None = None) -> str:
         done = process.run([*self._command, *words], check=check, deadline=deadline)
