@@ -27,7 +27,7 @@ from orchestrator.build import configs, kbuild, kconfig, toolchain
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError
-from orchestrator.host import files, process, tools, workdir
+from orchestrator.host import files, ours, process, pruning, tools, workdir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
 from orchestrator.source import series, sources, worktree
@@ -207,6 +207,7 @@ def _build(
     arch, tree, site = recipe.arch, recipe.tree, recipe.site
     with workdir.locked(site.root, say):
         workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
+        _keep_work(site, say)
         workdir.own(site.root)
         workdir.whole(workdir.CCACHE)
         if not site.source.exists() and not sources.repair(tree, say):
@@ -240,6 +241,15 @@ def _build(
             workdir.publish(tmp, final)
     workdir.touch(site.root)
     workdir.whole(workdir.CCACHE)
+
+
+def _keep_work(site: Site, say: Callable[[str], None]) -> None:
+    """Put a tree aside in which somebody has worked: a kernel of ours would have his changes in it,
+    or lose them."""
+    record = site.root / pruning.RECORD
+    if record.is_file() and pruning.worked_in(site.source, record):
+        kept = ours.put_aside(site.root, "worked-in")
+        say(f"{kept / pruning.TREE} was worked in: it is kept, and the kernel's tree made anew")
 
 
 def _collect(arch: Arch, site: Site, into: Path) -> None:

@@ -127,7 +127,7 @@ def _has_others(entry: Path) -> bool:
 
 def worked_in(tree: Path, record: Path) -> bool:
     """Is anything in a kernel's tree newer than the record of what was put there, or at its top not
-    in it? Or was that so before?
+    in it?
 
     The top's own time tells nothing: kbuild makes files there, and removes them. Raises OSError.
     """
@@ -135,7 +135,7 @@ def worked_in(tree: Path, record: Path) -> bool:
     try:
         said = json.loads(record.read_text())
         there = {path.name for path in tree.iterdir()}
-        if said.get("worked_in") or not there <= set(said.get("top", there)):
+        if not there <= set(said.get("top", there)):
             return True
     except (ValueError, TypeError, AttributeError):
         return True  # it is none of ours

@@ -20,7 +20,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.host import ours, pruning, workdir
+from orchestrator.host import ours, workdir
 from orchestrator.source import sources
 from orchestrator.source.series import Patched
 from orchestrator.source.sources import SourceTree
@@ -37,8 +37,6 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
     """
     record = work.with_name(work.name + ".json")
     before = json.loads(record.read_text()) if record.is_file() else None
-    # for who prunes: what somebody wrote there is older than the next record
-    worked_in = before is not None and work.is_dir() and pruning.worked_in(work, record)
     ours.scrap(record)
     fresh = not work.exists()
     work.mkdir(parents=True, exist_ok=True)
@@ -57,8 +55,9 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
                 same = _same_states(states, before.get("states", {}))
                 names -= (same & there) - touched
     changed = {name for name in names if _put(source, patched.get(name), work, name, fresh)}
-    done = {"digest": source.digest, "patched": sorted(patched), "states": states}
-    done |= {"top": sorted(path.name for path in work.iterdir()), "worked_in": worked_in}
+    done: dict[str, object] = {"digest": source.digest, "patched": sorted(patched)}
+    done["states"] = states
+    done["top"] = sorted(path.name for path in work.iterdir())
     workdir.write_atomically(record, json.dumps(done))
     return frozenset(changed)
 

@@ -22,7 +22,7 @@ import pytest
 from orchestrator.build import kernel
 from orchestrator.catalog import arches
 from orchestrator.errors import BuildError, ConfigError, PatchError, UsageError
-from orchestrator.host import workdir
+from orchestrator.host import ours, workdir
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import sources
 
@@ -208,6 +208,27 @@ def test_a_dropped_option_stops_the_build_with_its_dependency(tree: Path) -> Non
     assert "    this kernel has no option NO_SUCH_THING" in str(caught.value)
     (tree / "drop").unlink()
     assert len(build(tree)[1]) == 2
+
+
+@pytest.mark.parametrize("name", ["kernel/two.c", "mine.c"])
+def test_a_tree_in_which_somebody_has_worked_is_kept_and_in_no_kernel(
+    tree: Path, tmp_path: Path, cache: Path, name: str
+) -> None:
+    build(tree)
+    (site,) = (path for path in (cache / "trees").iterdir() if path.is_dir())
+    work = site / "src" / name
+    changed = f"{work.read_text() if work.exists() else ''}int mine;\n"
+    ours.scrap(work)
+    work.write_text(changed)
+    for number, word in enumerate(("20", "30")):
+        two = patch(tmp_path, word, "kernel/two.c", "int two = 2;", f"int two = {word};")
+        said: list[str] = []
+        built = kernel.build(HOST, f"dir:{tree}", [two], jobs=1, say=said.append)
+        symbols = subprocess.run(["nm", built.image], check=True, capture_output=True, text=True)
+        assert " mine" not in symbols.stdout and " two" in symbols.stdout
+        (kept,) = (cache / "trees").glob("*.worked-in-*")
+        assert (kept / "src" / name).read_text() == changed
+        assert any(f"{kept / 'src'} was worked in" in line for line in said) is (number == 0)
 
 
 def test_a_compile_error_names_the_line_and_the_log(tree: Path, tmp_path: Path) -> None:

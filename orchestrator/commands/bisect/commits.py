@@ -62,7 +62,15 @@ def working_copy(repository: str, say: Callable[[str], None] = lambda _: None) -
             shared = ["--shared"] if Path(repository).is_dir() else []
             partial = entry / _PARTIAL
             ours.remove(partial, within=entry)
-            clone = ["git", *git.STALLS, *git.NO_REFLOG, "clone", "--quiet", "--no-checkout", *shared]
+            clone = [
+                "git",
+                *git.STALLS,
+                *git.NO_REFLOG,
+                "clone",
+                "--quiet",
+                "--no-checkout",
+                *shared,
+            ]
             deadline = Deadline.after(download.FETCH_SECONDS)
             process.run([*clone, repository, str(partial)], deadline=deadline)
             ours.arrive(partial, tree)
