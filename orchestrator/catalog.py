@@ -122,10 +122,9 @@ def check(data: object, type_: type[T], name: str) -> T:
     try:
         return _validated(data, type_)
     except pydantic.ValidationError as err:
-        found = [
-            (_place(e["loc"], data), _words(e) + _guess(e, type_))
-            for e in err.errors(include_url=False)
-        ]
+        # what is missing may be what was misspelt
+        errors = sorted(err.errors(include_url=False), key=lambda e: e["type"] not in _UNKNOWN)
+        found = [(_place(e["loc"], data), _words(e) + _guess(e, type_)) for e in errors]
         wrong = "; ".join(f"{key}: {words}" for key, words in found[:_SHOWN])
         wrong += f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise UsageError(f"{name}: {wrong}") from err

@@ -557,4 +557,4 @@ def test_a_mistake_in_known_issues_is_told_before_the_night(tmp_path: Path) -> N
     )
     told = klp("nightly", str(tmp_path / "night.toml"), "--dry-run", "-o", str(tmp_path / "n"))
     assert told.code == Exit.USAGE
-    assert f"{tmp_path}/mine.toml: issue 'x': kin: unknown key" in told.err
+    assert f"{tmp_path}/mine.toml: issue[0].kin of 'x': unknown key" in told.err

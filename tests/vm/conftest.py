@@ -7,6 +7,7 @@ No test leaves a process or a run directory behind, and each is looked at for th
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import tempfile
@@ -141,5 +142,8 @@ def _children() -> set[str]:
 
 
 def _run_directories() -> set[str]:
-    locks = Path(tempfile.gettempdir()).glob(f"klp-e2e-{os.geteuid()}/*{rundir.SUFFIX}")
-    return {str(p) for p in locks if p.read_text().strip() == str(os.getpid())}
+    found = set()
+    for lock in Path(tempfile.gettempdir()).glob(f"klp-e2e-{os.geteuid()}/*{rundir.SUFFIX}"):
+        with contextlib.suppress(FileNotFoundError):  # another worker's, gone meanwhile
+            found |= {str(lock)} if lock.read_text().strip() == str(os.getpid()) else set()
+    return found
