@@ -29,6 +29,7 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
+INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
 def path(module_set: ModuleSet, spec: ModuleSpec, arch: Arch) -> Path:
@@ -180,6 +181,13 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     "read back where a module's have their place",
                     hint=f"reach it through a function or a pointer of {symbol.object}",
                 )
+            if where is not None and _is_init(where, symbol):
+                raise UsageError(
+                    f"{module.path.name}: {what} {symbol}, and what is __init is known to the "
+                    f"kernel only while {symbol.object} loads",
+                    hint=f"a livepatch that comes later is refused: leave it out, or take __init "
+                    f"from it in {symbol.object}",
+                )
             if count < symbol.sympos or (symbol.sympos == 0 and count != 1):
                 raise UsageError(
                     f"{module.path.name}: {what} {symbol}, and {symbol.object} has "
@@ -194,6 +202,13 @@ def _is_per_cpu(module: BuiltModule, symbol: KlpSymbol) -> bool:
     found = module.symbols.get(symbol.name, ())
     at = max(symbol.sympos, 1) - 1
     return at < len(found) and found[at][0] == PER_CPU
+
+
+def _is_init(module: BuiltModule, symbol: KlpSymbol) -> bool:
+    """Is it, or one of that name before it, gone once the module has loaded? Then another one is
+    the N-th of that name, or none is (add_kallsyms(), kernel/module/kallsyms.c)."""
+    found = module.symbols.get(symbol.name, ())
+    return any(section.startswith(INIT) for section, _ in found[: max(symbol.sympos, 1)])
 
 
 def _function(object_name: str, entry: str) -> KlpSymbol:

@@ -207,6 +207,31 @@ def test_a_per_cpu_variable_of_a_module_cannot_be_read_back(tmp_path: Path) -> N
         prebuilt.check_symbols(found, tmp_path / "System.map")
 
 
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_what_is_there_only_while_its_module_loads_cannot_be_meant(
+    tmp_path: Path, position: int
+) -> None:
+    """The kernel forgets __init symbols once the module has loaded (kernel/module/kallsyms.c): a
+    livepatch that comes later is refused, rightly, or gets another one of that name."""
+    found = built(tmp_path, the_patch(replace(FUNCTION, sympos=position)), target())
+    places = ((".init.text", 0), *((".text", 0) for _ in range(position)))
+    gone = replace(found.modules["the_target"], symbols={"target_fn": places})
+    late = replace(found, modules={**found.modules, "the_target": gone})
+    with pytest.raises(UsageError, match=r"target_fn,., .* only while the_target loads"):
+        prebuilt.check_symbols(late, tmp_path / "System.map")
+
+
+def test_what_is_gone_later_matters_to_nobody_before_it(tmp_path: Path) -> None:
+    spec = replace(PATCH, patches={"the_target": ("target_fn,1",)})
+    found = built(tmp_path, the_patch(replace(FUNCTION, sympos=1)), target(), spec)
+    both = replace(
+        found.modules["the_target"], symbols={"target_fn": ((".text", 0), (".init.text", 0))}
+    )
+    prebuilt.check_symbols(
+        replace(found, modules={**found.modules, "the_target": both}), tmp_path / "System.map"
+    )
+
+
 def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:
     """As kpatch-build does it: what one module exports to another, when the other comes."""
     data = the_patch(FUNCTION).replace(b".klp.sym.the_target.", b".klp.sym.the_sarget.")
