@@ -7,12 +7,13 @@ Whoever built it: nothing here knows of a converter's layout.
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.elf import klpformat, reader
-from orchestrator.elf.records import SHN_UNDEF, Elf
+from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.model.movers import FILLER
@@ -29,6 +30,8 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
+# Where ftrace reads what it can trace (ftrace_callsites in find_module_sections()).
+TRACED = ("__mcount_loc", "__patchable_function_entries")
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -195,6 +198,46 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
                 )
+
+
+def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
+    """Raises UsageError for a function of a module that ftrace cannot trace, so that no livepatch
+    replaces it (klp_patch_func(), kernel/livepatch/patch.c): __exit, notrace, of an assembler.
+    Where a module tells of none that it can trace, nobody knows."""
+    for spec in module_set.modules:
+        broken = {defect.object for defect in spec.defects}
+        for object_name, entries in spec.patches.items():
+            if object_name in found and object_name not in broken:
+                elf = reader.read(found[object_name], f"{object_name}.ko")
+                asked = [_function(object_name, entry) for entry in entries]
+                for function in _untraced(elf, asked):
+                    raise UsageError(
+                        f"{spec.name}.ko: set.toml has it replace {function}, and "
+                        f"{object_name}.ko has no place there that ftrace could trace",
+                        hint="is it notrace, or __exit, or built without -pg? The kernel replaces "
+                        "no such function",
+                    )
+
+
+def _untraced(elf: Elf, functions: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:
+    """Those of a module's functions in which there is nothing that ftrace can trace."""
+    traced: dict[int, list[int]] = {}  # section's index -> offsets
+    for table in elf.sections:
+        if 0 < table.info < len(elf.sections) and elf.sections[table.info].name in TRACED:
+            for symbol, rela in (
+                (elf.symbols[r.symbol], r) for r in table.relas if r.symbol < len(elf.symbols)
+            ):
+                traced.setdefault(symbol.shndx, []).append(symbol.value + rela.addend)
+    places = {shndx: sorted(offsets) for shndx, offsets in traced.items()}
+    named: dict[str, list[Symbol]] = {}
+    for symbol in reader.defined(elf):
+        named.setdefault(symbol.name, []).append(symbol)
+    for function in functions if places else ():
+        for symbol in named.get(function.name, [])[max(function.sympos, 1) - 1 :][:1]:
+            offsets = places.get(symbol.shndx, [])
+            first = bisect.bisect_left(offsets, symbol.value)
+            if first == bisect.bisect_left(offsets, symbol.value + max(symbol.size, 1)):
+                yield function
 
 
 def _is_per_cpu(module: BuiltModule, symbol: KlpSymbol) -> bool:
