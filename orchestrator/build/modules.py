@@ -169,6 +169,7 @@ def _fill(
         files[FILLER] = filler.build(
             kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
         )
+    prebuilt.check_traceable(module_set, files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)

@@ -7,12 +7,13 @@ Whoever built it: nothing here knows of a converter's layout.
 
 from __future__ import annotations
 
+import bisect
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from orchestrator.elf import klpformat, reader
-from orchestrator.elf.records import SHN_UNDEF, Elf
+from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.model.movers import FILLER
@@ -29,6 +30,9 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
+# Where ftrace reads what it can trace (ftrace_callsites in find_module_sections()).
+TRACED = ("__mcount_loc", "__patchable_function_entries")
+INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
 def path(module_set: ModuleSet, spec: ModuleSpec, arch: Arch) -> Path:
@@ -180,6 +184,13 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     "read back where a module's have their place",
                     hint=f"reach it through a function or a pointer of {symbol.object}",
                 )
+            if where is not None and _is_init(where, symbol):
+                raise UsageError(
+                    f"{module.path.name}: {what} {symbol}, and what is __init is known to the "
+                    f"kernel only while {symbol.object} loads",
+                    hint=f"a livepatch that comes later is refused: leave it out, or take __init "
+                    f"from it in {symbol.object}",
+                )
             if count < symbol.sympos or (symbol.sympos == 0 and count != 1):
                 raise UsageError(
                     f"{module.path.name}: {what} {symbol}, and {symbol.object} has "
@@ -189,11 +200,58 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                 )
 
 
+def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
+    """Raises UsageError for a function of a module that ftrace cannot trace, so that no livepatch
+    replaces it (klp_patch_func(), kernel/livepatch/patch.c): __exit, notrace, of an assembler.
+    Where a module tells of none that it can trace, nobody knows."""
+    for spec in module_set.modules:
+        broken = {defect.object for defect in spec.defects}
+        for object_name, entries in spec.patches.items():
+            if object_name in found and object_name not in broken:
+                elf = reader.read(found[object_name], f"{object_name}.ko")
+                asked = [_function(object_name, entry) for entry in entries]
+                for function in _untraced(elf, asked):
+                    raise UsageError(
+                        f"{spec.name}.ko: set.toml has it replace {function}, and "
+                        f"{object_name}.ko has no place there that ftrace could trace",
+                        hint="is it notrace, or __exit, or built without -pg? The kernel replaces "
+                        "no such function",
+                    )
+
+
+def _untraced(elf: Elf, functions: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:
+    """Those of a module's functions in which there is nothing that ftrace can trace."""
+    traced: dict[int, list[int]] = {}  # section's index -> offsets
+    for table in elf.sections:
+        if 0 < table.info < len(elf.sections) and elf.sections[table.info].name in TRACED:
+            for symbol, rela in (
+                (elf.symbols[r.symbol], r) for r in table.relas if r.symbol < len(elf.symbols)
+            ):
+                traced.setdefault(symbol.shndx, []).append(symbol.value + rela.addend)
+    places = {shndx: sorted(offsets) for shndx, offsets in traced.items()}
+    named: dict[str, list[Symbol]] = {}
+    for symbol in reader.defined(elf):
+        named.setdefault(symbol.name, []).append(symbol)
+    for function in functions if places else ():
+        for symbol in named.get(function.name, [])[max(function.sympos, 1) - 1 :][:1]:
+            offsets = places.get(symbol.shndx, [])
+            first = bisect.bisect_left(offsets, symbol.value)
+            if first == bisect.bisect_left(offsets, symbol.value + max(symbol.size, 1)):
+                yield function
+
+
 def _is_per_cpu(module: BuiltModule, symbol: KlpSymbol) -> bool:
     """Their section is copied for each CPU, and not where sysfs says that a section is."""
     found = module.symbols.get(symbol.name, ())
     at = max(symbol.sympos, 1) - 1
     return at < len(found) and found[at][0] == PER_CPU
+
+
+def _is_init(module: BuiltModule, symbol: KlpSymbol) -> bool:
+    """Is it, or one of that name before it, gone once the module has loaded? Then another one is
+    the N-th of that name, or none is (add_kallsyms(), kernel/module/kallsyms.c)."""
+    found = module.symbols.get(symbol.name, ())
+    return any(section.startswith(INIT) for section, _ in found[: max(symbol.sympos, 1)])
 
 
 def _function(object_name: str, entry: str) -> KlpSymbol:

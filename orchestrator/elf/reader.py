@@ -9,7 +9,7 @@ while a livepatch module's raw numbers are the point, and large modules have 10^
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from io import BytesIO
 
@@ -119,15 +119,18 @@ def definitions(elf: Elf) -> Mapping[str, tuple[tuple[str, int], ...]]:
     value as offset. Symbols that stand for sections and source files are left out.
     """
     found: dict[str, list[tuple[str, int]]] = {}
-    for symbol in elf.symbols:
-        if not symbol.name or symbol.type in (STT_SECTION, STT_FILE):
-            continue
-        if symbol.shndx == SHN_ABS:
-            found.setdefault(symbol.name, []).append(("", symbol.value))
-        elif SHN_UNDEF < symbol.shndx < len(elf.sections):
-            place = (elf.sections[symbol.shndx].name, symbol.value)
-            found.setdefault(symbol.name, []).append(place)
+    for symbol in defined(elf):
+        section = "" if symbol.shndx == SHN_ABS else elf.sections[symbol.shndx].name
+        found.setdefault(symbol.name, []).append((section, symbol.value))
     return {name: tuple(places) for name, places in found.items()}
+
+
+def defined(elf: Elf) -> Iterator[Symbol]:
+    """The symbols that `definitions` tells of."""
+    for symbol in elf.symbols:
+        placed = symbol.shndx == SHN_ABS or SHN_UNDEF < symbol.shndx < len(elf.sections)
+        if placed and symbol.name and symbol.type not in (STT_SECTION, STT_FILE):
+            yield symbol
 
 
 def _number(value: int | str, table: Mapping[str, object]) -> int:

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from orchestrator.errors import UsageError
-from orchestrator.host import locks
+from orchestrator.host import locks, standing
 
 MARK = ".klp-e2e"
 PARTIAL = ".partial"
@@ -319,6 +319,7 @@ def replacing(
 
 
 def _replaceable(path: Path) -> None:
+    standing.check(path)
     if path.is_symlink() or (path.exists() and not path.is_file()):
         raise NotOurs(f"{path} is no ordinary file, and is not replaced", "move it out of the way")
 
@@ -374,6 +375,7 @@ def appearing(
     find it by its name any more. What comes to lie in it even then is put aside, as
     NAME.added-to-SOMETHING. Raises NotOurs, OSError.
     """
+    standing.check(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     begun, partial, before = (
         place.with_name(f".{place.name[:NAME_KEPT]}.{secrets.token_hex(8)}{suffix}")
@@ -471,6 +473,7 @@ def folder(path: Path, within: Path) -> Path:
     not there; none of them is a link, which would lead elsewhere. Raises NotOurs, OSError."""
     if not path.is_relative_to(within):
         raise NotOurs(f"{path} does not lie in {within}", "it was written by something else")
+    standing.check(within)
     at = within
     for part in path.relative_to(within).parts:
         at /= part
@@ -505,6 +508,7 @@ def clear(directory: Path, known: Callable[[str], bool]) -> None:
 def only(directory: Path, known: Callable[[str], bool]) -> Sequence[Path]:
     """What is in a directory, ordinary files of ours by their names, whoever says that it is ours.
     Raises NotOurs when there is anything else; OSError."""
+    standing.check(directory)
     found = [*directory.iterdir()] if not directory.is_symlink() else []
     strange = [p for p in found if not known(p.name) or p.is_symlink() or not p.is_file()]
     if directory.is_symlink() or strange:

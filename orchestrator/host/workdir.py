@@ -54,6 +54,8 @@ _HINTS = {
     errno.ENOENT: "somebody has removed it meanwhile: run again, what is missing is made anew",
     **dict.fromkeys((errno.ELOOP, errno.EISDIR), "a file of klp-e2e belongs there: move it away"),
     errno.EROFS: "the file system is read-only: set KLP_E2E_CACHE to a directory on another",
+    errno.EIO: "the disk fails: dmesg tells more; set KLP_E2E_CACHE, or TMPDIR, to another",
+    errno.EFBIG: "a file may not be so large here: `ulimit -f` shows the limit",
 }
 
 

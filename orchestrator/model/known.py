@@ -397,7 +397,8 @@ class _Wrong:
 
         A load that is refused leaves everything as the model says of the answers that there were. A
         relocation that was applied and leads astray makes the functions that read through it show
-        something else, or crash; nothing else. What shows the original was never patched.
+        something else, or crash; nothing else. What shows the original was never patched, and
+        what shows another livepatch's text runs its version.
         """
         found = check.detail
         match self.issue.kind, found:
@@ -413,7 +414,9 @@ class _Wrong:
                     probe is not None
                     and text is not None
                     and self._reads_through(probe)
-                    and not _same_text(probe.original, text)
+                    and not any(
+                        _same_text(t, text) for t in (probe.original, *probe.patched.values())
+                    )
                 )
             case CheckKind.VALUE, Shown(probe=name):
                 probe = self._probe(name)

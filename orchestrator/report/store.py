@@ -21,7 +21,7 @@ from typing import ClassVar, Self, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from orchestrator.errors import HarnessError, MissingTool, UsageError, exit_of
-from orchestrator.host import files, locks, ours
+from orchestrator.host import files, locks, ours, standing
 from orchestrator.report import resultsjson
 from orchestrator.verdicts import Run
 
@@ -154,6 +154,7 @@ def claimed(path: Path, document: str = "") -> Iterator[bool]:
     with contextlib.ExitStack() as stack:
         with place_errors(path):
             try:
+                stack.enter_context(standing.at_work(path))
                 stack.enter_context(locks.held(path / LOCK))
             except locks.Busy as busy:
                 raise UsageError(

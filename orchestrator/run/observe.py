@@ -127,7 +127,7 @@ def request(set_name: str, event: Plain) -> tuple[str, ...]:
 def _settle(guest: Guest, view: GuestView, deadline: Deadline) -> None:
     with contextlib.suppress(OutOfTime):
         # A transition that never ends is the kernel's: `transition` still shows it, and is judged.
-        guest.settle(deadline.sooner(SETTLE_SECONDS * view.arch.time_scale))
+        guest.settle(SETTLE_SECONDS * view.arch.time_scale, deadline)
 
 
 def observe_memory(

@@ -109,10 +109,10 @@ class Guest:
             raise HarnessError(f"`race` of {len(requests)} requests gave {len(errnos)} answers")
         return tuple(errnos)
 
-    def settle(self, deadline: Deadline) -> None:
-        """Wait until livepatch is quiet. Raises OutOfTime when it still is not; the guest stays
-        usable."""
-        milliseconds = int(deadline.check("livepatch to settle") * 1000)
+    def settle(self, seconds: float, deadline: Deadline) -> None:
+        """Wait until livepatch is quiet, `seconds` by the guest's clock, which on a busy host goes
+        slower than ours. Raises OutOfTime when it still is not; the guest stays usable."""
+        milliseconds = int(min(seconds, deadline.check("livepatch to settle")) * 1000)
         done = self._ask(_and_answer(deadline), agent.Done, "settle", str(milliseconds))
         if done.errno == errnos.ETIMEDOUT:
             raise OutOfTime(

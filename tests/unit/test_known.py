@@ -594,6 +594,16 @@ def test_a_relocation_that_was_not_written_over_another_is_news() -> None:
     assert judged_at_reload(issue, mine, shown, of=sets) is Status.FAIL
 
 
+def test_another_livepatchs_version_is_news_beside_a_relocation_that_leads_astray() -> None:
+    issue = replace(LACK, kind=CheckKind.RELOCATION, errno="", via="got")
+    mine = a_reading("12 34", hop="got", hop_address=1)
+    probe = replace(SET.probes[0], patched={"p": "version=p 1", "q": "version=q 1"})
+    two = replace(SET, modules=(*SET.modules, module("q", "livepatch")), probes=(probe,))
+    for seen, status in (("version=p 7", Status.KNOWN), ("version=q 1", Status.FAIL)):
+        shown = words.shown(Shown("probe", "version=p 1", seen))
+        assert judged_at_reload(issue, mine, shown, of=two) is status
+
+
 @pytest.mark.parametrize(
     ("said", "status"),
     [

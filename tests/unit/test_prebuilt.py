@@ -12,6 +12,7 @@ from elf_samples import (
     MODINFO,
     SYMTAB,
     TEXT,
+    append,
     livepatch,
     local,
     symbol,
@@ -25,7 +26,15 @@ from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
 from orchestrator.elf import klpformat
 from orchestrator.elf.klp import convert
-from orchestrator.elf.records import Elf
+from orchestrator.elf.records import (
+    SHF_ALLOC,
+    SHT_PROGBITS,
+    SHT_RELA,
+    STT_SECTION,
+    Elf,
+    Rela,
+    Section,
+)
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, UsageError
@@ -205,6 +214,56 @@ def test_a_per_cpu_variable_of_a_module_cannot_be_read_back(tmp_path: Path) -> N
     found = replace(found, modules={**found.modules, "the_target": moved})
     with pytest.raises(UsageError, match=r"the_target:target_fn,0, a per-CPU variable"):
         prebuilt.check_symbols(found, tmp_path / "System.map")
+
+
+@pytest.mark.parametrize("position", [0, 1, 2])
+def test_what_is_there_only_while_its_module_loads_cannot_be_meant(
+    tmp_path: Path, position: int
+) -> None:
+    """The kernel forgets __init symbols once the module has loaded (kernel/module/kallsyms.c): a
+    livepatch that comes later is refused, rightly, or gets another one of that name."""
+    found = built(tmp_path, the_patch(replace(FUNCTION, sympos=position)), target())
+    places = ((".init.text", 0), *((".text", 0) for _ in range(position)))
+    gone = replace(found.modules["the_target"], symbols={"target_fn": places})
+    late = replace(found, modules={**found.modules, "the_target": gone})
+    with pytest.raises(UsageError, match=r"target_fn,., .* only while the_target loads"):
+        prebuilt.check_symbols(late, tmp_path / "System.map")
+
+
+def test_what_is_gone_later_matters_to_nobody_before_it(tmp_path: Path) -> None:
+    spec = replace(PATCH, patches={"the_target": ("target_fn,1",)})
+    found = built(tmp_path, the_patch(replace(FUNCTION, sympos=1)), target(), spec)
+    both = replace(
+        found.modules["the_target"], symbols={"target_fn": ((".text", 0), (".init.text", 0))}
+    )
+    prebuilt.check_symbols(
+        replace(found, modules={**found.modules, "the_target": both}), tmp_path / "System.map"
+    )
+
+
+def traceable(*places: int) -> bytes:
+    """The target, of which ftrace can trace these offsets in .text."""
+    elf = target()
+    section = local("", TEXT, kind=STT_SECTION)
+    elf = replace(elf, symbols=(*elf.symbols, section))
+    relas = tuple(Rela(8 * n, 1, len(elf.symbols) - 1, at) for n, at in enumerate(places))
+    table = Section("__mcount_loc", SHT_PROGBITS, SHF_ALLOC, data=bytes(8 * len(places)))
+    index = len(elf.sections)
+    its = Section(".rela__mcount_loc", SHT_RELA, 0, 0, SYMTAB, index, 8, 24, relas=relas)
+    return write(append(append(elf, table), its))
+
+
+def test_a_function_that_ftrace_does_not_know_cannot_be_replaced(tmp_path: Path) -> None:
+    """The kernel refused it, rightly, and that was its FAIL."""
+    spec = replace(PATCH, patches={"the_target": ("target_fn",)})
+    mine = ModuleSet("mine", tmp_path, (spec, TARGET))
+    for places in ((0x10,), (0x17, 0x40), ()):  # of 8 bytes at 0x10; (): nobody knows
+        prebuilt.check_traceable(mine, {"the_target": traceable(*places)})
+    wrong = {"the_target": traceable(0x18, 0xF)}
+    with pytest.raises(UsageError, match=r"my_patch\.ko: .*the_target:target_fn,0, .* ftrace"):
+        prebuilt.check_traceable(mine, wrong)
+    declared = replace(spec, defects=(Defect("the_target", 22, True),))
+    prebuilt.check_traceable(replace(mine, modules=(declared, TARGET)), wrong)
 
 
 def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_campaign import head
-from test_report import a_result, a_run
+from test_report import a_case, a_result, a_run
 
 from orchestrator.errors import BuildError, HarnessError, MissingTool, UsageError
 from orchestrator.explore.exploration import CampaignOptions
@@ -138,3 +138,45 @@ def test_what_was_begun_before_stays_when_it_cannot_go_on(tmp_path: Path) -> Non
 
 def test_of_no_trouble_there_is_nothing_to_say() -> None:
     assert store.why_ended(None) == ""
+
+
+@pytest.mark.parametrize("other", ["link", "directory", "ours"])
+def test_what_has_come_in_its_place_meanwhile_is_not_written_to(
+    tmp_path: Path, made: Made, other: str
+) -> None:
+    """A note in it was removed, and its documents written over."""
+    place, theirs = tmp_path / "results", tmp_path / "theirs"
+    theirs.mkdir()
+    (theirs / "results.json").write_text("precious")
+    (theirs / "x86_64").mkdir()
+    (theirs / "x86_64/console.log").write_text("a note")
+    if other == "ours":
+        ours.mark(theirs, ours.MarkKind.RESULTS)
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    with pytest.raises(HarnessError, match="another directory now"), made[0](place):
+        place.rename(tmp_path / "moved")
+        if other == "link":
+            place.symlink_to(theirs)
+        else:
+            theirs = theirs.rename(place)
+    names = {path.relative_to(theirs) for path in theirs.rglob("*") if path.is_file()}
+    assert names == {path.relative_to(tmp_path / "theirs") for path in before}
+    assert (theirs / "results.json").read_text() == "precious"
+
+
+def test_a_case_is_not_written_where_another_directory_has_come(tmp_path: Path) -> None:
+    place, theirs = tmp_path / "results", tmp_path / "theirs"
+    first, second = (a_result(Status.PASS, case=a_case(name)) for name in ("life", "other"))
+    with (
+        pytest.raises(HarnessError, match="another directory now"),
+        ResultsDirectory(place, RUN) as results,
+    ):
+        results.add(first)
+        note = theirs / "s390x/basic.other/console.log"
+        note.parent.mkdir(parents=True)
+        note.write_text("a note")
+        place.rename(tmp_path / "moved")
+        place.symlink_to(theirs)
+        results.add(second)
+    assert [path for path in theirs.rglob("*") if path.is_file()] == [note]
+    assert note.read_text() == "a note"

@@ -453,6 +453,7 @@ def test_a_cache_from_before_there_were_marks_is_taken_over_where_it_always_was(
     [
         *((errno.ENOSPC, "cache prune"), (errno.EACCES, "KLP_E2E_CACHE")),
         *((errno.EROFS, "read-only"), (errno.ENOENT, "run again")),
+        *((errno.EIO, "the disk fails"), (errno.EFBIG, "ulimit -f")),
     ],
 )
 def test_a_full_or_forbidden_disk_or_a_file_that_has_gone_has_a_hint(

@@ -46,7 +46,7 @@ from orchestrator.history.nights import (
     Skip,
     State,
 )
-from orchestrator.host import ours
+from orchestrator.host import ours, standing
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
@@ -203,8 +203,12 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     if adopted:
         reporter.say(adopted)
     wanted = replace(wanted, nights=wanted.nights.resolve())
-    with resources.alone(wanted.nights, wanted.wait, reporter.say):
+    with resources.alone(wanted.nights, wanted.wait, reporter.say), contextlib.ExitStack() as life:
+        with write_errors(wanted.nights):
+            life.enter_context(standing.at_work(wanted.nights))
         running = _night_run(wanted, troubles, reporter)
+        with write_errors(running.place):
+            life.enter_context(standing.at_work(running.place))
         try:
             running.run_jobs(wanted.guests)
             running.end(None)
