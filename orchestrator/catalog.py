@@ -25,7 +25,7 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
 from orchestrator.model import manifest
 from orchestrator.model.movers import with_filler
-from orchestrator.nouns import Arch, ArchName, ModuleSet
+from orchestrator.nouns import Arch, ArchName, ModuleSet, set_title
 
 T = TypeVar("T")
 
@@ -323,8 +323,11 @@ def _arch(path: Path) -> Arch:
 
 def module_sets() -> Mapping[str, ModuleSet]:
     """Every module set that comes with us, by name."""
-    files = sorted(data_dir("images/modules").glob("*/set.toml"))
-    return {path.parent.name: _module_set(path) for path in files}
+    return {path.parent.name: _module_set(path) for path in _set_files()}
+
+
+def _set_files() -> list[Path]:
+    return sorted(data_dir("images/modules").glob("*/set.toml"))
 
 
 def module_set(name: str) -> ModuleSet:
@@ -348,6 +351,14 @@ def module_set(name: str) -> ModuleSet:
 def is_place(name: str) -> bool:
     """Is it the directory of a module set, and not the name of one of ours?"""
     return "/" in name or name in (".", "..")
+
+
+def called(name: str) -> str:
+    """What a module set is called over many runs, wherever it lies: by its name, and with "./"
+    where it is not ours but has the name of one of ours."""
+    title = set_title(name)
+    like_ours = is_place(name) and title in {path.parent.name for path in _set_files()}
+    return f"./{title}" if like_ours else title
 
 
 def module_set_in(directory: Path, name: str) -> ModuleSet:
