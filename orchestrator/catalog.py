@@ -25,7 +25,7 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
 from orchestrator.model import manifest
 from orchestrator.model.movers import with_filler
-from orchestrator.nouns import Arch, ArchName, ModuleSet
+from orchestrator.nouns import Arch, ArchName, ModuleSet, set_title
 
 T = TypeVar("T")
 
@@ -100,7 +100,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(text, parse_float=_number)
     except OSError as err:
         raise UsageError(f"{path}: {err.strerror}") from err
-    except ValueError as err:  # no TOML, no UTF-8, or a number of thousands of digits
+    except UnicodeDecodeError as err:
+        line = err.object[: err.start].count(b"\n") + 1
+        raise UsageError(
+            f"{path}: line {line} is not UTF-8", hint="save it as UTF-8, as all TOML is"
+        ) from err
+    except ValueError as err:  # no TOML, or a number of thousands of digits
         raise UsageError(f"{path}: {err}") from err
     except RecursionError:
         raise UsageError(f"{path}: its tables and lists lie too deep in one another") from None
@@ -322,8 +327,11 @@ def _arch(path: Path) -> Arch:
 
 def module_sets() -> Mapping[str, ModuleSet]:
     """Every module set that comes with us, by name."""
-    files = sorted(data_dir("images/modules").glob("*/set.toml"))
-    return {path.parent.name: _module_set(path) for path in files}
+    return {path.parent.name: _module_set(path) for path in _set_files()}
+
+
+def _set_files() -> list[Path]:
+    return sorted(data_dir("images/modules").glob("*/set.toml"))
 
 
 def module_set(name: str) -> ModuleSet:
@@ -337,16 +345,36 @@ def module_set(name: str) -> ModuleSet:
         return _named(name, module_sets(), "module set", hint)
     path = Path(name).resolve() / "set.toml"
     if not path.is_file():
-        raise UsageError(
-            f"{name} is not a module set: it holds no set.toml",
-            hint=f"images/modules/basic/set.toml is one; known: {', '.join(module_sets())}",
-        )
+        raise _no_set(name)
     return _module_set(path)
+
+
+def _no_set(name: str) -> UsageError:
+    place = Path(name)
+    known = f"known: {', '.join(module_sets())}"
+    if place.is_dir():
+        hint = f"images/modules/basic/set.toml is one; {known}"
+        return UsageError(f"{name} is not a module set: it holds no set.toml", hint)
+    if place.is_file():
+        hint = f"name the directory that its set.toml lies in, as in {place.parent}/"
+        return UsageError(f"{name} is not a module set: it is a file", hint)
+    others = sorted(each.parent.name for each in place.parent.glob("*/set.toml"))
+    close = difflib.get_close_matches(place.name, others, n=1)
+    guess = f"did you mean {place.parent / close[0]}/? " if close else ""
+    return UsageError(f"{name} is not a module set: there is no such directory", guess + known)
 
 
 def is_place(name: str) -> bool:
     """Is it the directory of a module set, and not the name of one of ours?"""
     return "/" in name or name in (".", "..")
+
+
+def called(name: str) -> str:
+    """What a module set is called over many runs, wherever it lies: by its name, and with "./"
+    where it is not ours but has the name of one of ours."""
+    title = set_title(name)
+    like_ours = is_place(name) and title in {path.parent.name for path in _set_files()}
+    return f"./{title}" if like_ours else title
 
 
 def module_set_in(directory: Path, name: str) -> ModuleSet:

@@ -428,6 +428,8 @@ class Run:
     configs: tuple[str, ...] = ()  # as asked for, on top of each architecture's own
     toolchain: str = ""  # as asked for; "": each architecture's own
     tool: str = ""  # klp-e2e's version; "": an older one did not write it down
+    own_sets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # architecture -> path
+    # of a module set that is not ours -> digest of what it holds, the same wherever it lies
 
     def option(self, name: str, default: str = "") -> str:
         """One of `options` as text."""

@@ -92,7 +92,13 @@ def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
 
 def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
     """Name below the build directory -> file. Sets include the common headers as "../NAME.h"."""
-    files = {p.name: p for p in sorted(catalog.data_dir("images/modules").glob("*.h"))}
+    ours = {p.name: p for p in sorted(catalog.data_dir("images/modules").glob("*.h"))}
+    return ours | _beside(module_set)
+
+
+def _beside(module_set: ModuleSet) -> dict[str, Path]:
+    """The same of what lies in the set's own directory."""
+    files = {}
     for path in sorted(module_set.directory.rglob("*")):
         inside = path.relative_to(module_set.directory)
         hidden = any(part.startswith(".") for part in inside.parts)
@@ -104,6 +110,18 @@ def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
                     hint="what the modules are not built from belongs elsewhere",
                 )
     return files
+
+
+def content(module_set: ModuleSet, arch: Arch) -> str:
+    """A digest of what a set holds, sources and .ko files of others, the same wherever it lies and
+    whatever it is built against. Raises UsageError where a file cannot be read."""
+    files = {"set/set.toml": module_set.directory / "set.toml"}
+    if _of_sources(module_set):
+        files |= _beside(module_set)
+    parts = [f"{name} {workdir.file_digest(path)}" for name, path in files.items()]
+    for name, data in prebuilt.files(module_set, arch).items():
+        parts.append(f"{name} {hashlib.sha256(data).hexdigest()}")
+    return hashlib.sha256("\0".join(sorted(parts)).encode()).hexdigest()
 
 
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:

@@ -14,6 +14,7 @@ from orchestrator.host.tools import building
 from orchestrator.nouns import Arch, Kernel
 
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
+_MODPOST = re.compile(r"^WARNING: modpost: .+: section mismatch in .+$", re.MULTILINE)
 _KBUILD = re.compile(r"^(?:ERROR: .+|make(?:\[\d+\])?: \*\*\* .+|ld: .+)$", re.MULTILINE)
 
 
@@ -59,4 +60,6 @@ def first_error(log: str, root: Path) -> str:
     Names of files below `root`, where the sources were copied to, become relative to it.
     """
     found = _COMPILER.search(log) or _KBUILD.search(log)
+    if found and "Section mismatches" in found[0]:  # which, the warnings before it tell
+        found = _MODPOST.search(log) or found
     return found[0].replace(f"{root}/", "") if found else ""

@@ -205,7 +205,7 @@ def chosen_cases(modules: str | None, order: Sequence[str], suite: str | None) -
                 "--order and --suite exclude each other",
                 hint="--order runs the given orders, --suite those of a file",
             )
-        name = _anywhere(MODULE_SET if modules is None else modules)
+        name = anywhere(MODULE_SET if modules is None else modules)
         module_set = catalog.module_set(name)
         return tuple(
             Case(f"order-{number}", name, orders.parse(text, module_set))
@@ -216,9 +216,9 @@ def chosen_cases(modules: str | None, order: Sequence[str], suite: str | None) -
     if modules is None:
         return found
     module_set = catalog.module_set(modules)
-    mine = tuple(case for case in found if case.module_set == _anywhere(modules))
+    mine = tuple(case for case in found if case.module_set == anywhere(modules))
     if not mine and suite is None:
-        mine = suites.usual(_anywhere(modules), module_set)
+        mine = suites.usual(anywhere(modules), module_set)
     if not mine:
         raise UsageError(
             f"suite {chosen} has no order of module set {modules}",
@@ -337,10 +337,10 @@ def module_sets(names: Sequence[str]) -> tuple[str, ...]:
     chosen = tuple(dict.fromkeys(names)) or (MODULE_SET,)
     for name in chosen:
         catalog.module_set(name)
-    return tuple(map(_anywhere, chosen))
+    return tuple(map(anywhere, chosen))
 
 
-def _anywhere(name: str) -> str:
+def anywhere(name: str) -> str:
     """A module set's name as it serves in any directory."""
     return str(Path(name).resolve()) if catalog.is_place(name) else name
 

@@ -16,7 +16,7 @@ import psutil
 
 from orchestrator import catalog
 from orchestrator import doctor as hosts
-from orchestrator.build import prepare
+from orchestrator.build import modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
@@ -111,6 +111,18 @@ def built(bootables: Iterable[Bootable]) -> Mapping[str, str]:
         judged = (sorted(kernel.capabilities), bootable.known_issues)
         told[f"list of capabilities and known issues for {arch}"] = _digest(repr(judged))
     return told
+
+
+def own_sets(bootables: Iterable[Bootable]) -> Mapping[str, Mapping[str, str]]:
+    """Architecture -> module set that is not ours -> digest of what it holds."""
+    return {
+        bootable.arch.name: {
+            name: modules.content(made.set, bootable.arch)[:DIGITS]
+            for name, made in bootable.sets.items()
+            if catalog.is_place(name)
+        }
+        for bootable in bootables
+    }
 
 
 def _digest(text: str) -> str:

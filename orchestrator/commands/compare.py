@@ -12,7 +12,7 @@ from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.showing import show
 from orchestrator.errors import Exit
 from orchestrator.history import files, text
-from orchestrator.history.alike import by_order, told_apart
+from orchestrator.history.alike import told_apart
 from orchestrator.history.changes import changes, unheard, without_proof
 from orchestrator.history.nights import Change
 from orchestrator.verdicts import Status
@@ -30,7 +30,7 @@ def compare(
     """Say what changed from A to B, and which inputs. Exit code 1: B has new failures, or cases
     that are newly flaky; 4: B has new errors, was cut short, has no verdict for a case for which A
     has one, or no verdict at all."""
-    old, new = told_apart(by_order(files.read(before)), by_order(files.read(now)))
+    old, new = told_apart(files.read(before), files.read(now))
     found = changes(new, old, {}, files.configs(now, new, before, old))
     show(text.compared(old, new, found))
     if missing := unheard(new, old):

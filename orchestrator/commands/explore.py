@@ -135,6 +135,7 @@ def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: R
                 bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in bootables
             },
             inputs={**run.inputs, **session.inputs(asked.build), **session.built(bootables)},
+            own_sets=session.own_sets(bootables),
         )
     )
     campaigns = [Campaign(b, name, asked.wanted) for b in bootables for name in asked.module_sets]

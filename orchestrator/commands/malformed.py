@@ -32,6 +32,7 @@ from orchestrator.cli.arguments import (
     OutputOption,
     ResumeOption,
     SeriesOption,
+    StrictOption,
     ToolchainOption,
 )
 from orchestrator.cli.options import BuildOptions
@@ -80,6 +81,7 @@ class MalformedOptions:
     guests: int = 1  # of each architecture
     resumed: bool = False  # `directory` may hold what the same command left there
     accel: Accel = Accel.AUTO
+    strict: bool = False
 
 
 def cases(patterns: Sequence[str]) -> tuple[Case, ...]:
@@ -125,7 +127,7 @@ def _why(malformation: Malformation) -> str:
 def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     """The directory with what is known before anything is built."""
     run = session.begun(
-        wanted.build, command, strict=False, kind=RunKind.MALFORMED, accel=wanted.accel
+        wanted.build, command, strict=wanted.strict, kind=RunKind.MALFORMED, accel=wanted.accel
     )
     planned = len(wanted.cases) * len(wanted.build.arches)
     run = replace(run, planned=planned, inputs=session.inputs(wanted.build, wanted.cases))
@@ -310,6 +312,7 @@ def malformed(
         ),
     ] = None,
     known_issues: KnownIssuesOption = None,
+    strict: StrictOption = False,
     accel: AccelOption = Accel.AUTO,
     output: OutputOption = None,
     resume: ResumeOption = None,
@@ -320,6 +323,6 @@ def malformed(
     built = options.build_options(arch, kernel, series, jobs, config, toolchain, known_issues)
     place = options.results(output, resume)
     resumed = resume is not None
-    wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel)
+    wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel, strict=strict)
     writer = begin(wanted, tuple(sys.argv))
     return run_and_show(writer, lambda reporter: run_malformed(wanted, writer, reporter), speeds)

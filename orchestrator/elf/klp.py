@@ -228,7 +228,10 @@ def _wanted(elf: Elf, symbols: Sequence[KlpSymbol], name: str) -> Mapping[int, K
     by_name: dict[str, KlpSymbol] = {}
     for symbol in map(checked, symbols):
         if (first := by_name.setdefault(symbol.name, symbol)) != symbol:
-            raise UsageError(f"{symbol.name} cannot be both {first} and {symbol}")
+            raise UsageError(
+                f"{name}: {symbol.name} cannot be both {first} and {symbol}",
+                hint="it is one symbol of the module: name it once",
+            )
     found = {
         index: by_name[symbol.name]
         for index, symbol in enumerate(elf.symbols)

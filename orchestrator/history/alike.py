@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from orchestrator.history.nights import Blame, Changed, Night, Row
@@ -55,11 +55,11 @@ def together(found: Sequence[Changed], night: Night) -> list[list[Changed]]:
     return [sorted(group, key=rank) for group in groups.values()]
 
 
-def by_order(night: Night) -> Night:
-    """The night with its orders that have no name but a number called by what they are: number one
+def by_order(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows, with the orders that have no name but a number called by what they are: number one
     of another run, or of another version of a module set, may be another order."""
     seen: Counter[tuple[str, str]] = Counter()
-    return replace(night, rows=tuple(_by_order(row, seen) for row in night.rows))
+    return tuple(_by_order(row, seen) for row in rows)
 
 
 def _by_order(row: Row, seen: Counter[tuple[str, str]]) -> Row:

@@ -160,11 +160,11 @@ class _Earlier:
         row = self.rows.get((job, case))
         if row is None or any(p.night == self._night for p in known):
             return known
-        return [_as_past(self._night, row), *known]
+        return [as_past(self._night, row), *known]
 
 
-def _as_past(night: str, row: Row) -> PastResult:
-    return PastResult(night, row.status, row.seconds, row.symptom, row.timed)
+def as_past(night: str, row: Row) -> PastResult:
+    return PastResult(night, row.status, row.seconds, row.symptom, row.timed, row.content)
 
 
 def _is_verdict(status: Status) -> bool:
@@ -222,13 +222,13 @@ def _note(
     note: str = "",
 ) -> Changed:
     """With where it stands; `still`: what it is called when it was so before."""
-    since, nights, _ = standing([_as_past(night, row), *earlier])
+    since, nights, _ = standing([as_past(night, row), *earlier])
     good = next((p.night for p in earlier if p.status is Status.PASS), "")
     return Changed(still if still and nights > 1 else change, row, since, nights, good, note)
 
 
 def _failure(night: str, row: Row, earlier: Sequence[PastResult]) -> Changed:
-    newest = _as_past(night, row)
+    newest = as_past(night, row)
     history = _heard([newest, *earlier], row.status)
     failed = sum(map(_failed, history))
     note = f"failed in {failed} of the last {len(history)} nights" if failed > 1 else ""

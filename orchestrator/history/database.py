@@ -196,15 +196,17 @@ class History:
         nights = {number: (place, name) for place, (number, name) in enumerate(late)}
         symptoms = dict(self._do("SELECT id, text FROM symptoms"))
         found: dict[int, list[tuple[int, PastResult]]] = {}
-        for case, night, status, ms, symptom, timed in self._do(
-            'SELECT "case", night, status, ms, symptom, timed FROM json_each(?)'
+        for case, night, status, ms, symptom, timed, content in self._do(
+            'SELECT "case", night, status, ms, symptom, timed, content FROM json_each(?)'
             ' CROSS JOIN results ON "case" = value AND night >= ?',  # CROSS: by cases
             *(json.dumps([*cases]), min(nights, default=0)),
         ):
             if night in nights:
                 place, name = nights[night]
                 past = PastResult(
-                    name, _STATUS[status], ms / 1000, symptoms.get(symptom, ""), timed == 1
+                    *(name, _STATUS[status], ms / 1000, symptoms.get(symptom, "")),
+                    timed=timed == 1,
+                    content=content,
                 )
                 found.setdefault(case, []).append((place, past))
         return {
@@ -298,7 +300,7 @@ class History:
         cases = {(job, name): case for case, job, name in self._do("SELECT * FROM cases")}
         symptoms = dict(self._do("SELECT text, id FROM symptoms"))
         self._many(
-            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO results VALUES (?, ?, ?, ?, ?, ?, ?)",
             (
                 (
                     cases[jobs[row.job], row.case],
@@ -307,6 +309,7 @@ class History:
                     round(row.seconds * 1000),
                     symptoms.get(row.symptom),
                     row.timed,
+                    row.content,
                 )
                 for row in night.rows
             ),

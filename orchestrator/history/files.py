@@ -17,6 +17,7 @@ from pydantic import ConfigDict, TypeAdapter, with_config
 from orchestrator.build import kconfig
 from orchestrator.errors import UsageError
 from orchestrator.history import checked
+from orchestrator.history.alike import by_order
 from orchestrator.history.inputs import Configs
 from orchestrator.history.nights import (
     Changes,
@@ -105,7 +106,8 @@ def _upgraded(night: Night) -> Night:
         for kernel in night.kernels
     )
     interrupted = night.interrupted or night.trouble == INTERRUPTED
-    return replace(night, jobs=tuple(jobs), kernels=tuple(kernels), interrupted=interrupted)
+    upgraded = replace(night, jobs=tuple(jobs), kernels=tuple(kernels), interrupted=interrupted)
+    return replace(upgraded, rows=by_order(night.rows))
 
 
 def read(place: Path) -> Night:
@@ -137,7 +139,7 @@ def rows(job_directory: Path, job: str, prefix: str) -> tuple[Row, ...]:
     except UsageError as malformed:
         return (replace(trouble(RESULTS, str(malformed)), job=job),)
     several = len({arch for arch, _ in found if arch}) > 1
-    return tuple(
+    return by_order(
         replace(row, job=job, case=f"{arch} {row.case}" if arch and several else row.case)
         for arch, row in found
     )
@@ -184,7 +186,7 @@ def _night(place: Path, found: RunRows) -> Night:
         budget=None,
         jobs=tuple(_job(found, arch) for arch in named),
         kernels=tuple(_kernel(found, kernel) for kernel in run.kernels),
-        rows=tuple(replace(row, job=arch or str(found.kind)) for arch, row in found.rows),
+        rows=by_order(replace(row, job=arch or str(found.kind)) for arch, row in found.rows),
         trouble=run.trouble,
     )
 

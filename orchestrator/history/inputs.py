@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orchestrator.history.nights import InputChange, KernelInput, Night
+from orchestrator.nouns import set_title
 
 # (kernel, architecture) -> options of its final .config, before and now
 Configs = Mapping[tuple[str, str], tuple[Mapping[str, str], Mapping[str, str]]]
@@ -15,8 +16,9 @@ UNREAD = "applied"  # instead, of a patch whose digest was not recorded
 
 
 def inputs(now: Night, before: Night, configs: Configs) -> tuple[InputChange, ...]:
-    """What holds for all first, then kernel by kernel. Where one of two values was not recorded
-    nothing is said of it; of options only where both nights kept their .config."""
+    """What holds for all first, then module sets that are not ours, then kernel by kernel. Where
+    one of two values was not recorded nothing is said of it; of options only where both nights kept
+    their .config."""
     changes = [
         InputChange("", "", what, old, new)
         for what, old, new in (
@@ -25,6 +27,7 @@ def inputs(now: Night, before: Night, configs: Configs) -> tuple[InputChange, ..
         )
         if old and new and old != new
     ]
+    changes += _sets(before, now)
     old_kernels = {(k.kernel, k.arch): k for k in before.kernels}
     new_kernels = {(k.kernel, k.arch): k for k in now.kernels}
     for kernel, arch in dict.fromkeys([*old_kernels, *new_kernels]):
@@ -36,6 +39,27 @@ def inputs(now: Night, before: Night, configs: Configs) -> tuple[InputChange, ..
         lines = [*_kernel(old_one, new_one), *_options(*configs.get((kernel, arch), ({}, {})))]
         changes += [InputChange(kernel, arch, *line) for line in lines]
     return tuple(changes)
+
+
+def _sets(before: Night, now: Night) -> Iterator[InputChange]:
+    """A set goes by its name, so that the same one in another place is the same; a set that holds
+    something else is told."""
+    old, new = _contents(before), _contents(now)
+    for arch, name in new:
+        if (one := old.get((arch, name), "")) and one != (other := new[arch, name]):
+            yield InputChange("", arch, f"module set {name}", one, other)
+
+
+def _contents(night: Night) -> Mapping[tuple[str, str], str]:
+    """(architecture, module set that is not ours) -> digest of what it holds; several, where it was
+    written to in that night."""
+    arches = {record.job.name: record.job.arch for record in night.jobs}
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for row in night.rows:
+        if row.content:
+            key = arches.get(row.job, ""), set_title(row.module_set)
+            found.setdefault(key, {})[row.content[:DIGEST]] = None
+    return {key: " ".join(sorted(contents)) for key, contents in found.items()}
 
 
 def _kernel(old: KernelInput, new: KernelInput) -> Iterator[tuple[str, str, str]]:

@@ -105,6 +105,7 @@ class Row:
     kind: CaseKind | None = None  # None: it is no case that can be run alone, by the next two
     module_set: str = ""
     name: str = ""  # of the case in its set
+    content: str = ""  # digest of what its module set holds, of one that is not ours
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +192,7 @@ class PastResult:
     seconds: float = 0.0
     symptom: str = ""  # empty: none, or not kept
     timed: bool = True  # as in Row
+    content: str = ""  # likewise
 
 
 @dataclass(frozen=True, slots=True)

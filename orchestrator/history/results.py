@@ -5,6 +5,7 @@ run, kselftest, malformed    a row for each case: SET/NAME
 explore                      SET/walk for each module set, and a row for each finding: SET/SIGNATURE
 ablate, mutate               a row for each trial; PASS where what can be seen was seen
 
+A set that is not ours goes by the name of its directory, wherever that lies, and by its content.
 And an ERROR with the reason where a kernel was not built (`kernel`), or nothing ran (`results`).
 What ended a command early is in its `Run`.
 """
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator import catalog
 from orchestrator.errors import UsageError
 from orchestrator.history.changes import symptom
 from orchestrator.history.nights import OF_CASES, JobKind, Row
@@ -79,7 +81,8 @@ def _trial_rows(place: Path, prefix: str) -> RunRows:
 
 def _case_rows(place: Path, prefix: str) -> RunRows:
     ran = directory.document(place)
-    return _run_rows(_kind(ran), ran.run, [(case.arch, _case(case, prefix)) for case in ran.cases])
+    found = [(case.arch, _case(ran.run, case, prefix)) for case in ran.cases]
+    return _run_rows(_kind(ran), ran.run, found)
 
 
 # Document -> what reads it.
@@ -116,10 +119,15 @@ def _under(prefix: str, place: str) -> str:
     return f"{prefix}/{place}" if prefix and place else place
 
 
-def _case(case: CaseRecord, prefix: str) -> Row:
+def _content(run: Run, arch: str, module_set: str) -> str:
+    """Of a set that is ours, or of an older klp-e2e, nothing is known."""
+    return run.own_sets.get(arch, {}).get(module_set, "")
+
+
+def _case(run: Run, case: CaseRecord, prefix: str) -> Row:
     return Row(
         job="",
-        case=case.label,
+        case=f"{catalog.called(case.module_set)}/{case.name}",
         status=case.status,
         reason=case.reason,
         symptom=_symptom(case.status, case.reason),
@@ -134,6 +142,7 @@ def _case(case: CaseRecord, prefix: str) -> Row:
         kind=kind_of(case),
         module_set=case.module_set,
         name=case.name,
+        content=_content(run, case.arch, case.module_set),
     )
 
 
@@ -147,9 +156,10 @@ def _symptom(status: Status, reason: str) -> str:
 def _ground(
     document: explorejson.ExploreDocument, campaign: CampaignRecord, prefix: str
 ) -> Iterator[tuple[str, Row]]:
-    walk = f"{campaign.module_set}/{WALK}"
+    walk = f"{catalog.called(campaign.module_set)}/{WALK}"
+    content = _content(document.run, campaign.arch, campaign.module_set)
     found = [
-        _finding(document.run, each, walk, prefix)
+        replace(_finding(document.run, each, walk, prefix), content=content)
         for each in explorejson.findings(campaign)
         if each.reproducers
     ]
@@ -176,6 +186,8 @@ def _ground(
             failed=int(status is Status.FAIL),
             relocations=stats.relocations,
             timed=False,  # how far it goes is decided by its plan, or by its budget
+            module_set=campaign.module_set,
+            content=content,
         ),
     )
     yield from ((campaign.arch, row) for row in found)
@@ -198,7 +210,7 @@ def _finding(run: Run, found: Finding, walk: str, prefix: str) -> Row:
     )
     return Row(
         job="",
-        case=f"{found.module_set}/{found.signature}",
+        case=f"{catalog.called(found.module_set)}/{found.signature}",
         status=found.status,
         reason=reproducer.result.reason,
         symptom=symptom(str(found.signature)),
@@ -211,6 +223,7 @@ def _finding(run: Run, found: Finding, walk: str, prefix: str) -> Row:
         failed=reproducer.repeated if reproducer.tries else 1,
         within=walk,
         timed=False,
+        module_set=found.module_set,
     )
 
 

@@ -70,6 +70,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     (f"PRAGMA application_id = {OURS}",),
     ("ALTER TABLE nights ADD COLUMN verdict TEXT",),
+    ("ALTER TABLE results ADD COLUMN content TEXT NOT NULL DEFAULT ''",),
 )
 VERSION = len(MIGRATIONS)
 
@@ -90,7 +91,7 @@ ODD = (
     "SELECT 1 FROM nights WHERE typeof(name) <> 'text' OR typeof(started) <> 'real'"
     " OR typeof(finished) NOT IN ('real', 'null') OR typeof(relocations) <> 'integer'"
     " OR abs(started) > 1e11 OR abs(finished) > 1e11",
-    "SELECT 1 FROM results WHERE typeof(ms) <> 'integer'"
+    "SELECT 1 FROM results WHERE typeof(ms) <> 'integer' OR typeof(content) <> 'text'"
     f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",
     "SELECT 1 FROM counts WHERE typeof(number) <> 'integer'"
     f" OR status NOT IN ({', '.join(repr(str(status)) for status in Status)})",

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -22,6 +22,7 @@ from orchestrator.history.nights import (
     InputChange,
     Night,
     NightTotals,
+    PastResult,
     Verdict,
 )
 from orchestrator.report.resultstext import STYLES
@@ -144,9 +145,19 @@ def _standing(case: CaseHistory) -> str:
     parts = (
         f"{newest.status} since {_at(case, since)}, {number} {'night' if number == 1 else 'nights'}"
     )
+    parts += f"; {other}" if (other := _other_set(case.past)) else ""
     if newest.status is Status.PASS:
         return f"{parts}, {duration(newest.seconds)}"
     return f"{parts}; last good {_at(case, good)}" if good else f"{parts}; never seen good"
+
+
+def _other_set(past: Sequence[PastResult]) -> str:
+    """In which night its module set, one that is not ours, was last another than before."""
+    known = [each for each in past if each.content]
+    for newer, older in pairwise(known):
+        if newer.content != older.content:
+            return f"its module set is another since {newer.night}"
+    return ""
 
 
 def _at(case: CaseHistory, night: str) -> str:

@@ -44,6 +44,10 @@ from orchestrator.verdicts import (
 )
 
 NOT_FOUND = "exit status 127"  # sh(1): the command was not found
+_NO_FILES = {  # how reading one fails that no kernel could read, see `GuestState.files`
+    "error: EISDIR": "it is a directory",
+    "error: ENOTDIR": "a part of its path is no directory",
+}
 SUSPECT = "set.toml, or the modules' code, is likelier wrong than the kernel"
 _INCOMPATIBLE = re.compile(r"livepatch: Livepatch patch \((\S+)\) is not compatible ")
 
@@ -63,6 +67,10 @@ def not_the_kernels(step: Step, built: BuiltSet, refusals: Sequence[str]) -> str
 
 def _reason(check: Check, built: BuiltSet) -> str:
     match check.detail:
+        case Shown(probe=name, seen_text=seen) if seen in _NO_FILES:
+            probe = next((p for p in built.set.probes if p.name == name), None)
+            if probe is not None and probe.file:
+                return f"probe '{name}' of set.toml: {probe.file} is no file: {_NO_FILES[seen]}"
         case Shown(probe=name, expected_text=str(), seen_text=seen):
             probe = next((p for p in built.set.probes if p.name == name), None)
             if probe is not None and probe.file and seen is None:

@@ -16,10 +16,10 @@ def words(run: Run, result: CaseResult) -> tuple[str, ...]:
     case = result.case
     strict = run.strict or result.status is Status.KNOWN  # 1 when it is seen again
     command, *chosen = case_words(case.kind, case.module_set, case.name, orders.format(case.order))
-    extra = ["--cold"] * result.cold + ["--strict"] * strict
-    ours = extra if case.kind is CaseKind.ORDER else []
-    judged = () if case.kind is CaseKind.SELFTEST else known_words(run)
-    return (command, *kernel_words(run, result.arch), *chosen, *judged, *ours)
+    cold = ["--cold"] * (result.cold and case.kind is CaseKind.ORDER)
+    judged = (*known_words(run), *cold, *["--strict"] * strict)
+    where = kernel_words(run, result.arch)
+    return (command, *where, *chosen, *(() if case.kind is CaseKind.SELFTEST else judged))
 
 
 def known_words(run: Run) -> tuple[str, ...]:

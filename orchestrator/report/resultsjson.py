@@ -53,11 +53,6 @@ class CaseRecord:
     kind: CaseKind | None = None  # None: an older klp-e2e did not write it down
     culprit: str = ""  # what of the module set is likelier wrong than the kernel; then it is ERROR
 
-    @property
-    def label(self) -> str:
-        """As Case.label."""
-        return f"{self.module_set}/{self.name}"
-
 
 @with_config(ConfigDict(extra="forbid"))
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ LOCK = ".lock"
 INTERRUPTED = "interrupted"
 _CHOOSE = "choose another with -o DIR"
 # Of the documents, what a kill leaves.
+_FRESH = re.compile(r"\d{4}-\d\d-\d\d-\d{6}(\.\d+)?", re.ASCII)
 _HALF = re.compile(
     r"\.(?:(?:results|explore|trials|prefixes)\.json|junit\.xml|results\.ktap)\.\w+\.partial"
 )
@@ -51,7 +52,7 @@ class Store(abc.ABC):
         something else in it or cannot be made, HarnessError when a file cannot be written."""
         self.path = path.absolute()
         self.kept = True  # False: nothing was left
-        self._made = not os.path.lexists(self.path)
+        self._made = not os.path.lexists(self.path) or is_fresh(self.path)
         with contextlib.ExitStack() as claim:
             document = self.DOCUMENTS[0] if resume else ""
             self._begun = claim.enter_context(claimed(self.path, document))
@@ -207,6 +208,12 @@ def fresh(within: Path) -> Path:
                 place.mkdir()
                 return place
     raise AssertionError("numbers do not end")
+
+
+def is_fresh(place: Path) -> bool:
+    """Is it as `fresh` makes one, called so and empty?"""
+    called = _FRESH.fullmatch(place.name) is not None and not place.is_symlink()
+    return called and place.is_dir() and not any(place.iterdir())
 
 
 def is_half_written(path: Path) -> bool:

@@ -107,6 +107,27 @@ def test_an_architecture_may_be_a_file_anywhere(
 
 
 @pytest.mark.parametrize(
+    ("place", "told", "hint"),
+    [
+        ("./mine", "it holds no set.toml", "basic/set.toml is one"),
+        ("./rigth", "there is no such directory", "did you mean right/?"),
+        ("./right/set.toml", "it is a file", "as in right/"),
+        ("./gone/deep", "there is no such directory", "known: basic"),
+    ],
+)
+def test_a_place_that_is_no_module_set_is_told_as_what_it_is(
+    place: str, told: str, hint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "right").mkdir()
+    (tmp_path / "right" / "set.toml").touch()
+    with pytest.raises(UsageError, match=f"{place} is not a module set: {told}") as caught:
+        catalog.module_set(place)
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("a = nan", "nan is no number"),
@@ -115,7 +136,7 @@ def test_an_architecture_may_be_a_file_anywhere(
         (f"a = {'9' * 5000}", "5000 digits"),
         (f"a = {'[' * 5000}", "too deep in one another"),
         (f"{'a.' * 10000}a = 1", "more than 100 dots"),
-        ("a = '\udcff'", "invalid start byte"),
+        ("a = 1\nb = '\udcff'", "line 2 is not UTF-8"),
     ],
 )
 def test_what_a_toml_file_cannot_say(tmp_path: Path, text: str, told: str) -> None:

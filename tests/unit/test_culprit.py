@@ -69,6 +69,11 @@ def step(*checks: Check) -> Step:
         ((words.shown(Shown("file", "a", "b")),), ""),
         ((words.shown(Shown("command", "a", "exit status 1")),), ""),
         ((words.shown(Shown("file", None, "a")),), ""),
+        ((words.shown(Shown("file", None, "error: EISDIR")),), "it is a directory"),
+        ((words.shown(Shown("file", "a", "error: EISDIR")),), "it is a directory"),
+        ((words.shown(Shown("file", "a", "error: ENOTDIR")),), "is no directory"),
+        ((words.shown(Shown("file", "a", "error: EIO")),), ""),
+        ((words.shown(Shown("command", "a", "error: EISDIR")),), ""),
         ((), ""),
     ],
 )

@@ -355,3 +355,22 @@ def test_another_symptom(one: str, other: str) -> None:
 )
 def test_standing(marks: str, expected: tuple[str, int, str]) -> None:
     assert standing(some_past(marks)) == expected
+
+
+def test_a_set_of_ones_own_that_holds_something_else_is_told() -> None:
+    """In another place it is the same set: nothing but what it holds tells two of one name."""
+
+    def night(name: str, *contents: str, place: str = "/home/me/mine") -> Night:
+        rows = (
+            replace(a_row(".", f"mine/{number}"), module_set=place, content=content)
+            for number, content in enumerate(contents)
+        )
+        return a_night(name, *rows)
+
+    before = night("a", "c0", "c0")
+    assert input_lines(night("b", "c0", "c0", place="/builds/42/mine"), before) == set()
+    assert input_lines(night("b", "c1", "c1"), before) == {" one module set mine c0 -> c1"}
+    written_to = " one module set mine c0 -> c0 c1"
+    assert input_lines(night("b", "c0", "c1"), before) == {written_to}
+    assert input_lines(night("b", "", ""), before) == set()  # nothing is known
+    assert input_lines(before, night("b", "", "")) == set()

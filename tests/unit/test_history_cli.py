@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -278,3 +279,24 @@ def test_a_night_s_verdict_is_that_of_its_mail() -> None:
 
 def test_every_status_has_its_mark() -> None:
     assert len({status.letter for status in Status}) == len(Status)
+
+
+@pytest.mark.parametrize(
+    ("contents", "told"),
+    [
+        (("c0", "c0", "c0"), ""),
+        (("c0", "c1", "c1"), "; its module set is another since 2026-01-02-020000"),
+        (("c0", "", "c1"), "; its module set is another since 2026-01-03-020000"),
+        (("", "", "c1"), ""),
+    ],
+)
+def test_a_case_whose_module_set_became_another_says_so(
+    contents: Sequence[str], told: str, tmp_path: Path
+) -> None:
+    for number, content in enumerate(contents, 1):
+        name = f"2026-01-0{number}-020000"
+        (tmp_path / name).mkdir()
+        files.write(tmp_path / name, a_night(name, replace(a_row("."), content=content)))
+    _, out, _ = klp("history", "basic/reload", "-o", tmp_path)
+    said = out.replace("\n", "")
+    assert f"PASS since 2026-01-01-020000 (6.1.190-1), 3 nights{told}, 1.0 s" in said

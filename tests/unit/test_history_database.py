@@ -626,3 +626,10 @@ def test_it_leaves_no_other_files(tmp_path: Path) -> None:
     with History(tmp_path / NAME) as history:
         history.add(nights(".")[0])
     assert {path.name for path in tmp_path.iterdir()} <= {NAME, *(NAME + side for side in SIDES)}
+
+
+def test_what_the_module_set_held_is_kept(tmp_path: Path) -> None:
+    with History(tmp_path / NAME) as history:
+        history.add(a_night("a", replace(a_row("."), content="c0")))
+        history.add(a_night("b", a_row(".")))
+        assert [past.content for past in history.past("")[KEY]] == ["", "c0"]

@@ -179,6 +179,48 @@ def test_a_suite_s_rows(tmp_path: Path) -> None:
     assert (again.case, again.directory) == ("basic/reload (2)", "jobs/job/one/basic.reload-2")
 
 
+ORDER = "+klp_patch +klp_target -klp_target +klp_target"
+
+
+@pytest.mark.parametrize(
+    ("place", "called"),
+    [
+        ("/home/me/mine", "mine"),
+        ("/builds/42/mine", "mine"),
+        ("/home/me/basic", "./basic"),  # not ours, though it has the name of one of ours
+    ],
+)
+def test_a_set_of_ones_own_goes_by_its_name_wherever_it_lies(
+    place: str, called: str, tmp_path: Path
+) -> None:
+    """And its orders, which have only numbers, by what they are."""
+    run = replace(a_run("one"), own_sets={"one": {place: "c0"}})
+    results = (
+        a_result("one", name="named", module_set=place),
+        a_result("one", name="order-7", module_set=place),
+        a_result("one"),
+    )
+    a_suite(tmp_path / "r", run, *results)
+    assert [(row.case, row.module_set, row.content) for row in rows(tmp_path / "r")] == [
+        (f"{called}/named", place, "c0"),
+        (f"{called}/{ORDER}", place, "c0"),
+        ("basic/reload", "basic", ""),
+    ]
+
+
+def test_so_does_what_an_exploration_found_in_it(tmp_path: Path) -> None:
+    made = an_exploration(tmp_path / "r", found=Status.FAIL, verified=14)
+    file = made / "explore.json"
+    told = json.loads(file.read_text())
+    told["campaigns"][0]["module_set"] = "/builds/42/mine"
+    told["run"]["own_sets"] = {"one": {"/builds/42/mine": "c0"}}
+    file.write_text(json.dumps(told))
+    assert [(row.case, row.within, row.content) for row in rows(made)] == [
+        ("mine/walk", "", "c0"),
+        ("mine/+klp_target: answer: ENOEXEC (8)", "mine/walk", "c0"),
+    ]
+
+
 def test_several_architectures_are_told_apart(tmp_path: Path) -> None:
     place = a_suite(tmp_path / "r", a_run("one", "two"), a_result("one"), a_result("two"))
     assert [row.case for row in rows(place)] == ["one basic/reload", "two basic/reload"]

@@ -186,6 +186,8 @@ def test_the_line_that_reproduces_one_chooses_it_alone() -> None:
         f"{broken_how(case.module_set)}/{case.name}",
     )
     assert cases([line[-1]]) == (case,)
+    known = words(run, CaseResult(case, "sparc", Status.KNOWN))
+    assert known == (*line, "--strict")  # 1 when it is seen again
 
 
 VERDICTS: Mapping[tuple[str, Status], Status] = {

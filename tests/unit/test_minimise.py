@@ -6,11 +6,15 @@ from __future__ import annotations
 import random
 
 import pytest
+from samples import a_result, klp
 
+from orchestrator.commands import minimise as command
+from orchestrator.errors import Exit, HarnessError
 from orchestrator.model import orders
-from orchestrator.model.findings import is_part
+from orchestrator.model.findings import Reproducer, is_part
 from orchestrator.model.minimise import minimise
 from orchestrator.nouns import Order
+from orchestrator.verdicts import Status
 
 
 def shrunk(text: str, needed: str) -> str:
@@ -64,3 +68,21 @@ def test_events_become_simpler() -> None:
 
 def test_an_order_that_fails_by_nothing_becomes_one_event() -> None:
     assert len(minimise(orders.parse("+a +b +c +d"), lambda order: True).events) == 1
+
+
+@pytest.mark.parametrize("status", [Status.FAIL, Status.KNOWN])
+def test_a_failure_that_is_seen_again_is_1_known_or_not(
+    status: Status, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As replay, the bundle's script and the line that reproduces it have it."""
+    again = Reproducer(a_result(status=status), repeated=1, tries=1, bundle="b")
+    monkeypatch.setattr(command, "minimise_failure", lambda *_: again)
+    assert klp("minimise", "r", "s390x/basic/reload").code == Exit.TEST_FAILURE
+
+
+def test_a_failure_that_is_not_seen_again_is_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(*_: object) -> None:
+        raise HarnessError("it does not fail in this way any more")
+
+    monkeypatch.setattr(command, "minimise_failure", gone)
+    assert klp("minimise", "r", "s390x/basic/reload").code == Exit.HARNESS

@@ -217,6 +217,16 @@ def test_first_error_is_the_compilers() -> None:
     assert outoftree.first_error(only_make, root).endswith(
         "No rule to make target 'gone.o'.  Stop."
     )
+    mismatch = (
+        "WARNING: modpost: /scratch/set/t.o: section mismatch in reference: f (section: .text)"
+        " -> g (section: .init.text)\n"
+        'WARNING: modpost: "x" [/scratch/set/p.ko] undefined!\n'
+        "ERROR: modpost: Section mismatches detected.\n"
+    )
+    assert outoftree.first_error(mismatch, root) == (
+        "WARNING: modpost: t.o: section mismatch in reference: f (section: .text)"
+        " -> g (section: .init.text)"
+    )
     assert outoftree.first_error("  CC [M]  patch.o\n", root) == ""
 
 

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,56 @@ def test_names_that_would_be_one_are_told_apart() -> None:
     twice = replace(MATRIX, kernels=("dir:a/b", "dir:a-b"), series=("none",), arches=("../x",))
     found = names(plan.expand(Config((twice,)), READ))
     assert found[0] == "dir-a-b/x/build" and found[3] == "dir-a-b/x/build-2"
+
+
+def a_nights_file(place: Path, **sets: str) -> Path:
+    """With these keys of a matrix, in a directory with two sets called mine, and one like ours."""
+    for name in ("mine", "other/mine", "basic"):
+        shutil.copytree(Path(__file__).parents[1] / "vm" / "mine", place / name)
+    keys = "".join(f"{key} = {value}\n" for key, value in sets.items())
+    file = place / "night.toml"
+    file.write_text(f'[[matrix]]\nkernels = ["debian:6.1"]\nseries = ["none"]\n{keys}')
+    return file
+
+
+def test_a_set_of_ones_own_is_found_from_anywhere_and_called_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A job is a process that begins where the night was begun, not where its file lies."""
+    own = '["./mine", "basic", "./basic"]'
+    file = a_nights_file(
+        tmp_path, arches='["x86_64"]', modules=own, explore="{ modules = ['./mine'] }"
+    )
+    monkeypatch.chdir("/")
+    wanted = work.night_options(file, tmp_path / "nights", None, False, None)
+    found = {job.name.rpartition("/")[2]: job for job in work.jobs(wanted)}
+    assert [*found] == [*("build", "orders-mine", "core-basic", "orders-.-basic", "explore-mine")]
+    for name in ("orders-mine", "explore-mine"):
+        assert found[name].module_sets == (f"{tmp_path}/mine",)
+        words = found[name].command
+        assert words[words.index("--modules") + 1] == f"{tmp_path}/mine"
+    assert "--suite" not in found["orders-mine"].command  # core has none of it: its usual ones
+    assert found["core-basic"].command[-4:] == ("--suite", "core", "--modules", "basic")
+
+
+@pytest.mark.parametrize(
+    ("sets", "told"),
+    [
+        (
+            {"modules": '["./mine"]', "explore": "{ modules = ['./other/mine'] }"},
+            "both module sets are named 'mine'",
+        ),
+        ({"modules": '["./mine"]', "suites": '["smoke"]'}, "suite smoke has no order of"),
+        ({"modules": '["./mien"]'}, "/mien is not a module set"),
+    ],
+)
+def test_a_night_that_cannot_be_is_refused_before_it_begins(
+    sets: Mapping[str, str], told: str, tmp_path: Path
+) -> None:
+    file = a_nights_file(tmp_path, **sets)
+    said = klp("nightly", file, "--dry-run", "-o", tmp_path / "nights")
+    assert said.code == Exit.USAGE and told in said.err
+    assert not (tmp_path / "nights").exists()
 
 
 def a_night(rows: Sequence[Row] = (), ended: Sequence[Job] = (), **more: object) -> Night:
@@ -557,4 +608,5 @@ def test_a_mistake_in_known_issues_is_told_before_the_night(tmp_path: Path) -> N
     )
     told = klp("nightly", str(tmp_path / "night.toml"), "--dry-run", "-o", str(tmp_path / "n"))
     assert told.code == Exit.USAGE
-    assert f"{tmp_path}/mine.toml: issue[0].kin of 'x': unknown key" in told.err
+    assert f"{tmp_path}/mine.toml: issue" in told.err
+    assert "kin of 'x': unknown key, did you mean 'kind'?" in told.err

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -282,6 +283,34 @@ def test_what_an_earlier_build_left_is_no_source(tmp_path: Path) -> None:
     found = modules._sources(ModuleSet("mine", tmp_path, (TARGET,)))
     own = {name.removeprefix("set/") for name in found if name.startswith("set/")}
     assert own == {"Kbuild", "set.toml", "a.c", "sub/b.h"}
+
+
+def test_a_set_holds_the_same_wherever_it_lies(tmp_path: Path) -> None:
+    """What it is built against, and what a build leaves beside it, says nothing of it."""
+    arch = catalog.arch("x86_64")
+
+    def content(name: str, **files: str) -> str:
+        place = tmp_path / name
+        place.mkdir(exist_ok=True)
+        for file, text in {"Kbuild": "", "set_toml": "", "a_c": "", **files}.items():
+            (place / file.replace("_", ".")).write_text(text)
+        return modules.content(ModuleSet(name, place, (ModuleSpec("a", "target"),)), arch)
+
+    assert content("mine") == content("elsewhere") == content("mine", a_o="x", a_ko="y")
+    assert content("mine") != content("mine", a_c="int x;")
+    assert content("elsewhere") != content("elsewhere", set_toml="# x")
+
+
+def test_so_does_one_of_modules_that_others_built(module_set: ModuleSet, tmp_path: Path) -> None:
+    (module_set.directory / "set.toml").touch()
+    held = modules.content(module_set, ARCH)
+    shutil.copytree(module_set.directory, tmp_path / "elsewhere")
+    moved = replace(module_set, directory=tmp_path / "elsewhere")
+    (moved.directory / "notes").touch()
+    assert modules.content(moved, ARCH) == held
+    built = about(target(), "the_target", b"6.12.1 SMP mod_unload ")
+    (moved.directory / ARCH.name / "the-target.ko").write_bytes(built)
+    assert modules.content(moved, ARCH) != held
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,20 @@ def test_what_is_refused_leaves_the_place_free(
     assert writer.kept and (place / writer.DOCUMENTS[0]).exists()
 
 
+def test_a_place_that_was_made_for_what_is_refused_goes(made: Made, tmp_path: Path) -> None:
+    """Also one that nobody has named."""
+    make, _ = made
+    place = store.fresh(tmp_path)
+    (place.parent / "2026-01-31-020000").symlink_to(tmp_path)
+    with pytest.raises(UsageError), make(place):
+        raise UsageError("no such kernel")
+    assert not place.exists()
+    assert not store.is_fresh(tmp_path) and not store.is_fresh(tmp_path / "2026-01-31-020000")
+    other = store.fresh(tmp_path)
+    (other / "thesis").touch()
+    assert not store.is_fresh(other)
+
+
 def test_a_place_that_a_link_leads_to_is_left_free_too(made: Made, tmp_path: Path) -> None:
     make, _ = made
     (tmp_path / "disk").mkdir()

@@ -2,28 +2,34 @@
 """One mistake at a time in a module set of somebody's own, in what is typed, in a suite, in a
 series: each is told as what it is, and never as the kernel's fault.
 
-    .venv/bin/python tests/vm/test_mistakes.py [NAME...]
+    PYTHONPATH=tests .venv/bin/python tests/vm/test_mistakes.py [NAME...]
 
 prints them as a table: what was done wrong, what was said, the exit code.
+
+What is told before a boot is told in this process, and what is told of guests by one run with a
+set for each mistake: to begin a hundred processes, and to boot for each, takes longer than all that
+they do. Of each exit code one is that of a process of its own (`alone`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import lzma
 import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
-from samples import Told
+from samples import Told, klp
 from vmkit import klp_e2e
 
 from orchestrator.errors import Exit
 from orchestrator.host import process
+from orchestrator.report import directory, verdict
 
 pytestmark = pytest.mark.xdist_group("mistakes")  # the modules that are right are made once
 
@@ -55,6 +61,7 @@ class Mistake:
     argv: tuple[str, ...] = ()
     spoilt: str = ""  # a .ko that others built, and is spoilt so
     slow: bool = False  # a guest is booted
+    alone: bool = False  # in a process of its own
 
 
 def toml(
@@ -71,8 +78,8 @@ def boots(what: str, file: str, right: str, wrong: str, said: str) -> Mistake:
     return Mistake(what, said, 4, ((file, right, wrong),), slow=True)
 
 
-def typed(what: str, *argv: str, said: str, code: int = 2) -> Mistake:
-    return Mistake(what, said, code, argv=argv)
+def typed(what: str, *argv: str, said: str, code: int = 2, alone: bool = False) -> Mistake:
+    return Mistake(what, said, code, argv=argv, alone=alone)
 
 
 def built(what: str, module: str, spoilt: str, said: str, code: int = 2) -> Mistake:
@@ -170,7 +177,13 @@ MISTAKES = (
     toml("a type is wrong", '["my_base"]', '"my_base"', "depends"),
     toml("a file that is not there", FILE, 'file = "/proc/mien"', "no file /proc/mien", 4, True),
     toml("a command that is not there", FILE, 'command = "mien"', "no such command: mien", 4, True),
-    toml("a wrong patched text", "limit=10", "limit=9", "never showed 'limit=9'", 4, True),
+    Mistake(
+        "a wrong patched text",
+        "never showed 'limit=9'",
+        4,
+        (("set.toml", "limit=10", "limit=9"),),
+        alone=True,
+    ),
     toml("a wrong original text", "limit=11", "limit=12", "without any livepatch", 4, True),
     Mistake(
         "texts swapped",
@@ -185,7 +198,13 @@ MISTAKES = (
     ),
     toml("an ordinary file is a record", FILE, f'{FILE}\nat = "init"', "no record", 4, True),
     # --- C, Kbuild
-    code("a syntax error", "my_fix.c", "return scnprintf", "retrun scnprintf", "my_fix.c:11"),
+    Mistake(
+        "a syntax error",
+        "my_fix.c:11",
+        3,
+        (("my_fix.c", "return scnprintf", "retrun scnprintf"),),
+        alone=True,
+    ),
     code("no license", "my_base.c", 'MODULE_LICENSE("GPL");\n', "", "missing MODULE_LICENSE"),
     code(
         "not marked as a livepatch", "my_fix.c", 'MODULE_INFO(livepatch, "Y");', "", "livepatch", 2
@@ -281,6 +300,7 @@ MISTAKES = (
                 "\treturn patch.mod ? -ENODEV : klp_enable_patch(&patch);",
             ),
         ),
+        alone=True,
     ),
     # --- built by others
     built("a .ko that is not there", "my_base", "", "my_base.ko"),
@@ -348,7 +368,7 @@ MISTAKES = (
     ),
     typed("an unknown suite", *RUN, "--suite", "corr", said="core"),
     typed("a suite that is not there", *RUN, "--suite", "./none.toml", said="none.toml"),
-    typed("an unknown option", *RUN, "--modul", "./mine", said="--modules"),
+    typed("an unknown option", *RUN, "--modul", "./mine", said="--modules", alone=True),
     typed(
         "results in somebody's directory",
         *RUN,
@@ -367,7 +387,7 @@ MISTAKES = (
         *("convert", "mine/set.toml", "mine", "--object", "t", "--symbol", "s"),
         said="mine",
     ),
-    typed("inspect a text", "inspect", "mine/set.toml", said="set.toml"),
+    typed("inspect a text", "inspect", "mine/set.toml", said="set.toml", alone=True),
     # --- suites
     *(
         Mistake(
@@ -406,9 +426,11 @@ MISTAKES = (
 )
 
 
-def make(mistake: Mistake, place: Path, modules: Mapping[str, bytes]) -> None:
-    """The set with this mistake, in a directory `mine`. modules: what is right, by name."""
-    mine = place / "mine"
+SLOW = tuple(mistake for mistake in MISTAKES if mistake.slow)
+
+
+def make(mistake: Mistake, mine: Path, modules: Mapping[str, bytes]) -> None:
+    """The set with this mistake, in a directory. modules: what is right, by name."""
     shutil.copytree(MINE, mine)
     for file, right, wrong in mistake.edits:
         text = (mine / file).read_text()
@@ -445,15 +467,46 @@ def modules_of_others(place: Path) -> Mapping[str, bytes]:
 def tell(mistake: Mistake, place: Path, modules: Mapping[str, bytes]) -> Told:
     """What klp-e2e says of it, run in `place`."""
     place.mkdir()
-    make(mistake, place, modules)
+    make(mistake, place / "mine", modules)
     argv = mistake.argv or (*RUN, "--modules", "./mine")
     if not mistake.argv:
         argv = (*argv, *(word for order in ORDERS for word in ("--order", order)))
     if argv[0] == "run" and "-o" not in argv and "--resume" not in argv:
         argv = (*argv, "-o", "results")
+    if not mistake.alone:
+        with contextlib.chdir(place):
+            return klp(*argv)
     program = Path(sys.executable).with_name("klp-e2e")
     done = process.run([program, *argv], check=False, cwd=place)
     return Told(done.code, done.output, done.errors)
+
+
+def tell_together(
+    mistakes: Sequence[Mistake], place: Path, modules: Mapping[str, bytes]
+) -> Mapping[str, Told]:
+    """Mistake -> what one run of all of them, in `place`, says of its set, and the exit code that
+    goes with that."""
+    place.mkdir()
+    suite = 'description = "mistakes"\n'
+    for number, mistake in enumerate(mistakes):
+        make(mistake, place / f"m{number}", modules)
+        for which, order in enumerate(ORDERS):
+            suite += f'[[case]]\nname = "m{number}-{which}"\nmodules = "./m{number}"\n'
+            suite += f'order = "{order}"\nwhy = "{mistake.what}"\n'
+    (place / "s.toml").write_text(suite)
+    with contextlib.chdir(place):
+        told = klp(*RUN, "--suite", "./s.toml", "-o", "results")
+    if not (place / "results").exists():
+        return {mistake.what: told for mistake in mistakes}
+    run, results = directory.read(place / "results")
+    assert told.code == verdict.results_exit_code(run, results)
+    found = {}
+    for number, mistake in enumerate(mistakes):
+        mine = [each for each in results if each.case.module_set == str(place / f"m{number}")]
+        blocks = (b for b in told.out.split("\n\n") if f" m{number}/" in b.partition(":")[0])
+        code = verdict.results_exit_code(replace(run, planned=len(mine)), mine)
+        found[mistake.what] = Told(code, "\n\n".join(blocks), told.err)
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -461,11 +514,24 @@ def modules(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, bytes]:
     return modules_of_others(tmp_path_factory.mktemp("others"))
 
 
+@pytest.fixture(scope="module")
+def booted(
+    tmp_path_factory: pytest.TempPathFactory, modules: Mapping[str, bytes]
+) -> Mapping[str, Told]:
+    return tell_together(SLOW, tmp_path_factory.mktemp("together") / "here", modules)
+
+
 @pytest.mark.parametrize("mistake", MISTAKES, ids=lambda mistake: mistake.what)
 def test_a_mistake_is_told_as_what_it_is(
-    mistake: Mistake, tmp_path: Path, modules: Mapping[str, bytes]
+    mistake: Mistake,
+    tmp_path: Path,
+    modules: Mapping[str, bytes],
+    request: pytest.FixtureRequest,
 ) -> None:
-    told = tell(mistake, tmp_path / "here", modules)
+    if mistake.slow:
+        told = request.getfixturevalue("booted")[mistake.what]
+    else:
+        told = tell(mistake, tmp_path / "here", modules)
     assert mistake.said in told.out + told.err
     assert told.code == mistake.code
     assert told.code != Exit.TEST_FAILURE or "suspects" in told.out
@@ -485,10 +551,11 @@ def main(names: list[str]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         made = modules_of_others(place)
-        for number, mistake in enumerate(MISTAKES):
-            if names and not any(name in mistake.what for name in names):
-                continue
-            told = tell(mistake, place / str(number), made)
+        wanted = [m for m in MISTAKES if not names or any(name in m.what for name in names)]
+        slow = [m for m in wanted if m.slow]
+        booted = tell_together(slow, place / "together", made) if slow else {}
+        for number, mistake in enumerate(wanted):
+            told = booted.get(mistake.what) or tell(mistake, place / str(number), made)
             wrong = "" if told.code == mistake.code else f", not {mistake.code}"
             wrong += "" if mistake.said in told.out + told.err else f" (without: {mistake.said})"
             said = first_line(told).replace("|", "\\|").replace(str(place / str(number)), "")

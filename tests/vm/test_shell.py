@@ -101,6 +101,9 @@ def test_a_person_reads_the_patched_text_and_leaves(bootable: Bootable, klp: Klp
         terminal.until(PROMPT)
         terminal.press("cat /sys/module/klp_target/parameters/show\n")
         assert f"\n{patched_text(bootable)}\n" in terminal.until(PROMPT)
+        terminal.press("grep -w _text /proc/kallsyms\n")  # where gdb will look for it
+        (begin,) = re.findall(r"^\w+ (?=T _text$)", bootable.kernel.system_map.read_text(), re.M)
+        assert f"\n{begin}T _text\n" in terminal.until(PROMPT)
         terminal.press(CTRL_D)
         assert terminal.end() == 0
     klp.assert_nothing_left()

@@ -32,6 +32,8 @@ RANK = (
 )
 JUDGED = (JobKind.SUITE, JobKind.MALFORMED, JobKind.EXPLORE)  # by the lists of known issues
 KNOWN_ISSUES = "--known-issues"
+SUITE = "core"  # that `run` takes by default
+USUAL = "orders"  # what a set's usual orders are called
 NONE = "none"  # of series, of configurations: as the architecture has it
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
@@ -55,6 +57,8 @@ class Reader:
     known_issues: Callable[[Sequence[str]], tuple[str, ...]]  # files of them
     seconds: Callable[[str], float]
     configs: Callable[[Sequence[str]], tuple[str, ...]] = tuple
+    module_set: Callable[[str], str] = str  # as --modules takes it wherever a job runs
+    called: Callable[[str], str] = str  # a set, in names that serve for many nights
 
 
 def expand(config: Config, read: Reader) -> tuple[Job, ...]:
@@ -90,6 +94,12 @@ def stack_words(series: Sequence[str], configs: Sequence[str], toolchain: str) -
     words = [word for name in series or ("none",) for word in ("--series", name)]
     words += [word for name in configs for word in ("--config", name)]
     return (*words, "--toolchain", toolchain) if toolchain else tuple(words)
+
+
+def suite_of(suite: str, module_set: str) -> str | None:
+    """What --suite is told of a set; None of one that is not ours, of which the default suite has
+    no orders: `run` takes its usual ones."""
+    return None if suite == SUITE and "/" in module_set else suite
 
 
 def _jobs(
@@ -138,28 +148,32 @@ def _jobs(
     for suite in matrix.suites:
         if not matrix.modules:
             yield job(JobKind.SUITE, suite, "--suite", suite)
-        for module_set in matrix.modules:
-            what = f"{suite} {module_set}"
-            words = ["--suite", suite, "--modules", module_set]
-            yield job(JobKind.SUITE, what, *words, module_sets=(module_set,))
+        for module_set in map(read.module_set, matrix.modules):
+            chosen_suite = suite_of(suite, module_set)
+            what = f"{chosen_suite or USUAL} {read.called(module_set)}"
+            words = ["--suite", chosen_suite] if chosen_suite else []
+            yield job(
+                JobKind.SUITE, what, *words, "--modules", module_set, module_sets=(module_set,)
+            )
     if matrix.kselftest:
         yield job(JobKind.KSELFTEST, "kselftest")
     if matrix.malformed:
         yield job(JobKind.MALFORMED, "malformed")
     if matrix.explore is not None:
         exploring = matrix.explore
-        words = [word for name in exploring.modules for word in ("--modules", name)]
+        sets = [read.module_set(name) for name in exploring.modules]
+        words = [word for name in sets for word in ("--modules", name)]
         words += ["--budget", exploring.budget, "--strategy", exploring.strategy, "--guests", "1"]
         words += ["--races"] * exploring.races + ["--burst", str(exploring.burst)] * bool(
             exploring.burst
         )
-        what = " ".join(("explore", *exploring.modules, *(["races"] * exploring.races)))
+        what = " ".join(("explore", *map(read.called, sets), *(["races"] * exploring.races)))
         yield job(
             JobKind.EXPLORE,
             what,
             *words,
             estimate=read.seconds(exploring.budget),
-            module_sets=tuple(exploring.modules),
+            module_sets=tuple(sets),
         )
     if matrix.ablate:
         yield job(JobKind.ABLATE, "ablate")

@@ -104,9 +104,11 @@ def night_options(
         for matrix in config.matrix:
             for suite in matrix.suites:
                 options.our_suite(suite)
-            options.module_sets(matrix.modules)
+                for name in map(options.anywhere, matrix.modules):
+                    options.chosen_cases(name, (), plan.suite_of(suite, name))
             if matrix.explore is not None:
                 options.module_sets(matrix.explore.modules)
+        _refuse_namesakes(file, config)
     made = NightOptions(
         file=file.absolute(),
         config=config,
@@ -133,6 +135,22 @@ def _guests(config: Config) -> Iterator[Arch]:
                 yield configured(options.with_toolchain(arch, toolchain), specs)
 
 
+def _refuse_namesakes(file: Path, config: Config) -> None:
+    """Nights are told by the names of sets, whose place may be another one the next night."""
+    named = (
+        (*matrix.modules, *(matrix.explore.modules if matrix.explore else ()))
+        for matrix in config.matrix
+    )
+    places: dict[str, str] = {}
+    for name in map(options.anywhere, itertools.chain.from_iterable(named)):
+        other = places.setdefault(catalog.called(name), name)
+        if other != name:
+            raise UsageError(
+                f"{file}: {other} and {name}: both module sets are named '{Path(name).name}'",
+                hint="a history could not tell them apart: rename a directory",
+            )
+
+
 def _for_bisects(config: Config) -> float:
     return options.seconds(config.bisect) if config.bisect else 0.0
 
@@ -157,6 +175,8 @@ def jobs(wanted: NightOptions) -> tuple[Job, ...]:
         known_issues,
         options.seconds,
         options.configurations,
+        options.anywhere,
+        catalog.called,
     )
     with contextlib.chdir(wanted.file.parent):
         return plan.expand(wanted.config, read)
@@ -360,10 +380,7 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
         except NoHistory as err:
             troubles.append(f"{err}; the night goes on without")
     if not past and last is not None:
-        past = {
-            (r.job, r.case): (PastResult(last.name, r.status, r.seconds, r.symptom),)
-            for r in last.rows
-        }
+        past = {(r.job, r.case): (changes.as_past(last.name, r),) for r in last.rows}
     return _Known(past, took, last)
 
 

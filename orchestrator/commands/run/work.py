@@ -51,7 +51,10 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
     kernels = tuple(bootable.kernel for bootable in made)
     known = {**writer.run.inputs, **session.built(made)}
-    writer.update(replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known))
+    own = session.own_sets(made)
+    writer.update(
+        replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known, own_sets=own)
+    )
 
     by_arch = {bootable.arch.name: bootable for bootable in made}
 
