@@ -376,17 +376,19 @@ def alterations(
     kind: AlterationKind, patterns: Sequence[str], directory: Path | None = None
 ) -> tuple[Alteration, ...]:
     """Those of a directory of patches, by default of kernel-config/ablations or /mutants, that a
-    pattern fits; all when none is given."""
+    pattern fits; all when none is given. Each in all its texts, oldest first: which of them a
+    kernel takes is known when its source is (`source.alterations.fitting`)."""
     place = patches_of(kind, directory)
-    found = {path.stem: path for path in sorted(place.glob("*.patch"))}
+    found = series.altered(place)
     for pattern in patterns or ("*",):
         if not fnmatch.filter(found, pattern):
             raise UsageError(
                 f"{place} has no {kind} {pattern}", hint=f"it has {', '.join(found) or 'none'}"
             )
     chosen = [
-        (name, path)
-        for name, path in found.items()
+        (name, since, path)
+        for name, texts in found.items()
+        for since, path in texts.items()
         if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
     return tuple(
@@ -394,8 +396,9 @@ def alterations(
             name,
             _patch(path),
             f"{kind}s/{name}" if directory is None else str(path),
+            since,
         )
-        for name, path in chosen
+        for name, since, path in chosen
     )
 
 

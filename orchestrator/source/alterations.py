@@ -2,7 +2,8 @@
 """Kernels made wrong on purpose, to see whether anybody notices. Pure.
 
 An alteration is a patch: an ablation takes one piece out of livepatch, a mutant makes one small
-mistake in it. What it breaks stands in a header of fields above the diff:
+mistake in it. Kernels from X.Y on may need another text, header and all: it lies in the directory
+X.Y beside it, under the same name. What it breaks stands in a header of fields above the diff:
 
     Breaks: every klp section belongs to whatever object is asked for
     Piece: 3                 the ablation's, of the six of the original series
@@ -13,7 +14,7 @@ mistake in it. What it breaks stands in a header of fields above the diff:
 from __future__ import annotations
 
 import email.parser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -37,6 +38,7 @@ class Alteration:
     name: str  # 3-s390-mod-arch-specific
     breaks: str
     series: str  # how it is given as a series
+    since: tuple[int, int] = (0, 0)  # the first kernel that this text is for
     piece: str = ""
     first: tuple[str, ...] = ()  # orders to be tried before the others, as SET/NAME
     unseen: tuple[tuple[str, str], ...] = ()  # (architecture or "all", why)
@@ -52,7 +54,12 @@ class Alteration:
         return tuple(sorted(cases, key=lambda case: rank.get(case.label, len(rank))))
 
 
-def parse(name: str, text: str, series: str) -> Alteration:
+def fitting(texts: Iterable[Alteration], version: tuple[int, int]) -> tuple[Alteration, ...]:
+    """Of each name the newest text that a kernel (7, 3) takes. texts: each name's, oldest first."""
+    return tuple({each.name: each for each in texts if each.since <= version}.values())
+
+
+def parse(name: str, text: str, series: str, since: tuple[int, int] = (0, 0)) -> Alteration:
     """From a patch with its header. Raises UsageError."""
     header = text.partition("\n--- ")[0]
     fields = email.parser.HeaderParser().parsestr(header)
@@ -71,6 +78,7 @@ def parse(name: str, text: str, series: str) -> Alteration:
         name=name,
         breaks=found["breaks"],
         series=series,
+        since=since,
         piece=found.get("piece", ""),
         first=tuple(found.get("first", "").split()),
         unseen=((where, why),) if where else (),

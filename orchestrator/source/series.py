@@ -35,7 +35,7 @@ from orchestrator.source.sources import resolve_commit
 
 NONE = "none"
 ALTERED = ("ablations/", "mutants/")  # kernel-config/mutants/NAME.patch is the series mutants/NAME
-_VERSIONED = re.compile(r"^series-(\d+)\.(\d+)$")
+_VERSION = re.compile(r"(\d+)\.(\d+)")
 _HUNK = re.compile(r"^Hunk #(\d+) (?:FAILED|NOT MERGED) at (\d+)( \(different line endings\))?")
 
 
@@ -99,8 +99,10 @@ def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
     ours = catalog.data_dir("kernel-config")
     if spec in known():
         return _quilt(ours / "series" / spec, version)
-    altered = ours / f"{spec}.patch"
-    path = altered if spec.startswith(ALTERED) else Path(spec).expanduser()
+    path = Path(spec).expanduser()
+    if spec.startswith(ALTERED):
+        kind, _, name = spec.partition("/")
+        path = _newest(altered(ours / kind).get(name, {}), version, ours / f"{spec}.patch")
     if path.is_dir():
         return _quilt(path, version)
     if os.path.lexists(path):
@@ -110,6 +112,34 @@ def _patches(spec: str, version: tuple[int, int]) -> tuple[Patch, ...]:
         hint=f"{', '.join((*known(), NONE))}, a directory, an mbox, or git:REPO#A..B; "
         "@N behind it for its first N patches, @merged where the source has it already",
     )
+
+
+def altered(directory: Path) -> Mapping[str, Mapping[tuple[int, int], Path]]:
+    """Name -> its texts, oldest first, each by the first kernel that it is for: NAME.patch is for
+    all, X.Y/NAME.patch for those from X.Y on. Raises UsageError where only the latter is there."""
+    places = {(0, 0): directory}
+    for place in directory.glob("*.*"):
+        if place.is_dir() and (match := _VERSION.fullmatch(place.name)):
+            places[int(match[1]), int(match[2])] = place
+    found: dict[str, dict[tuple[int, int], Path]] = {}
+    for since, place in sorted(places.items()):
+        for path in sorted(place.glob("*.patch")):
+            found.setdefault(path.stem, {})[since] = path
+    if alone := next((texts for texts in found.values() if (0, 0) not in texts), None):
+        path = min(alone.values())
+        raise UsageError(
+            f"{path} is another text of {directory / path.name}, and there is no such file",
+            hint="older kernels would be without it, and nobody would be told",
+        )
+    return found
+
+
+def _newest(
+    texts: Mapping[tuple[int, int], Path], version: tuple[int, int], otherwise: Path
+) -> Path:
+    """The one of the greatest X.Y not above the kernel's version."""
+    fitting = [since for since in texts if since <= version]
+    return texts[max(fitting)] if fitting else otherwise
 
 
 def _quilt(directory: Path, version: tuple[int, int]) -> tuple[Patch, ...]:
@@ -142,13 +172,12 @@ def _bytes(path: Path, label: str) -> bytes:
 
 def _series_file(directory: Path, version: tuple[int, int]) -> Path:
     """`series-X.Y` with the greatest X.Y not above the kernel's version, else `series`."""
-    candidates = [
-        ((int(match[1]), int(match[2])), path)
+    versioned = {
+        (int(match[1]), int(match[2])): path
         for path in directory.glob("series-*")
-        if (match := _VERSIONED.match(path.name))
-    ]
-    fitting = [candidate for candidate in candidates if candidate[0] <= version]
-    path = max(fitting)[1] if fitting else directory / "series"
+        if (match := _VERSION.fullmatch(path.name.removeprefix("series-")))
+    }
+    path = _newest(versioned, version, directory / "series")
     if not path.is_file():
         raise UsageError(
             f"{directory} is no quilt series for {version[0]}.{version[1]}: "

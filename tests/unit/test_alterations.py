@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +14,8 @@ from orchestrator.cli import options
 from orchestrator.commands import malformed
 from orchestrator.errors import UsageError
 from orchestrator.nouns import Case, Load, Order
-from orchestrator.source.alterations import Alteration, AlterationKind, parse
+from orchestrator.source import series
+from orchestrator.source.alterations import Alteration, AlterationKind, fitting, parse
 from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged, score
 from orchestrator.verdicts import CaseResult, Status
 
@@ -82,16 +85,73 @@ def test_ours_are_right_and_name_orders_that_there_are() -> None:
         assert found
         for each in found:
             assert set(each.first) <= known, each.name
-    assert len(options.alterations(AlterationKind.MUTANT, ())) >= 25
+    assert len({each.name for each in options.alterations(AlterationKind.MUTANT, ())}) >= 100
     pieces = {each.piece for each in options.alterations(AlterationKind.ABLATION, ())}
     assert pieces == {"1", "2", "3", "4", "5"}  # the sixth has no code: see elf/rules.py
 
 
 def test_some_of_ours() -> None:
     found = options.alterations(AlterationKind.ABLATION, ("3-*",))
-    assert [each.piece for each in found] == ["3"]
+    assert [(each.name, each.piece) for each in found] == [("3-s390-mod-arch-specific", "3")]
     with pytest.raises(UsageError, match=r"has no mutant nothing-\*"):
         options.alterations(AlterationKind.MUTANT, ("nothing-*",))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """Patches a and b; a has another text from 6.12 and from 7.3 on."""
+    for name in ("a", "b", "6.12/a", "7.3/a"):
+        path = tmp_path / f"{name}.patch"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"Breaks: {name}\n\n--- a/f\n+++ b/f\n@@ -1 +1 @@\n-{name}\n+\n")
+    (tmp_path / "7.3/notes").write_text("")
+    (tmp_path / "notes.old").mkdir()
+    (tmp_path / "notes.old/c.patch").write_text("no patch of ours")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("version", "text"),
+    [
+        ((6, 1), "a"),
+        ((6, 11), "a"),
+        ((6, 12), "6.12/a"),
+        ((7, 2), "6.12/a"),
+        ((7, 3), "7.3/a"),
+        ((10, 0), "7.3/a"),
+    ],
+)
+def test_a_kernel_takes_the_newest_text_that_is_for_it(
+    place: Path, version: tuple[int, int], text: str
+) -> None:
+    every = options.alterations(AlterationKind.MUTANT, (), place)
+    found = fitting(every, version)
+    assert [(each.name, each.breaks) for each in found] == [("a", text), ("b", "b")]
+    assert [each.series for each in found] == [f"{place}/{text}.patch", f"{place}/b.patch"]
+    assert {each.name for each in options.alterations(AlterationKind.MUTANT, ("a",), place)} == {
+        "a"
+    }
+
+
+def test_every_text_has_its_header_before_anything_is_built(place: Path) -> None:
+    (place / "7.3/b.patch").write_text("--- a/f\n")
+    with pytest.raises(UsageError, match="b: the field Breaks is missing"):
+        options.alterations(AlterationKind.MUTANT, (), place)
+
+
+def test_a_text_for_newer_kernels_only_is_refused(place: Path) -> None:
+    (place / "7.3/c.patch").write_text("Breaks: it\n\n--- a/f\n")
+    with pytest.raises(UsageError, match=r"7\.3/c\.patch is another text of .*/c\.patch, and"):
+        options.alterations(AlterationKind.MUTANT, (), place)
+
+
+def test_a_series_of_ours_is_the_text_that_its_header_was_read_from() -> None:
+    for kind, version in itertools.product(AlterationKind, ((6, 1), (6, 12), (7, 3))):
+        every = options.alterations(kind, ())
+        texts = series.altered(options.patches_of(kind, None))
+        for each in fitting(every, version):
+            (patch,) = series.resolve(each.series, version).patches
+            assert texts[each.name][each.since].read_text().endswith(patch.diff.raw.decode())
 
 
 def trial(said: Sequence[CaseResult], unseen: str = "") -> Trial:

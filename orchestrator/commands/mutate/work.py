@@ -33,6 +33,7 @@ from orchestrator.report.trialsjson import DOCUMENT as TRIALS
 from orchestrator.report.trialsjson import SCHEMA, TrialsDocument, TriedDirectory
 from orchestrator.run import workers
 from orchestrator.run.slot import GuestOptions, GuestSlot
+from orchestrator.source import alterations, series
 from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged
 from orchestrator.verdicts import CaseResult, RunKind, Status
@@ -44,7 +45,7 @@ DOCUMENT = "6-documentation"
 class ExperimentOptions:
     build: BuildOptions
     kind: AlterationKind
-    alterations: tuple[Alteration, ...]
+    alterations: tuple[Alteration, ...]  # each in all its texts, oldest first
     patches: Path | None  # where they lie; None: ours
     suite: str
     whole: bool  # every order, also after one has failed
@@ -60,7 +61,7 @@ def begin(asked: ExperimentOptions, command: Sequence[str]) -> TriedDirectory:
     arches = " ".join(arch.name for arch in asked.build.arches)
     chosen = {**run.options, "arches": arches, "suite": asked.suite}
     chosen |= {"patches": str(asked.patches)} if asked.patches else {}
-    names = tuple(each.name for each in asked.alterations)
+    names = tuple(dict.fromkeys(each.name for each in asked.alterations))
     head = TrialsDocument(
         SCHEMA, replace(run, options=chosen), asked.kind, names, asked.whole, asked.controls
     )
@@ -104,8 +105,12 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     session.need_emulators(asked.build, asked.accel)
     cases = options.suite_cases(asked.suite)
     module_sets = (*(case.module_set for case in cases), *malformed.MODULE_SETS)
-    cases += _of_broken_modules(asked)
     controls = session.bootables(asked.build, module_sets, reporter)
+    # All of one source: it tells which text of an alteration is meant.
+    asked = replace(
+        asked, alterations=alterations.fitting(asked.alterations, controls[0].kernel.version)
+    )
+    cases += _of_broken_modules(asked)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in controls}
     kernels = tuple(bootable.kernel for bootable in controls)
     run = writer.head.run
@@ -124,9 +129,11 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
 def patches(asked: ExperimentOptions) -> Mapping[str, str]:
     """What the alterations are: name -> digest of the patch's file."""
-    place = options.patches_of(asked.kind, asked.patches)
-    names = [alteration.name for alteration in asked.alterations]
-    return {f"patch {name}": workdir.file_digest(place / f"{name}.patch") for name in names}
+    texts = series.altered(options.patches_of(asked.kind, asked.patches))
+    return {
+        f"patch {each.name}": workdir.file_digest(texts[each.name][each.since])
+        for each in asked.alterations
+    }
 
 
 def _of_broken_modules(asked: ExperimentOptions) -> tuple[Case, ...]:
