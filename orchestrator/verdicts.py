@@ -199,6 +199,7 @@ class Sign(StrEnum):
     TAINT = "taint"
     LIVEPATCH_TAINT = "taint of livepatches"
     MEMORY = "memory"
+    LEAKS = "kmemleak"
     GUEST = "guest"  # it lives
 
 

@@ -86,9 +86,7 @@ def build(
 
     Raises UsageError for a kernel that has none, BuildError, HarnessError.
     """
-    ours = workdir.file_digest(Path(__file__))
-    key = hashlib.sha256(f"{kernel.key} {ours}".encode()).hexdigest()
-    final = workdir.cache_root() / "selftests" / f"{arch.name}-{key[:32]}"
+    final = workdir.cache_root() / "selftests" / f"{arch.name}-{key(kernel)[:32]}"
     with workdir.locked(final, say):
         if workdir.verify(final):
             with workdir.staging(final) as tmp, run_dir("selftests") as scratch:
@@ -98,6 +96,15 @@ def build(
                 workdir.publish(tmp, final)
         workdir.touch(final)
     return SelftestTree(final, kernel.release)
+
+
+def key(kernel: Kernel) -> str:
+    """What the tests depend on, as hexadecimal digits. A kernel that is built anew is the same, and
+    may have another key to sign modules with."""
+    keys = (kernel.build_tree / name for name in delivery.KEYS)
+    files = (Path(__file__), *(path for path in keys if path.exists()))
+    parts = (kernel.key, *map(workdir.file_digest, files))
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()
 
 
 def _copy_sources(

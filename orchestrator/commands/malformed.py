@@ -231,6 +231,7 @@ def broken_set(
     ground = malformation.ground
     livepatch = good.modules[ground.livepatch]
     elf = reader.read(livepatch.path.read_bytes(), livepatch.path.name)
+    elf = replace(elf, trailing=b"")  # a signature of the good one
     path = directory / f"{ground.livepatch}.ko"
     with workdir.disk_errors(f"cannot write {path}"):
         directory.mkdir(exist_ok=True)

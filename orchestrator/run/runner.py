@@ -4,21 +4,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
 from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, foreseen
-from orchestrator.model import words
+from orchestrator.model import leaks, words
 from orchestrator.model.culprit import not_the_kernels
 from orchestrator.model.judge import crash_of, judge, judge_memory, with_cmdline
+from orchestrator.model.leaks import Leak
 from orchestrator.model.model import State, outcomes
 from orchestrator.model.orders import format_event, plain_events
 from orchestrator.model.places import remembered
 from orchestrator.nouns import CaseKind, Event, Kernel
 from orchestrator.plain import short
+from orchestrator.run import leaking
 from orchestrator.run.booting import deadline
 from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, observe_rest, perform
 from orchestrator.verdicts import (
@@ -93,7 +95,10 @@ class EventRun:
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        check = _late(tuple(late), self.console())
+        self.note(_late(tuple(late), self.console()))
+
+    def note(self, check: Check) -> None:
+        """What was looked at after the event had been judged."""
         self.step = replace(self.step, checks=(*self.step.checks, check))
 
     def end(self, lost: GuestLost) -> str | None:
@@ -146,9 +151,18 @@ def _fittest(
 class CaseRun:
     """A case on its way over a guest that stands in its fresh state."""
 
-    def __init__(self, guest: Guest, view: GuestView, kernel: Kernel, result: CaseResult) -> None:
+    def __init__(
+        self,
+        guest: Guest,
+        view: GuestView,
+        kernel: Kernel,
+        result: CaseResult,
+        leaks: Collection[Leak] | None = None,
+    ) -> None:
+        """leaks: what the guest loses that is only looked at; None: its kernel does not tell."""
         self._guest = guest
         self._view = view
+        self._leaks = leaks
         self._result = result
         self._capabilities = kernel.capabilities
         self._mark = guest.console_mark()
@@ -164,6 +178,8 @@ class CaseRun:
         try:
             token = self._guest.mark(self._soon())
             status, reason = self._events()
+            if status is Status.PASS and self._leaks is not None:
+                status, reason = self._lost(self._leaks)
             result = replace(result, culprit=self._culprit)
             dmesg = self._guest.run_command("dmesg", self._soon())
             if status is Status.PASS:
@@ -214,6 +230,16 @@ class CaseRun:
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",
             )
         return Status.PASS, ""
+
+    def _lost(self, before: Collection[Leak]) -> tuple[Status, str]:
+        """The memory that the order has lost belongs to its last event."""
+        found = leaking.look(self._guest, self._view.arch)
+        check = leaks.check(found, before, self._view.built.modules)
+        last = self._taken[-1]
+        last.note(check)
+        if check.good:
+            return Status.PASS, ""
+        return Status.FAIL, f"{last.step.event}: {check.subject}: {short(check.seen)}"
 
     def _soon(self) -> Deadline:
         return deadline(self._view.arch, EVENT_SECONDS)

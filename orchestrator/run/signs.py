@@ -131,7 +131,7 @@ def _of_health(found: Sign, detail: object, printed: str) -> Sign:
             missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
             command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
             return replace(found, kind="sysfs", command=command)
-        case Sort.MEMORY:
+        case Sort.MEMORY | Sort.LEAKS:
             return found
     said = kernelreports.reports(printed)
     if not said:

@@ -16,9 +16,10 @@ from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, KlpError, foreseen
 from orchestrator.model import known
+from orchestrator.model.leaks import Leak
 from orchestrator.model.orders import largest_race
 from orchestrator.nouns import Accel, Case, Channel
-from orchestrator.run import booting
+from orchestrator.run import booting, leaking
 from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import CaseRun
 from orchestrator.verdicts import CaseResult, CheckKind, GuestRecord, Status, Step
@@ -60,6 +61,7 @@ class GuestSlot:
         self._life = ExitStack()
         self._guest: Guest | None = None
         self._views: Mapping[str, GuestView] = {}
+        self._leaks: tuple[Leak, ...] | None = None  # of a guest that is only looked at
         self._in_vain: list[HarnessError] = []  # why the last boots in a row failed
 
     def __enter__(self) -> Self:
@@ -137,7 +139,7 @@ class GuestSlot:
 
         def on_guest(guest: Guest, result: CaseResult) -> CaseResult:
             return CaseRun(
-                guest, self.view(case.module_set), self.bootable.kernel, result
+                guest, self.view(case.module_set), self.bootable.kernel, result, self._leaks
             ).run_events()
 
         result = self.use(case, on_guest)
@@ -187,6 +189,7 @@ class GuestSlot:
         if self.stopped:
             guest.machine.kill()  # `kill` came while there was no guest to be killed
         self._views = booting.views(self.bootable, guest)
+        self._leaks = leaking.rehearse(guest, self.bootable)
         if not self._options.cold:
             guest.save(FRESH, self.snapshot_deadline())
         return guest

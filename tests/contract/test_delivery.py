@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from samples import a_kernel
 
-from orchestrator.build import delivery
+from orchestrator.build import delivery, testtree
 from orchestrator.errors import BuildError
 from orchestrator.nouns import Kernel
 
@@ -58,6 +58,18 @@ def test_a_signature_that_cannot_be_made_is_told(kernel: Kernel) -> None:
     with pytest.raises(BuildError, match=r"m\.ko cannot be signed for x") as caught:
         delivery.signed(kernel, b"ELF", "m.ko")
     assert "signing_key.pem" in caught.value.hint
+
+
+def test_the_kernel_s_own_tests_are_built_again_for_a_kernel_with_another_key(
+    kernel: Kernel,
+) -> None:
+    before = testtree.key(kernel)
+    assert testtree.key(kernel) == before
+    (kernel.build_tree / delivery.KEYS[0]).write_text("another")
+    assert testtree.key(kernel) != before
+    for name in delivery.KEYS:
+        (kernel.build_tree / name).unlink()
+    assert testtree.key(kernel) != before
 
 
 def test_a_module_is_compressed_for_a_kernel_that_unpacks_it(kernel: Kernel) -> None:

@@ -24,7 +24,8 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines
 from orchestrator.host.lines import UnixLines
-from orchestrator.model import orders
+from orchestrator.model import leaks, orders
+from orchestrator.model.leaks import Leak
 from orchestrator.nouns import Case, Channel, Kernel
 from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import CaseRun, EventRun
@@ -61,6 +62,8 @@ class Kernels:
     mute: bool = False
     refuses: bool = False
     before: str = ""  # comes out just before the next mark
+    lost: str = ""  # what kmemleak lists
+    blind: int = 0  # the exit status of having it look
 
     def printk(self, text: str) -> None:
         line = f"[    1.000000] {text}\n"
@@ -84,6 +87,8 @@ class Kernels:
                 return {"errno": 0, "usec": 1}
             case "run", [_, "dmesg"]:
                 return {"status": 0, "expired": False, "output": self.log}
+            case "run", [_, leaks.SCAN]:
+                return {"status": self.blind, "expired": False, "output": self.lost}
         return {"error": "unknown request"}
 
 
@@ -209,10 +214,14 @@ def test_a_guest_that_is_lost_in_an_event(
 
 
 def run(
-    world: World, monkeypatch: pytest.MonkeyPatch, event: Callable[[], None], errno: int = 0
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    event: Callable[[], None],
+    errno: int = 0,
+    before: tuple[Leak, ...] | None = None,
 ) -> CaseResult:
     """A case of one event that is good; `event` is what the kernel does after it was judged. errno:
-    what it is answered with, as it should be."""
+    what it is answered with, as it should be. before: see CaseRun."""
     arch = SimpleNamespace(time_scale=1.0)
     case = Case("one", "basic", orders.parse("+klp_target"))
 
@@ -223,9 +232,9 @@ def run(
         return None, None
 
     monkeypatch.setattr(EventRun, "take", take)
-    view = cast(GuestView, SimpleNamespace(arch=arch))
+    view = cast(GuestView, SimpleNamespace(arch=arch, built=SimpleNamespace(modules={})))
     kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
-    return CaseRun(world.guest, view, kernel, CaseResult(case, "any")).run_events()
+    return CaseRun(world.guest, view, kernel, CaseResult(case, "any"), before).run_events()
 
 
 def test_a_quiet_case_passes_and_shows_no_mark(
@@ -264,6 +273,37 @@ def test_a_console_that_is_lost_after_the_last_event_is_error(
     result = run(world, monkeypatch, lambda: setattr(world.kernel, "mute", True))
     assert result.status is Status.ERROR
     assert "console is not whole" in result.reason
+
+
+LOST = """unreferenced object 0xffff888002a0c000 (size 64):
+  comm "klp-agent", pid 41, jiffies 4294670000
+  hex dump (first 32 bytes):
+    00 00 00 00 00 00 00 00 01 00 00 00 00 00 00 00  ................
+  backtrace (crc 0):
+    __kmalloc_cache_noprof+0x1d4/0x2c0
+    klp_add_nops+0x10/0x60
+    init_module+0x10/0x20 [klp_patch]
+"""
+
+
+def test_memory_that_an_order_has_lost_is_fail(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.kernel.lost = LOST
+    result = run(world, monkeypatch, lambda: None, before=())
+    told = "64 bytes from klp_add_nops < init_module [klp_patch]"
+    assert (result.status, result.reason) == (Status.FAIL, f"+klp_target: kmemleak: {told}")
+    again = run(world, monkeypatch, lambda: None, before=leaks.read(LOST))
+    assert again.status is Status.PASS
+    assert "kmemleak" in [check.subject for check in again.steps[-1].checks]
+    assert run(world, monkeypatch, lambda: None).status is Status.PASS, "its kernel does not tell"
+
+
+def test_a_kmemleak_that_has_given_up_proves_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.kernel.blind = 1
+    assert run(world, monkeypatch, lambda: None, before=()).status is Status.ERROR
 
 
 def test_a_long_console_is_kept_by_its_ends(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

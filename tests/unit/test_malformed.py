@@ -142,6 +142,21 @@ def test_the_model_expects_what_is_said(name: str, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("name", MALFORMATIONS)
+def test_a_broken_module_has_a_signature_of_its_own(name: str, tmp_path: Path) -> None:
+    built = good(MALFORMATIONS[name].ground, tmp_path)
+    for each in built.modules.values():
+        each.path.write_bytes(each.path.read_bytes() + b"signature of the good one")
+
+    def sign(data: bytes, name: str) -> bytes:
+        return data + b"signature"
+
+    ground = MALFORMATIONS[name].ground
+    broken = broken_set(built, name, tmp_path / name, frozenset(), sign)
+    made = broken.modules[ground.livepatch].path.read_bytes()
+    assert made == MALFORMATIONS[name].file(GOOD) + b"signature"
+
+
 def test_what_a_kernel_does_not_look_for_makes_no_difference(tmp_path: Path) -> None:
     built = good(ALONE, tmp_path)
     broken = broken_set(built, "relocation-field", tmp_path / "field", frozenset())
