@@ -53,7 +53,7 @@ def _kinds(*rows: tuple[str, str] | tuple[str, str, bool]) -> tuple[_Kind, ...]:
 # arch/s390/kernel/dumpstack.c, kernel/panic.c,
 # kernel/locking/lockdep.c, kernel/hung_task.c, kernel/watchdog.c, kernel/rcu/tree_stall.h,
 # lib/list_debug.c, lib/ubsan.c, mm/kasan/report.c, mm/kfence/report.c, kernel/kcsan/report.c,
-# mm/slub.c, kernel/watchdog_hld.c.
+# mm/slub.c, kernel/watchdog_hld.c, kernel/cfi.c, arch/x86/kernel/cet.c.
 _KINDS = _kinds(
     (rf"BUG: KASAN: (?P<what>[\w-]+) in {_FUNCTION}", r"KASAN: \g<what>{function}"),
     (r"BUG: KASAN: (?P<what>[\w-]+)", r"KASAN: \g<what>{function}"),
@@ -114,6 +114,9 @@ _KINDS = _kinds(
     (r"INFO: trying to register non-static key", "INFO: trying to register non-static key"),
     (r"(?P<what>list_(?:add|del)) corruption", r"\g<what> corruption{function}"),
     (r"(?P<what>refcount_t: [a-z][a-z0-9; -]*[a-z])", r"\g<what>{function}"),
+    # of a kernel built with CFI or IBT, before the oops
+    (rf"CFI failure at {_FUNCTION}\+0x", "CFI failure{function}"),
+    (rf"(?:traps: )?Missing ENDBR: {_FUNCTION}\+0x", "Missing ENDBR{function}"),
     (r"(?:Oops: )?general protection fault", "general protection fault{function}", _ENDS),
     (r"(?:traps: )?PANIC: double fault", "double fault{function}", _ENDS),
     (

@@ -82,7 +82,7 @@ class RelocationType:
     pc_relative: bool = False  # the stored value is relative to the field's own address
     signed: bool = False  # sign-extend when decoding; pc-relative fields are always signed
     leads_to: Literal["symbol", "got", "plt"] = "symbol"  # symbol itself, GOT slot, or PLT stub
-    emitted_for: tuple[str, ...] = ()  # which C constructs make gcc emit it into a livepatch
+    emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
     behind: Behind | None = None
 
 

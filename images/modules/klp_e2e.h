@@ -26,6 +26,14 @@
 #define klp_e2e_opaque __attribute__((__noipa__))
 #endif
 
+/*
+ * Such a function, where livepatches call it through a pointer: its own module takes its address,
+ * too. Of a static one of which nobody does clang's CFI leaves out the type that such a call looks
+ * for, and x86_64's IBT seals any, so that no such call may reach it.
+ */
+#define KLP_E2E_POINTED_TO(function)						\
+	static typeof(&(function)) const function##_pointer __used = function
+
 /* A constant that such a function returns, and that no compiler knows. */
 #define klp_e2e_value(constant) ({						\
 	int klp_e2e_hidden = (constant);					\

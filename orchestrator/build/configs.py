@@ -9,6 +9,7 @@ line of which may be left out:
     # time: 3               times what the guest takes for anything
     # arches: x86_64 s390   values of the kernel's ARCH that can have it, all by default
     # kernels: 5.17         the first kernel that can have it
+    # toolchain: llvm       whose compiler it takes, gcc or llvm, either by default
     # required: KASAN       options that must not be missing (`kconfig.required`)
 """
 
@@ -21,14 +22,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import kconfig
+from orchestrator.build import kconfig, toolchain
 from orchestrator.errors import UsageError
 from orchestrator.host import files
 from orchestrator.nouns import Arch
 
 SUFFIX = ".config"
 MOST = 16.0  # times
-_HEAD = re.compile(r"^# (for|report|memory|time|arches|kernels): +(.+)$", re.MULTILINE)
+_HEAD = re.compile(r"^# (for|report|memory|time|arches|kernels|toolchain): +(.+)$", re.MULTILINE)
 _ANY = (0, 0)
 
 
@@ -44,6 +45,7 @@ class Fragment:
     time: float = 1.0
     arches: tuple[str, ...] = ()  # of the kernel's ARCH; empty: all
     since: tuple[int, int] = _ANY  # the first kernel
+    compiler: str = ""  # gcc or llvm; empty: either
 
 
 def ours() -> Mapping[str, Path]:
@@ -90,6 +92,11 @@ def _fragment(path: Path, text: str) -> Fragment:
     since = re.fullmatch(r"(\d+)\.(\d+)", head.get("kernels", "0.0"))
     if since is None:
         raise UsageError(f"{path}: kernels: {head['kernels']}", hint="the first one, as 5.17")
+    compiler = head.get("toolchain", "")
+    if compiler not in ("", *toolchain.FAMILIES):
+        raise UsageError(
+            f"{path}: toolchain: {compiler}", hint=f"one of {', '.join(toolchain.FAMILIES)}"
+        )
     return Fragment(
         path=path,
         text=text,
@@ -99,6 +106,7 @@ def _fragment(path: Path, text: str) -> Fragment:
         time=_times(path, "time", head),
         arches=tuple(head.get("arches", "").split()),
         since=(int(since[1]), int(since[2])),
+        compiler=compiler,
     )
 
 
@@ -121,6 +129,12 @@ def configured(arch: Arch, specs: Iterable[str]) -> Arch:
             raise UsageError(
                 f"configuration {spec} is not for {arch.name}",
                 hint=f"{found.path}: arches: {' '.join(found.arches)}",
+            )
+        if found.compiler not in ("", toolchain.family(arch)):
+            raise UsageError(
+                f"configuration {spec} is for {found.compiler} and not for {arch.toolchain}, "
+                f"which is to compile the {arch.name} kernel",
+                hint=f"--toolchain {toolchain.FAMILIES[found.compiler]}, or another of its number",
             )
         memory, scale = arch.memory_mb * found.memory, arch.time_scale * found.time
         if memory > MOST * own.memory_mb or scale > MOST * own.time_scale:

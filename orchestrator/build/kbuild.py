@@ -93,7 +93,7 @@ def make(
     jobs: int,
     progress: Progress,
     deadline: Deadline | None,
-    needed: Collection[str] = (),
+    needed: kconfig.Needed = frozenset(),
 ) -> Done:
     """Configure and compile what `changed` (relative paths) makes necessary.
 
@@ -216,9 +216,7 @@ def _run(
     )
 
 
-def _check_config(
-    arch: Arch, site: Site, fragment: str, needed: Collection[str]
-) -> tuple[str, ...]:
+def _check_config(arch: Arch, site: Site, fragment: str, needed: kconfig.Needed) -> tuple[str, ...]:
     """The requested options that this kernel does not define, and can do without. Raises
     ConfigError for any other that is not what was requested."""
     final = (site.build / ".config").read_text()

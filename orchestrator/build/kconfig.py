@@ -87,11 +87,25 @@ def lost(requested: str, final: str) -> tuple[LostOption, ...]:
 _REQUIRED = re.compile(r"^# required: (.+)$", re.MULTILINE)
 
 
-def required(fragments: Iterable[str]) -> frozenset[str]:
-    """The options without which a kernel would not be what it is taken for: `# required: A B` in a
-    fragment."""
+Needed = frozenset[frozenset[str]]
+"""Options of which there have to be one of each group: an option that was renamed has two names."""
+
+
+def required(fragments: Iterable[str]) -> Needed:
+    """The options without which a kernel would not be what it is taken for: `# required: A B|C` in
+    a fragment."""
     found = (match.split() for text in fragments for match in _REQUIRED.findall(text))
-    return frozenset(name for names in found for name in names)
+    return frozenset(frozenset(each.split("|")) for groups in found for each in groups)
+
+
+_ONLY = re.compile(r"^# (gcc|llvm) only: (.+)$", re.MULTILINE)
+
+
+def foreign(fragments: Iterable[str], compiler: str) -> frozenset[str]:
+    """The options that are requested only of what another compiler builds: `# gcc only: A B` in a
+    fragment. compiler: `gcc` or `llvm`."""
+    found = (match for text in fragments for match in _ONLY.findall(text))
+    return frozenset(name for whose, names in found if whose != compiler for name in names.split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,7 @@ def become(
     requested: str,
     final: str,
     known: Collection[str],
-    needed: Collection[str],
+    needed: Needed,
     defined: Callable[[], Collection[str]],
 ) -> Come:
     """known: options of all kernels that we know. needed: `required`. defined: those of this
@@ -120,10 +134,12 @@ def become(
         return Come((), (), ())
     here = defined()
     unknown = tuple(name for name in strange if name not in here)
+    gone = {each.name for each in wrong}
+    missed = {name for group in needed if group <= gone for name in group}
     absent = tuple(
         each.name
         for each in wrong
-        if each.name not in here and each.name not in needed and each.name not in unknown
+        if each.name not in here and each.name not in missed and each.name not in unknown
     )
     left = tuple(each for each in wrong if each.name not in {*absent, *unknown})
     return Come(left, absent, unknown)

@@ -76,9 +76,15 @@ def read(read_file: Read, srcarch: str) -> KconfigTree:
 
 
 def defined(texts: Iterable[str]) -> frozenset[str]:
-    """The options that these Kconfig files define, whatever architecture reads them."""
-    lines = (line for text in texts for _, line in _statements(text))
-    return frozenset(match[1] for line in lines if (match := _ENTRY.match(line)))
+    """The options that these Kconfig files define, whatever architecture reads them. An old name of
+    one (`transitional`) is none: it is read and never written."""
+    found: list[str] = []
+    for line in (line for text in texts for _, line in _statements(text)):
+        if match := _ENTRY.match(line):
+            found.append(match[1])
+        elif line == "transitional" and found:
+            found.pop()
+    return frozenset(found)
 
 
 def _file(read_file: Read, name: str, outer: tuple[str, ...], tree: KconfigTree) -> None:

@@ -150,11 +150,12 @@ def _content_digest(file: Patched) -> str:
 
 def configuration(arch: Arch, without: Collection[str] = ()) -> str:
     """What is requested on top of tinyconfig: base.config, the architecture's fragment, and its
-    further configurations.
+    further configurations, as far as it is for the architecture's compiler.
 
     without: options of which nothing is requested, for a kernel that cannot have them.
     """
-    return kconfig.merge(_fragments(arch), without)
+    texts = _fragments(arch)
+    return kconfig.merge(texts, {*without, *kconfig.foreign(texts, toolchain.family(arch))})
 
 
 def _fragments(arch: Arch) -> list[str]:

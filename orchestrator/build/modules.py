@@ -352,7 +352,7 @@ def _where_from(spec: ModuleSpec) -> str:
     """What to do about a symbol that a module needs and nobody has."""
     if spec.kind == "livepatch" and any(AUTO in entries for entries in spec.klp_symbols.values()):
         names = " and ".join(f"{name}.ko" for name, e in spec.klp_symbols.items() if AUTO in e)
-        return f'"{AUTO}" takes what {names} defines: has gcc optimised it away, or renamed it?'
+        return f'"{AUTO}" takes what {names} defines: has the compiler dropped or renamed it?'
     if spec.ko:
         unconverted = " or name it in klp_symbols of set.toml" * (spec.kind == "livepatch")
         return f"was it built for this kernel, and is what exports it in the set?{unconverted}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 from orchestrator.nouns import Arch
 
 GCC = "gcc"
+FAMILIES = {GCC: GCC, "llvm": "llvm-19"}  # -> one of it
 
 
 def family(arch: Arch) -> str:

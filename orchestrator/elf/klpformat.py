@@ -35,6 +35,7 @@ _READ_AT_LOAD: Mapping[str, str] = {
     ".retpoline_sites": "retpolines are patched while the livepatch loads",
     ".return_sites": "return thunks are patched while the livepatch loads",
     ".call_sites": "calls are patched while the livepatch loads",
+    ".cfi_sites": "types in front of functions are rewritten while the livepatch loads",
     ".ibt_endbr_seal": "it is read while the livepatch loads",
     ".orc_unwind_ip": "it is sorted while the livepatch loads",
     ".static_call_sites": "static calls are initialised while the livepatch loads",

@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 from orchestrator.elf.records import (
+    SHF_WRITE,
     SHN_LORESERVE,
     SHN_UNDEF,
     SHT_NOBITS,
@@ -80,7 +81,8 @@ def layout(elf: Elf, name: str) -> Layout:
 
 def tables(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
     """Every struct klp_patch that a module holds ready: there `mod` is THIS_MODULE, and `objs`
-    leads to objects of which each has functions that lead somewhere. () where there is none.
+    leads to objects of which each has functions that lead somewhere; the kernel writes to all of
+    them, so that a module parameter, which looks like one, is none. () where there is none.
 
     Raises UsageError, naming the module, for tables that no kernel would take: too many entries,
     too long a name."""
@@ -119,13 +121,17 @@ class _Reader:
         objs = self.leads(_Place(section, start + self.layout.patch_objs))
         if start < 0 or at >= len(data) or objs is None:
             return None
+        if not (self._written(section) and self._written(objs.section)):
+            return None
         objects = []
         for place in self._entries(objs, self.layout.object_size):
             name = self.leads(_at(place, self.layout.object_name))
             funcs = self.leads(_at(place, self.layout.object_funcs))
             if name is None and funcs is None:
                 break
-            if funcs is None or (functions := self._functions(funcs)) is None:
+            if funcs is None or not self._written(funcs.section):
+                return None
+            if (functions := self._functions(funcs)) is None:
                 return None
             text = VMLINUX if name is None else self._text(name)
             if text is None:
@@ -190,6 +196,10 @@ class _Reader:
         if not SHN_UNDEF < symbol.shndx < min(SHN_LORESERVE, len(self.elf.sections)):
             return None
         return _Place(symbol.shndx, symbol.value + rela.addend)
+
+    def _written(self, section: int) -> bool:
+        """May the kernel write there?"""
+        return bool(self.elf.sections[section].flags & SHF_WRITE)
 
     def _relocated(self, place: _Place) -> bool:
         return place.offset in self.pointers.get(place.section, {})

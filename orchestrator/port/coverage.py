@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Relocation coverage: of each type that the kernel can apply, whether gcc makes livepatches with
-it, whether we can read it back, and whether it was seen applied late. Pure."""
+"""Relocation coverage: of each type that the kernel can apply, whether a compiler emits it
+into livepatches, whether we can read it back, and whether it was seen applied late. Pure."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ class Coverage:
         """What is wrong about it; "" for nothing."""
         used = self.livepatches or self.modules
         if not self.place:
-            return "gcc emits it, and apply_relocate_add() does not take it" if used else ""
+            return "a compiler emits it, and apply_relocate_add() does not take it" if used else ""
         if self.livepatches and not self.readable:
-            return "gcc emits it into livepatches, and the architecture's file does not have it"
+            return "it is emitted into livepatches, and the architecture's file does not have it"
         if self.livepatches and not self.late:
             return "it was not seen applied late"
         return ""

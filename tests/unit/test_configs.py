@@ -43,10 +43,13 @@ def test_each_of_ours_says_what_it_is_for_and_requires_what_it_is_named_after(na
     assert found.purpose and found.report
     values = kconfig.parse(found.text)
     required = kconfig.required([found.text])
-    assert required and required <= values.keys(), "or a kernel without it would pass for one"
+    names = frozenset().union(*required)
+    assert names and names <= values.keys(), "or a kernel without it would pass for one"
     assert values.keys() <= knownoptions.known()
     keys = set(re.findall(r"^# (\w+): ", found.text, re.MULTILINE))
-    assert keys <= {"for", "report", "memory", "time", "arches", "kernels", "required"}
+    assert keys <= {
+        *("for", "report", "memory", "time", "arches", "kernels", "toolchain", "required")
+    }
     known = {arch.kernel_arch for arch in catalog.arches().values()}
     assert set(found.arches) <= known
 
@@ -93,6 +96,7 @@ def test_what_several_need_together_has_a_bound(mine: Path, tmp_path: Path) -> N
         ("# memory: much", "memory: much"),
         ("# time: 17", "time: 17"),
         ("# kernels: 6", "kernels: 6"),
+        ("# toolchain: clang", "toolchain: clang"),
         ("CONFIG_X", "line 1 is not a Kconfig option: CONFIG_X"),
         ('CONFIG_X="$(shell id)"', r"line 1 has a \$ in it"),
     ],
@@ -120,6 +124,21 @@ def test_what_it_needs_is_told_before_anything_is_built(mine: Path) -> None:
     with pytest.raises(UsageError, match=r"for Linux 6\.2 and later, this is 6\.1"):
         configs.check_kernel(arch, (6, 1))
     configs.check_kernel(arch, (6, 2))
+
+
+@pytest.mark.parametrize(
+    ("whose", "given", "right"), [("llvm", "gcc", "llvm-19"), ("gcc", "llvm-19", "gcc-12")]
+)
+def test_one_for_another_compiler_is_told_before_anything_is_built(
+    mine: Path, whose: str, given: str, right: str
+) -> None:
+    mine.write_text(f"# toolchain: {whose}\nCONFIG_KASAN=y\n")
+    told = rf"{mine} is for {whose} and not for {given}, .* {ARCH.name} kernel"
+    with pytest.raises(UsageError, match=told) as caught:
+        options.build_options([ARCH.name], "debian:6.1", [], 1, [str(mine)], given)
+    assert f"--toolchain {whose}" in caught.value.hint
+    built = options.build_options([ARCH.name], "debian:6.1", [], 1, [str(mine)], right)
+    assert built.arches[0].configs == (str(mine),)
 
 
 def test_an_architecture_s_file_names_no_configuration(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from patchtable_samples import CODE, LAYOUT, THIS_MODULE, Objects, States, a_module
+from patchtable_samples import CODE, DATA, LAYOUT, THIS_MODULE, Objects, States, a_module
 
 from orchestrator.build import declared
 from orchestrator.elf import writer
@@ -75,6 +75,16 @@ def test_what_is_no_struct_klp_patch_is_passed_over() -> None:
         *whole.sections[5:],
     )
     assert tables(Elf(whole.ident, 62, 1, 0, 0, 7, no_relas, whole.symbols), LAYOUT, "x.ko") == ()
+
+
+def test_what_the_kernel_could_not_write_to_is_no_struct_klp_patch() -> None:
+    """A module parameter leads to its operations as struct klp_patch does to objects, and these to
+    functions: in clang's code of `callbacks` they looked like struct klp_func."""
+    whole = a_module({"t": [("f", 0)]})
+    assert len(tables(whole, LAYOUT, "x.ko")) == 1
+    constant = replace(whole.sections[DATA], name="__param", flags=SHF_ALLOC)
+    sections = (*whole.sections[:DATA], constant, *whole.sections[DATA + 1 :])
+    assert tables(replace(whole, sections=sections), LAYOUT, "x.ko") == ()
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator import catalog
-from orchestrator.build import kconfig, kconfigtree, knownoptions
+from orchestrator.build import kconfig, kconfigtree, knownoptions, toolchain
 from orchestrator.build.kconfig import LostOption
+from orchestrator.build.kernel import configuration
 from orchestrator.catalog import arches, data_dir
+from orchestrator.nouns import Arch
 
 KCONFIG = """
 config LIVEPATCH
@@ -110,7 +114,7 @@ def test_our_fragments_merge_and_do_not_contradict_one_another(name: str) -> Non
 
 TREE = (
     "config OLD\n\tbool\nconfig LIVEPATCH\n\tbool\n\tdepends on OLD\n",
-    "menuconfig NEW\n\tbool\n",
+    "menuconfig NEW\n\tbool\n\nconfig RENAMED\n\tbool\n\ttransitional\n",
 )
 
 
@@ -126,13 +130,16 @@ TREE = (
         ("# CONFIG_OLDD is not set\n", "", [], [], ["OLDD"]),  # a typo turns nothing off
         ("CONFIG_NEW=y\n", "CONFIG_NEW=y\n", [], [], []),  # newer than all that we know
         ("CONFIG_OLD=y\nCONFIG_GONE=m\nCONFIG_X=y\n", "", ["OLD"], ["GONE"], ["X"]),
+        ("CONFIG_NEW=y\nCONFIG_RENAMED=y\n", "CONFIG_NEW=y\n", [], ["RENAMED"], []),
+        ("CONFIG_NEW=y\nCONFIG_RENAMED=y\n", "", ["NEW", "RENAMED"], [], []),
     ],
 )
 def test_what_becomes_of_what_is_requested(
     requested: str, final: str, lost: list[str], absent: list[str], unknown: list[str]
 ) -> None:
-    known = {"OLD", "GONE", "NEEDED", "LIVEPATCH"}
-    found = kconfig.become(requested, final, known, {"NEEDED"}, lambda: kconfigtree.defined(TREE))
+    known = {"OLD", "GONE", "NEEDED", "LIVEPATCH", "RENAMED"}
+    needed = kconfig.required(["# required: NEEDED\n# required: RENAMED|NEW\n"])
+    found = kconfig.become(requested, final, known, needed, lambda: kconfigtree.defined(TREE))
     assert [each.name for each in found.lost] == lost
     assert (list(found.absent), list(found.unknown)) == (absent, unknown)
 
@@ -142,7 +149,7 @@ def test_a_tree_is_read_only_where_it_decides() -> None:
         raise AssertionError("a gigabyte is walked through")
 
     text = "CONFIG_OLD=y\n# CONFIG_GONE is not set\n"
-    assert not kconfig.become(text, "CONFIG_OLD=y\n", {"OLD", "GONE"}, (), never).lost
+    assert not kconfig.become(text, "CONFIG_OLD=y\n", {"OLD", "GONE"}, frozenset(), never).lost
 
 
 def test_every_option_of_ours_exists_in_some_kernel() -> None:
@@ -154,4 +161,23 @@ def test_every_option_of_ours_exists_in_some_kernel() -> None:
         assert asked.keys() <= known, path
     base = (place / "base.config").read_text()
     needed = kconfig.required([base])
-    assert "LIVEPATCH" in needed and needed <= kconfig.parse(base).keys()
+    assert {"LIVEPATCH"} in needed and frozenset().union(*needed) <= kconfig.parse(base).keys()
+
+
+# --- what is requested of one compiler's kernels only --------------------------------------------
+
+
+def test_what_is_for_another_compiler_is_not_requested() -> None:
+    text = "# gcc only: A B\n# llvm only: C\n# tcc only: D\nCONFIG_A=y\nCONFIG_C=y\nCONFIG_D=y\n"
+    assert kconfig.foreign([text], "llvm") == {"A", "B"}
+    assert kconfig.foreign([text, "CONFIG_A=y\n"], "gcc") == {"C"}
+
+
+@pytest.mark.parametrize("arch", arches().values(), ids=lambda arch: arch.name)
+def test_ours_request_what_they_say_is_for_one_compiler(arch: Arch) -> None:
+    text = catalog.fragment(catalog.arch_file(arch.name)).read_text()
+    for family, name in toolchain.FAMILIES.items():
+        asked = kconfig.parse(configuration(replace(arch, toolchain=name))).keys()
+        left_out = kconfig.foreign([text], family)
+        assert left_out <= kconfig.parse(text).keys() - frozenset().union(*kconfig.required([text]))
+        assert not left_out & asked and kconfig.parse(text).keys() - left_out <= asked

@@ -101,6 +101,19 @@ LIST_CORRUPTION = """\
 [    8.000004] RIP: 0010:__list_del_entry_valid.cold+0x4f/0x6f
 """
 
+CFI = """\
+[    9.000000] CFI failure at klp_patch_show+0x4c/0x1a0 [klp_patch] \
+(target: klp_target_scale+0x0/0x40 [klp_target]; expected type: 0x00050794)
+[    9.000001] Oops: invalid opcode: 0000 [#1] SMP NOPTI
+[    9.000002] RIP: 0010:klp_patch_show+0x4c/0x1a0 [klp_patch]
+"""
+
+IBT = """\
+[    9.000000] Missing ENDBR: klp_target_scale+0x0/0x40 [klp_target]
+[    9.000001] ------------[ cut here ]------------
+[    9.000002] kernel BUG at arch/x86/kernel/cet.c:132!
+"""
+
 LOCKDEP = """\
 [    6.100000] ======================================================
 [    6.100001] WARNING: possible circular locking dependency detected
@@ -124,6 +137,8 @@ SAMPLES = {
     S390_MONITOR_BUG: "kernel BUG in klp_apply_section_relocs",
     WARN: "WARNING in klp_module_coming",
     LIST_CORRUPTION: "list_del corruption in __list_del_entry_valid",
+    CFI: "CFI failure in klp_patch_show",
+    IBT: "Missing ENDBR in klp_target_scale",
     LOCKDEP: "WARNING: possible circular locking dependency detected",
     RCU_STALL: "INFO: RCU stall in spin_here",
     "[  1.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x0000000b": (

@@ -235,3 +235,14 @@ def test_no_opaque_function_returns_a_constant_that_clang_would_tell_its_callers
     assert constant.search("klp_e2e_opaque int f(void)\n{\n\treturn 0;\n}")
     files = sorted(catalog.data_dir("images/modules").rglob("*.c"))
     assert [path.name for path in files if constant.search(path.read_text())] == []
+
+
+def test_functions_that_livepatches_call_through_a_pointer_have_what_such_a_call_finds() -> None:
+    for module_set in OWN:
+        texts = [path.read_text() for path in sorted(module_set.directory.glob("*.c"))]
+        code = [re.sub(r'/\*.*?\*/|"[^"\n]*"', "", text, flags=re.DOTALL) for text in texts]
+        for text in code:
+            for name in re.findall(r"klp_e2e_opaque [\w *]*?\b(\w+)\([^;{]*\n\{", text):
+                patches = (other for other in code if "MODULE_INFO(livepatch" in other)
+                pointed = any(re.search(rf"\b{name}\b(?!\()", other) for other in patches)
+                assert (f"\n}}\nKLP_E2E_POINTED_TO({name});\n" in text) == pointed, name

@@ -338,7 +338,10 @@ def test_exports_are_found() -> None:
 @pytest.mark.parametrize(
     ("spec", "hint"),
     [
-        (ModuleSpec("p", "livepatch", klp_symbols={"t": ("auto",)}), "what t.ko defines: has gcc"),
+        (
+            ModuleSpec("p", "livepatch", klp_symbols={"t": ("auto",)}),
+            "what t.ko defines: has the compiler",
+        ),
         (ModuleSpec("p", "livepatch"), "name it, under its object, in klp_symbols"),
         (ModuleSpec("p", "livepatch", ko="p.ko"), "or name it in klp_symbols of set.toml"),
         (ModuleSpec("t", "target", ko="t.ko"), "is what exports it in the set?"),

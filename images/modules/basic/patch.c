@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * A livepatch of klp_target with every kind of reference that gcc makes to a symbol of another
+ * A livepatch of klp_target with every kind of reference that a compiler makes to a symbol of another
  * module. The symbols are undefined in the linked module; the converter turns each into a klp
  * symbol, and each reference into a klp relocation. Nothing here may refer to them from __init code
  * or data: that memory is gone when a late target comes.
@@ -15,7 +15,7 @@ int klp_target_scale(int n);
 int klp_target_twin_call(void);
 
 /*
- * Pointers in data. They are global, because gcc moves a static pointer that nobody writes to
+ * Pointers in data. They are global, because compilers move a static pointer that nobody writes to
  * read-only data, or drops it.
  */
 extern int *klp_patch_data_ptr;
@@ -32,7 +32,7 @@ static int klp_patch_show(char *buffer)
 	int (*fptr)(int) = klp_target_shift;
 	unsigned long one = 1, two = 2;
 
-	/* The address in a register, not a direct call; the index not known to gcc. */
+	/* The address in a register, not a direct call; the index not known to the compiler. */
 	OPTIMIZER_HIDE_VAR(fptr);
 	OPTIMIZER_HIDE_VAR(one);
 	OPTIMIZER_HIDE_VAR(two);

@@ -26,6 +26,7 @@ static klp_e2e_opaque int klp_target_scale(int n)
 {
 	return READ_ONCE(klp_target_base) - 9000 + 3 * n;
 }
+KLP_E2E_POINTED_TO(klp_target_scale);
 
 /* The first of two symbols of this name: sympos 1. */
 static klp_e2e_opaque int klp_target_twin_call(void)
@@ -37,6 +38,7 @@ klp_e2e_opaque int klp_target_shift(int n)
 {
 	return READ_ONCE(klp_target_base) + n;
 }
+KLP_E2E_POINTED_TO(klp_target_shift);
 
 klp_e2e_opaque int klp_target_read_written(void)
 {

@@ -21,11 +21,13 @@ static klp_e2e_opaque int klp_callbacks_scale(int n)
 {
 	return READ_ONCE(klp_callbacks_base) - 8000 + 13 * n;
 }
+KLP_E2E_POINTED_TO(klp_callbacks_scale);
 
 klp_e2e_opaque int klp_callbacks_shift(int n)
 {
 	return READ_ONCE(klp_callbacks_base) + n;
 }
+KLP_E2E_POINTED_TO(klp_callbacks_shift);
 
 klp_e2e_opaque int klp_callbacks_read_written(void)
 {

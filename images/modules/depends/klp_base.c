@@ -12,6 +12,7 @@ static klp_e2e_opaque int klp_base_scale(int n)
 {
 	return 23 * n;
 }
+KLP_E2E_POINTED_TO(klp_base_scale);
 
 klp_e2e_opaque int klp_base_exported(void)
 {

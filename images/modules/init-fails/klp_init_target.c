@@ -28,11 +28,13 @@ static klp_e2e_opaque int klp_init_scale(int n)
 {
 	return READ_ONCE(klp_init_base) - 8000 + 17 * n;
 }
+KLP_E2E_POINTED_TO(klp_init_scale);
 
 klp_e2e_opaque int klp_init_shift(int n)
 {
 	return READ_ONCE(klp_init_base) + n;
 }
+KLP_E2E_POINTED_TO(klp_init_shift);
 
 klp_e2e_opaque int klp_init_read_written(void)
 {

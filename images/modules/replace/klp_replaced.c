@@ -14,11 +14,13 @@ static klp_e2e_opaque int klp_replaced_scale(int n)
 {
 	return 9 * n;
 }
+KLP_E2E_POINTED_TO(klp_replaced_scale);
 
 klp_e2e_opaque int klp_replaced_shift(int n)
 {
 	return 8000 + n;
 }
+KLP_E2E_POINTED_TO(klp_replaced_shift);
 
 klp_e2e_opaque int klp_replaced_read_written(void)
 {

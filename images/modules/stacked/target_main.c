@@ -16,6 +16,7 @@ static klp_e2e_opaque int klp_stacked_twin_call(int n)
 {
 	return READ_ONCE(klp_stacked_twin) + n;
 }
+KLP_E2E_POINTED_TO(klp_stacked_twin_call);
 
 klp_e2e_opaque int klp_stacked_read_written(void)
 {

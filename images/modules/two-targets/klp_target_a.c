@@ -13,6 +13,7 @@ static klp_e2e_opaque int klp_target_a_scale(int n)
 {
 	return 5 * n;
 }
+KLP_E2E_POINTED_TO(klp_target_a_scale);
 
 klp_e2e_opaque int klp_target_a_read_written(void)
 {

@@ -13,6 +13,7 @@ static klp_e2e_opaque int klp_target_b_scale(int n)
 {
 	return 7 * n;
 }
+KLP_E2E_POINTED_TO(klp_target_b_scale);
 
 klp_e2e_opaque int klp_target_b_read_written(void)
 {

@@ -5,6 +5,7 @@
  * lead somewhere else in every boot. All that it shows is the same for every kernel version.
  */
 #include <linux/init.h>
+#include <linux/kobject.h>
 #include <linux/livepatch.h>
 #include <linux/seq_file.h>
 #include "../klp_e2e.h"
@@ -14,19 +15,25 @@ extern const char *envp_init[];
 /* init/version.c: starts with "%s version %s" */
 extern const char linux_proc_banner[];
 
+/*
+ * kernel/ksysfs.c: writes "1", to a page. It is static, the kernel calls it through a pointer, and so may
+ * a livepatch (see KLP_E2E_POINTED_TO); its type is whatever such a pointer's is.
+ */
+extern typeof(*((struct kobj_attribute *)0)->show) fscaps_show;
+
 /* A pointer in data; global, or gcc would move it to read-only data. */
 extern const char **klp_vmlinux_data_ptr;
 const char **klp_vmlinux_data_ptr = &envp_init[1];
 
 /* Pointers in read-only data. */
-static const void *const klp_vmlinux_ro_ptrs[] = { num_to_str, &saved_command_line };
+static const void *const klp_vmlinux_ro_ptrs[] = { fscaps_show, &saved_command_line };
 
 static int klp_vmlinux_show(struct seq_file *m, void *v)
 {
-	int (*fptr)(char *, int, unsigned long long, unsigned int) = num_to_str;
-	int (*ro_fptr)(char *, int, unsigned long long, unsigned int);
+	static char page[PAGE_SIZE] __aligned(PAGE_SIZE);
+	typeof(&fscaps_show) fptr = fscaps_show, ro_fptr;
 	char *const *ro_ptr;
-	char first[8] = "", second[8] = "";
+	char first, second;
 	unsigned long one = 1, three = 3;
 
 	OPTIMIZER_HIDE_VAR(fptr);
@@ -34,12 +41,16 @@ static int klp_vmlinux_show(struct seq_file *m, void *v)
 	OPTIMIZER_HIDE_VAR(three);
 	ro_fptr = klp_vmlinux_ro_ptrs[one - 1];
 	ro_ptr = klp_vmlinux_ro_ptrs[one];
-	fptr(first, sizeof(first) - 1, 6174, 0);
-	ro_fptr(second, sizeof(second) - 1, 1729, 0);
+	page[0] = 0;
+	fptr(NULL, NULL, page);
+	first = page[0];
+	page[0] = 0;
+	ro_fptr(NULL, NULL, page);
+	second = page[0];
 
 	seq_puts(m, "version=klp_vmlinux");
 	seq_put_hex_ll(m, " call=", 0x4242, 8);
-	seq_printf(m, " fptr=%s ro_fptr=%s read=%s index=%c data_ptr=%s ro_ptr=%s cmdline=%s\n",
+	seq_printf(m, " fptr=%c ro_fptr=%c read=%s index=%c data_ptr=%s ro_ptr=%s cmdline=%s\n",
 		   first, second, envp_init[0], linux_proc_banner[three], *klp_vmlinux_data_ptr,
 		   *ro_ptr == saved_command_line ? "same" : "other", saved_command_line);
 	return 0;

@@ -209,7 +209,11 @@ class _Covered:
             coverage.ordinary(elves),
             coverage.late(ran),
         )
-        note = "" if deferred else "no livepatch was built: what gcc makes of one is not known"
+        note = (
+            ""
+            if deferred
+            else "no livepatch was built: what the compiler makes of one is not known"
+        )
         if not self._handled:
             note = f"no relocation type was found in {self._place}"
         self._writer.update(replace(self._writer.card, coverage=rows, coverage_note=note))
