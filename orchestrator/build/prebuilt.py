@@ -7,12 +7,11 @@ Whoever built it: nothing here knows of a converter's layout.
 
 from __future__ import annotations
 
-import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from orchestrator.elf import klpformat, reader
+from orchestrator.elf import klpformat, reader, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
@@ -30,8 +29,6 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
-# Where ftrace reads what it can trace (ftrace_callsites in find_module_sections()).
-TRACED = ("__mcount_loc", "__patchable_function_entries")
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -219,24 +216,17 @@ def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
                     )
 
 
-def _untraced(elf: Elf, functions: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:
-    """Those of a module's functions in which there is nothing that ftrace can trace."""
-    traced: dict[int, list[int]] = {}  # section's index -> offsets
-    for table in elf.sections:
-        if 0 < table.info < len(elf.sections) and elf.sections[table.info].name in TRACED:
-            for symbol, rela in (
-                (elf.symbols[r.symbol], r) for r in table.relas if r.symbol < len(elf.symbols)
-            ):
-                traced.setdefault(symbol.shndx, []).append(symbol.value + rela.addend)
-    places = {shndx: sorted(offsets) for shndx, offsets in traced.items()}
+def _untraced(elf: Elf, asked: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:
+    """Those of a module's functions that ftrace cannot trace."""
+    places = traced.functions(elf)
+    if places is None:
+        return
     named: dict[str, list[Symbol]] = {}
     for symbol in reader.defined(elf):
         named.setdefault(symbol.name, []).append(symbol)
-    for function in functions if places else ():
+    for function in asked:
         for symbol in named.get(function.name, [])[max(function.sympos, 1) - 1 :][:1]:
-            offsets = places.get(symbol.shndx, [])
-            first = bisect.bisect_left(offsets, symbol.value)
-            if first == bisect.bisect_left(offsets, symbol.value + max(symbol.size, 1)):
+            if (symbol.shndx, symbol.value) not in places:
                 yield function
 
 

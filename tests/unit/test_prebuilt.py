@@ -258,9 +258,10 @@ def test_a_function_that_ftrace_does_not_know_cannot_be_replaced(tmp_path: Path)
     """The kernel refused it, rightly, and that was its FAIL."""
     spec = replace(PATCH, patches={"the_target": ("target_fn",)})
     mine = ModuleSet("mine", tmp_path, (spec, TARGET))
-    for places in ((0x10,), (0x17, 0x40), ()):  # of 8 bytes at 0x10; (): nobody knows
+    # of 8 bytes at 0x10, and nothing before it; (): nobody knows
+    for places in ((0x10,), (0x17, 0x40), (0x8,), ()):
         prebuilt.check_traceable(mine, {"the_target": traceable(*places)})
-    wrong = {"the_target": traceable(0x18, 0xF)}
+    wrong = {"the_target": traceable(0x18)}
     with pytest.raises(UsageError, match=r"my_patch\.ko: .*the_target:target_fn,0, .* ftrace"):
         prebuilt.check_traceable(mine, wrong)
     declared = replace(spec, defects=(Defect("the_target", 22, True),))
