@@ -28,7 +28,6 @@ from orchestrator.nouns import (
 )
 
 EXPORT = "__ksymtab_"
-PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -234,7 +233,7 @@ def _is_per_cpu(module: BuiltModule, symbol: KlpSymbol) -> bool:
     """Their section is copied for each CPU, and not where sysfs says that a section is."""
     found = module.symbols.get(symbol.name, ())
     at = max(symbol.sympos, 1) - 1
-    return at < len(found) and found[at][0] == PER_CPU
+    return at < len(found) and found[at][0] == klpformat.PER_CPU
 
 
 def _is_init(module: BuiltModule, symbol: KlpSymbol) -> bool:

@@ -3,21 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.elf import relocation
 from orchestrator.elf.klpformat import (
     SECTION_PREFIX,
     SYMBOL_PREFIX,
+    built_for,
     dependencies,
     is_klp_section,
     is_livepatch,
     modinfo,
     parse_section_name,
     parse_symbol_name,
-    why_never,
-    why_not_late,
+    why_not,
 )
 from orchestrator.elf.reader import read
 from orchestrator.elf.records import (
@@ -248,7 +248,7 @@ def _section_rules(elf: Elf, section: Section, where: str) -> _Broken:
     """Rules of one klp section, without its entries."""
     parsed = parse_section_name(section.name)
     target = _target(elf, section)
-    early: Callable[[str], str] = why_never if _object(section) == VMLINUX else why_not_late
+    late = _object(section) != VMLINUX
     if parsed is None:
         yield "section-name", where
     if not is_klp_section(section):
@@ -263,7 +263,7 @@ def _section_rules(elf: Elf, section: Section, where: str) -> _Broken:
         yield "section-target", f"{where}: sh_info {section.info} of {len(elf.sections)} sections"
     elif not target.allocated:
         yield "section-target-alloc", f"{where}: {target.name}"
-    elif section.relas and (why := early(target.name)):
+    elif section.relas and (why := why_not(target.name, late, built_for(elf))):
         yield "section-target-early", f"{where}: {target.name}: {why}"
     if section.link != elf.symbol_table:
         yield "section-link", f"{where}: sh_link {section.link}"

@@ -22,8 +22,10 @@ from types import MappingProxyType
 from orchestrator.elf import relocation
 from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
+    PER_CPU,
     SIGNATURE,
     SYMBOL_PREFIX,
+    built_for,
     checked,
     is_klp_section,
     is_livepatch,
@@ -32,8 +34,7 @@ from orchestrator.elf.klpformat import (
     parse_symbol_name,
     section_name,
     symbol_name,
-    why_never,
-    why_not_late,
+    why_not,
 )
 from orchestrator.elf.reader import definitions, expect_machine, read
 from orchestrator.elf.records import (
@@ -172,6 +173,12 @@ def klp_relocations(
                 f"{name} has several sections named {target.name}: no guest shows where each lies",
                 "link it again: `ld -r` makes one of those of one name",
             )
+        if section.relas and target.name == PER_CPU:
+            raise UsageError(
+                f"{name}: {section.name} writes per-CPU data, and klp-e2e cannot read back the "
+                "copy of each CPU",
+                hint="point there from ordinary data",
+            )
         for rela in section.relas:
             row = table(rela.type)
             where = f"{name}: {section.name} at {rela.offset:#x}"
@@ -289,7 +296,7 @@ def _check_section(
     for rela in moving:
         symbol = wanted[rela.symbol]
         late = homes[rela.symbol] != VMLINUX
-        if why := (why_not_late if late else why_never)(target.name):
+        if why := why_not(target.name, late, built_for(elf)):
             raise UsageError(f"{target.name} uses {symbol}, which cannot be deferred: {why}")
         if rela.offset in kept:
             raise UsageError(

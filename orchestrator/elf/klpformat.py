@@ -65,22 +65,26 @@ _READ_AT_LOAD_PREFIXES: Mapping[str, str] = {
 }
 
 
-def why_never(section: str) -> str:
-    """Why no klp relocation can apply to a section of that name; "" if it can."""
-    if section == ".data..percpu":
-        # layout_and_allocate() takes SHF_ALLOC off it, apply_relocations() then skips it, and
-        # each CPU has its own copy.
-        return "per-CPU data is copied for each CPU and never relocated"
-    return ""
+PER_CPU = ".data..percpu"  # include/linux/percpu-defs.h
+# apply_relocations() skips it before: layout_and_allocate() has taken SHF_ALLOC off it. "module:
+# Make sure relocations are applied to the per-CPU section", of 6.16.
+_PER_CPU_SINCE = (6, 16)
+_VERMAGIC = re.compile(r"(\d{1,4})\.(\d{1,4})[.\s-]")
 
 
-def why_not_late(section: str) -> str:
-    """Why a *module's* klp relocation must not apply to a section of that name; "" if it may.
+def why_not(section: str, late: bool, kernel: tuple[int, int] | None) -> str:
+    """Why no klp relocation can, or may, apply to a section of that name; "" if one may.
 
-    vmlinux's are applied before the loader looks at any of these sections.
+    late: it is a module's; vmlinux's are applied before the loader looks at any of these sections.
+    kernel: the one that the livepatch is for; None: not known, and every one counts.
     """
-    if never := why_never(section):
-        return never
+    if section == PER_CPU and late:
+        return "per-CPU data is copied for each CPU while the livepatch loads"
+    if section == PER_CPU and (kernel is None or kernel < _PER_CPU_SINCE):
+        since = ".".join(map(str, _PER_CPU_SINCE))
+        return f"per-CPU data is copied for each CPU and never relocated (before Linux {since})"
+    if not late:
+        return ""
     if section in _READ_AT_LOAD:
         return _READ_AT_LOAD[section]
     return next((w for p, w in _READ_AT_LOAD_PREFIXES.items() if section.startswith(p)), "")
@@ -162,6 +166,12 @@ def modinfo(elf: Elf) -> tuple[tuple[str, str], ...]:
     lines = section.data.decode("utf-8", "surrogateescape").split("\0")
     pairs = (line.partition("=") for line in lines if line)
     return tuple((tag, value) for tag, equals, value in pairs if equals)
+
+
+def built_for(elf: Elf) -> tuple[int, int] | None:
+    """The kernel, (6, 1), that a module's vermagic names; None where there is none."""
+    found = _VERMAGIC.match(dict(modinfo(elf)).get("vermagic", ""))
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def is_livepatch(elf: Elf) -> bool:

@@ -264,6 +264,27 @@ def test_vmlinux_may_be_used_from_what_the_loader_reads() -> None:
     assert inspect(data, table=table).violations == ()
 
 
+@pytest.mark.parametrize(
+    ("vermagic", "takes"),
+    [("6.15.9 SMP", False), ("6.16.0-rc6+ SMP", True), ("7.3.4 mod_unload", True), ("7", False)],
+)
+def test_per_cpu_data_is_relocated_for_vmlinux_since_6_16(vermagic: str, takes: bool) -> None:
+    def change(elf: Elf) -> Elf:
+        tag = f"vermagic={vermagic}\0".encode()
+        elf = with_section(elf, MODINFO, lambda s: replace(s, data=s.data + tag))
+        return with_relas(".data..percpu", SHF_ALLOC, Rela(0, WORD, HIDDEN, 0))(elf)
+
+    data = write(change(livepatch()))
+    if not takes:
+        with pytest.raises(UsageError, match=r"never relocated \(before Linux 6\.16\)"):
+            convert(data, [CORE], table=table)
+        return
+    made = convert(data, [CORE], table=table)
+    assert inspect(made, table=table).violations == ()
+    with pytest.raises(UsageError, match="cannot read back the copy of each CPU"):
+        klp_relocations(read(made), table)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_auto_takes_what_the_target_defines(order: ByteOrder) -> None:
     found = auto_symbols(write(livepatch(order)), write(target(order)), "the-target")

@@ -211,7 +211,7 @@ def test_what_nobody_defines_is_named(
 def test_a_per_cpu_variable_of_a_module_cannot_be_read_back(tmp_path: Path) -> None:
     """It was told in the guest, with a hint that leads nowhere."""
     found = built(tmp_path, the_patch(FUNCTION), target())
-    moved = replace(found.modules["the_target"], symbols={"target_fn": ((prebuilt.PER_CPU, 0),)})
+    moved = replace(found.modules["the_target"], symbols={"target_fn": ((klpformat.PER_CPU, 0),)})
     found = replace(found, modules={**found.modules, "the_target": moved})
     with pytest.raises(UsageError, match=r"the_target:target_fn,0, a per-CPU variable"):
         prebuilt.check_symbols(found, tmp_path / "System.map")
