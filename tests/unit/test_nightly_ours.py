@@ -857,7 +857,7 @@ def test_a_disk_that_is_full_when_a_job_begins_is_no_mistake_of_ours(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     made = keep(tmp_path, NIGHTS[0])
-    monkeypatch.setattr(jobs.process, "start", full)
+    monkeypatch.setattr("orchestrator.host.process.start", full)
     with pytest.raises(HarnessError, match="No space left"):
         jobs.carry_out(made, ["--version"], jobs.log_of(made, JobRecord(JOB)), EVENT, None)
 
