@@ -23,7 +23,7 @@ from pathlib import Path
 from orchestrator.build import delivery, kconfig, kconfigtree, knownoptions, toolchain
 from orchestrator.build.kconfigtree import KconfigTree
 from orchestrator.deadline import Deadline
-from orchestrator.errors import BuildError, ConfigError, HarnessError
+from orchestrator.errors import BuildError, ConfigError, HarnessError, KlpError
 from orchestrator.host import ours, process, tools, workdir
 from orchestrator.nouns import Arch
 
@@ -36,6 +36,14 @@ _COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+([^/\s]\S*\.o)$")
 _ERROR = re.compile(
     r"(?::\d+: (?:fatal )?error: |: undefined reference to |^ERROR: modpost: |^error: "
     r"|No space left on device|\*\*\* .*(?:Error \d|No rule|Stop\.))"
+)
+# What a limit, a disk or the kernel of this machine has done to a compiler, or to make.
+_MACHINES = re.compile(
+    r"(?:: |\] )(?:Disk quota exceeded|Input/output error|Read-only file system|File too large"
+    r"|Cannot allocate memory|Too many open files|Resource temporarily unavailable)\.?$"
+    r"|virtual memory exhausted|out of memory allocating \d"
+    r"|(?:Killed|Terminated) signal terminated program "
+    r"|unable to execute command: Killed|\*\*\* \[.+\] (?:Killed|Terminated|Bus error)\b"
 )
 _SOURCE = re.compile(r"^source_\S+ := ", re.MULTILINE)  # fixdep writes it for each compilation
 _UNFINISHED = "klp-e2e-unfinished"  # lies in a build directory while make is at work there
@@ -201,16 +209,29 @@ def _run(
     done = process.run(command, log=log, check=False, on_line=on_line, deadline=deadline)
     if done.code == 0:
         return done.cpu_seconds
-    text = log.read_text(errors="replace")
-    first = next((line for line in text.splitlines() if _ERROR.search(line[:LINE])), "")
-    first = first or (text.strip().splitlines() or ["tuxmake said nothing"])[-1]
+    raise why_unbuilt(log.read_text(errors="replace"), arch.name, series, log)
+
+
+def why_unbuilt(text: str, arch: str, series: str, log: Path) -> KlpError:
+    """What a build that failed comes to, by what it said: HarnessError where this machine is to
+    blame, BuildError with the first error where the source is. log: where it was said."""
+    lines = text.splitlines()
     if "No space left on device" in text:
-        raise HarnessError(
-            f"the disk is full, the {arch.name} kernel could not be built",
+        return HarnessError(
+            f"the disk is full, the {arch} kernel could not be built",
             hint="free some space, or run `klp-e2e cache prune`",
         )
-    raise BuildError(
-        f"the {arch.name} kernel does not build with series {series}: {first.strip()}",
+    if (
+        found := next(filter(None, (_MACHINES.search(line[:LINE]) for line in lines)), None)
+    ) is not None:
+        return HarnessError(
+            f"the {arch} kernel could not be built here: {found.string.strip()}",
+            hint=f"that is this machine's, and says nothing of the source; the whole log: {log}",
+        )
+    first = next((line for line in lines if _ERROR.search(line[:LINE])), "")
+    first = first or (text.strip().splitlines() or ["tuxmake said nothing"])[-1]
+    return BuildError(
+        f"the {arch} kernel does not build with series {series}: {first.strip()}",
         hint=f"the whole log: {log}",
         log=str(log),
     )

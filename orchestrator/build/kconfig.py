@@ -15,6 +15,8 @@ from orchestrator.build import kconfigtree
 from orchestrator.build.kconfigtree import KconfigTree
 
 _SET = re.compile(r"^CONFIG_(\w+)=(.*)$")
+_SHELL = re.compile(r"[`;&|<>]")
+_OPTIONS = re.compile(r"""CONFIG_INITRAMFS_SOURCE=(?:.*[\s"'\\])?-""")
 _UNSET = re.compile(r"^# CONFIG_(\w+) is not set$")
 
 
@@ -48,13 +50,18 @@ def parse(text: str) -> dict[str, str]:
 
 def unreadable(text: str) -> tuple[str, ...]:
     """`line 3 is not a Kconfig option: CONFIG_X`, for each line that is none and no comment; and
-    for one that kbuild's make would carry out (include/config/auto.conf is a makefile)."""
+    for one that kbuild's make would carry out (include/config/auto.conf is a makefile), or the
+    shell of a recipe that has a value in it (cmd_initfs in usr/Makefile)."""
     wrong = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#") and not _SET.match(line):
             wrong.append(f"line {number} is not a Kconfig option: {line}")
         elif "$" in line and not line.startswith("#"):
             wrong.append(f"line {number} has a $ in it, which make would expand: {line}")
+        elif not line.startswith("#") and (found := _SHELL.search(line)):
+            wrong.append(f"line {number} has a {found[0]} in it, for a shell to see: {line}")
+        elif _OPTIONS.match(line):
+            wrong.append(f"line {number} names options of gen_initramfs.sh, no files: {line}")
     return tuple(wrong)
 
 

@@ -52,6 +52,28 @@ def test_a_value_that_make_would_expand_is_named() -> None:
         kconfig.merge(["CONFIG_B=y\n", text])
 
 
+@pytest.mark.parametrize("value", ["`id`", "a; id", "a|id", "a & id", "a >x", "<a", "a&&id"])
+def test_a_value_that_a_recipe_s_shell_would_carry_out_is_named(value: str) -> None:
+    """A fragment of somebody's ran a command on the host: usr/Makefile, cmd_initfs."""
+    text = f'# {value}\nCONFIG_A=y\nCONFIG_INITRAMFS_SOURCE="{value}"\n'
+    assert [wrong[:12] for wrong in kconfig.unreadable(text)] == ["line 3 has a"]
+    with pytest.raises(ValueError, match="for a shell to see"):
+        kconfig.merge([text])
+
+
+@pytest.mark.parametrize("value", ["-l /x", "a -l /x", "a '-l' /x", r"a \-l /x", r"a\" -l /x"])
+def test_options_of_the_program_that_makes_an_initramfs_are_no_files(value: str) -> None:
+    """`-l FILE` and `-o FILE` write over it."""
+    (told,) = kconfig.unreadable(f'CONFIG_INITRAMFS_SOURCE="{value}"\n')
+    assert "options of gen_initramfs.sh" in told
+    assert not kconfig.unreadable('CONFIG_INITRAMFS_SOURCE="a/b-c.cpio d-e"\n')
+
+
+def test_a_whole_config_as_a_kernel_has_it_is_readable() -> None:
+    text = 'CONFIG_CC_VERSION_TEXT="gcc (Debian 12.2.0-14) 12.2.0"\nCONFIG_CMDLINE="a=b,c d -e"\n'
+    assert not kconfig.unreadable(text + 'CONFIG_DEFAULT_HOSTNAME="(none)"\nCONFIG_N=-1\n')
+
+
 def test_lost_options_are_those_that_came_out_otherwise() -> None:
     requested = 'CONFIG_GONE=y\nCONFIG_KEPT=y\nCONFIG_BUILTIN=m\nCONFIG_S="x"\n'
     requested += "# CONFIG_STUCK is not set\n# CONFIG_UNKNOWN is not set\n"

@@ -4,6 +4,7 @@ is removed, written over, begun or shown."""
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import shutil
@@ -847,6 +848,18 @@ def test_a_job_s_log_that_is_a_fifo_hangs_nothing(tmp_path: Path) -> None:
     os.mkfifo(log)
     with pytest.raises(HarnessError, match="No such device"):
         jobs.carry_out(made, ["--version"], log, EVENT, None)
+
+
+def test_a_disk_that_is_full_when_a_job_begins_is_no_mistake_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    made = keep(tmp_path, NIGHTS[0])
+    monkeypatch.setattr("orchestrator.host.process.start", full)
+    with pytest.raises(HarnessError, match="No space left"):
+        jobs.carry_out(made, ["--version"], jobs.log_of(made, JobRecord(JOB)), EVENT, None)
 
 
 def test_links_in_a_circle_are_no_place_of_nights(tmp_path: Path) -> None:

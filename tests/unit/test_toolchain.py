@@ -14,13 +14,13 @@ from history_samples import a_result
 from samples import a_kernel
 
 from orchestrator import catalog, doctor
-from orchestrator.build import outoftree, toolchain
+from orchestrator.build import kbuild, outoftree, toolchain
 from orchestrator.build.kbuild import Site, _command
 from orchestrator.cli import options, session
 from orchestrator.commands.nightly import plan
 from orchestrator.commands.nightly.config import Config, Matrix
 from orchestrator.deadline import Deadline
-from orchestrator.errors import UsageError
+from orchestrator.errors import BuildError, HarnessError, UsageError
 from orchestrator.host import process
 from orchestrator.report import reproduce, same
 from orchestrator.verdicts import Run
@@ -128,3 +128,41 @@ def test_a_night_has_each_as_a_kernel_of_its_own() -> None:
     found = [j for j in plan.expand(Config((matrix,)), read) if j.name.endswith("/build")]
     assert [job.kernel for job in found] == ["k + s", "k + s + llvm-19"]
     assert found[1].command[-2:] == ("--toolchain", "llvm-19") and found[1].toolchain == "llvm-19"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "drivers/a.c:1: fatal error: error writing to /tmp/ccX.s: Disk quota exceeded",
+        "/tmp/ccX.s: Fatal error: can't close fs/b.o: Input/output error",
+        "cc1: fatal error: cannot open 'x.s' for writing: Read-only file system",
+        "ld: final link failed: File too large",
+        "gcc: fatal error: cannot execute 'cc1': vfork: Cannot allocate memory",
+        "cc1: out of memory allocating 65536 bytes after a total of 90 bytes",
+        "virtual memory exhausted: Cannot allocate memory",
+        "s390x-linux-gnu-gcc: fatal error: Killed signal terminated program cc1",
+        "clang: error: unable to execute command: Killed",
+        "make[2]: *** [../Makefile:1250: vmlinux] Killed",
+        "ld: final link failed: No space left on device",
+    ],
+)
+def test_what_this_machine_does_to_a_build_is_not_the_kernels_fault(
+    said: str, tmp_path: Path
+) -> None:
+    """A quota, or a compiler that was killed for memory, made a night's build FAIL."""
+    text = f"  CC      a.o\n{said}\nmake: *** [x: y] Error 1\n"
+    told = kbuild.why_unbuilt(text, "s390x", "none", tmp_path / "log")
+    assert isinstance(told, HarnessError)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a.c:3:5: error: 'Killed' undeclared (first use in this function)",
+        "cc1: internal compiler error: Segmentation fault signal terminated program cc1",
+        'a.c:3: error: #error "Input/output error: no such bus"',
+    ],
+)
+def test_what_the_source_says_is(said: str, tmp_path: Path) -> None:
+    told = kbuild.why_unbuilt(f"{said}\n", "s390x", "none", tmp_path / "log")
+    assert isinstance(told, BuildError) and said in str(told)

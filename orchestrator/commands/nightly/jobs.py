@@ -7,6 +7,7 @@ is a line that anybody can paste.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -117,7 +118,11 @@ def carry_out(
     the night, which is appended to."""
     with store.write_errors(log), ours.appending(ours.below(log, night)) as file:
         file.write(f"$ klp-e2e {shlex.join(words)}\n")
-    with process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log) as running:
+    with contextlib.ExitStack() as life:
+        with store.write_errors(log):
+            running = life.enter_context(
+                process.start([*PROGRAM, *words], env=HOME, stdout=log, stderr=log)
+            )
         while (code := running.poll()) is None:
             late = deadline is not None and deadline.passed
             if stop.is_set() or late:
