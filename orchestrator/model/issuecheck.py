@@ -165,11 +165,11 @@ def _known(name: str, there: Iterable[str], where: str, what: str) -> None:
 
 
 def _none(text: str, name: str, there: Iterable[str], more: str = "") -> UsageError:
-    """more: a line of the hint, where nothing there is like it."""
+    """more: a line more of the hint."""
     there = sorted(set(there))
     close = difflib.get_close_matches(name, there, n=1)
-    known = "\n".join(filter(None, (more, f"known: {_some(there)}")))
-    return UsageError(text, f"did you mean {close[0]}?" if close else known)
+    hint = f"did you mean {close[0]}?" if close else f"known: {_some(there)}"
+    return UsageError(text, f"{more}\n{hint}" if more else hint)
 
 
 def _some(names: Collection[str]) -> str:
