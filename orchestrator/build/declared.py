@@ -64,11 +64,25 @@ def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> bool:
     if found and len(wrong_ones) == len(found):
         wrong, hint = wrong_ones[0]
         raise UsageError(f"{spec.name}.ko {wrong}", hint=hint)
+    if not found and any(
+        next(_differences(spec, table, toml), None) is None
+        for table in patchtable.ownerless(reader.read(data, ko), layout, ko)
+    ):
+        raise UsageError(
+            f"{ko} has a struct klp_patch whose .mod is NULL: no kernel enables it",
+            hint="write .mod = THIS_MODULE",
+        )
     return len(found) == 1  # of several it may be another one that it gives to the kernel
 
 
 def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tuple[str, str]]:
     """(what, hint) of each."""
+    if table.unended:
+        yield (
+            f"has an array {table.unended} that no empty entry ends: the kernel reads what lies "
+            "behind it",
+            "end each array of struct klp_func and struct klp_object with { }",
+        )
     for name, times in Counter(name for name, _ in table.objects).items():
         if times > 1:
             yield (
@@ -95,6 +109,14 @@ def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tu
         )
     for name in ours.keys() & theirs.keys():
         yield from _functions(name, theirs[name], ours[name], spec, toml)
+    for name, functions in table.objects:
+        for function in functions:
+            if not function.new:
+                yield (
+                    f"has no .new_func for {function.name or 'a function without a name'} of "
+                    f"{name}: no kernel enables it",
+                    "say what is called in its place",
+                )
     if table.replace != spec.replace:
         yield (
             f"has .replace = {str(table.replace).lower()}, and {toml} says "

@@ -39,7 +39,7 @@ def cache_size() -> Exit:
     return Exit.GOOD
 
 
-@cache.command("prune", epilog=EXAMPLE + "klp-e2e cache prune --older-than 0")
+@cache.command("prune", epilog=EXAMPLE + "klp-e2e cache prune --older-than 90")
 @guarded
 def cache_prune(
     older_than: Annotated[

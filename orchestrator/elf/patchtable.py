@@ -7,6 +7,7 @@ of theirs there is nothing to read.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import NamedTuple
@@ -17,8 +18,10 @@ from orchestrator.elf.records import (
     SHN_UNDEF,
     SHT_NOBITS,
     SHT_RELA,
+    STT_OBJECT,
     Elf,
     Rela,
+    Symbol,
 )
 from orchestrator.errors import UsageError
 from orchestrator.nouns import VMLINUX
@@ -53,10 +56,11 @@ class Layout:
 
 
 class Function(NamedTuple):
-    """struct klp_func: `name` is "" where old_name is NULL."""
+    """struct klp_func: `name` is "" where old_name is NULL; `new`: new_func is not."""
 
     name: str
     sympos: int
+    new: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ class PatchTable:
     replace: bool
     objects: tuple[tuple[str, tuple[Function, ...]], ...]
     states: tuple[tuple[int, int], ...] | None = ()  # None: they are not there to be read
+    unended: str = ""  # an array of it in which no empty entry is the last: the kernel reads on
 
 
 def layout(elf: Elf, name: str) -> Layout:
@@ -97,6 +102,23 @@ def tables(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
     return tuple(found)
 
 
+def ownerless(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
+    """What would be a struct klp_patch were its `mod` set; also what only looks like one."""
+    reader = _Reader(elf, layout, name)
+    found: list[PatchTable] = []
+    for index, pointers in reader.pointers.items():
+        for start in (offset - layout.patch_objs for offset in pointers):
+            if start < 0 or start + layout.patch_mod in pointers:
+                continue
+            try:
+                table = reader.patch(index, start)
+            except UsageError:  # it is something else, and so may all the rest be
+                return tuple(found)
+            if table is not None:
+                found.append(table)
+    return tuple(found)
+
+
 class _Place(NamedTuple):
     section: int
     offset: int
@@ -108,6 +130,8 @@ class _Reader:
         self.layout = layout
         self.name = name
         self.left = _MOST
+        self.unended = ""
+        self._arrays: dict[int, list[Symbol]] | None = None  # by section, in its order
         self.pointers: dict[int, dict[int, Rela]] = {}  # section -> offset in it -> its relocation
         for section in elf.sections:
             if section.type == SHT_RELA and section.info < len(elf.sections):
@@ -124,10 +148,12 @@ class _Reader:
         if not (self._written(section) and self._written(objs.section)):
             return None
         objects = []
+        self.unended = ""
         for place in self._entries(objs, self.layout.object_size):
             name = self.leads(_at(place, self.layout.object_name))
             funcs = self.leads(_at(place, self.layout.object_funcs))
             if name is None and funcs is None:
+                self._ends(objs, place.offset + self.layout.object_size)
                 break
             if funcs is None or not self._written(funcs.section):
                 return None
@@ -137,10 +163,12 @@ class _Reader:
             if text is None:
                 return None
             objects.append((text, functions))
+        else:
+            self._ends(objs, 0)
         if not objects:
             return None
         states = self._states(_Place(section, start + self.layout.patch_states))
-        return PatchTable(bool(data[at]), tuple(objects), states)
+        return PatchTable(bool(data[at]), tuple(objects), states, self.unended)
 
     def _states(self, pointer: _Place) -> tuple[tuple[int, int], ...] | None:
         """Up to the one whose id is 0. None where the table lies outside the module, is filled
@@ -167,11 +195,14 @@ class _Reader:
             sympos = self._number(_at(place, self.layout.func_old_sympos))
             new = self._relocated(_at(place, self.layout.func_new_func))
             if name is None and not new and not sympos:
+                self._ends(funcs, place.offset + self.layout.func_size)
                 break
             text = "" if name is None else self._text(name)
             if text is None:
                 return None
-            found.append(Function(text, sympos))
+            found.append(Function(text, sympos, new))
+        else:
+            self._ends(funcs, 0)
         return tuple(found)
 
     def _entries(self, start: _Place, size: int) -> Iterator[_Place]:
@@ -186,6 +217,21 @@ class _Reader:
                 )
             yield _Place(start.section, offset)
             offset += size
+
+    def _ends(self, array: _Place, end: int) -> None:
+        """Is the last entry, which is empty and goes to `end`, the array's own, as far as a symbol
+        says where that ends? What lies behind it may be empty by chance, as far as this reads it.
+        No section goes to 0: there is no such entry."""
+        if self._arrays is None:
+            self._arrays = {}
+            for symbol in sorted(self.elf.symbols, key=lambda s: s.value):
+                if symbol.type == STT_OBJECT and symbol.size:
+                    self._arrays.setdefault(symbol.shndx, []).append(symbol)
+        known = self._arrays.get(array.section, [])
+        at = bisect_right(known, array.offset, key=lambda symbol: symbol.value) - 1
+        own = known[at] if at >= 0 and array.offset < known[at].value + known[at].size else None
+        if not end or (own is not None and end > own.value + own.size):
+            self.unended = self.unended or (own.name if own is not None else "without a name")
 
     def leads(self, place: _Place) -> _Place | None:
         """Where a pointer leads; None where it is NULL, or leads out of the module."""

@@ -20,6 +20,7 @@ from orchestrator.verdicts import CheckKind
 
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BY_NUMBER = re.compile(r"order-(?:\d+|\*)")  # what --order, and a set without a suite, call theirs
+_SUITES = 'of a suite of your own? name its file at the top: suites = ["FILE.toml"]'
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def _surely(pattern: str, names: Names, where: str) -> None:
     if set_ and not any(fnmatch.fnmatchcase(name, set_) for name in names.sets):
         _known(set_, names.sets, where, "module set")
     if not _BY_NUMBER.fullmatch(case):
-        raise _none(f"{where}: no case fits '{pattern}'", pattern, (c.label for c in names.cases))
+        labels = (case.label for case in names.cases)
+        raise _none(f"{where}: no case fits '{pattern}'", pattern, labels, _SUITES)
 
 
 def _fails(fails: Fails, names: Names, where: str) -> None:
@@ -123,7 +125,7 @@ def _fails(fails: Fails, names: Names, where: str) -> None:
         open_ended = open_ended or bool(_BY_NUMBER.fullmatch(pattern))
         if not fitting and not _BY_NUMBER.fullmatch(pattern):
             wrong = f"{where}: cases: no case of {fails.modules} fits '{pattern}'"
-            raise _none(wrong, pattern, mine)
+            raise _none(wrong, pattern, mine, _SUITES)
         meant += [mine[name] for name in fitting]
     if not meant and not open_ended:
         raise UsageError(f"{where}: names no case", hint="`cases` or `orders` does")
@@ -162,10 +164,12 @@ def _known(name: str, there: Iterable[str], where: str, what: str) -> None:
         raise _none(f"{where}: unknown {what}: {name}", name, there)
 
 
-def _none(text: str, name: str, there: Iterable[str]) -> UsageError:
+def _none(text: str, name: str, there: Iterable[str], more: str = "") -> UsageError:
+    """more: a line more of the hint."""
     there = sorted(set(there))
     close = difflib.get_close_matches(name, there, n=1)
-    return UsageError(text, f"did you mean {close[0]}?" if close else f"known: {_some(there)}")
+    hint = f"did you mean {close[0]}?" if close else f"known: {_some(there)}"
+    return UsageError(text, f"{more}\n{hint}" if more else hint)
 
 
 def _some(names: Collection[str]) -> str:

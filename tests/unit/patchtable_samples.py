@@ -15,6 +15,7 @@ from orchestrator.elf.records import (
     SHT_SYMTAB,
     STB_GLOBAL,
     STB_LOCAL,
+    STT_OBJECT,
     STT_SECTION,
     ByteOrder,
     Elf,
@@ -52,11 +53,18 @@ def a_module(
     byte_order: ByteOrder = "little",
     states: States | None = None,
     states_at: int = DATA,
+    *,
+    owned: bool = True,
+    new: bool = True,
+    ended: bool = True,
+    sized: int | None = None,
 ) -> Elf:
     """A module whose .data holds struct klp_patch and its tables, after eight bytes of another.
 
     states: (id, version) of each, and of what ends them; None: it has no table of them. states_at:
-    the symbol that `.states` leads to."""
+    the symbol that `.states` leads to. owned: `.mod` is set; new: each `.new_func` is. ended: the
+    last array of functions has an empty entry at its end; sized: how many entries its own symbol,
+    `funcs`, says that it has, None for no symbol."""
     texts, data, relas = bytearray(b"\0"), bytearray(64), []
 
     def pointer(at: int, symbol: int, addend: int) -> None:
@@ -69,7 +77,9 @@ def a_module(
 
     pointer(8, THIS_MODULE, 0)  # the owner of something else, whose neighbour leads nowhere
     start = 16
-    pointer(start + LAYOUT.patch_mod, THIS_MODULE, 0)
+    if owned:
+        pointer(start + LAYOUT.patch_mod, THIS_MODULE, 0)
+    last = 0
     pointer(start + LAYOUT.patch_objs, DATA, len(data))
     data[start + LAYOUT.patch_replace] = replace
     table = len(data)
@@ -78,15 +88,19 @@ def a_module(
         place = table + number * LAYOUT.object_size
         text(place + LAYOUT.object_name, name)
         pointer(place + LAYOUT.object_funcs, DATA, len(data))
+        last = len(data)
         for function, sympos in functions:
             at = len(data)
             data.extend(bytes(LAYOUT.func_size))
             text(at + LAYOUT.func_old_name, function)
-            pointer(at + LAYOUT.func_new_func, CODE, 0)
+            if new:
+                pointer(at + LAYOUT.func_new_func, CODE, 0)
             data[at + LAYOUT.func_old_sympos : at + LAYOUT.func_old_sympos + 8] = sympos.to_bytes(
                 8, byte_order
             )
         data.extend(bytes(LAYOUT.func_size))
+    if not ended:
+        del data[-LAYOUT.func_size :]
     if states is not None:
         pointer(start + LAYOUT.patch_states, states_at, len(data) if states_at == DATA else 0)
         for number, version in states:
@@ -109,4 +123,7 @@ def a_module(
         *(Symbol("", STB_LOCAL << 4 | STT_SECTION, 0, index, 0, 0) for index in (1, 2, 3)),
         Symbol("__this_module", STB_GLOBAL << 4, 0, SHN_UNDEF, 0, 0),
     )
+    if sized is not None:
+        size = sized * LAYOUT.func_size
+        symbols = (*symbols, Symbol("funcs", STB_LOCAL << 4 | STT_OBJECT, 0, DATA, last, size))
     return Elf(ident, 62 if little else 22, 1, 0, 0, 7, sections, symbols)

@@ -132,6 +132,32 @@ def test_what_says_the_same_is_taken() -> None:
     assert not check(RIGHT, {})  # its tables are made while it loads
 
 
+TWO: Objects = {"t": [("f", 0), ("g", 0)]}
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (a_module(TWO, sized=3), ""),
+        (a_module(TWO, sized=9), ""),  # a part of something larger
+        (a_module(TWO, sized=2), "p.ko has an array funcs that no empty entry ends"),
+        (a_module(TWO, ended=False), "p.ko has an array without a name that no empty entry ends"),
+        (a_module(TWO, new=False), "p.ko has no .new_func for f of t: no kernel enables it"),
+        (a_module(TWO, owned=False), "p.ko has a struct klp_patch whose .mod is NULL"),
+        (a_module({"t": [("f", 0)]}, owned=False), ""),  # it may be something else
+    ],
+)
+def test_what_no_kernel_would_enable_is_told_before_a_boot(made: Elf, message: str) -> None:
+    def checked() -> bool:
+        return declared.check(spec(t=("f", "g")), writer.write(made), LAYOUT, Path("set.toml"))
+
+    if message:
+        with pytest.raises(UsageError, match=re.escape(message)):
+            checked()
+    else:
+        checked()
+
+
 @pytest.mark.parametrize(
     ("told", "states", "message", "hint"),
     [

@@ -197,7 +197,7 @@ REFUSALS: list[tuple[Callable[[Elf], Elf], list[KlpSymbol], str]] = [
         "target_fn is already the klp symbol a:target_fn,1",
     ),
     (unused, [called(name="idle")], "no relocation of the livepatch refers to idle"),
-    (same, [CALLED, called(object="u")], "target_fn cannot be both"),
+    (same, [CALLED, called(object="u")], "the livepatch: target_fn cannot be both"),
     (with_relas(".debug_loc", 0, Rela(0, WORD, FN, 0)), [CALLED], ".debug_loc uses target_fn"),
     (
         lambda e: append(e, Section(".rel.text", SHT_REL, info=TEXT, data=bytes(16))),

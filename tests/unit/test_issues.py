@@ -67,6 +67,8 @@ def test_ones_own_are_added_to_ours(tmp_path: Path) -> None:
         ('"basic/reload-moved"', '"basic/reload-movd"', "surely: no case fits", "-moved?"),
         ('"basic/reload-moved"', '"basik/x"', "surely: unknown module set: basik", "basic?"),
         ('"basic/reload-moved"', '"reload-moved"', "surely: no case fits", ""),
+        ('cases = ["reload-moved"]', 'cases = ["mine"]', "fails: cases: no case", "suites = ["),
+        ('"basic/reload-moved"', '"basic/zzzz"', "surely: no case fits", "suites = ["),
         ('"basic/reload-moved"', '"./none/x"', "none is not a module set", ""),
         ('modules = "basic"', 'modules = "basics"', "fails: modules: unknown", "basic?"),
         ('cases = ["reload-moved"]', 'cases = ["reload-movd"]', "fails: cases: no case", "moved?"),
