@@ -12,7 +12,9 @@ import pytest
 
 from orchestrator.cli import options
 from orchestrator.commands import malformed
+from orchestrator.commands.mutate import work
 from orchestrator.errors import UsageError
+from orchestrator.host.workdir import file_digest
 from orchestrator.nouns import Case, Load, Order
 from orchestrator.source import series
 from orchestrator.source.alterations import Alteration, AlterationKind, fitting, parse
@@ -130,6 +132,25 @@ def test_a_kernel_takes_the_newest_text_that_is_for_it(
     assert [each.series for each in found] == [f"{place}/{text}.patch", f"{place}/b.patch"]
     assert {each.name for each in options.alterations(AlterationKind.MUTANT, ("a",), place)} == {
         "a"
+    }
+
+
+def test_an_experiment_names_each_once_and_tells_the_text_that_was_tried(place: Path) -> None:
+    asked = work.ExperimentOptions(
+        options.build_options([], "debian:6.1", ["none"], 1),
+        AlterationKind.MUTANT,
+        options.alterations(AlterationKind.MUTANT, (), place),
+        place,
+        options.SUITE,
+        whole=False,
+        controls=1,
+        directory=place / "tried",
+    )
+    assert work.begin(asked, ("klp-e2e",)).head.alterations == ("a", "b")
+    tried = replace(asked, alterations=fitting(asked.alterations, (6, 12)))
+    assert work.patches(tried) == {
+        "patch a": file_digest(place / "6.12/a.patch"),
+        "patch b": file_digest(place / "b.patch"),
     }
 
 
