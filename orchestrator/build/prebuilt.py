@@ -122,7 +122,7 @@ def check_kernel(
         if (by := _compiler(data, place)) and compiler and by != compiler:
             raise UsageError(
                 f"{place} was compiled by {by}, and the kernel by {compiler}",
-                hint="compile it as the kernel is, or choose the kernel's compiler with --toolchain",
+                hint="compile it as the kernel is, or the kernel as it is, with --toolchain",
             )
 
 
