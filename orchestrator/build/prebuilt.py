@@ -96,7 +96,8 @@ def check_kernel(
     found: Mapping[str, bytes], module_set: ModuleSet, kernel: Kernel, arch: Arch
 ) -> None:
     """Raises UsageError for a module of `files` that was built for another kernel: the loader
-    compares the whole vermagic where CONFIG_MODVERSIONS is off (kernel/module/version.c)."""
+    compares the whole vermagic where CONFIG_MODVERSIONS is off (kernel/module/version.c). That is
+    the same from either compiler, and ftrace's calls are not: the kernel would warn of them."""
     if not found:
         return
     ours = next(iter(sorted(kernel.build_tree.rglob("*.ko"))), None)
@@ -105,7 +106,8 @@ def check_kernel(
             f"{kernel.build_tree} has no module whose vermagic others could be compared with",
             hint="kernel-config/base.config asks for samples/livepatch",
         )
-    wanted = _vermagic(ours.read_bytes(), ours)
+    sample = ours.read_bytes()
+    wanted, compiler = _vermagic(sample, ours), _compiler(sample, ours)
     for name, data in found.items():
         spec = module_set.module(name)
         assert spec is not None
@@ -117,10 +119,22 @@ def check_kernel(
                 hint="build it for this kernel (`klp-e2e build` prints where it is kept), or name "
                 "the one it was built for with --kernel and --series",
             )
+        if (by := _compiler(data, place)) and compiler and by != compiler:
+            raise UsageError(
+                f"{place} was compiled by {by}, and the kernel by {compiler}",
+                hint="compile it as the kernel is, or the kernel as it is, with --toolchain",
+            )
 
 
 def _vermagic(data: bytes, place: Path) -> str:
     return dict(klpformat.modinfo(reader.read(data, str(place)))).get("vermagic", "").strip()
+
+
+def _compiler(data: bytes, place: Path) -> str:
+    """By what compilers leave in a module; "" where they have left nothing."""
+    comment = reader.read(data, str(place)).section(".comment")
+    names = {b"GCC: ": "gcc", b"clang version ": "clang"}
+    return next((name for mark, name in names.items() if comment and mark in comment.data), "")
 
 
 def exports(data: bytes, name: str) -> frozenset[str]:

@@ -36,8 +36,3 @@ def variables(arch: Arch) -> tuple[str, ...]:
     if family(arch) != GCC:
         return (f"LLVM=-{number(arch)}",)
     return (f"CC={compiler(arch)}",) if number(arch) else ()
-
-
-def tuxmake(arch: Arch) -> str:
-    """Its name for the family."""
-    return GCC if family(arch) == GCC else "clang"

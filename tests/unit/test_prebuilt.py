@@ -149,6 +149,35 @@ def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path
     assert "--kernel" in told.value.hint
 
 
+@pytest.mark.parametrize("kernels", ["gcc", "clang", ""])
+@pytest.mark.parametrize("theirs", ["gcc", "clang", ""])
+def test_another_compiler_s_module_is_refused(
+    module_set: ModuleSet, tmp_path: Path, kernels: str, theirs: str
+) -> None:
+    marks = {
+        "gcc": b"\0GCC: (Debian 12) 12.2.0\0",
+        "clang": b"\0Debian clang version 19\0",
+        "": b"",
+    }
+
+    def by(compiler: str) -> bytes:
+        return about(append(target(), Section(".comment", 1, data=marks[compiler])), "the_target")
+
+    tree = tmp_path / "build"
+    tree.mkdir()
+    (tree / "sample.ko").write_bytes(by(kernels))
+    kernel = a_kernel(ARCH.name, series=("mine",), build_tree=tree)
+    path = module_set.directory / ARCH.name / "the-target.ko"
+    path.write_bytes(by(theirs))
+    found = prebuilt.files(module_set, ARCH)
+    if theirs and kernels and theirs != kernels:
+        told = rf"the-target\.ko was compiled by {theirs}, and the kernel by {kernels}"
+        with pytest.raises(UsageError, match=told):
+            prebuilt.check_kernel(found, module_set, kernel, ARCH)
+    else:
+        prebuilt.check_kernel(found, module_set, kernel, ARCH)
+
+
 def test_what_has_to_be_loaded_first_has_to_be_said() -> None:
     data = write(livepatch())  # depends=other,the-target
     prebuilt.check_depends(data, replace(PATCH, depends=("the_target", "other")), "p.ko")
