@@ -59,7 +59,7 @@ def not_the_kernels(step: Step, built: BuiltSet, refusals: Sequence[str]) -> str
     """Why a failed step says nothing about the kernel; "" where one of its checks may.
 
     refusals: `kernelreports.refusals` of what was printed meanwhile."""
-    if reason := _of_states(step, built, refusals):
+    if reason := _of_states(step, built, refusals) or _of_commands(step, built):
         return reason
     reasons = [_reason(check, built) for check in step.checks if not check.good]
     return reasons[0] if reasons and all(reasons) else ""
@@ -108,6 +108,23 @@ def _of_states(step: Step, built: BuiltSet, refusals: Sequence[str]) -> str:
                 f"and the .states of {', '.join(unread)} cannot be read: does set.toml say them?"
             )
     return ""
+
+
+def _of_commands(step: Step, built: BuiltSet) -> str:
+    """Did a module go without an event, while there are commands that may have unloaded it?"""
+    wrong = [check.detail for check in step.checks if not check.good]
+    named = set(re.findall(r"\w+", step.event))
+    gone = [
+        name
+        for detail in wrong
+        if isinstance(detail, Modules)
+        for name in detail.expected_modules
+        if name not in detail.seen_modules and name not in named
+    ]
+    commands = [f"'{probe.command}'" for probe in built.set.probes if probe.command]
+    if not gone or not commands or any(isinstance(detail, Health) for detail in wrong):
+        return ""
+    return f"{', '.join(gone)} went, and no event unloads it: does {' or '.join(commands)} do so?"
 
 
 def _last_line(text: str | None) -> str:

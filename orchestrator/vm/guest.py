@@ -332,8 +332,7 @@ class Guest:
         """Shake hands. Answers that were on their way before are read and dropped: the token tells
         ours from theirs."""
         token = secrets.token_hex(8)  # none that a guest could have said before
-        request = agent.encode("hello", token)
-        hello = self._exchange(request, deadline, agent.Hello, token)
+        hello = self._exchange(("hello", token), deadline, agent.Hello, token)
         if hello.agent != agent.VERSION:
             raise HarnessError(
                 f"the agent speaks version {hello.agent} of its protocol, not {agent.VERSION}"
@@ -341,12 +340,13 @@ class Guest:
         return hello
 
     def _ask(self, deadline: Deadline, shape: type[agent.A], *words: str) -> agent.A:
-        return self._exchange(agent.encode(*words), deadline, shape)
+        return self._exchange(words, deadline, shape)
 
     def _exchange(
-        self, request: str, deadline: Deadline, shape: type[agent.A], token: str = ""
+        self, words: Sequence[str], deadline: Deadline, shape: type[agent.A], token: str = ""
     ) -> agent.A:
-        verb = request[:80]
+        request = agent.encode(*words)
+        verb = " ".join(words)[:80]
         try:
             self._lines.send(request, deadline)
             line = self._lines.receive(deadline)

@@ -82,6 +82,21 @@ def test_whose_fault_it_is(checks: tuple[Check, ...], why: str) -> None:
     assert (why in found) if why else (found == "")
 
 
+def test_a_module_that_goes_without_an_event_is_a_commands_work() -> None:
+    """No kernel unloads one by itself. What fails beside it follows from that."""
+    away = words.modules(Modules(("t", "u"), ("u",)))
+    built = BuiltSet(SET, {})
+
+    def found(event: str, *checks: Check, of: BuiltSet = built) -> str:
+        return not_the_kernels(replace(step(*checks), event=event), of, ())
+
+    assert "t went, and no event unloads it: does 'nonsuch" in found("+p", a_reading(), away)
+    assert found("+t", away) == found("{+t -t}", away) == ""
+    assert found("+p", away, words.dead("BUG: oops", ())) == ""
+    files = replace(SET, probes=tuple(probe for probe in SET.probes if probe.file))
+    assert found("+p", away, of=BuiltSet(files, {})) == ""
+
+
 @pytest.mark.parametrize("compared", [True, False])
 def test_a_livepatch_that_was_compared_with_set_toml_is_not_to_blame(compared: bool) -> None:
     spec = ModuleSpec("p", "livepatch", patches={"t": ("f,1",)})
