@@ -7,9 +7,11 @@ import gzip
 from pathlib import Path
 
 import pytest
+from elf_samples import livepatch
 from samples import a_kernel
 
 from orchestrator.build import delivery, testtree
+from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError
 from orchestrator.nouns import Kernel
 
@@ -43,7 +45,17 @@ SIGNING = ("CONFIG_MODULE_SIG=y", 'CONFIG_MODULE_SIG_HASH="sha256"')
 def test_a_module_is_signed_last_with_the_key_of_the_kernel_s_build(kernel: Kernel) -> None:
     made = delivery.signed(configured(kernel, *SIGNING), b"ELF", "m.ko")
     assert made == b"ELFsigned sha256 by .pem.x509" + END
-    assert delivery.signed(kernel, made, "m.ko") == made, "somebody else's signature stays"
+
+
+def test_somebody_else_s_signature_gives_way(kernel: Kernel) -> None:
+    configured(kernel, *SIGNING)
+    module = write(livepatch())
+    ours = delivery.signed(kernel, module, "m.ko")
+    assert ours == module + b"signed sha256 by .pem.x509" + END
+    assert delivery.signed(kernel, module + b"by another key" + END, "m.ko") == ours
+    assert delivery.signed(kernel, ours, "m.ko") == ours
+    theirs = module + b"by another key" + END
+    assert delivery.signed(configured(kernel), theirs, "m.ko") == theirs, "nobody looks at it"
 
 
 def test_where_nobody_looks_for_a_signature_there_is_none(kernel: Kernel) -> None:
