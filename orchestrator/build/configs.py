@@ -134,7 +134,7 @@ def configured(arch: Arch, specs: Iterable[str]) -> Arch:
             raise UsageError(
                 f"configuration {spec} is for {found.compiler} and not for {arch.toolchain}, "
                 f"which is to compile the {arch.name} kernel",
-                hint=f"--toolchain {toolchain.FAMILIES[found.compiler]}, or another of its number",
+                hint=f"--toolchain {toolchain.FAMILIES[found.compiler]}",
             )
         memory, scale = arch.memory_mb * found.memory, arch.time_scale * found.time
         if memory > MOST * own.memory_mb or scale > MOST * own.time_scale:
