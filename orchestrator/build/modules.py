@@ -188,6 +188,7 @@ def _fill(
             kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
         )
     prebuilt.check_traceable(module_set, files)
+    prebuilt.check_unloadable(files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)

@@ -210,6 +210,18 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                 )
 
 
+def check_unloadable(found: Mapping[str, bytes]) -> None:
+    """Raises UsageError for a module that the kernel never unloads: one with an init and no exit
+    function (delete_module(), kernel/module/main.c)."""
+    for name, data in found.items():
+        there = reader.definitions(reader.read(data, f"{name}.ko"))
+        if "init_module" in there and "cleanup_module" not in there:
+            raise UsageError(
+                f"{name}.ko has an init function and no exit function: the kernel never unloads it",
+                hint="give it a module_exit(), an empty one will do",
+            )
+
+
 def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
     """Raises UsageError for a function of a module that ftrace cannot trace, so that no livepatch
     replaces it (klp_patch_func(), kernel/livepatch/patch.c): __exit, notrace, of an assembler.

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
@@ -191,6 +191,23 @@ def observe_rest(
         refusals=kernelreports.refusals(printed),
         crash=kernelreports.crash_title(printed),
     )
+
+
+def check_untouched(
+    guest: Guest, readings: Sequence[RelocationReading], deadline: Deadline
+) -> None:
+    """Raises HarnessError where the set's own code, which was called meanwhile, has written over a
+    relocation: what is there at the next event says nothing of the kernel."""
+    fields = [(each.address, len(each.raw)) for each in readings]
+    for reading, raw in zip(readings, guest.read_memory(fields, deadline), strict=True):
+        if raw is not None and raw != reading.raw:
+            place = f"{reading.relocation.section}+{reading.relocation.offset:#x}"
+            raise HarnessError(
+                f"{reading.livepatch} {place}: a function of the set wrote over the relocation "
+                f"to {reading.relocation.symbol}",
+                hint="what the kernel does to it at the next event cannot be told from that: let "
+                "the code keep what it changes in a variable of its own",
+            )
 
 
 def asked(probe: Probe) -> str:

@@ -22,7 +22,14 @@ from orchestrator.nouns import CaseKind, Event, Kernel
 from orchestrator.plain import short
 from orchestrator.run import leaking
 from orchestrator.run.booting import deadline
-from orchestrator.run.observe import EVENT_SECONDS, GuestView, observe_memory, observe_rest, perform
+from orchestrator.run.observe import (
+    EVENT_SECONDS,
+    GuestView,
+    check_untouched,
+    observe_memory,
+    observe_rest,
+    perform,
+)
 from orchestrator.verdicts import (
     CaseResult,
     Check,
@@ -87,6 +94,8 @@ class EventRun:
         self.step = replace(self.step, checks=checks)
         if not self.step.good and (why := guest.stood_still()):
             raise HarnessError(why, hint="is this host, or QEMU, being stopped now and then?")
+        if self.step.good:
+            check_untouched(guest, memory.relocations, until)
         return after, seen
 
     def console(self) -> str:

@@ -283,6 +283,15 @@ def traceable(*places: int) -> bytes:
     return write(append(append(elf, table), its))
 
 
+def test_a_module_without_an_exit_function_is_never_unloaded() -> None:
+    elf = target()
+    both = [local(name, TEXT) for name in ("init_module", "cleanup_module")]
+    for kept in ((), both[1:], both):
+        prebuilt.check_unloadable({"t": write(replace(elf, symbols=(*elf.symbols, *kept)))})
+    with pytest.raises(UsageError, match=r"t\.ko has an init function and no exit function"):
+        prebuilt.check_unloadable({"t": write(replace(elf, symbols=(*elf.symbols, both[0])))})
+
+
 def test_a_function_that_ftrace_does_not_know_cannot_be_replaced(tmp_path: Path) -> None:
     """The kernel refused it, rightly, and that was its FAIL."""
     spec = replace(PATCH, patches={"the_target": ("target_fn",)})
