@@ -20,7 +20,7 @@ from orchestrator.model.orders import format_event, plain_events
 from orchestrator.model.places import remembered
 from orchestrator.nouns import CaseKind, Event, Kernel
 from orchestrator.plain import short
-from orchestrator.run import leaking
+from orchestrator.run import held, leaking
 from orchestrator.run.booting import deadline
 from orchestrator.run.observe import (
     EVENT_SECONDS,
@@ -94,6 +94,8 @@ class EventRun:
         self.step = replace(self.step, checks=checks)
         if not self.step.good and (why := guest.stood_still()):
             raise HarnessError(why, hint="is this host, or QEMU, being stopped now and then?")
+        if not self.step.good:
+            held.check(guest, view.built.set, seen.patches, deadline(view.arch, EVENT_SECONDS))
         if self.step.good:
             check_untouched(guest, memory.relocations, until)
         return after, seen
