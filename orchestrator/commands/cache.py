@@ -47,7 +47,8 @@ def cache_prune(
     ] = 30,
 ) -> Exit:
     """Remove old entries, and what killed runs left. Never what is in use, or of others' making."""
-    removed = pruning.prune(workdir.cache_root(using=False), older_than, touched)
+    with workdir.disk_errors("the cache cannot be pruned"):
+        removed = pruning.prune(workdir.cache_root(using=False), older_than, touched)
     freed = megabytes(sum(entry.size for entry in removed)).strip()
     tell(f"removed {len(removed)} entries, {freed}")
     return Exit.GOOD

@@ -30,7 +30,7 @@ from orchestrator.explore import triage
 from orchestrator.host import ours
 from orchestrator.model.findings import Reproducer, fails_as, signature
 from orchestrator.model.orders import format as notation
-from orchestrator.nouns import Accel
+from orchestrator.nouns import Accel, Case
 from orchestrator.report import directory, exploretext, store
 from orchestrator.report.explorejson import (
     FINDINGS,
@@ -39,7 +39,7 @@ from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 from orchestrator.repro import bundle
 from orchestrator.run.slot import GuestOptions, GuestSlot
-from orchestrator.verdicts import CaseResult
+from orchestrator.verdicts import CaseResult, Status
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e minimise results/2026-01-31-020000 s390x/basic/reload-moved")
@@ -146,7 +146,15 @@ def minimise_failure(
         GuestSlot(bootable, replace(used, cold=True), stop) as cold,
     ):
         reporter.say(f"minimising {notation(case.order)}")
-        short = triage.shortest(case, fails_so, warm.run_case)
+        tried: list[CaseResult] = []
+
+        def run_case(each: Case) -> CaseResult:
+            tried.append(warm.run_case(each))
+            return tried[-1]
+
+        short = triage.shortest(case, fails_so, run_case)
+        if short is None and tried[0].status is Status.ERROR:
+            raise HarnessError(f"{name} could not be run again: {tried[0].reason}")
         if short is None:
             raise HarnessError(
                 f"{name} does not fail in this way any more: {like}",
