@@ -37,7 +37,7 @@ OLD = """unreferenced object 0x0000000002a0c000 (size 96):
   backtrace:
     [<00000000a1b2c3d4>] kmem_cache_alloc_trace+0x12a/0x2e0
     [<(____ptrval____)>] load_module+0x10/0x20
-    [<00000000a1b2c3d5>] klp_hook+0x10/0x20 [klp_patch]
+    [<00000000a1b2c3d5>] do_syscall_64+0x10/0x20
 """
 
 
@@ -46,8 +46,23 @@ def test_what_is_listed_is_told_by_who_asked_for_it() -> None:
     assert percpu == Leak(16, ("init_module [klp_target]", "do_one_initcall"))
     assert klp == Leak(64, ("klp_init_object.constprop.0", "klp_enable_patch"))
     assert (percpu.owner, klp.owner) == ("klp_target", "")
-    assert leaks.read(OLD) == (Leak(96, ("load_module", "klp_hook [klp_patch]")),)
+    assert leaks.read(OLD) == (Leak(96, ("load_module", "do_syscall_64")),)
     assert leaks.read("") == ()
+
+
+@pytest.mark.parametrize(
+    ("callers", "owner"),
+    [
+        (("kobject_create", "init_module [m]", "do_one_initcall"), "m"),
+        (("klp_init_patch", "klp_enable_patch", "init_module [m]"), ""),
+        (("klp_show [m]", "seq_read_iter"), "m"),
+        (("pre_patch [m]", "klp_pre_patch_callback", "klp_module_coming"), "m"),
+        (("load_module", "__do_sys_finit_module"), ""),
+        ((), ""),
+    ],
+)
+def test_whose_it_is_follows_from_who_called(callers: tuple[str, ...], owner: str) -> None:
+    assert Leak(8, callers).owner == owner
 
 
 @pytest.mark.parametrize(
@@ -64,7 +79,7 @@ def test_an_order_has_lost_what_is_neither_usual_nor_the_set_s_own() -> None:
     seen = leaks.check(found, (), {"klp_target"})
     assert not seen.good and seen.subject == "kmemleak"
     assert seen.seen == (
-        "2 times 96 bytes from load_module < klp_hook [klp_patch]; "
+        "2 times 96 bytes from load_module < do_syscall_64; "
         "64 bytes from klp_init_object.constprop.0 < klp_enable_patch"
     )
     assert isinstance(seen.detail, Health) and seen.detail.sign is Sign.LEAKS
