@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from orchestrator.build.prepare import Bootable
+from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.model import leaks
 from orchestrator.model.leaks import Leak
+from orchestrator.run import leaking
 from orchestrator.verdicts import Health, Sign
+from orchestrator.vm.guest import Guest
 
 NEW = """unreferenced object (percpu) 0x607c0f2038c8 (size 16):
   comm "insmod", pid 51, jiffies 4294671001
@@ -94,3 +102,39 @@ def test_many_kinds_are_not_all_told() -> None:
     detail = leaks.check(found, (), ()).detail
     assert isinstance(detail, Health)
     assert len(detail.reports) == leaks.TOLD + 1 and detail.reports[-1] == "and 3 others"
+
+
+class Looked:
+    """A guest that loses something while it is looked at."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def observe(self, *_: object) -> None:
+        self.asked.append("observe")
+
+    def read_memory(self, *_: object) -> None:
+        self.asked.append("memory")
+
+    def mark(self, *_: object) -> None:
+        self.asked.append("mark")
+
+    def run_command(self, command: str, deadline: Deadline) -> str:
+        self.asked.append(command)
+        return NEW if command == leaks.SCAN else ""
+
+
+def test_a_guest_is_looked_at_before_its_first_order_where_its_kernel_tells(tmp_path: Path) -> None:
+    guest, config = Looked(), tmp_path / "config"
+    bootable = SimpleNamespace(
+        arch=SimpleNamespace(time_scale=1.0), kernel=SimpleNamespace(config=config)
+    )
+
+    def rehearsed(text: str) -> tuple[Leak, ...] | None:
+        config.write_text(text)
+        return leaking.rehearse(cast(Guest, guest), cast(Bootable, bootable))
+
+    assert rehearsed("# CONFIG_DEBUG_KMEMLEAK is not set\n") is None and guest.asked == []
+    assert rehearsed("CONFIG_DEBUG_KMEMLEAK=y\n") == leaks.read(NEW)
+    assert set(guest.asked[:-2]) == {"observe", "memory", "mark", "dmesg"}
+    assert guest.asked[-2:] == [leaks.SCAN, leaks.FORGET], "what is usual is not told again"
