@@ -48,8 +48,13 @@ class Leak:
 
     @property
     def owner(self) -> str:
-        """The module whose code asked for it; "": the kernel's."""
-        return self.callers[0].partition(" [")[2].rstrip("]") if self.callers else ""
+        """The module whose code asked for it, be it by a helper of the kernel's; "": nobody's but
+        the kernel's. Livepatch's own functions are called by modules, too (klp_enable_patch()), and
+        keep what they allocate."""
+        for function, _, module in (each.partition(" [") for each in self.callers):
+            if module or function.startswith("klp_"):
+                return module.rstrip("]")
+        return ""
 
     def __str__(self) -> str:
         return f"{self.size} bytes from {' < '.join(self.callers[:CALLERS]) or 'nobody knows whom'}"

@@ -57,7 +57,7 @@ def test_each_of_ours_says_what_it_is_for_and_requires_what_it_is_named_after(na
 def test_the_reference_tells_of_each_of_ours_in_its_own_words() -> None:
     page = (Path(__file__).parents[2] / "docs/reference/kernels-and-series.md").read_text()
     section = page.partition("\n## Configurations\n")[2].partition("\n## ")[0]
-    section = section.partition("| `--config` |")[2]
+    section = section.partition("| `--config` |")[2].partition("\n\n")[0]
     rows = dict(re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", section, re.MULTILINE))
     assert rows == {name: configs.read(name).purpose for name in configs.ours()}
 

@@ -3,12 +3,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
 import pytest
 
+from orchestrator.build.prepare import Bootable
+from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.model import leaks
 from orchestrator.model.leaks import Leak
+from orchestrator.run import leaking
 from orchestrator.verdicts import Health, Sign
+from orchestrator.vm.guest import Guest
 
 NEW = """unreferenced object (percpu) 0x607c0f2038c8 (size 16):
   comm "insmod", pid 51, jiffies 4294671001
@@ -37,7 +45,7 @@ OLD = """unreferenced object 0x0000000002a0c000 (size 96):
   backtrace:
     [<00000000a1b2c3d4>] kmem_cache_alloc_trace+0x12a/0x2e0
     [<(____ptrval____)>] load_module+0x10/0x20
-    [<00000000a1b2c3d5>] klp_hook+0x10/0x20 [klp_patch]
+    [<00000000a1b2c3d5>] do_syscall_64+0x10/0x20
 """
 
 
@@ -46,8 +54,23 @@ def test_what_is_listed_is_told_by_who_asked_for_it() -> None:
     assert percpu == Leak(16, ("init_module [klp_target]", "do_one_initcall"))
     assert klp == Leak(64, ("klp_init_object.constprop.0", "klp_enable_patch"))
     assert (percpu.owner, klp.owner) == ("klp_target", "")
-    assert leaks.read(OLD) == (Leak(96, ("load_module", "klp_hook [klp_patch]")),)
+    assert leaks.read(OLD) == (Leak(96, ("load_module", "do_syscall_64")),)
     assert leaks.read("") == ()
+
+
+@pytest.mark.parametrize(
+    ("callers", "owner"),
+    [
+        (("kobject_create", "init_module [m]", "do_one_initcall"), "m"),
+        (("klp_init_patch", "klp_enable_patch", "init_module [m]"), ""),
+        (("klp_show [m]", "seq_read_iter"), "m"),
+        (("pre_patch [m]", "klp_pre_patch_callback", "klp_module_coming"), "m"),
+        (("load_module", "__do_sys_finit_module"), ""),
+        ((), ""),
+    ],
+)
+def test_whose_it_is_follows_from_who_called(callers: tuple[str, ...], owner: str) -> None:
+    assert Leak(8, callers).owner == owner
 
 
 @pytest.mark.parametrize(
@@ -64,7 +87,7 @@ def test_an_order_has_lost_what_is_neither_usual_nor_the_set_s_own() -> None:
     seen = leaks.check(found, (), {"klp_target"})
     assert not seen.good and seen.subject == "kmemleak"
     assert seen.seen == (
-        "2 times 96 bytes from load_module < klp_hook [klp_patch]; "
+        "2 times 96 bytes from load_module < do_syscall_64; "
         "64 bytes from klp_init_object.constprop.0 < klp_enable_patch"
     )
     assert isinstance(seen.detail, Health) and seen.detail.sign is Sign.LEAKS
@@ -79,3 +102,39 @@ def test_many_kinds_are_not_all_told() -> None:
     detail = leaks.check(found, (), ()).detail
     assert isinstance(detail, Health)
     assert len(detail.reports) == leaks.TOLD + 1 and detail.reports[-1] == "and 3 others"
+
+
+class Looked:
+    """A guest that loses something while it is looked at."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def observe(self, *_: object) -> None:
+        self.asked.append("observe")
+
+    def read_memory(self, *_: object) -> None:
+        self.asked.append("memory")
+
+    def mark(self, *_: object) -> None:
+        self.asked.append("mark")
+
+    def run_command(self, command: str, deadline: Deadline) -> str:
+        self.asked.append(command)
+        return NEW if command == leaks.SCAN else ""
+
+
+def test_a_guest_is_looked_at_before_its_first_order_where_its_kernel_tells(tmp_path: Path) -> None:
+    guest, config = Looked(), tmp_path / "config"
+    bootable = SimpleNamespace(
+        arch=SimpleNamespace(time_scale=1.0), kernel=SimpleNamespace(config=config)
+    )
+
+    def rehearsed(text: str) -> tuple[Leak, ...] | None:
+        config.write_text(text)
+        return leaking.rehearse(cast(Guest, guest), cast(Bootable, bootable))
+
+    assert rehearsed("# CONFIG_DEBUG_KMEMLEAK is not set\n") is None and guest.asked == []
+    assert rehearsed("CONFIG_DEBUG_KMEMLEAK=y\n") == leaks.read(NEW)
+    assert set(guest.asked[:-2]) == {"observe", "memory", "mark", "dmesg"}
+    assert guest.asked[-2:] == [leaks.SCAN, leaks.FORGET], "what is usual is not told again"
