@@ -29,7 +29,7 @@ _FRAME = re.compile(r"\[<[^>]{1,40}>\] ([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]
 
 @dataclass(frozen=True, slots=True)
 class Sleeper:
-    """A task and the innermost function of the set that it is in."""
+    """A task and a function of the set that it is in."""
 
     task: str
     function: str  # FUNCTION, or FUNCTION [MODULE]
@@ -75,8 +75,8 @@ def _found(
 
 
 def sleepers(listed: str, module_set: ModuleSet, states: str = _SLEEPS) -> list[Sleeper]:
-    """The tasks in such a state that are in a function of the set's modules, or in one of vmlinux
-    that a livepatch of the set replaces. listed: what _STACKS prints."""
+    """The tasks in such a state with each function that they are in of the set's modules, or of
+    vmlinux where a livepatch of the set replaces it, inmost first. listed: what _STACKS prints."""
     modules = {spec.name for spec in module_set.modules}
     replaced = {
         entry.partition(",")[0]
@@ -91,5 +91,4 @@ def sleepers(listed: str, module_set: ModuleSet, states: str = _SLEEPS) -> list[
             function, module = frame[1], frame[2] or ""
             if module in modules or (not module and function in replaced):
                 found.append(Sleeper(task, f"{function} [{module}]" if module else function))
-                task = ""
     return found

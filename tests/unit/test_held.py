@@ -50,12 +50,14 @@ def test_who_sleeps_in_a_function_of_the_set(listed: str, found: Sleeper | None)
 
 
 STAYS = "task R tm spin\n[<0>] tm_show+0x2f/0x60 [tm]\n"
+INSIDE = STAYS.replace("\n", "\n[<0>] tm_helper+0x1/0x20 [tm]\n", 1)
 
 
 @pytest.mark.parametrize(
     ("looks", "told"),
     [
         ([STAYS] * held._LOOKS, "tm spin, which runs in tm_show"),
+        ([INSIDE, STAYS, *[INSIDE] * held._LOOKS], "tm spin, which runs in tm_show"),
         ([STAYS] * (held._LOOKS - 1) + [""], ""),
         (["", *[STAYS] * held._LOOKS], ""),
         ([STAYS, *["task R tm spin\n[<0>] other+0x1/0x2 [other]\n"] * held._LOOKS], ""),
