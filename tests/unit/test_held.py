@@ -4,11 +4,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
+from orchestrator.deadline import Deadline
+from orchestrator.errors import HarnessError
 from orchestrator.nouns import ModuleSet, ModuleSpec
-from orchestrator.run.held import Sleeper, sleeper
+from orchestrator.run import held
+from orchestrator.run.held import Sleeper, sleepers
+from orchestrator.verdicts import PatchState
+from orchestrator.vm.guest import Guest
 
 SET = ModuleSet(
     "mine",
@@ -40,4 +46,32 @@ ELSEWHERE = "[<0>] do_wait+0x5c/0x90\n[<0>] other_show+0x1/0x2 [other]\n"
     ],
 )
 def test_who_sleeps_in_a_function_of_the_set(listed: str, found: Sleeper | None) -> None:
-    assert sleeper(listed, SET) == found
+    assert next(iter(sleepers(listed, SET)), None) == found
+
+
+STAYS = "task R tm spin\n[<0>] tm_show+0x2f/0x60 [tm]\n"
+INSIDE = STAYS.replace("\n", "\n[<0>] tm_helper+0x1/0x20 [tm]\n", 1)
+
+
+@pytest.mark.parametrize(
+    ("looks", "told"),
+    [
+        ([STAYS] * held._LOOKS, "tm spin, which runs in tm_show"),
+        ([INSIDE, STAYS, *[INSIDE] * held._LOOKS], "tm spin, which runs in tm_show"),
+        ([STAYS] * (held._LOOKS - 1) + [""], ""),
+        (["", *[STAYS] * held._LOOKS], ""),
+        ([STAYS, *["task R tm spin\n[<0>] other+0x1/0x2 [other]\n"] * held._LOOKS], ""),
+    ],
+)
+def test_a_task_that_runs_has_to_be_there_at_each_look(
+    looks: list[str], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(held, "_BETWEEN_SECONDS", 0)
+    guest = create_autospec(Guest, instance=True)
+    guest.run_command.side_effect = looks
+    states = {"lp": PatchState(enabled=True, transition=True, objects={})}
+    if not told:
+        held.check(guest, SET, states, Deadline.after(60))
+        return
+    with pytest.raises(HarnessError, match=told):
+        held.check(guest, SET, states, Deadline.after(60))
