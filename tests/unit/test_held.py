@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from unittest.mock import create_autospec
+from unittest.mock import Mock, create_autospec
 
 import pytest
 
@@ -67,8 +67,7 @@ def test_a_task_that_runs_has_to_be_there_at_each_look(
     looks: list[str], told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held, "_BETWEEN_SECONDS", 0)
-    guest = create_autospec(Guest, instance=True)
-    guest.run_command.side_effect = looks
+    guest = create_autospec(Guest, instance=True, run_command=Mock(side_effect=looks))
     states = {"lp": PatchState(enabled=True, transition=True, objects={})}
     if not told:
         held.check(guest, SET, states, Deadline.after(60))
