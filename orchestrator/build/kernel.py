@@ -26,7 +26,7 @@ from orchestrator import catalog
 from orchestrator.build import configs, kbuild, kconfig, toolchain
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
-from orchestrator.errors import BuildError, ConfigError
+from orchestrator.errors import BuildError, ConfigError, HarnessError
 from orchestrator.host import files, ours, process, pruning, tools, workdir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
@@ -176,10 +176,15 @@ def _fragments(arch: Arch) -> list[str]:
 
 
 def compiler_version(arch: Arch) -> str:
-    """The first line of what the compiler says to --version. Raises MissingTool."""
+    """The first line of what the compiler says to --version. Raises MissingTool, HarnessError."""
     compiler = toolchain.compiler(arch)
     tools.need(compiler, _package_of(arch))
-    return process.run([compiler, "--version"]).output.splitlines()[0]
+    said = process.run([compiler, "--version"]).output.strip()
+    if not said:  # a kernel is told from others by it
+        raise HarnessError(
+            f"{compiler} --version says nothing", hint=f"is {tools.which(compiler)} a compiler?"
+        )
+    return said.splitlines()[0]
 
 
 def _package_of(arch: Arch) -> str:

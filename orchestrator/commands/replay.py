@@ -61,7 +61,7 @@ def replay_bundle(
     used = slot.GuestOptions(cold=True, accel=accel)
     with slot.GuestSlot(recorded.bootable, used, threading.Event(), cpus=cpus) as guests:
         for number in range(1, times + 1):
-            results.append(guests.run_case(recorded.case))
+            results.append(recorded.judged(guests.run_case(recorded.case)))
             say(f"{number} of {times}  {recorded.compared(results[-1])}")
     say(f"reproduced {sum(map(recorded.shown_by, results))} of {times}")
     return results

@@ -30,7 +30,7 @@ from orchestrator.build import delivery, modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import ours, workdir
-from orchestrator.model import issuecheck, orders
+from orchestrator.model import culprit, issuecheck, orders
 from orchestrator.model.findings import signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.model.movers import FILLER, with_filler
@@ -79,6 +79,14 @@ class Bundle:
             and failure[0] == self.record.failed_event
             and signature(result) == self.record.signature
         )
+
+    def judged(self, result: CaseResult) -> CaseResult:
+        """A replay, with what its set is to blame for as ERROR: who edits a bundle edits its set.
+        What fails as recorded stays: it was judged then."""
+        if self.shown_by(result):
+            return result
+        module_set = self.bootable.sets[self.case.module_set].set
+        return next(iter(culprit.judge_together((result,), module_set)), result)
 
     def known_as(self, result: CaseResult) -> str:
         """The id of the issue that it fails as, by what the bundle was judged by; "" for none. That

@@ -63,6 +63,13 @@ def _line(text: str) -> str:
     return text
 
 
+def _scale(found: float) -> float:
+    """As of an architecture's file: with less a right kernel is not waited for."""
+    if 0 < found < 1:
+        raise ValueError("it is less than 1")
+    return found
+
+
 RelativePath = Annotated[str, Field(max_length=4096), AfterValidator(_inside)]
 Name = Annotated[str, AfterValidator(_name)]
 Line = Annotated[str, Field(max_length=10_000), AfterValidator(_line)]
@@ -111,7 +118,9 @@ class Record:
     files: Annotated[Mapping[RelativePath, Sha256], Field(max_length=MOST_FILES)]
     # relative path -> sha256, of every other file
     memory_mb: Annotated[int, Field(ge=0, le=4096)] = 0  # of the guest; 0: as its architecture has
-    time_scale: Annotated[float, Field(ge=0, le=60)] = 0.0  # likewise; its kernel may be slow
+    time_scale: Annotated[float, Field(ge=0, le=60), AfterValidator(_scale)] = (
+        0.0  # likewise; its kernel may be slow
+    )
     known_issues: tuple[KnownIssue, ...] = ()  # of its architecture: by what it was judged
 
 

@@ -21,13 +21,15 @@ from typing import NamedTuple
 
 from orchestrator import catalog
 from orchestrator.deadline import Deadline
-from orchestrator.errors import HarnessError, UsageError
+from orchestrator.errors import HarnessError, OutOfTime, UsageError
 from orchestrator.host import process, tools, workdir
 from orchestrator.host.process import CommandFailed
 
 Say = Callable[[str], None]
 NEWEST = "newest"
 APT_LISTS = Path("/var/lib/apt/lists")  # changes with every `apt-get update`
+# apt waits for ever for a mirror that leads on and on, or sends a byte now and then; they are 50 MB
+_UPDATE_SECONDS = 1200.0
 _PACKAGE = "linux-source-"
 _VERSION = re.compile(r"\d+\.\d+")
 _FIELDS = re.compile(r"^(Version|SHA256): (\S+)$", re.MULTILINE)
@@ -173,12 +175,17 @@ def _lists(say: Say) -> tuple[str, ...] | None:
             workdir.write_atomically(sources, text)
             say(f"fetching the package lists of Debian's {', '.join(wanted.suites)}")
             update = ["apt-get", *options, "-o", "Acquire::Languages=none", *_as_ourselves()]
-            done = process.run([*update, "-o", "Acquire::Retries=2", "update"], check=False)
-            for line in (done.output + done.errors).splitlines():
-                if line.startswith(("E:", "W:")):
-                    say(line)
-            if done.code == 0:
-                workdir.write_atomically(fetched, "")
+            update += ["-o", "Acquire::Retries=2", "update"]
+            try:
+                done = process.run(update, check=False, deadline=Deadline.after(_UPDATE_SECONDS))
+            except OutOfTime:
+                say(f"{mirror} does not give its package lists within {_UPDATE_SECONDS:.0f} s")
+            else:
+                for line in (done.output + done.errors).splitlines():
+                    if line.startswith(("E:", "W:")):
+                        say(line)
+                if done.code == 0:
+                    workdir.write_atomically(fetched, "")
     has_any = any((place / "lists").glob("*_Packages*"))
     return options if has_any else None
 

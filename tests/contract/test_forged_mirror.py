@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import http.server
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -82,3 +86,39 @@ def test_a_package_that_debian_has_not_signed_is_not_taken(
     assert any(line.startswith("E: The repository") or "GPG error" in line for line in said), said
     assert not list(cache.glob("sources/*/linux"))
     assert not list(cache.rglob("*.deb"))
+
+
+class _Trickling(http.server.BaseHTTPRequestHandler):
+    """Sends a byte now and then."""
+
+    def do_GET(self) -> None:
+        self.send_response(http.HTTPStatus.OK)
+        self.send_header("Content-Length", "1000000")
+        self.end_headers()
+        with contextlib.suppress(OSError):  # it is given up
+            while True:
+                self.wfile.write(b"O")
+                time.sleep(0.2)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+def test_a_mirror_that_never_comes_to_an_end_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(debian, "_UPDATE_SECONDS", 3.0)
+    said: list[str] = []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Trickling) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        there = f"http://127.0.0.1:{server.server_port}/debian"
+        monkeypatch.setattr(debian, "_mirror", lambda _wanted: there)
+        try:
+            with pytest.raises(HarnessError, match="nobody knows"):
+                debian.newest(said.append)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert any("does not give its package lists within 3 s" in line for line in said), said

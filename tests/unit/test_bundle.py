@@ -121,6 +121,21 @@ def test_what_is_written_is_read(bootable: Bootable, tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_what_an_edited_set_is_to_blame_for_is_not_told_as_the_kernels(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    bundle.write(tmp_path / "b", bootable, a_result(ANSWER), (1, 1))
+    found = bundle.read(tmp_path / "b")
+    recorded = a_result(ANSWER)
+    assert found.judged(recorded) == recorded
+    kernels = a_result(replace(ANSWER, seen="ENOMEM (12)"))
+    assert found.judged(kernels) == kernels
+    without_livepatch = a_result(VALUE, order="+the_target")
+    judged = found.judged(without_livepatch)
+    assert judged.status is Status.ERROR and "likelier wrong than the kernel" in judged.reason
+    assert bundle.replay_exit_code([judged]) is Exit.HARNESS
+
+
 def test_what_it_was_judged_by_comes_along(bootable: Bootable, tmp_path: Path) -> None:
     """An issue of the user's own, too: `replay` names it, and goes by no list of its host's."""
     arch = bootable.arch.name

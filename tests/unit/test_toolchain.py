@@ -14,7 +14,7 @@ from history_samples import a_result
 from samples import a_kernel
 
 from orchestrator import catalog, doctor
-from orchestrator.build import kbuild, outoftree, toolchain
+from orchestrator.build import kbuild, kernel, outoftree, toolchain
 from orchestrator.build.kbuild import Site, _command
 from orchestrator.cli import options, session
 from orchestrator.commands.nightly import plan
@@ -33,6 +33,18 @@ RUN = Run(("klp-e2e", "run"), 0.0, "debian:6.1", (), 1)
 
 def by(arch: Any, name: str) -> Any:
     return options.with_toolchain(arch, name)
+
+
+@pytest.mark.parametrize("said", ["", "\n \n"])
+def test_a_compiler_that_says_nothing_of_itself_is_none(
+    said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / toolchain.compiler(NATIVE)
+    program.write_text(f"#!/bin/sh\nprintf '{said}'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    with pytest.raises(HarnessError, match="says nothing"):
+        kernel.compiler_version(NATIVE)
 
 
 @pytest.mark.parametrize(
