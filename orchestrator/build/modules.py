@@ -189,6 +189,7 @@ def _fill(
         )
     prebuilt.check_traceable(module_set, files)
     prebuilt.check_unloadable(files)
+    prebuilt.check_enables(module_set, files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)

@@ -28,6 +28,7 @@ from orchestrator.nouns import (
 )
 
 EXPORT = "__ksymtab_"
+ENABLE = "klp_enable_patch"
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -207,6 +208,20 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     f"{count or 'no'} symbol{'s' * (count > 1)} of that name",
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
+                )
+
+
+def check_enables(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
+    """Raises UsageError for a livepatch that cannot enable itself: it refers to no
+    klp_enable_patch(), so that the kernel hears nothing of it."""
+    for spec in module_set.modules:
+        if spec.kind == "livepatch" and spec.name in found:
+            symbols = reader.read(found[spec.name], f"{spec.name}.ko").symbols
+            if not any(s.name == ENABLE and s.shndx == SHN_UNDEF for s in symbols):
+                raise UsageError(
+                    f"{spec.name}.ko is a livepatch and never calls {ENABLE}(): loaded, it "
+                    "replaces nothing",
+                    hint=f"its init function is to return {ENABLE}(&patch)",
                 )
 
 
