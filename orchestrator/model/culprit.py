@@ -151,6 +151,7 @@ class _Together:
         self._set = module_set
         self._alone: dict[Hashable, str] = {}  # what failed before any livepatch -> in which order
         self._shown: dict[Text, Counter[str | None]] = {}  # where it was to be shown: what was
+        wrong: dict[str, set[str]] = {}  # probe -> what it showed that was wrong, alone
         self._right = set(seen or ())
         self._no_records = {
             n: how for result in results for n, how in _no_records(result, module_set)
@@ -164,7 +165,10 @@ class _Together:
                         self._alone.setdefault(_alike(step, check), order)
                     match check.detail:
                         case Shown(probe=name, expected_text=str(text), seen_text=was):
+                            if alone and not check.good and was is not None:
+                                wrong.setdefault(name, set()).add(was)
                             self._shown.setdefault((name, text), Counter())[was] += 1
+        self._fickle = {name for name, texts in wrong.items() if len(texts) > 1}
         relocated = all(
             check.good or not isinstance(check.detail, Reading | Unread | None)
             for result in results
@@ -196,6 +200,11 @@ class _Together:
             return f"{_seen(check)}, also without any livepatch ({order})"
         if isinstance(check.detail, Shown) and (how := self._no_records.get(check.detail.probe)):
             return f"probe '{check.detail.probe}' is no record of what its module's init saw: {how}"
+        if isinstance(check.detail, Shown) and check.detail.probe in self._fickle:
+            return (
+                f"probe '{check.detail.probe}' shows another text each time, also without any "
+                "livepatch"
+            )
         match check.detail if self._likely else None:
             case Shown(probe=name, expected_text=str(text), seen_text=str(seen)):
                 if self._never_so(name, text, seen):

@@ -248,7 +248,16 @@ BLAMED["no record"] = (
         (APPLIED, NEW, shows("old", "new", "saw")),
     ),
 )
+BLAMED["another text each time"] = (
+    ran("+t +p", (shows("old", "1"),)),
+    ran("+t -t", (shows("old", "3"),)),
+    ran("+p +t", (), (APPLIED, shows("new", "4"))),
+)
 NOT_BLAMED = {
+    "another text each time, under a livepatch": (
+        ran("+t +p", (OLD,), (APPLIED, shows("new", "2"))),
+        ran("+p +t", (), (APPLIED, shows("new", "4"))),
+    ),
     "a record that comes with its module": (
         ran(
             "+p +t -t +t",
