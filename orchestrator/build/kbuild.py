@@ -152,8 +152,8 @@ def make(
     return Done(objects, compiled, seconds, absent)
 
 
-# tuxmake refuses CC=, and there is no other way to name a gcc by its number; what it hands to
-# ccache is CC all the same (Wrapper.wrap()).
+# For a gcc with a number: tuxmake refuses CC=, and there is no other way to name one; what it hands
+# to ccache is CC all the same (Wrapper.wrap()).
 _WITH_CC = """\
 import sys
 from tuxmake.build import Build
@@ -171,8 +171,9 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
         "KBUILD_BUILD_USER": "klp-e2e",
         "KBUILD_BUILD_HOST": "klp-e2e",
     }
+    named = any(word.startswith("CC=") for word in toolchain.variables(arch))
     return [
-        *(sys.executable, "-c", _WITH_CC),
+        *(sys.executable, *(("-c", _WITH_CC) if named else ("-m", "tuxmake"))),
         f"--directory={site.source}",
         f"--build-dir={site.build}",
         f"--output-dir={site.output}",

@@ -75,13 +75,16 @@ def _found(
 
 
 def sleepers(listed: str, module_set: ModuleSet, states: str = _SLEEPS) -> list[Sleeper]:
-    """The tasks in such a state with each function that they are in of the set's modules, or of
-    vmlinux where a livepatch of the set replaces it, inmost first. listed: what _STACKS prints."""
-    modules = {spec.name for spec in module_set.modules}
+    """The tasks in such a state with each function that they are in, inmost first, as far as a
+    livepatch of the set has or replaces it: in any other a right kernel does not wait for them.
+
+    listed: what _STACKS prints."""
+    livepatches = {spec.name for spec in module_set.modules if spec.kind == "livepatch"}
     replaced = {
-        entry.partition(",")[0]
+        (object_name, entry.partition(",")[0])
         for spec in module_set.modules
-        for entry in spec.patches.get(VMLINUX, ())
+        for object_name, entries in spec.patches.items()
+        for entry in entries
     }
     found, task = [], ""
     for line in listed.splitlines():
@@ -89,6 +92,7 @@ def sleepers(listed: str, module_set: ModuleSet, states: str = _SLEEPS) -> list[
             task = opened[2] if opened[1] in states else ""
         elif task and (frame := _FRAME.search(line)):
             function, module = frame[1], frame[2] or ""
-            if module in modules or (not module and function in replaced):
+            name = function.partition(".")[0]  # the compiler's .constprop, .isra
+            if module in livepatches or (module or VMLINUX, name) in replaced:
                 found.append(Sleeper(task, f"{function} [{module}]" if module else function))
     return found

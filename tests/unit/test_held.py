@@ -42,6 +42,8 @@ ELSEWHERE = "[<0>] do_wait+0x5c/0x90\n[<0>] other_show+0x1/0x2 [other]\n"
             "task D x\n[<0>] msleep+0x1/0x2\n[<0>] lp_show+0x2f/0x60 [lp]\n",
             Sleeper("x", "lp_show [lp]"),
         ),
+        ("task S x\n[<0>] tm_other+0x2f/0x60 [tm]\n", None),  # a right kernel moves it
+        ("task S x\n[<0>] tm_show.isra.0+0x2/0x6 [tm]\n", Sleeper("x", "tm_show.isra.0 [tm]")),
         ("task S x\n[<0>] acct_on+0x2f/0x60\n", Sleeper("x", "acct_on")),
         ("task R x\n[<0>] tm_show+0x2f/0x60 [tm]\n", None),  # on its way
         ("task S a\ntask R x\n[<0>] tm_show+0x2f/0x60 [tm]\n", None),
