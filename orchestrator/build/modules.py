@@ -189,7 +189,6 @@ def _fill(
         )
     prebuilt.check_traceable(module_set, files)
     prebuilt.check_unloadable(files)
-    prebuilt.check_enables(module_set, files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
     table = relocation.table(arch.relocations)
@@ -201,6 +200,7 @@ def _fill(
         elf = reader.read(data, f"{spec.name}.ko")
         reader.expect_machine(elf, arch.elf_machine, arch.byte_order, f"{spec.name}.ko")
         prebuilt.check_kind(elf, spec, f"{spec.name}.ko")
+        prebuilt.check_enables(elf, spec, f"{spec.name}.ko")
         if spec.klp_symbols:
             symbols, elsewhere = _klp_symbols(spec, files)
             place = module_set.directory / "set.toml"

@@ -211,18 +211,16 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                 )
 
 
-def check_enables(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
+def check_enables(elf: Elf, spec: ModuleSpec, name: str) -> None:
     """Raises UsageError for a livepatch that cannot enable itself: it refers to no
     klp_enable_patch(), so that the kernel hears nothing of it."""
-    for spec in module_set.modules:
-        if spec.kind == "livepatch" and spec.name in found:
-            symbols = reader.read(found[spec.name], f"{spec.name}.ko").symbols
-            if not any(s.name == ENABLE and s.shndx == SHN_UNDEF for s in symbols):
-                raise UsageError(
-                    f"{spec.name}.ko is a livepatch and never calls {ENABLE}(): loaded, it "
-                    "replaces nothing",
-                    hint=f"its init function is to return {ENABLE}(&patch)",
-                )
+    if spec.kind == "livepatch" and not any(
+        symbol.name == ENABLE and symbol.shndx == SHN_UNDEF for symbol in elf.symbols
+    ):
+        raise UsageError(
+            f"{name} is a livepatch and never calls {ENABLE}(): loaded, it replaces nothing",
+            hint=f"its init function is to return {ENABLE}(&patch)",
+        )
 
 
 def check_unloadable(found: Mapping[str, bytes]) -> None:

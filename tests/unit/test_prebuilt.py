@@ -283,14 +283,14 @@ def traceable(*places: int) -> bytes:
     return write(append(append(elf, table), its))
 
 
-def test_a_livepatch_that_never_enables_itself(tmp_path: Path) -> None:
+def test_a_livepatch_that_never_enables_itself() -> None:
     """It was FAIL: "not there", "never applied"."""
-    mine = ModuleSet("mine", tmp_path, (PATCH, TARGET))
     elf = livepatch()
     calls = replace(elf, symbols=(*elf.symbols, symbol("klp_enable_patch")))
-    prebuilt.check_enables(mine, {"my_patch": write(calls), "the_target": write(target())})
+    prebuilt.check_enables(calls, PATCH, "my_patch.ko")
+    prebuilt.check_enables(target(), TARGET, "the_target.ko")
     with pytest.raises(UsageError, match=r"my_patch\.ko is a livepatch and never calls klp_enable"):
-        prebuilt.check_enables(mine, {"my_patch": write(elf)})
+        prebuilt.check_enables(elf, PATCH, "my_patch.ko")
 
 
 def test_a_module_without_an_exit_function_is_never_unloaded() -> None:
