@@ -206,6 +206,7 @@ class ResultsDirectory(Store):
                 continue
             if not case.is_symlink() and (case / RESULT).is_file():
                 record = load_document(case / RESULT, resultsjson.CASE, "klp-e2e run")
+                resultsjson.refuse_contradictions((record,), str(case / RESULT))
                 result = resultsjson.as_result(record)
                 if record.directory == name and result.status is Status.ERROR:
                     self._again.add(name)

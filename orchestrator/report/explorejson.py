@@ -26,7 +26,13 @@ from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Reproducer, Signature
 from orchestrator.nouns import ArchName, Channel
 from orchestrator.report import store
-from orchestrator.report.resultsjson import CaseRecord, as_result, record, refuse_names
+from orchestrator.report.resultsjson import (
+    CaseRecord,
+    as_result,
+    record,
+    refuse_contradictions,
+    refuse_names,
+)
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, write, write_errors
 from orchestrator.report.verdict import ended
@@ -236,6 +242,8 @@ def load_exploration(path: Path) -> ExploreDocument:
     file = path / DOCUMENT
     read = store.load_document(file, _DOCUMENT, "klp-e2e explore")
     refuse_names(read.run, (campaign.arch for campaign in read.campaigns), str(file))
+    found = (each for campaign in read.campaigns for each in campaign.findings)
+    refuse_contradictions((way.case for each in found for way in each.reproducers), str(file))
     return replace(read, schema=SCHEMA)
 
 

@@ -24,7 +24,7 @@ from orchestrator.model import malformations, orders
 from orchestrator.nouns import Case, CaseKind, Order
 from orchestrator.report import verdict
 from orchestrator.run import selftests
-from orchestrator.verdicts import NO_PROOF, CaseResult, Proof, Run, Status, Step, proofs
+from orchestrator.verdicts import NO_PROOF, CaseResult, Proof, Run, Status, Step, by_status, proofs
 
 SCHEMA: Literal[3] = 3
 READ = (1, 2, SCHEMA)  # 2 has other words for what is promised of a relocation
@@ -138,7 +138,23 @@ def read_document(text: str, name: str = "results.json") -> ResultsDocument:
         arch, _, own = case.directory.partition("/")
         if case.directory and (arch != case.arch or "/" in own or own in ("", ".", "..")):
             raise _malformed(name, f"'{case.directory}' is no directory of a case")
+    refuse_contradictions(read.cases, name)
+    found = by_status(case.status for case in read.cases)
+    for status in Status:
+        told, there = read.counts.get(status, 0), found.get(status, 0)
+        if told != there:
+            raise _malformed(name, f"it counts {told} {status}, and has {there}")
     return read
+
+
+def refuse_contradictions(cases: Iterable[CaseRecord], name: str) -> None:
+    """Raises UsageError for a case, read from the file `name`, whose status is not what its own
+    checks say: it would be believed wherever the checks are not shown."""
+    for case in cases:
+        bad = [check for step in case.steps for check in step.checks if not check.good]
+        if bad and case.status in (Status.PASS, Status.FIXED):
+            label = f"{case.arch}/{case.module_set}/{case.name}"
+            raise _malformed(name, f"{label} is {case.status}, yet '{bad[0].subject}' failed")
 
 
 def misshapen(err: ValidationError, name: str, hint: str) -> UsageError:

@@ -194,10 +194,24 @@ def test_malformed_results_are_refused_by_name(broken: object, complaint: str) -
     assert told.value.hint
 
 
+def test_results_that_contradict_themselves_are_refused() -> None:
+    """Whoever reads only the verdicts would believe a PASS that its own checks deny."""
+    wrong = a_result(Status.FAIL)
+    for status in (Status.PASS, Status.FIXED):
+        text = document(a_run(1), (replace(wrong, status=status),))
+        with pytest.raises(UsageError, match=f"s390x/basic/reload is {status}, yet 'klp_patch"):
+            load_results(text)
+    told = stdjson.loads(document(a_run(1), (a_result(Status.PASS),)))
+    load_results(stdjson.dumps({**told, "counts": {"PASS": 1}}))  # one that knows fewer of them
+    told["cases"][0]["status"] = "FAIL"
+    with pytest.raises(UsageError, match="it counts 1 PASS, and has 0"):
+        load_results(stdjson.dumps(told))
+
+
 def test_states_of_relocations_by_the_names_of_schema_2() -> None:
     """`pristine`, `left`, `written`, as results of an older klp-e2e have them."""
     checks = tuple(a_reading(state=state) for state in RelocationState)
-    result = replace(a_result(Status.PASS), steps=(Step("+klp_patch", checks, 1.0, 0.1, 4),))
+    result = replace(a_result(Status.FAIL), steps=(Step("+klp_patch", checks, 1.0, 0.1, 4),))
     text = document(a_run(1), (result,)).replace('"schema": 3', '"schema": 2')
     for now, before in (
         ("unrelocated", "pristine"),
