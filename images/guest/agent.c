@@ -411,6 +411,29 @@ static void do_race(void)
 		munmap(race, sizeof(*race));
 }
 
+/*
+ * True while a livepatch whose sysfs directory has gone still holds its own module:
+ * klp_free_patch_finish() gives that reference back last (kernel/livepatch/core.c), and nothing
+ * says how much later its worker goes on (PREEMPT_RT: later than twenty milliseconds).
+ *
+ * line: of /proc/modules, "NAME SIZE REFERENCES USERS STATE ADDRESS (TAINTS)"; each of USERS, which
+ * end in commas, is a reference of its own.
+ */
+static bool holds_itself(const char *line)
+{
+	char name[64], users[1024], taints[32] = "", path[600];
+	int references, others = 0;
+
+	if (sscanf(line, "%63s %*s %d %1023s %*s %*s %31s", name, &references, users, taints) != 4)
+		return false;
+	if (taints[0] != '(' || !strchr(taints, 'K'))
+		return false;
+	for (const char *at = users; *at; at++)
+		others += *at == ',';
+	snprintf(path, sizeof(path), KLP_DIR "/%s", name);
+	return references > others && access(path, F_OK);
+}
+
 /* True while a patch is in transition or being taken away, or a module on its way in or out. */
 static bool unsettled(void)
 {
@@ -431,14 +454,17 @@ static bool unsettled(void)
 		closedir(dir);
 	if (!busy && read_file("/proc/modules", modules, sizeof(modules)) >= 0)
 		busy = strstr(modules, " Loading 0x") || strstr(modules, " Unloading 0x");
+	for (char *line = modules; !busy && *line; line += strspn(line, "\n")) {
+		busy = holds_itself(line);
+		line += strcspn(line, "\n");
+	}
 	return busy;
 }
 
 /*
  * settle MSEC -> {"errno":0 or ETIMEDOUT,"usec":T}
  *
- * Quiet twice in a row: klp_free_patch_finish() gives its module reference back only after the
- * sysfs directory has gone (kernel/livepatch/core.c), and the worker runs while we sleep.
+ * Quiet twice in a row: a look takes several reads, and what it read first may be old by its end.
  */
 static void do_settle(void)
 {

@@ -258,6 +258,41 @@ def test_racers_share_no_load(tmp_path: Path) -> None:
     assert len({alone[0], *(file for file, _ in together)}) == 3
 
 
+_HOLDS = r"""
+#define _GNU_SOURCE
+#include <string.h>
+#include <unistd.h>
+
+#define access(path, mode) strcmp(path, "/sys/kernel/livepatch/there")
+#define main agent_main
+#include "agent.c"
+#undef main
+int main(int argc, char **argv)
+{
+    return argc == 2 && holds_itself(argv[1]);
+}
+"""
+
+
+def test_a_livepatch_that_still_holds_itself_is_waited_for(tmp_path: Path) -> None:
+    """On PREEMPT_RT an unload after the sysfs directory had gone was told EAGAIN, as a FAIL."""
+    (tmp_path / "holds.c").write_text(_HOLDS)
+    include = f"-I{catalog.data_dir('images/guest')}"
+    program = tmp_path / "holds"
+    subprocess.run(["gcc", "-std=gnu11", include, "-o", program, tmp_path / "holds.c"], check=True)
+    lines = {
+        "gone 16384 1 - Live 0xffffffffc0000000 (OEK)": 1,
+        "gone 16384 2 user, Live 0xffffffffc0000000 (OEK)": 1,
+        "gone 16384 1 user, Live 0xffffffffc0000000 (OEK)": 0,
+        "gone 16384 0 - Live 0xffffffffc0000000 (OEK)": 0,
+        "there 16384 1 - Live 0xffffffffc0000000 (OEK)": 0,
+        "no_livepatch 16384 1 - Live 0xffffffffc0000000 (OE)": 0,
+        "no_livepatch 16384 1 - Live 0xffffffffc0000000": 0,
+    }
+    said = {line: subprocess.run([program, line], check=False).returncode for line in lines}
+    assert said == lines
+
+
 def test_agent_says_which_port_it_misses(agent_program: Path) -> None:
     argv = [str(agent_program), "--port", "no.such.port"]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=5)
