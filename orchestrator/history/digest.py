@@ -118,7 +118,7 @@ def totals(night: Night) -> str:
     if night.finished is None:
         parts.append("not finished")
     else:
-        parts.append(f"in {duration(max(0.0, night.finished - night.started))}")
+        parts.append(f"in {duration(night.finished - night.started)}")
     return "; ".join(parts)
 
 

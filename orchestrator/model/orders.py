@@ -43,7 +43,7 @@ NOTATION = (
 RACERS = (2, 4)  # events of a race: a guest kernel has at most 4 CPUs (CONFIG_NR_CPUS)
 MOST_TIMES = 10_000  # of a burst
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")  # 9p and 8021q are modules
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _VALUE = re.compile(r"[^\s\[\],(){}]+")
 _NUMBER = re.compile(r"[0-9]{1,9}")

@@ -64,7 +64,8 @@ def results_exit_code(run: Run, results: Sequence[CaseResult]) -> Exit:
 
 
 def duration(seconds: float) -> str:
-    """`3.2 s`, `4 min 07 s`, `1 h 02 min`."""
+    """`3.2 s`, `4 min 07 s`, `1 h 02 min`; `0.0 s` where a clock was set back meanwhile."""
+    seconds = max(0.0, seconds)
     if seconds < 60:
         return f"{seconds:.1f} s"
     whole = round(seconds)

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from orchestrator.commands.bisect.halving import Between, Seen, search
 from orchestrator.commands.bisect.work import said
-from orchestrator.errors import UsageError
+from orchestrator.errors import BuildError, HarnessError, UsageError
 from orchestrator.model.orders import parse
 from orchestrator.nouns import Case
 from orchestrator.verdicts import CaseResult, Status, Step
@@ -71,8 +72,10 @@ def test_ends_that_do_not_differ(text: str) -> None:
 @pytest.mark.parametrize("text", ["?.x", ".x?"])
 def test_an_end_that_cannot_be_told(text: str) -> None:
     points, look = row(text)
-    with pytest.raises(UsageError, match="cannot be told: why"):
+    with pytest.raises(HarnessError, match="cannot be told: why"):
         search(points, look)
+    with pytest.raises(BuildError, match="cannot be told: why"):
+        search(points, lambda number: replace(look(number), built=False))
 
 
 STEP = Step("+m", (), 0.1, 0.1, 0)

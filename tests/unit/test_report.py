@@ -133,7 +133,8 @@ def test_an_architecture_that_was_not_built() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(3.21, "3.2 s"), (247.4, "4 min 07 s"), (3725, "1 h 02 min")]
+    ("seconds", "shown"),
+    [(3.21, "3.2 s"), (247.4, "4 min 07 s"), (3725, "1 h 02 min"), (-9.0, "0.0 s")],
 )
 def test_duration(seconds: float, shown: str) -> None:
     assert verdict.duration(seconds) == shown

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import BuildError, HarnessError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class Seen:
     symptom: str = ""  # of a failure; the reason where there is no verdict
     reproduce: str = ""
     booted: bool = True  # else it failed before the order began
+    built: bool = True  # else there is no kernel of it
 
     @property
     def word(self) -> str:
@@ -40,7 +41,7 @@ def search(points: int, look: Callable[[int], Seen]) -> Between:
 
     Halves the row as git bisect does: that there is one change is taken for granted. A point that
     cannot be told, as `compared` has it, is passed over for its nearest neighbour. Raises
-    UsageError when the ends do not differ, or one of them cannot be told.
+    as `differ` does.
     """
     first, last = look(0), look(points - 1)
     differ(first, last)
@@ -68,10 +69,12 @@ def compared(seen: Seen, first: Seen, last: Seen) -> Seen:
 
 
 def differ(first: Seen, last: Seen) -> None:
-    """Raises UsageError when there is nothing between them to look for."""
+    """Raises UsageError when there is nothing between them to look for, BuildError or HarnessError
+    when one of them has no verdict."""
     for end in (first, last):
         if end.fails is None:
-            raise UsageError(f"{end.name} {end.word}", hint="bisect needs a verdict at both ends")
+            error = HarnessError if end.built else BuildError
+            raise error(f"{end.name} {end.word}", hint="bisect needs a verdict at both ends")
     if first.fails == last.fails:
         raise UsageError(
             f"nothing changes between {first.name} and {last.name}: the order {last.word} at both",

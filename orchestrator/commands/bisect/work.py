@@ -144,7 +144,7 @@ class _Looking:
         try:
             (bootable,) = session.bootables(wanted, (case.module_set,), self._reporter)
         except (BuildError, HarnessError) as err:
-            return Seen(name, None, str(err))
+            return Seen(name, None, str(err), built=not isinstance(err, BuildError))
         bootable = replace(
             bootable, kernel=replace(bootable.kernel, source=source)
         )  # none of our clone
