@@ -46,6 +46,7 @@ Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$")]
 Printable = Annotated[str, Field(pattern="^[ -~]*$", max_length=1024)]
 Package = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9+.:-]*$")]
 Toolchain = Annotated[str, Field(pattern="^(gcc|gcc-[1-9][0-9]*|llvm-[1-9][0-9]*)$")]
+Release = Annotated[str, Field(pattern="^([1-9][0-9]*[.][0-9]+)?$")]
 RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]+$")]
 Hex = Annotated[str, Field(pattern="^[0-9a-fA-F]*$", max_length=64)]
 
@@ -98,6 +99,16 @@ class Stub:
 
 
 @dataclass(frozen=True, slots=True)
+class Userland:
+    """Where a guest's Debian packages are from, and what its agent is compiled with: gcc is the
+    cross compiler with a C library of this host's, llvm-N takes that of the packages."""
+
+    suite: Word = "bookworm"
+    component: Word = "main"
+    toolchain: Toolchain = "gcc"
+
+
+@dataclass(frozen=True, slots=True)
 class Arch:
     """Everything that differs between architectures. Loaded by `catalog` from TOML."""
 
@@ -130,6 +141,9 @@ class Arch:
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
     toolchain: Toolchain = "gcc"  # what kernels and modules are compiled with
+    qemu_version: Release = ""  # the oldest QEMU that will do; "": any, which the host has
+    qemu_package: Package | Literal[""] = ""  # that brings one where the host's is older
+    userland: Userland = Userland()
     by_default: bool = True  # whether a command takes it where none is named
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
     configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file

@@ -152,9 +152,9 @@ def make(
     return Done(objects, compiled, seconds, absent)
 
 
-# For a compiler with a number, the first argument: tuxmake refuses CC=, which is how a gcc is named;
-# what it hands to ccache is CC all the same (Wrapper.wrap()). And it goes no further without a gcc of
-# CROSS_COMPILE's, which LLVM does not need: Debian may have none.
+# For a compiler with a number, the first argument: tuxmake refuses CC=, by which a gcc is named;
+# what it hands to ccache is CC all the same (Wrapper.wrap()). And it goes no further without a gcc
+# of CROSS_COMPILE's, which LLVM does not need: Debian may have none.
 _NUMBERED = """\
 import sys
 from tuxmake.build import Build

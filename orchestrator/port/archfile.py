@@ -21,14 +21,15 @@ from typing import Any
 
 from orchestrator import catalog
 from orchestrator.build import kconfig
+from orchestrator.build.toolchain import GCC
 from orchestrator.elf import reader, relocation
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Arch, RelocationType, Stub
+from orchestrator.nouns import Arch, RelocationType, Stub, Userland
 
 BITS = (8, 16, 24, 32, 64)
 ADDRESS_BYTES = 8  # in a PLT stub
 GIVEN = ("name", "file", "configs")  # fields of Arch that are not in the file
-MAY_BE_EMPTY = ("cross_compile", "cmdline")
+MAY_BE_EMPTY = ("cross_compile", "cmdline", "qemu_version", "qemu_package")
 FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
@@ -56,7 +57,9 @@ class Field:
     name: str
     what: str
     where: str
-    usual: str | bool | int | float | tuple[str, ...] | None = None  # what most architectures have
+    usual: str | bool | int | float | tuple[str, ...] | Mapping[str, str] | None = (
+        None  # what most architectures have
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +143,30 @@ def _guess(key: str, known: Iterable[str]) -> str:
 # --- what a file alone tells -------------------------------------------------------------------
 
 
-def _packages(packages: tuple[str, ...], qemu: str, cross_compile: str) -> Iterator[Remark]:
+def _packages(
+    packages: tuple[str, ...],
+    qemu: str,
+    qemu_package: str,
+    cross_compile: str,
+    toolchain: str,
+    userland: Userland,
+) -> Iterator[Remark]:
     hint = "without it `klp-e2e doctor` and `make host` do not know what to install"
-    if not any(package.startswith("qemu-") for package in packages):
+    if not qemu_package and not any(package.startswith("qemu-") for package in packages):
         yield Remark("packages", f"no qemu-... package, which brings {qemu}", hint)
-    if not any(package == "gcc" or package.startswith("gcc-") for package in packages):
+    if GCC in (toolchain, userland.toolchain) and not any(
+        package == GCC or package.startswith(f"{GCC}-") for package in packages
+    ):
         yield Remark("packages", f"no gcc... package, which brings {cross_compile}gcc", hint)
+
+
+def _newer_qemu(qemu_version: str, qemu_package: str) -> Iterator[Remark]:
+    if bool(qemu_version) == bool(qemu_package):
+        return
+    lacks, has = "qemu_package", "qemu_version"
+    if qemu_package:
+        lacks, has = has, lacks
+    yield Remark(lacks, f"empty, and {has} is not", fields()[lacks].where)
 
 
 def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
@@ -221,7 +242,7 @@ def _stub(relocations: tuple[RelocationType, ...], stub: Stub | None) -> Iterato
         yield Remark("stub.address_offset", text, fields()["stub"].where)
 
 
-CHECKS: Sequence[Check] = (_packages, _rows, _numbers, _stub)
+CHECKS: Sequence[Check] = (_packages, _newer_qemu, _rows, _numbers, _stub)
 
 
 # --- the fragment ------------------------------------------------------------------------------

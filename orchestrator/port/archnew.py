@@ -107,7 +107,7 @@ def _text(name: str, ours: bool, values: Mapping[str, Any]) -> str:
 
 
 def _literal(values: Mapping[str, Any], name: str) -> str | None:
-    return json.dumps(values[name]) if name in values else None
+    return _value(values[name]) if name in values else None
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:

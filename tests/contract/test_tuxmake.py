@@ -32,8 +32,8 @@ GCCS = ("x86_64-linux-gnu-gcc", f"{catalog.arch(CROSS).cross_compile}gcc-12")
 def test_make_is_told_the_compiler_that_was_asked_for(
     name: str, toolchain: str, compiler: str, hosts: str, tmp_path: Path
 ) -> None:
-    """No program of these names need be here: a `clang` without number is none of them, nor is a gcc
-    for what LLVM compiles."""
+    """No program of these names need be here: a `clang` without number is none of them, nor
+    is a gcc for what LLVM compiles."""
     arch = options.with_toolchain(catalog.arch(name), toolchain)
     if toolchain.startswith("llvm") and arch.cross_compile:
         arch = replace(arch, cross_compile="nobodys-linux-gnu-")

@@ -92,6 +92,36 @@ def check(kernel: Path, tmp_path: Path) -> Callable[..., list[Remark]]:
     return checked
 
 
+def test_llvm_needs_no_gcc_and_a_newer_qemu_is_asked_where_it_is(
+    check: Callable[..., list[Remark]],
+) -> None:
+    newer = 'qemu_version = "99.1"\nqemu_package = "qemu-x"\ntoolchain = "llvm-19"\n'
+    text = TEXT.replace("[[relocations]]", '[userland]\ntoolchain = "llvm-19"\n[[relocations]]', 1)
+    text = newer + re.sub(r"^packages = .*$", "packages = []", text, flags=re.M)
+    asked: list[str] = []
+    compiled: list[tuple[str, ...]] = []
+
+    def refusing(argv: Sequence[str]) -> str:
+        asked.append(argv[0])
+        return refusal(argv)
+
+    def compiles(*compiler: str) -> bytes:
+        compiled.append(compiler)
+        return write(target())
+
+    host = replace(
+        HOST, emulator=lambda _arch, _say: "/cache/qemu", refusal=refusing, object=compiles
+    )
+    assert check(text, host=host) == []
+    assert set(asked) == {"/cache/qemu"} and compiled == [("clang-19",)]
+
+    def none(_arch: Arch, _say: object) -> str:
+        raise HarnessError("too old", hint="a newer one")
+
+    (remark,) = check(text, host=replace(HOST, emulator=none))
+    assert (remark.field, remark.kind, remark.text) == ("qemu_version", "lacking", "too old")
+
+
 def edited(key: str, value: str) -> str:
     """The file with another value for a key; without it for an empty one."""
     line = f"{key} = {value}\n" if value else ""
@@ -144,6 +174,9 @@ def test_a_right_file_has_no_remark(check: Callable[..., list[Remark]]) -> None:
         ("qemu_args", '["-bogus"]', "qemu_args", "refuses them: -bogus"),
         ("packages", '["gcc"]', "packages", "no qemu-... package, which brings"),
         ("packages", '["qemu-system-x86"]', "packages", "no gcc... package, which brings gcc"),
+        ("packages", '["gcc"]\nqemu_version = "9.1"', "qemu_package", "empty, and qemu_version"),
+        ("packages", '["gcc"]\nqemu_package = "qemu-x"', "qemu_version", "empty, and qemu_package"),
+        ("qemu_args", '[]\nqemu_version = "9"', "qemu_version", "not '9'"),
         ("bits", "12", "relocations[0].bits", "12 is no width"),
         ("bits", '"64"', "relocations[0].bits", "not '64'"),
         ("bits", "32\nshift = 32", "relocations[0].shift", "32 low bits cannot be left out"),
