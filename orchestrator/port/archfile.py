@@ -27,7 +27,7 @@ from orchestrator.nouns import Arch, Encoding, RelocationType, Stub
 
 BITS = (8, 16, 24, 32, 64)
 GIVEN = ("name", "file", "configs")  # fields of Arch that are not in the file
-MAY_BE_EMPTY = ("cross_compile", "cmdline")
+MAY_BE_EMPTY = ("cross_compile", "cmdline", "since")
 FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
