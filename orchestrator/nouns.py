@@ -182,6 +182,9 @@ class Arch:
     qemu_package: Package | Literal[""] = ""  # that brings one where the host's is older
     userland: Userland = Userland()
     by_default: bool = True  # whether a command takes it where none is named
+    since: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,2}\.[0-9]{1,3})?$")] = (
+        ""  # the first kernel version that has livepatch there; "": all that we know
+    )
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
     configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file
 

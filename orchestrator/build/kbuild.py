@@ -268,7 +268,9 @@ def _check_config(arch: Arch, site: Site, fragment: str, needed: kconfig.Needed)
         wrong.append(kconfig.explain(found.lost, _kconfig_tree(arch, site.source), final))
     raise ConfigError(
         f"the {arch.name} kernel does not take the configuration:\n" + "\n".join(wrong),
-        hint="request what the option depends on as well, or leave the option out",
+        hint=f"{arch.name} has livepatch from Linux {arch.since} on: take such a kernel"
+        if arch.since and any(option.name == "LIVEPATCH" for option in found.lost)
+        else "request what the option depends on as well, or leave the option out",
         final=final,
     )
 
