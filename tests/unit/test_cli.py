@@ -847,7 +847,7 @@ def test_doctor_says_in_one_line_what_is_not_this_hosts(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
-    usual = next(iter(catalog.arches().values()))
+    usual = next(iter(catalog.default_arches().values()))
     other = replace(
         usual,
         name="other",

@@ -18,7 +18,7 @@ from orchestrator.nouns import Arch
 from orchestrator.source import archive
 from orchestrator.source.archive import Package
 
-ANY = next(iter(catalog.arches().values()))
+ANY = next(iter(catalog.default_arches().values()))
 NEW = replace(ANY, qemu_version="9.1", qemu_package="qemu-system-odd")
 SAYS = "QEMU emulator version {} (Debian)\nCopyright\n"
 DEBIANS = [("old", "1:7.2+dfsg-7"), ("old-backports", "1:10.0.2+ds-2"), ("new", "1:11.1.3+ds-1")]
