@@ -76,22 +76,21 @@ def examine(common: HostPackages, arches: Iterable[Arch], host: Host | None = No
     found.append(Need(f"Python {wanted} or later", "python3", look.python >= PYTHON))
     for arch in arches:
         found += of_arch(arch.qemu, arch.cross_compile, arch.packages, look)
-        found += _of_toolchain(common, arch, look)
+        for toolchain in (arch.toolchain, arch.userland.toolchain):
+            found += _of_toolchain(common, arch.cross_compile, toolchain, look)
     return list(dict.fromkeys(found))
 
 
-def _of_toolchain(common: HostPackages, arch: Arch, look: Host) -> list[Need]:
+def _of_toolchain(
+    common: HostPackages, cross_compile: str, toolchain: str, look: Host
+) -> list[Need]:
     """What a numbered toolchain is there for; `gcc` is among an architecture's packages."""
-    family, _, number = arch.toolchain.partition("-")
+    family, _, number = toolchain.partition("-")
     told = common.toolchains.get(family, {}) if number else {}
-    target = f"-{arch.cross_compile.removesuffix('-')}" if arch.cross_compile else ""
+    target = f"-{cross_compile.removesuffix('-')}" if cross_compile else ""
 
     def filled(text: str) -> str:
-        return (
-            text.replace("{N}", number)
-            .replace("{CROSS}", arch.cross_compile)
-            .replace("{OF}", target)
-        )
+        return text.replace("{N}", number).replace("{CROSS}", cross_compile).replace("{OF}", target)
 
     return [
         Need(f"program {filled(program)}", filled(package), look.program(filled(program)))

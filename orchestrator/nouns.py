@@ -46,6 +46,7 @@ Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$")]
 Printable = Annotated[str, Field(pattern="^[ -~]*$", max_length=1024)]
 Package = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9+.:-]*$")]
 Toolchain = Annotated[str, Field(pattern="^(gcc|gcc-[1-9][0-9]*|llvm-[1-9][0-9]*)$")]
+Release = Annotated[str, Field(pattern="^([1-9][0-9]*[.][0-9]+)?$")]
 RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]+$")]
 Hex = Annotated[str, Field(pattern="^[0-9a-fA-F]*$", max_length=64)]
 
@@ -62,39 +63,83 @@ class Behind:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class RelocationType:
+Value = Literal[
+    "S + A",
+    "S + A - P",
+    "Page(S + A) - Page(P)",
+    "Page(S + A + 0x800) - Page(P)",
+    "S + A - Near(S + A, P)",
+    "G(S) + A - P",
+    "G(S + A)",
+    "Page(G(S + A) + 0x800) - Page(P)",
+    "L(S) + A - P",
+    "L(S + A) - P",
+]
+"""What a field says, in the notation of the psABIs: S the symbol's address, A the addend, P the
+field's own address, G() that of the GOT slot that holds it, L() that of a stub that jumps there, or
+itself. See docs/reference/arch-file.md."""
+
+Bits = Annotated[str, Field(pattern=r"^[0-9]{1,2}\.\.[0-9]{1,2} = [0-9]{1,2}\.\.[0-9]{1,2}$")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How the bits of a field say an address; read and written by `elf.encoding`."""
+
+    bits: Annotated[int, Field(ge=1, le=64)]  # the field's width, a multiple of 8
+    value: Value
+    field: tuple[Bits, ...] = ()  # "30..29 = 13..12": these bits of the field are those of the
+    # value, both inclusive, in as many runs as need be; none: the field is the value's low bits
+    signed: bool = False  # the field is sign-extended; one whose value is a difference always is
+    part: bool = False  # the value's other bits are no matter here: another field says them
+
+    @property
+    def leads_to(self) -> Literal["symbol", "got", "plt"]:
+        """The symbol itself, a GOT slot, or a stub (or the symbol itself)."""
+        return "got" if "G(" in self.value else "plt" if "L(" in self.value else "symbol"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocationType(Encoding):
     """How to read back one relocation type; a row of an architecture file's table.
 
-    The field's content, decoded, must lead to symbol + addend. Sources: the psABI of the
-    architecture and its `apply_relocate_add()` (arch/*/kernel/module*.c).
+    Sources: the psABI of the architecture and its `apply_relocate_add()`
+    (arch/*/kernel/module*.c).
     """
 
     name: RelocationName  # as binutils' readelf prints it
     number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
-    bits: Annotated[int, Field(ge=1, le=64)]  # field width in bits, a multiple of 8
-    mask: Annotated[int, Field(ge=0, lt=1 << 64)] = (
-        0  # those bits of the field that hold the value, in one run; 0: all of them
-    )
-    shift: Annotated[int, Field(ge=0, lt=64)] = (
-        0  # the stored value, where `mask` has it, is (target >> shift)
-    )
-    pc_relative: bool = False  # the stored value is relative to the field's own address
-    signed: bool = False  # sign-extend when decoding; pc-relative fields are always signed
-    leads_to: Literal["symbol", "got", "plt"] = "symbol"  # symbol itself, GOT slot, or PLT stub
     emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
     behind: Behind | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StubField(Encoding):
+    """A field of a stub; its S + A is what the stub jumps to, its P the field's own address."""
+
+    at: Annotated[int, Field(ge=0, lt=4096)]  # bytes from the stub's start
+
+
 @dataclass(frozen=True, slots=True)
 class Stub:
-    """Where a PLT stub keeps the address it jumps to. A relocation type with leads_to="plt" may
-    lead straight to the symbol or to such a stub inside the livepatch's own memory."""
+    """How a stub of the loader's says what it jumps to. A relocation type that has L() in its value
+    may lead straight to the symbol or to such a stub inside the livepatch's own memory."""
 
-    address_offset: Annotated[
-        int, Field(ge=0, lt=4096)
-    ]  # bytes from the stub's start to the target address
-    size: Annotated[int, Field(ge=0, le=4096)]  # bytes of the whole stub
+    size: Annotated[int, Field(ge=1, le=4096)]  # bytes of the whole stub
+    fields: tuple[StubField, ...]  # that together say the whole address
+    code: Annotated[str, Field(pattern="^[0-9a-fA-F ]*$", max_length=12288)] = (
+        ""  # its bytes but for the fields, in hexadecimal digits; "": any
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Userland:
+    """Where a guest's Debian packages are from, and what its agent is compiled with: gcc is the
+    cross compiler with a C library of this host's, llvm-N takes that of the packages."""
+
+    suite: Word = "bookworm"
+    component: Word = "main"
+    toolchain: Toolchain = "gcc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +174,17 @@ class Arch:
     packages: tuple[Package, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
     stub: Stub | None = None
+    got: Annotated[str, Field(pattern=r"^\.[A-Za-z0-9._]{1,60}$")] | None = (
+        None  # a module's section of GOT slots, where a type says only a part of a slot's address
+    )
     toolchain: Toolchain = "gcc"  # what kernels and modules are compiled with
+    qemu_version: Release = ""  # the oldest QEMU that will do; "": any, which the host has
+    qemu_package: Package | Literal[""] = ""  # that brings one where the host's is older
+    userland: Userland = Userland()
     by_default: bool = True  # whether a command takes it where none is named
+    since: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,2}\.[0-9]{1,3})?$")] = (
+        ""  # the first kernel version that has livepatch there; "": all that we know
+    )
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
     configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file
 

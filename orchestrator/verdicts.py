@@ -72,6 +72,7 @@ class RelocationReading:
     beside: str  # what is not as an applied relocation has it, besides where it leads; "": nothing
     places: tuple[int, ...] = ()  # where the symbol was, now and at earlier loads of its module, as
     # far as they were seen, since the field was first written: see `model.places`
+    said: str = ""  # what of an address its type says, "the page", "bits 11..0"; "": all of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class Reading:
     earlier: tuple[int, ...] = ()  # of what leads through a hop: where the symbol was before this
     # event, as far as it was seen, since the field was first written
     address: int | None = None  # of the field; None: an older klp-e2e did not write it down
+    said: str = ""  # what of an address its type says; the rest of `resolves_to` is the symbol's
 
 
 @dataclass(frozen=True, slots=True)

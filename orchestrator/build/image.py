@@ -2,8 +2,8 @@
 """The guest's userland: Debian packages, our agent and our /init, packed as a cpio archive.
 
 Nothing foreign is run on the host: mmdebstrap only extracts, the recipe says which files stay, the
-agent is compiled statically by the (cross) compiler that builds the kernel. Keys and modules come
-in a second archive behind it (`initramfs.stack`), so that the first can be cached.
+agent is compiled statically: by the (cross) gcc, or by clang with a C library of the packages. Keys
+and modules come in a second archive behind it (`initramfs.stack`), so that the first can be cached.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import re
 import stat
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from orchestrator import catalog, initramfs
+from orchestrator.build import toolchain
 from orchestrator.deadline import Deadline
-from orchestrator.errors import BuildError, OutOfTime
-from orchestrator.host import process, workdir
+from orchestrator.errors import BuildError, HarnessError, OutOfTime
+from orchestrator.host import process, tools, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.initramfs import Entry
 from orchestrator.nouns import Arch
+from orchestrator.source import archive
 
 FORMAT = 1  # raise it when the same inputs shall give another image
 ARCHIVE = "base.cpio.gz"
@@ -44,12 +46,12 @@ SECONDS = 600.0
 class Recipe:
     """images/guest/recipe.toml, and its like for what some guests have on top."""
 
-    suite: str
-    component: str
     packages: tuple[str, ...]
-    keep: tuple[str, ...]  # patterns of files, relative to the root; each must match
+    keep: tuple[str, ...]  # patterns of files, relative to the root; each must match. What a Debian
+    # with a merged /usr has below usr/ is kept where the pattern says
     applets: tuple[str, ...]  # links in bin/ to busybox
     links: Mapping[str, str] = field(default_factory=dict)  # other links: path -> target
+    sysroot: tuple[str, ...] = ()  # packages with a static C library, for an agent by clang
 
 
 def base(arch: Arch) -> Path:
@@ -59,15 +61,27 @@ def base(arch: Arch) -> Path:
     """
     deadline = Deadline.after(SECONDS)
     source = catalog.data_dir("images/guest")
-    compiler = f"{arch.cross_compile}gcc"
-    key = _key(arch, source, process.run([compiler, "--version"], deadline=deadline).output)
 
     def entries(scratch: Path) -> dict[str, Entry]:
         recipe = catalog.load_toml(source / "recipe.toml", Recipe)
-        root = _extract(arch, recipe, scratch, deadline)
-        return _userland(root, recipe) | _own(arch, source, scratch, deadline)
+        agents_gcc = toolchain.family(toolchain.agents(arch)) == toolchain.GCC
+        libraries = () if agents_gcc else recipe.sysroot
+        root = _extract(arch, (*recipe.packages, *libraries), scratch, deadline)
+        return _userland(root, recipe) | _own(arch, source, root, scratch, deadline)
 
-    return _kept(f"{arch.name}-{key[:24]}", entries)
+    return _kept(_name(arch, source, deadline), entries)
+
+
+def told(arch: Arch) -> str:
+    """Whence an architecture's userland is."""
+    origin = f"userland of Debian {arch.userland.suite}"
+    try:
+        name = _name(arch, catalog.data_dir("images/guest"), Deadline.after(SECONDS))
+    except HarnessError:  # which needs a compiler
+        name = ""
+    if name and (_place(name) / workdir.DIGESTS).is_file():
+        return f"{origin}: in the cache"
+    return f"{origin}: fetched when it is first needed"
 
 
 def addition(arch: Arch, name: str) -> Path:
@@ -77,18 +91,18 @@ def addition(arch: Arch, name: str) -> Path:
     """
     deadline = Deadline.after(SECONDS)
     source = catalog.data_dir("images/guest") / f"{name}.toml"
-    digest = hashlib.sha256(f"{FORMAT} {arch.debian_arch}".encode() + source.read_bytes())
+    digest = hashlib.sha256(_origin(arch).encode() + source.read_bytes())
 
     def entries(scratch: Path) -> dict[str, Entry]:
         recipe = catalog.load_toml(source, Recipe)
-        return _userland(_extract(arch, recipe, scratch, deadline), recipe)
+        return _userland(_extract(arch, recipe.packages, scratch, deadline), recipe)
 
     return _kept(f"{arch.name}-{name}-{digest.hexdigest()[:24]}", entries)
 
 
 def _kept(name: str, entries: Callable[[Path], Mapping[str, Entry]]) -> Path:
     """A compressed archive in the cache; `entries` makes its members, given a scratch directory."""
-    final = workdir.cache_root() / "guest" / name
+    final = _place(name)
     with workdir.locked(final):
         if not workdir.verify(final):
             workdir.touch(final)
@@ -102,12 +116,25 @@ def _kept(name: str, entries: Callable[[Path], Mapping[str, Entry]]) -> Path:
     return final / ARCHIVE
 
 
-def _key(arch: Arch, source: Path, compiler: str) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {arch.debian_arch} {arch.cross_compile}".encode())
-    digest.update(compiler.splitlines()[0].encode())
+def _place(name: str) -> Path:
+    return workdir.cache_root() / "guest" / name
+
+
+def _name(arch: Arch, source: Path, deadline: Deadline) -> str:
+    """What the userland is called in the cache, by all that it is made of. Raises MissingTool."""
+    agents = toolchain.agents(arch)
+    compiler = tools.need(toolchain.compiler(agents), toolchain.package(agents))
+    said = process.run([compiler, "--version"], deadline=deadline).output
+    digest = hashlib.sha256(f"{_origin(arch)} {arch.cross_compile}".encode())
+    digest.update(said.splitlines()[0].encode())
     for name in ("recipe.toml", "agent.c", "init"):
         digest.update((source / name).read_bytes())
-    return digest.hexdigest()
+    return f"{arch.name}-{digest.hexdigest()[:24]}"
+
+
+def _origin(arch: Arch) -> str:
+    """What tells the same recipe's images apart."""
+    return f"{FORMAT} {arch.debian_arch} {arch.userland.suite} {arch.userland.component}"
 
 
 def mirror(targets: str, suite: str, component: str) -> str:
@@ -128,19 +155,35 @@ def mirror(targets: str, suite: str, component: str) -> str:
 _TARGETS = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT) $(LABEL)")
 
 
-def _extract(arch: Arch, recipe: Recipe, scratch: Path, deadline: Deadline) -> Path:
+# How the host reaches a mirror, and whether one that is behind its time serves.
+_HOSTS_SETTING = re.compile(r'Acquire::(\S*Proxy\S*|Check-Valid-Until) ".')
+
+
+def _source(arch: Arch, deadline: Deadline) -> str:
+    """The line that tells where the packages are: the host's own mirror of that suite, else that of
+    a release that we look in. Raises BuildError."""
+    suite, component = arch.userland.suite, arch.userland.component
+    targets = process.run([*_TARGETS, "Created-By: Packages"], deadline=deadline).output
+    try:
+        return f"deb {mirror(targets, suite, component)} {suite} {component}"
+    except BuildError:
+        if suite not in archive.releases().suites:
+            raise
+        return archive.source_line(suite, component)
+
+
+def _extract(arch: Arch, packages: Sequence[str], scratch: Path, deadline: Deadline) -> Path:
     """A tar archive of the unpacked packages.
 
     chrootless: nothing is run inside (an extraction has no scripts to run) and nothing is mounted,
     so that root, a plain user and a user in a container are all the same. Only the one suite is
     named, and it is tried again: a mirror can be half-synced for one foreign architecture.
     """
-    targets = process.run([*_TARGETS, "Created-By: Packages"], deadline=deadline).output
-    uri = mirror(targets, recipe.suite, recipe.component)
+    origin = _source(arch, deadline)
     settings = process.run(
         ["apt-config", "dump", "--format", '%F "%v";%n', "Acquire"], deadline=deadline
     ).output
-    proxies = [line for line in settings.splitlines() if re.match(r'Acquire::\S*Proxy\S* ".', line)]
+    ours = [line for line in settings.splitlines() if _HOSTS_SETTING.match(line)]
     for attempt in range(1, TRIES + 1):
         root = scratch / f"root{attempt}.tar"
         argv = [
@@ -150,11 +193,11 @@ def _extract(arch: Arch, recipe: Recipe, scratch: Path, deadline: Deadline) -> P
             "--variant=extract",
             "--format=tar",
             f"--architectures={arch.debian_arch}",
-            f"--include={','.join(recipe.packages)}",
-            *(f"--aptopt={line}" for line in proxies),
-            recipe.suite,
+            f"--include={','.join(packages)}",
+            *(f"--aptopt={line}" for line in ours),
+            arch.userland.suite,
             str(root),
-            f"deb {uri} {recipe.suite} {recipe.component}",
+            origin,
         ]
         try:
             # its own temporary directory goes with ours, however it ends
@@ -164,10 +207,10 @@ def _extract(arch: Arch, recipe: Recipe, scratch: Path, deadline: Deadline) -> P
             if attempt == TRIES:
                 raise BuildError(
                     f"the guest's packages for {arch.debian_arch} cannot be had: {failed}",
-                    hint=f"is the mirror {uri} reachable and complete? {failed.hint}",
+                    hint=f"is its mirror reachable and complete ({origin})? {failed.hint}",
                 ) from failed
         if deadline.left() < RETRY_SECONDS:
-            raise OutOfTime(f"time ran out while waiting for packages from {uri}")
+            raise OutOfTime(f"time ran out while waiting for packages by: {origin}")
         time.sleep(RETRY_SECONDS)
     raise AssertionError("unreachable")
 
@@ -175,22 +218,26 @@ def _extract(arch: Arch, recipe: Recipe, scratch: Path, deadline: Deadline) -> P
 def _userland(root: Path, recipe: Recipe) -> dict[str, Entry]:
     """The files that the recipe keeps, with modes of our own."""
     entries: dict[str, Entry] = {}
+    merged: dict[str, Entry] = {}  # below usr/ where the recipe has them without
     unmatched = set(recipe.keep)
-    with tarfile.open(root) as archive:
-        for member in archive:
-            path = PurePosixPath("/", member.name)
+    with tarfile.open(root) as files:
+        for member in files:
+            path, kept = PurePosixPath("/", member.name), entries
             matching = {p for p in recipe.keep if path.match(f"/{p}")}
+            if not matching and path.is_relative_to("/usr"):
+                path, kept = PurePosixPath("/", path.relative_to("/usr")), merged
+                matching = {p for p in recipe.keep if path.match(f"/{p}")}
             if not matching:
                 continue
             if member.issym():
                 entry = Entry(stat.S_IFLNK | 0o777, member.linkname.encode())
             else:
-                content = archive.extractfile(member)  # follows a hard link
+                content = files.extractfile(member)  # follows a hard link
                 if content is None:
                     continue
                 mode = 0o755 if member.mode & stat.S_IXUSR else 0o644
                 entry = Entry(stat.S_IFREG | mode, content.read())
-            entries[str(path).lstrip("/")] = entry
+            kept[str(path).lstrip("/")] = entry
             unmatched -= matching
     if unmatched:
         raise BuildError(
@@ -199,18 +246,26 @@ def _userland(root: Path, recipe: Recipe) -> dict[str, Entry]:
         )
     links = {**{f"bin/{applet}": "busybox" for applet in recipe.applets}, **recipe.links}
     linked = {name: Entry(stat.S_IFLNK | 0o777, to.encode()) for name, to in links.items()}
-    return entries | linked
+    return merged | entries | linked
 
 
-def _own(arch: Arch, source: Path, scratch: Path, deadline: Deadline) -> dict[str, Entry]:
+def _own(
+    arch: Arch, source: Path, root: Path, scratch: Path, deadline: Deadline
+) -> dict[str, Entry]:
     """What is ours: agent, /init, a few texts and directories, and the console that the kernel
     opens before anything is mounted (init/main.c, console_on_rootfs())."""
     agent = scratch / "klp-agent"
-    compiler = f"{arch.cross_compile}gcc"
+    agents = toolchain.agents(arch)
+    words: list[str | Path] = [*toolchain.command(agents.toolchain, agents.cross_compile)]
     try:
+        if toolchain.family(agents) != toolchain.GCC:
+            sysroot = scratch / "sysroot"
+            sysroot.mkdir()
+            process.run(["tar", "-xf", root, "-C", sysroot, "./usr"], deadline=deadline)
+            words += ["-fuse-ld=lld", f"--sysroot={sysroot}"]
         process.run(
             [
-                *(compiler, "-static", "-Os", "-std=gnu11", "-s", "-Wl,--build-id=none"),
+                *(*words, "-static", "-Os", "-std=gnu11", "-s", "-Wl,--build-id=none"),
                 *("-o", agent, source / "agent.c"),
             ],
             deadline=deadline,

@@ -152,14 +152,17 @@ def make(
     return Done(objects, compiled, seconds, absent)
 
 
-# For a gcc with a number: tuxmake refuses CC=, and there is no other way to name one; what it hands
-# to ccache is CC all the same (Wrapper.wrap()).
-_WITH_CC = """\
+# For a compiler with a number, the first argument: tuxmake refuses CC=, by which a gcc is named;
+# what it hands to ccache is CC all the same (Wrapper.wrap()). And it goes no further without a gcc
+# of CROSS_COMPILE's, which LLVM does not need: Debian may have none.
+_NUMBERED = """\
 import sys
 from tuxmake.build import Build
 from tuxmake.cli import main
+from tuxmake.toolchain import Toolchain
 Build.MAKE_VARIABLES_REJECTLIST = [n for n in Build.MAKE_VARIABLES_REJECTLIST if n != "CC"]
-main(*sys.argv[1:])
+Toolchain.compiler = lambda *_args, **_named: sys.argv[1]
+main(*sys.argv[2:])
 """
 
 
@@ -171,9 +174,9 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
         "KBUILD_BUILD_USER": "klp-e2e",
         "KBUILD_BUILD_HOST": "klp-e2e",
     }
-    named = any(word.startswith("CC=") for word in toolchain.variables(arch))
+    numbered = ("-c", _NUMBERED, toolchain.compiler(arch))
     return [
-        *(sys.executable, *(("-c", _WITH_CC) if named else ("-m", "tuxmake"))),
+        *(sys.executable, *(numbered if toolchain.number(arch) else ("-m", "tuxmake"))),
         f"--directory={site.source}",
         f"--build-dir={site.build}",
         f"--output-dir={site.output}",
@@ -265,7 +268,9 @@ def _check_config(arch: Arch, site: Site, fragment: str, needed: kconfig.Needed)
         wrong.append(kconfig.explain(found.lost, _kconfig_tree(arch, site.source), final))
     raise ConfigError(
         f"the {arch.name} kernel does not take the configuration:\n" + "\n".join(wrong),
-        hint="request what the option depends on as well, or leave the option out",
+        hint=f"{arch.name} has livepatch from Linux {arch.since} on: take such a kernel"
+        if arch.since and any(option.name == "LIVEPATCH" for option in found.lost)
+        else "request what the option depends on as well, or leave the option out",
         final=final,
     )
 

@@ -178,20 +178,13 @@ def _fragments(arch: Arch) -> list[str]:
 def compiler_version(arch: Arch) -> str:
     """The first line of what the compiler says to --version. Raises MissingTool, HarnessError."""
     compiler = toolchain.compiler(arch)
-    tools.need(compiler, _package_of(arch))
+    tools.need(compiler, toolchain.package(arch))
     said = process.run([compiler, "--version"]).output.strip()
     if not said:  # a kernel is told from others by it
         raise HarnessError(
             f"{compiler} --version says nothing", hint=f"is {tools.which(compiler)} a compiler?"
         )
     return said.splitlines()[0]
-
-
-def _package_of(arch: Arch) -> str:
-    """The Debian package of the architecture's compiler; "": `klp-e2e doctor` knows."""
-    if arch.toolchain != toolchain.GCC:
-        return ""
-    return next((name for name in arch.packages if name.startswith("gcc")), "gcc")
 
 
 def _plain(text: str) -> str:

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import image, kernel, modules, prebuilt
+from orchestrator.build import emulator, image, kernel, modules, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.errors import UsageError
-from orchestrator.host import process
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import Arch, BuiltSet, Kernel, ModuleSet
 
@@ -83,18 +82,18 @@ def bootables(
     for arch in arches:
         for module_set in sets.values():
             prebuilt.files(module_set, arch)  # before ten minutes of building, not after them
+    # what comes from elsewhere: likewise
+    userlands = [image.base(arch) for arch in arches]
     made = kernels(arches, source=source, series=series, jobs=jobs, say=say, advance=advance)
     result = []
-    for arch, built in zip(arches, made, strict=True):
-        task = f"building {arch.name} modules and userland"
+    for arch, built, userland in zip(arches, made, userlands, strict=True):
+        task = f"building {arch.name} modules"
         built_sets = {}
         for number, (name, module_set) in enumerate(sets.items()):
-            advance(task, number, len(sets) + 1)
+            advance(task, number, len(sets))
             deadline = Deadline.after(SET_SECONDS)
             built_sets[name] = modules.build(built, arch, module_set, jobs=jobs, deadline=deadline)
-        advance(task, len(sets), len(sets) + 1)
-        userland = image.base(arch)
-        advance(task, len(sets) + 1, len(sets) + 1)
+        advance(task, len(sets), len(sets))
         result.append(Bootable(arch, built, built_sets, userland, known_issues))
     return tuple(result)
 
@@ -112,4 +111,4 @@ def _refuse_namesakes(sets: Mapping[str, ModuleSet]) -> None:
 
 def qemu_version(arch: Arch) -> str:
     """`QEMU emulator version 7.2.22 (Debian ...)`"""
-    return process.run([arch.qemu, "--version"]).output.partition("\n")[0]
+    return emulator.version(arch)

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,16 +16,15 @@ import psutil
 
 from orchestrator import catalog
 from orchestrator import doctor as hosts
-from orchestrator.build import modules, prepare
+from orchestrator.build import emulator, image, modules, prepare, toolchain
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.version import version
 from orchestrator.errors import BuildError, UsageError
-from orchestrator.host.tools import need
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
-from orchestrator.nouns import Accel, Arch, Case
+from orchestrator.nouns import Accel, Arch, Case, Userland
 from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import Run, RunKind
 from orchestrator.vm import machine
@@ -37,6 +36,16 @@ def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
     """What this host should have for these architectures, and whether it has it."""
     file = Path(__file__).parents[1] / "host-packages.toml"
     return hosts.examine(catalog.load_toml(file, hosts.HostPackages), arches)
+
+
+def from_elsewhere(arches: Iterable[Arch]) -> Iterator[str]:
+    """A line for each architecture whose tools are not the usual ones: which, and whence."""
+    for arch in arches:
+        told = [arch.toolchain] if toolchain.number(arch) else []
+        told += [emulator.told(arch)] if arch.qemu_version else []
+        told += [image.told(arch)] if arch.userland != Userland() else []
+        if told:
+            yield f"{arch.name}: {'; '.join(told)}"
 
 
 def bootables(
@@ -147,16 +156,16 @@ def accel_of(run: Run, place: Path) -> Accel:
     return Accel(name)
 
 
-def need_emulators(wanted: BuildOptions, accel: Accel) -> None:
+def need_emulators(wanted: BuildOptions, accel: Accel, say: Callable[[str], None]) -> None:
     """Before a build of ten minutes, not after it. Raises MissingTool, and HarnessError where the
-    accelerator that is asked for cannot be had."""
+    accelerator, or the QEMU, that is asked for cannot be had."""
     for arch in wanted.arches:
-        need_emulator(arch, accel)
+        need_emulator(arch, accel, say)
 
 
-def need_emulator(arch: Arch, accel: Accel) -> None:
+def need_emulator(arch: Arch, accel: Accel, say: Callable[[str], None]) -> None:
+    emulator.ready(arch, say)
     machine.may_use_kvm(arch, accel)
-    need(arch.qemu, next((p for p in arch.packages if p.startswith("qemu-")), ""))
 
 
 def buildable(

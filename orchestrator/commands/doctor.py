@@ -17,6 +17,8 @@ def doctor(arch: ArchOption = None, toolchain: ToolchainOption = None) -> Exit:
     """Say what this host lacks. Prints the one line that installs it."""
     chosen = [options.with_toolchain(each, toolchain) for each in options.arches(arch or ())]
     needs = session.host_needs(chosen)
+    for line in session.from_elsewhere(chosen):
+        tell(line)
     lacking = hosts.missing(needs)
     for need in lacking:
         tell(f"missing: {need.what} ({need.package})")

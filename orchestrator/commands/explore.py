@@ -124,7 +124,7 @@ def guests_of(built: BuildOptions) -> int:
 def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
     """Walk it, or what is left of it, within the writer's block: every verified order and every
     finding is on disk at once."""
-    session.need_emulators(asked.build, asked.accel)
+    session.need_emulators(asked.build, asked.accel, reporter.say)
     bootables = session.bootables(asked.build, asked.module_sets, reporter)
     run = writer.head.run
     writer.update(

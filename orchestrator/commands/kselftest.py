@@ -72,7 +72,7 @@ def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Re
     Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
     builds, or one's tests do not.
     """
-    session.need_emulators(wanted.build, wanted.accel)
+    session.need_emulators(wanted.build, wanted.accel, reporter.say)
     made, unbuilt = session.buildable(wanted.build, (), reporter)
     trees = [_tree(bootable, wanted, reporter) for bootable in made]
     chosen = cases(trees[0], wanted.tests)  # of one source and series all have the same

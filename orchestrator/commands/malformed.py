@@ -139,7 +139,7 @@ def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: 
 
     Raises HarnessError, and BuildError when no kernel builds.
     """
-    session.need_emulators(wanted.build, wanted.accel)
+    session.need_emulators(wanted.build, wanted.accel, reporter.say)
     made, unbuilt = session.buildable(wanted.build, MODULE_SETS, reporter)
     names = dict.fromkeys(broken_how(case.module_set) for case in wanted.cases)
     kernels = tuple(bootable.kernel for bootable in made)

@@ -137,7 +137,7 @@ def minimise_failure(
         arch, run.exact_source, stack, jobs, run.configs, run.toolchain, known
     )
     accel = session.accel_of(run, results) if accel is None else accel
-    session.need_emulators(built, accel)
+    session.need_emulators(built, accel, reporter.say)
     (bootable,) = session.bootables(built, (case.module_set,), reporter)
     stop = threading.Event()
     used = GuestOptions(accel=accel)

@@ -54,7 +54,7 @@ def replay_bundle(
 ) -> list[CaseResult]:
     """A bundle's order so many times, each on a guest booted for it. Raises MissingTool, and
     HarnessError where the accelerator that is asked for cannot be had."""
-    session.need_emulator(recorded.bootable.arch, accel)
+    session.need_emulator(recorded.bootable.arch, accel, say)
     cpus = orders.largest_race(recorded.case.order)
     results: list[CaseResult] = []
     say(recorded.heading)

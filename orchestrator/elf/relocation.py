@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Where a relocated field leads, by the architecture's table. Pure.
+"""A relocated field as bytes, and what apply_relocate_add() writes with it. Pure.
 
-The arithmetic is that of apply_relocate_add() (arch/*/kernel/module*.c) read backwards; what
+The arithmetic is that of apply_relocate_add() (arch/*/kernel/module*.c), in `elf.encoding`; what
 differs between architectures is in the rows of `Arch.relocations`.
 """
 
@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from orchestrator.elf import encoding
 from orchestrator.elf.records import ByteOrder
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import RelocationType
 
 Table = Callable[[int], RelocationType | None]
 """ELF64_R_TYPE -> its row, None for a type the architecture's table lacks."""
-
-_WRAP = 1 << 64
 
 
 def table(rows: Sequence[RelocationType]) -> Table:
@@ -38,7 +37,7 @@ def cleared(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> bytes:
     """The bytes that `field` gives, as they should be before it is relocated."""
     value, behind = _parts(row, byte_order, raw)
     wanted = bytes.fromhex(row.behind.before) if row.behind and behind else b""
-    return (value & ~mask(row)).to_bytes(row.bits // 8, byte_order) + wanted
+    return (value & ~encoding.mask(row)).to_bytes(row.bits // 8, byte_order) + wanted
 
 
 def unwanted(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> str:
@@ -52,21 +51,14 @@ def unwanted(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> str:
 
 
 def decode(
-    row: RelocationType, byte_order: ByteOrder, address: int, raw: bytes, addend: int
+    row: RelocationType, byte_order: ByteOrder, address: int, raw: bytes, addend: int, near: int
 ) -> int:
-    """The address that the field at `address` leads to, minus `addend`, as unsigned 64 bits.
+    """The address that the field at `address` leads to, as `encoding.decode` has it.
 
-    Where the row says leads_to "got" or "plt" that may be the slot or the stub, not yet the
-    symbol. Raises HarnessError if `raw` is not as `field` gives it.
+    Raises HarnessError if `raw` is not as `field` gives it.
     """
     value, _ = _parts(row, byte_order, raw)
-    bits = mask(row)
-    stored = (value & bits) >> low_bit(bits)
-    width = bits.bit_count()
-    if (row.signed or row.pc_relative) and stored >> (width - 1):
-        stored -= 1 << width
-    base = address if row.pc_relative else 0
-    return ((stored << row.shift) + base - addend) % _WRAP
+    return encoding.decode(row, address, value, near, addend)
 
 
 def beside(row: RelocationType, byte_order: ByteOrder, initial: bytes, raw: bytes) -> str:
@@ -74,7 +66,7 @@ def beside(row: RelocationType, byte_order: ByteOrder, initial: bytes, raw: byte
     other bits of the field as they were, and behind it what belongs there."""
     before, _ = _parts(row, byte_order, initial)
     now, behind = _parts(row, byte_order, raw)
-    if (before ^ now) & ~mask(row):
+    if (before ^ now) & ~encoding.mask(row):
         return "other bits of the field have changed"
     wanted = bytes.fromhex(row.behind.after) if row.behind and behind else b""
     return "" if behind == wanted else f"behind it not {wanted.hex(' ')}"
@@ -86,13 +78,3 @@ def _parts(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> tuple[int,
     if len(raw) not in (size, size + (len(bytes.fromhex(row.behind.before)) if row.behind else 0)):
         raise HarnessError(f"{row.name} has a field of {row.bits} bits, not {len(raw)} bytes")
     return int.from_bytes(raw[:size], byte_order), raw[size:]
-
-
-def mask(row: RelocationType) -> int:
-    """The bits of the field that hold the value."""
-    return row.mask or (1 << row.bits) - 1
-
-
-def low_bit(bits: int) -> int:
-    """The lowest bit that is set: 2 of 0b1100."""
-    return (bits & -bits).bit_length() - 1

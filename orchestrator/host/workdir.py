@@ -39,7 +39,18 @@ GIB = 1 << 30
 LOGS = "logs"  # another one
 DEBIAN = "debian"  # and another: what apt's lists said
 KINDS = (
-    *("ccache", "clones", "debian", "git", "guest", "kernels", "layouts", "logs", "modules"),
+    *(
+        "ccache",
+        "clones",
+        "debian",
+        "emulators",
+        "git",
+        "guest",
+        "kernels",
+        "layouts",
+        "logs",
+        "modules",
+    ),
     *("no-config", "selftests", "sources", "trees"),
 )
 WHOLE = (CCACHE, LOGS, DEBIAN)

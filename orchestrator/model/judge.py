@@ -219,6 +219,7 @@ def _relocation(
         beside=reading.beside,
         address=reading.address,
         earlier=before.places if hop and before is not None else (),
+        said=reading.said,
     )
     return words.reading(found)
 

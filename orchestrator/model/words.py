@@ -106,7 +106,8 @@ def _resolving(found: Reading) -> str:
     through = "" if found.hop_address is None else f" through {found.hop} {found.hop_address:#x}"
     if found.resolves_to is None:
         return f" resolve{through} to no readable memory"
-    return f" resolve{through} to {found.resolves_to:#x}"
+    partly = f", by {found.said} alone" if found.said else ""
+    return f" resolve{through} to {found.resolves_to:#x}{partly}"
 
 
 def _distance(difference: int) -> str:

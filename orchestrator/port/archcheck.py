@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import Exit, HarnessError
 from orchestrator.port import archfile
-from orchestrator.port.archfile import FieldKind, Remark
+from orchestrator.port.archfile import Draft, FieldKind, Remark
 from orchestrator.port.archhost import ArchHost, Asked, KernelTree
 from orchestrator.source import sources
 
@@ -49,18 +49,33 @@ def check(
     Raises UsageError for a name that is unknown and a source that is none.
     """
     places = [catalog.arch_file(spec) for spec in specs or catalog.arch_files()]
-    checks = [*archfile.CHECKS, *Asked(host or ArchHost()).checks]
+    asked = Asked(host or ArchHost())
+    checks = [*archfile.CHECKS, *asked.checks]
     unread: list[Remark] = []
     try:
         checks += KernelTree(sources.fetch(source, say=say).directory).checks
     except HarnessError as err:
         text = f"not compared with the kernel's source: {err}"
         unread.append(Remark("kernel_arch", text, err.hint, FieldKind.LACKING))
-    return [_report(path, checks, unread) for path in places]
+    return [_report(_emulated(path, asked.host, say), checks, unread) for path in places]
 
 
-def _report(path: Path, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
+def _emulated(path: Path, host: ArchHost, say: Callable[[str], None]) -> Draft:
+    """The file, with the QEMU that will be started where it wants a newer one than any."""
     draft = archfile.read(path)
+    if draft.remarks or not draft.right["qemu_version"]:
+        return draft
+    try:
+        program = host.emulator(catalog.arch(str(path)), say)
+    except HarnessError as err:
+        return replace(
+            draft, remarks=(Remark("qemu_version", str(err), err.hint, FieldKind.LACKING),)
+        )
+    return replace(draft, right={**draft.right, "qemu": program})
+
+
+def _report(draft: Draft, checks: Iterable[archfile.Check], unread: Iterable[Remark]) -> Report:
+    path = draft.path
     base = catalog.data_dir("kernel-config") / BASE
     found = [*draft.remarks, *draft.run_checks(checks), *unread]
     found += archfile.fragment_remarks(catalog.fragment(path), base)

@@ -21,14 +21,14 @@ from typing import Any
 
 from orchestrator import catalog
 from orchestrator.build import kconfig
-from orchestrator.elf import reader, relocation
+from orchestrator.build.toolchain import GCC
+from orchestrator.elf import encoding, reader
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Arch, RelocationType, Stub
+from orchestrator.nouns import Arch, Encoding, RelocationType, Stub, Userland
 
 BITS = (8, 16, 24, 32, 64)
-ADDRESS_BYTES = 8  # in a PLT stub
 GIVEN = ("name", "file", "configs")  # fields of Arch that are not in the file
-MAY_BE_EMPTY = ("cross_compile", "cmdline")
+MAY_BE_EMPTY = ("cross_compile", "cmdline", "since", "qemu_version", "qemu_package")
 FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
@@ -56,7 +56,9 @@ class Field:
     name: str
     what: str
     where: str
-    usual: str | bool | int | float | tuple[str, ...] | None = None  # what most architectures have
+    usual: str | bool | int | float | tuple[str, ...] | Mapping[str, str] | None = (
+        None  # what most architectures have
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +142,30 @@ def _guess(key: str, known: Iterable[str]) -> str:
 # --- what a file alone tells -------------------------------------------------------------------
 
 
-def _packages(packages: tuple[str, ...], qemu: str, cross_compile: str) -> Iterator[Remark]:
+def _packages(
+    packages: tuple[str, ...],
+    qemu: str,
+    qemu_package: str,
+    cross_compile: str,
+    toolchain: str,
+    userland: Userland,
+) -> Iterator[Remark]:
     hint = "without it `klp-e2e doctor` and `make host` do not know what to install"
-    if not any(package.startswith("qemu-") for package in packages):
+    if not qemu_package and not any(package.startswith("qemu-") for package in packages):
         yield Remark("packages", f"no qemu-... package, which brings {qemu}", hint)
-    if not any(package == "gcc" or package.startswith("gcc-") for package in packages):
+    if GCC in (toolchain, userland.toolchain) and not any(
+        package == GCC or package.startswith(f"{GCC}-") for package in packages
+    ):
         yield Remark("packages", f"no gcc... package, which brings {cross_compile}gcc", hint)
+
+
+def _newer_qemu(qemu_version: str, qemu_package: str) -> Iterator[Remark]:
+    if bool(qemu_version) == bool(qemu_package):
+        return
+    lacks, has = "qemu_package", "qemu_version"
+    if qemu_package:
+        lacks, has = has, lacks
+    yield Remark(lacks, f"empty, and {has} is not", fields()[lacks].where)
 
 
 def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
@@ -166,18 +186,14 @@ def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
         if row.bits not in BITS:
             text = f"{row.bits} is no width of a field ({row.name})"
             yield Remark(f"{place}.bits", text, ", ".join(map(str, BITS)))
-        yield from _mask(row, place)
+        yield from _encoding(row, place, row.name)
         yield from _behind(row, place)
-        if row.shift >= row.bits:
-            text = f"{row.shift} low bits cannot be left out of {row.bits} ({row.name})"
-            yield Remark(f"{place}.shift", text, "0 where the field holds the value itself")
 
 
-def _mask(row: RelocationType, place: str) -> Iterator[Remark]:
-    run = row.mask >> relocation.low_bit(row.mask) if row.mask else 0
-    if row.mask.bit_length() > row.bits or run & (run + 1):
-        text = f"{row.mask:#x} is not one run of bits within {row.bits} ({row.name})"
-        yield Remark(f"{place}.mask", text, "0x03fffffc, say; none where the value fills the field")
+def _encoding(row: Encoding, place: str, name: str) -> Iterator[Remark]:
+    for text in encoding.contradictions(row):
+        hint = "docs/reference/arch-file.md says what a row may say"
+        yield Remark(f"{place}.field", f"{text} ({name})", hint)
 
 
 def _behind(row: RelocationType, place: str) -> Iterator[Remark]:
@@ -214,14 +230,48 @@ def _stub(relocations: tuple[RelocationType, ...], stub: Stub | None) -> Iterato
     through = [row.name for row in relocations if row.leads_to == "plt"]
     if stub is None:
         if through:
-            text = f'missing, and {", ".join(through)} has leads_to = "plt"'
+            text = f"missing, and {', '.join(through)} leads to one: L() is in its value"
             yield Remark("stub", text, fields()["stub"].where)
-    elif not 0 <= stub.address_offset <= stub.size - ADDRESS_BYTES:
-        text = f"no address fits at byte {stub.address_offset} of {stub.size}"
-        yield Remark("stub.address_offset", text, fields()["stub"].where)
+        return
+    wrong = tuple(_stub_fields(stub))
+    yield from wrong
+    if not wrong and not _leads_anywhere(stub):
+        text = "its fields do not say the whole address that it jumps to"
+        yield Remark("stub.fields", text, fields()["stub"].where)
 
 
-CHECKS: Sequence[Check] = (_packages, _rows, _numbers, _stub)
+def _stub_fields(stub: Stub) -> Iterator[Remark]:
+    for index, row in enumerate(stub.fields):
+        place = f"stub.fields[{index}]"
+        yield from _encoding(row, place, f"at {row.at}")
+        if row.bits in BITS and row.at + row.bits // 8 > stub.size:
+            text = f"{row.bits} bits at byte {row.at} are not within {stub.size} bytes"
+            yield Remark(f"{place}.at", text, fields()["stub"].where)
+        if row.leads_to != "symbol":
+            yield Remark(f"{place}.value", f"{row.value}: a stub leads to S + A itself")
+    digits = stub.code.replace(" ", "")
+    if digits and len(digits) != 2 * stub.size:
+        text = f"{len(digits)} hexadecimal digits, and a stub has {stub.size} bytes"
+        yield Remark("stub.code", text, "two digits a byte, in the order in memory")
+
+
+def _leads_anywhere(stub: Stub) -> bool:
+    """Does it say all bits of an address but those that are always zero?"""
+    target = 0x0123_4567_89AB_CDE8
+    place = target - 0x5000  # of a stub that is relative to it
+    raw = encoding.a_stub(stub, "little", place, target)
+    low = (1 << encoding.MOST_ALIGNED) - 1
+    return raw is not None and encoding.of_stub(stub, "little", place, raw, 0) & ~low == target
+
+
+def _got(relocations: tuple[RelocationType, ...], got: str | None) -> Iterator[Remark]:
+    halves = [r.name for r in relocations if r.leads_to == "got" and not encoding.is_whole(r)]
+    if halves and got is None:
+        text = f"missing, and {', '.join(halves)} says only a part of a slot's address"
+        yield Remark("got", text, fields()["got"].where)
+
+
+CHECKS: Sequence[Check] = (_packages, _newer_qemu, _rows, _numbers, _stub, _got)
 
 
 # --- the fragment ------------------------------------------------------------------------------

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Literal
 
 from orchestrator import doctor
-from orchestrator.build import kbuild
+from orchestrator.build import emulator, kbuild
+from orchestrator.build import toolchain as toolchains
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.errors import UsageError
 from orchestrator.host import process
 from orchestrator.host.process import CommandFailed
 from orchestrator.host.rundir import run_dir
+from orchestrator.nouns import Arch
 from orchestrator.port.archfile import Check, FieldKind, Remark, fields
 
 SECONDS = 60.0  # for one question; QEMU answers in a tenth of a second
@@ -34,8 +36,9 @@ DPKG_CPUS = Path("/usr/share/dpkg/cputable")
 
 
 def _help(program: str, option: str) -> frozenset[str]:
+    """Empty where it does not say: one that was unpacked ends at modules that it does not find."""
     ran = process.run([program, option, "help"], deadline=Deadline.after(SECONDS), check=False)
-    return frozenset(re.findall(r"[\w.+-]+", ran.output))
+    return frozenset(re.findall(r"[\w.+-]+", ran.output)) if ran.code == 0 else frozenset()
 
 
 def _refusal(argv: Sequence[str]) -> str:
@@ -49,13 +52,19 @@ def _refusal(argv: Sequence[str]) -> str:
     return " ".join(lines) or f"it ends with status {done.code}"
 
 
-def _object(compiler: str) -> bytes:
-    """What the compiler makes of an empty C file. Raises CommandFailed."""
+def _object(*compiler: str) -> bytes:
+    """What the compiler, with its options, makes of an empty C file. Raises CommandFailed."""
     with run_dir("cc") as scratch:
         made = scratch / "empty.o"
-        command: list[str | Path] = [compiler, "-c", "-x", "c", "/dev/null", "-o", made]
+        command: list[str | Path] = [*compiler, "-c", "-x", "c", "/dev/null", "-o", made]
         process.run(command, deadline=Deadline.after(SECONDS))
         return made.read_bytes()
+
+
+def _emulator(arch: Arch, say: Callable[[str], None]) -> str:
+    """The QEMU that serves, brought if need be. Raises HarnessError."""
+    emulator.ready(arch, say)
+    return emulator.program(arch)
 
 
 def _tuxmake() -> frozenset[str]:
@@ -88,8 +97,9 @@ class ArchHost:
     packages: doctor.Host = field(default_factory=doctor.Host)
     words: Callable[[str, str], frozenset[str]] = _help  # of (QEMU, "-machine")'s help
     refusal: Callable[[Sequence[str]], str] = _refusal
-    object: Callable[[str], bytes] = _object
+    object: Callable[..., bytes] = _object
     tuxmake: Callable[[], frozenset[str]] = _tuxmake
+    emulator: Callable[[Arch, Callable[[str], None]], str] = _emulator
     cpus: Callable[[], tuple[Cpu, ...]] = _dpkg_cpus  # none: it is no Debian
     machine: str = platform.machine()
 
@@ -129,13 +139,17 @@ class Asked:
                 yield Remark(key, text, doctor.install_line([need]), FieldKind.LACKING)
 
     def compiler(
-        self, cross_compile: str, elf_machine: int, byte_order: Literal["little", "big"]
+        self,
+        cross_compile: str,
+        toolchain: str,
+        elf_machine: int,
+        byte_order: Literal["little", "big"],
     ) -> Iterator[Remark]:
-        compiler = f"{cross_compile}gcc"
+        compiler, *options = toolchains.command(toolchain, cross_compile)
         if not self._has(compiler):
             return
         try:
-            elf = reader.read(self.host.object(compiler), f"what {compiler} makes")
+            elf = reader.read(self.host.object(compiler, *options), f"what {compiler} makes")
         except (CommandFailed, UsageError) as err:
             yield Remark("cross_compile", f"{compiler}: {err}", fields()["cross_compile"].where)
             return
@@ -168,7 +182,7 @@ class Asked:
         if not self._has(qemu):
             return
         name = machine.partition(",")[0]
-        if name not in (known := self.host.words(qemu, "-machine")):
+        if (known := self.host.words(qemu, "-machine")) and name not in known:
             hint = _close(name, known, f"{qemu} -machine help; a newer QEMU may have it")
             yield Remark("machine", f"{qemu} has no machine {name}", hint)
         elif said := self.host.refusal([qemu, "-machine", machine]):
@@ -179,7 +193,7 @@ class Asked:
         if not self._has(qemu):
             return
         name = cpu.partition(",")[0]
-        if name not in (known := self.host.words(qemu, "-cpu")):
+        if (known := self.host.words(qemu, "-cpu")) and name not in known:
             yield Remark(
                 "cpu", f"{qemu} has no CPU {name}", _close(name, known, f"{qemu} -cpu help")
             )
@@ -192,7 +206,7 @@ class Asked:
         if self.host.machine != kvm_host or not self._has(qemu):
             return
         name = cpu_kvm.partition(",")[0]
-        if name not in (known := self.host.words(qemu, "-cpu")):
+        if (known := self.host.words(qemu, "-cpu")) and name not in known:
             hint = _close(name, known, f"{qemu} -cpu help")
             yield Remark("cpu_kvm", f"{qemu} has no CPU {name}", hint)
 
@@ -213,7 +227,7 @@ class Asked:
             ("serial_device", serial_device),
         ):
             name = device.partition(",")[0]
-            if name not in known:
+            if known and name not in known:
                 hint = _close(name, known, f"{qemu} -device help")
                 yield Remark(key, f"{qemu} has no device {name}", hint)
             elif said := self._against(qemu, machine, "-device", device):

@@ -23,7 +23,7 @@ from orchestrator.port.archfile import fields
 from orchestrator.port.archhost import ArchHost
 from orchestrator.templating import text_templates
 
-TABLES = ("relocations", "stub")  # written below the other keys, as TOML wants it
+TABLES = ("got", "relocations", "stub")  # written below the other keys, as TOML wants it
 
 _TEMPLATES = text_templates()
 
@@ -102,12 +102,13 @@ def _text(name: str, ours: bool, values: Mapping[str, Any]) -> str:
             if f.name not in TABLES
         ],
         tables=[_pairs(row) for row in values.get("relocations", ())],
+        got=_literal(values, "got"),
         stub=_pairs(values.get("stub", {})),
     )
 
 
 def _literal(values: Mapping[str, Any], name: str) -> str | None:
-    return json.dumps(values[name]) if name in values else None
+    return _value(values[name]) if name in values else None
 
 
 def _pairs(table: Mapping[str, Any]) -> list[str]:
@@ -118,4 +119,6 @@ def _value(value: object) -> str:
     """What JSON writes of strings, numbers, lists and truth is TOML, too."""
     if isinstance(value, Mapping):
         return f"{{ {', '.join(_pairs(value))} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
     return json.dumps(value)

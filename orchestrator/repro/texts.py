@@ -100,6 +100,7 @@ def script(story: Story) -> str:
     return _TEMPLATES.get_template("reproduce.sh.j2").render(
         title=_title(story),
         program=arch.qemu,
+        oldest=arch.qemu_version,
         options=portable(result.qemu_argv),
         kvm=_accel(result.qemu_argv) == "kvm",
         cpu=arch.cpu,
@@ -145,6 +146,7 @@ def readme(story: Story) -> str:
         kernel=story.kernel,
         arch=story.arch.name,
         program=story.arch.qemu,
+        oldest=story.arch.qemu_version,
         qemu_version=story.qemu_version,
         accel=_accel(result.qemu_argv).upper(),
         cmdline=_value(result.qemu_argv, "-append"),

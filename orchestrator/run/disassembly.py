@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.build import toolchain
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.elf.records import SHF_EXECINSTR, Elf
@@ -98,7 +99,7 @@ def _objdump(ko: Path, wrong: _Place, places: Mapping[int, _Place], arch: Arch) 
     with run_dir("objdump") as directory:
         copy = directory / ko.name
         copy.write_bytes(data)
-        words = [f"{arch.cross_compile}objdump", "-d" if code else "-s", "-j", wrong.section]
+        words = [toolchain.objdump(arch), "-d" if code else "-s", "-j", wrong.section]
         # what is relative to the place leads where it does
         words.append(f"--adjust-vma={wrong.base:#x}")
         span = [

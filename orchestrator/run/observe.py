@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
-from orchestrator.elf import relocation
+from orchestrator.elf import encoding, following, relocation
 from orchestrator.errors import HarnessError, OutOfTime
 from orchestrator.model import memory
 from orchestrator.model.judge import allowed_taint
@@ -43,7 +43,6 @@ from orchestrator.nouns import (
 from orchestrator.verdicts import Growth, Observation, RelocationReading
 from orchestrator.vm.guest import Guest, Look
 
-SLOT_BYTES = 8  # a GOT slot, and the address in a PLT stub, on every 64-bit architecture
 REPORT_SECONDS = 1.0
 EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale
 SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass; times time_scale
@@ -229,65 +228,72 @@ def _printed(guest: Guest, mark: int, strange: int, deadline: Deadline) -> str:
     return printed
 
 
-@dataclass(frozen=True, slots=True)
-class _Field:
-    livepatch: str
-    relocation: KlpRelocation
-    row: RelocationType
-    address: int
-
-
 def _read_relocations(
     guest: Guest, view: GuestView, look: Look, deadline: Deadline
 ) -> tuple[RelocationReading, ...]:
     """Two passes over guest memory: the fields, then the slots and stubs they lead to."""
-    fields = [
-        _Field(name, rela, row_of(view.arch, rela), _field_address(look, name, rela))
+    entries = [
+        (name, rela, _field_address(look, name, rela))
         for name, module in sorted(view.built.modules.items())
         if name in look.modules
         for rela in module.klp_relocations
     ]
-    raws = guest.read_memory([(f.address, len(f.relocation.initial)) for f in fields], deadline)
-    order = view.arch.byte_order
-    decoded: list[int | None] = []
-    for found, raw in zip(fields, raws, strict=True):
-        if raw is None:
-            decoded.append(None)
-            continue
-        addend = found.relocation.addend
-        decoded.append(relocation.decode(found.row, order, found.address, raw, addend))
-    hops = [
-        _hop_address(view.arch, f.row, target, _symbol_address(view, look, f.relocation.symbol))
-        for f, target in zip(fields, decoded, strict=True)
+    ranges = [(address, len(rela.initial)) for _, rela, address in entries]
+    fields = [
+        _field(view, look, entry, raw)
+        for entry, raw in zip(entries, guest.read_memory(ranges, deadline), strict=True)
     ]
-    slots = iter(guest.read_memory([(h, SLOT_BYTES) for h in hops if h is not None], deadline))
+    hops = [
+        following.hop(view.arch, field, _slots(view.arch, look, name))
+        for (name, *_), field in zip(entries, fields, strict=True)
+    ]
+    further = [(hop.address, hop.size) for hop in hops if hop is not None]
+    contents = iter(guest.read_memory(further, deadline))
     readings = []
-    for found, raw, target, hop in zip(fields, raws, decoded, hops, strict=True):
-        leads_to, via = target, ""
-        if hop is not None:
-            content = next(slots)
-            leads_to = int.from_bytes(content, order) if content else None
-            via = f"{found.row.leads_to} {hop:#x}"
-        if raw is None:
-            raise HarnessError(
-                f"cannot read guest memory at {found.address:#x}, where {found.livepatch} has "
-                f"a {found.row.name} in {found.relocation.section}",
-                hint="the guest kernel needs CONFIG_PROC_KCORE, see kernel-config/base.config",
-            )
+    for (name, rela, address), field, hop in zip(entries, fields, hops, strict=True):
+        led = following.follow(view.arch, field, hop, None if hop is None else next(contents))
+        order = view.arch.byte_order
         readings.append(
             RelocationReading(
-                livepatch=found.livepatch,
-                relocation=found.relocation,
-                type_name=found.row.name,
-                address=found.address,
-                raw=raw,
-                leads_to=leads_to,
-                via=via,
-                symbol_address=_symbol_address(view, look, found.relocation.symbol),
-                beside=relocation.beside(found.row, order, found.relocation.initial, raw),
+                livepatch=name,
+                relocation=rela,
+                type_name=field.row.name,
+                address=address,
+                raw=field.raw,
+                leads_to=led.to,
+                via=led.via,
+                symbol_address=field.symbol,
+                beside=relocation.beside(field.row, order, rela.initial, field.raw) or led.beside,
+                said=encoding.said(field.row),
             )
         )
     return tuple(readings)
+
+
+def _field(
+    view: GuestView, look: Look, entry: tuple[str, KlpRelocation, int], raw: bytes | None
+) -> following.Field:
+    livepatch, rela, address = entry
+    row = row_of(view.arch, rela)
+    if raw is None:
+        raise HarnessError(
+            f"cannot read guest memory at {address:#x}, where {livepatch} has a {row.name} in "
+            f"{rela.section}",
+            hint="the guest kernel needs CONFIG_PROC_KCORE, see kernel-config/base.config",
+        )
+    symbol = _symbol_address(view, look, rela.symbol)
+    return following.Field(row, address, raw, rela.addend, symbol)
+
+
+def _slots(arch: Arch, look: Look, livepatch: str) -> following.Hop | None:
+    """The livepatch's GOT slots, as far as the next of its sections; None where its types say a
+    slot's whole address."""
+    if arch.got is None:
+        return None
+    start = _section_address(look, livepatch, arch.got)
+    places = look.sections[livepatch].values()
+    end = min((at for at in places if at > start), default=start + following.SLOTS_MAX)
+    return following.Hop(start, min(end - start, following.SLOTS_MAX))
 
 
 def row_of(arch: Arch, rela: KlpRelocation) -> RelocationType:
@@ -315,19 +321,6 @@ def _section_address(look: Look, module: str, section: str) -> int:
             hint="/sys/module/*/sections needs CONFIG_KALLSYMS and root",
         )
     return sections[section]
-
-
-def _hop_address(
-    arch: Arch, row: RelocationType, target: int | None, symbol: int | None
-) -> int | None:
-    """Where a GOT slot or a PLT stub keeps its address; None when the field leads straight."""
-    if target is None or row.leads_to == "symbol":
-        return None
-    if row.leads_to == "got":
-        return target
-    if arch.stub is None or target == symbol:
-        return None
-    return (target + arch.stub.address_offset) % 2**64
 
 
 def _symbol_address(view: GuestView, look: Look, symbol: KlpSymbol) -> int | None:

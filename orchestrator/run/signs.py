@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator import errnos, kernelreports
-from orchestrator.elf import relocation
+from orchestrator.elf import encoding, following
 from orchestrator.model.findings import is_death
 from orchestrator.model.judge import LIVEPATCH_TAINT
 from orchestrator.model.words import SHOWN_ANSWERS
@@ -17,10 +18,13 @@ from orchestrator.nouns import (
     VMLINUX,
     Arch,
     BuiltSet,
+    Encoding,
     KlpRelocation,
     ModuleSet,
     Probe,
     RelocationType,
+    Stub,
+    StubField,
 )
 from orchestrator.run import observe
 from orchestrator.verdicts import (
@@ -52,8 +56,30 @@ class Sign:
 
 
 @dataclass(frozen=True, slots=True)
+class Bits:
+    """How a shell decodes a field: `elf.encoding.decode`, with x what it leads to and p where it
+    lies."""
+
+    value: str  # arithmetic of x and p
+    runs: tuple[tuple[int, str, int], ...]  # the lowest bit in the field, ones, that of the value
+    covered: str  # the value's bits that the field says; "": it says all
+    top_bit: str  # that of a negative number; "": it has none
+
+
+@dataclass(frozen=True, slots=True)
+class StubBits:
+    """A field of a stub."""
+
+    bits: Bits
+    at: int  # bytes from the stub's start
+    size: int  # bytes
+    mask: str  # the bits that hold the value
+    others: str  # the other bits; "": any
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
-    """How to read a klp relocation by shell: the arithmetic of `elf.relocation.decode`."""
+    """How to read a klp relocation by shell: what `elf.following` does."""
 
     subject: str
     seen: str
@@ -63,24 +89,37 @@ class Field:
     offset: int
     size: int
     value_size: int  # of those, bytes of the field itself
-    mask: str  # "": the whole field is the value
-    low_bit: int  # of the mask
+    mask: str  # the bits that hold the value; "": all
     others: str  # the field's other bits
     behind: str  # hex digits of what belongs behind it
-    shift: int
-    pc_relative: bool
-    signed: bool
-    top_bit: str
-    addend: int
+    bits: Bits
+    outer: int  # addend of what the field leads to
+    inner: int  # addend of what slot or stub lead to
     initial: str  # hex digits
     little: bool
     leads_to: str
-    slot_offset: int
+    stub: tuple[StubBits, ...]
+    stub_size: int
+    code: tuple[tuple[int, str], ...]  # of a stub, between its fields: bytes from its start, digits
+    slots: str  # section of the GOT slots that are looked through; "": none
+    slots_max: int
     object: str
     symbol_name: str
     symbol_number: int
     symbol_section: str  # "": the kernel's own
     symbol_offset: int
+
+
+# `elf.encoding.FORMULAS`
+_PAGES = "((x{} & ~0xfff) - (p & ~0xfff))"
+ARITHMETIC = {
+    "X": "x",
+    "X - P": "x - p",
+    "Page(X) - Page(P)": _PAGES.format(""),
+    "Page(X + 0x800) - Page(P)": _PAGES.format(" + 0x800"),
+    "X - Near(X, P)": f"x - (p & ~0xfff) - (({_PAGES.format(' + 0x800')} & 0xffffffff ^ 0x80000000)"
+    " - 0x80000000)",
+}
 
 
 def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -> Sign:
@@ -219,8 +258,9 @@ def _read_by_shell(
     )
     if number <= len(places):  # else the script looks among the kernel's own, and finds none
         section, offset = places[number - 1]
-    size, mask = row.bits // 8, relocation.mask(row)
-    through_stub = row.leads_to == "plt" and arch.stub is not None
+    size, mask = row.bits // 8, encoding.mask(row)
+    stub = arch.stub if row.leads_to == "plt" else None
+    outer = encoding.outer(row, rela.addend)
     return Field(
         subject=check.subject,
         seen=check.seen,
@@ -230,25 +270,60 @@ def _read_by_shell(
         offset=rela.offset,
         size=len(rela.initial),
         value_size=size,
-        mask=f"{mask:#x}" if row.mask else "",
-        low_bit=relocation.low_bit(mask),
-        others=f"{int.from_bytes(rela.initial[:size], arch.byte_order) & ~mask:#x}",
+        mask=_number(mask) if mask.bit_count() < row.bits else "",
+        others=_number(int.from_bytes(rela.initial[:size], arch.byte_order) & ~mask),
         behind=row.behind.after if row.behind and len(rela.initial) > size else "",
-        shift=row.shift,
-        pc_relative=row.pc_relative,
-        signed=row.signed or row.pc_relative,
-        top_bit=f"{1 << (mask.bit_count() - 1):#x}",
-        addend=rela.addend,
+        bits=_bits(row),
+        outer=outer,
+        inner=rela.addend - outer,
         initial=rela.initial.hex(),
         little=arch.byte_order == "little",
-        leads_to=row.leads_to if row.leads_to != "plt" or through_stub else "symbol",
-        slot_offset=arch.stub.address_offset if through_stub and arch.stub else 0,
+        leads_to=row.leads_to if row.leads_to != "plt" or stub else "symbol",
+        stub=tuple(_stub_bits(stub, each, arch.byte_order) for each in stub.fields) if stub else (),
+        stub_size=stub.size if stub else 0,
+        code=tuple(_between(stub)) if stub else (),
+        slots=arch.got or "" if row.leads_to == "got" and not encoding.is_whole(row) else "",
+        slots_max=following.SLOTS_MAX,
         object=symbol.object,
         symbol_name=symbol.name,
         symbol_number=number,
         symbol_section=section,
         symbol_offset=offset,
     )
+
+
+def _bits(row: Encoding) -> Bits:
+    runs = encoding.runs(row)
+    covered = sum(run.ones << run.of for run in runs)
+    signed = encoding.is_signed(row) and covered.bit_length() < encoding.WORD
+    return Bits(
+        value=ARITHMETIC[encoding.formula(row)],
+        runs=tuple((run.at, _number(run.ones), run.of) for run in runs),
+        covered=_number(covered) if row.part else "",
+        top_bit=_number(1 << (covered.bit_length() - 1)) if signed and not row.part else "",
+    )
+
+
+def _stub_bits(stub: Stub, row: StubField, order: Literal["little", "big"]) -> StubBits:
+    size, mask = row.bits // 8, encoding.mask(row)
+    code = bytes.fromhex(stub.code)[row.at : row.at + size]
+    others = _number(int.from_bytes(code, order) & ~mask) if code else ""
+    return StubBits(_bits(row), row.at, size, _number(mask), others)
+
+
+def _between(stub: Stub) -> Iterator[tuple[int, str]]:
+    """What of a stub's code no field is in."""
+    code, at = bytes.fromhex(stub.code), 0
+    for row in (*sorted(stub.fields, key=lambda each: each.at), None):
+        end = row.at if row else len(code)
+        if code[at:end]:
+            yield at, code[at:end].hex()
+        at = end + (row.bits // 8 if row else 0)
+
+
+def _number(unsigned: int) -> str:
+    """For a shell, whose numbers are signed and have 64 bits."""
+    return f"{unsigned:#x}" if unsigned < 1 << 63 else str(unsigned - (1 << 64))
 
 
 def _state(read: Reading) -> str:

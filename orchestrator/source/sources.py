@@ -26,7 +26,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import ours, process, workdir
 from orchestrator.host.process import CommandFailed
-from orchestrator.source import debian, download, git
+from orchestrator.source import archive, debian, download, git
 
 Say = Callable[[str], None]
 CLONES = "clones"  # in the cache: what `bisect` checks commits out in
@@ -221,9 +221,9 @@ def _unpack(archive: Path, into: Path, deadline: Deadline | None) -> None:
 
 def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> SourceTree:
     if version == debian.NEWEST:
-        known: debian.Package | None = debian.newest(say)
+        known: archive.Package | None = debian.newest(say)
         assert known is not None
-        spec = f"debian:{known.kernel}"
+        spec = f"debian:{debian.kernel(known)}"
         say(f"Debian's newest kernel is {spec}, {known.name} {known.version}")
         package = known.name
     else:
@@ -244,7 +244,7 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
     def fill(tmp: Path) -> dict[str, str]:
         say(f"downloading {package} {known.version}")
-        deb = debian.download(known, tmp, deadline)
+        deb = archive.download(known, tmp, deadline)
         process.run(["dpkg-deb", "-x", str(deb), str(tmp / "deb")], deadline=deadline)
         archives = sorted((tmp / "deb/usr/src").glob("linux-source-*.tar.*"))
         if not archives:
@@ -256,7 +256,7 @@ def _debian(version: str, spec: str, deadline: Deadline | None, say: Say) -> Sou
 
     try:
         return _cached(entry, spec, package, fill, say)
-    except debian.NoDownload as err:
+    except archive.NoDownload as err:
         if cached is None:
             raise
         say(f"{err}; using the cached {cached.name}")

@@ -14,11 +14,12 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from orchestrator import initramfs
+from orchestrator.build import emulator
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.host import lines, process, workdir
@@ -218,7 +219,8 @@ def _boot(
             ["qemu-img", "create", "-q", "-f", "qcow2", at.snapshots, "1M"], deadline=deadline
         )
         console = stack.enter_context(serial.kept(at.console))
-        argv = qemu_argv(arch, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
+        started = replace(arch, qemu=emulator.program(arch))
+        argv = qemu_argv(started, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
         stack.enter_context(_named(argv))
         log.info("%s: booting %s under %s; its console: %s", arch.name, kernel, accel, at.console)
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))

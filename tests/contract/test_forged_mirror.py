@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator import catalog
 from orchestrator.errors import HarnessError
 from orchestrator.host import process
-from orchestrator.source import debian, sources
+from orchestrator.source import archive, debian, sources
 
 VERSION = "99.9"
 CONTROL = f"""Package: linux-source-{VERSION}
@@ -51,8 +50,7 @@ def mirror_with(place: Path, signed: str) -> Path:
         f"{CONTROL}Filename: pool/evil.deb\nSize: {len(content)}\n"
         f"SHA256: {hashlib.sha256(content).hexdigest()}\n"
     )
-    wanted = catalog.load_toml(catalog.data_dir("kernel-config") / "debian.toml", debian.Releases)
-    for suite in wanted.suites:
+    for suite in archive.releases().suites:
         for arch in ("amd64", "all"):
             listed = place / f"dists/{suite}/main/binary-{arch}/Packages"
             listed.parent.mkdir(parents=True)
@@ -79,7 +77,7 @@ def test_a_package_that_debian_has_not_signed_is_not_taken(
     cache = tmp_path / "cache"
     monkeypatch.setenv("KLP_E2E_CACHE", str(cache))
     forged = mirror_with(tmp_path / "mirror", signed)
-    monkeypatch.setattr(debian, "_mirror", lambda _wanted: f"file:{forged}")
+    monkeypatch.setattr(archive, "_mirror", lambda _wanted: f"file:{forged}")
     said: list[str] = []
     with pytest.raises(HarnessError, match=rf"linux-source-{VERSION}"):
         sources.fetch(f"debian:{VERSION}", say=said.append)
@@ -108,13 +106,13 @@ def test_a_mirror_that_never_comes_to_an_end_is_given_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(debian, "_UPDATE_SECONDS", 3.0)
+    monkeypatch.setattr(archive, "_UPDATE_SECONDS", 3.0)
     said: list[str] = []
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Trickling) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         there = f"http://127.0.0.1:{server.server_port}/debian"
-        monkeypatch.setattr(debian, "_mirror", lambda _wanted: there)
+        monkeypatch.setattr(archive, "_mirror", lambda _wanted: there)
         try:
             with pytest.raises(HarnessError, match="nobody knows"):
                 debian.newest(said.append)

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,10 @@ def test_a_dropped_option_stops_the_build_with_its_dependency(tree: Path) -> Non
         build(tree)
     assert "LIVEPATCH depends on NO_SUCH_THING && MODULES\n" in str(caught.value)
     assert "    this kernel has no option NO_SUCH_THING" in str(caught.value)
+    newer = replace(HOST, since="6.17")
+    with pytest.raises(ConfigError) as caught:
+        kernel.build(newer, f"dir:{tree}", [], jobs=1, say=str)
+    assert "has livepatch from Linux 6.17 on" in (caught.value.hint or "")
     (tree / "drop").unlink()
     assert len(build(tree)[1]) == 2
 

@@ -58,12 +58,12 @@ def bootable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootable:
     return a_bench(tmp_path / "cache")
 
 
-def ran(shell: str, place: Path, lie: str) -> tuple[int, str]:
+def ran(shell: str, place: Path, lie: str, qemu: str = QEMU) -> tuple[int, str]:
     """reproduce.sh with a guest that says `lie`: exit status, and all that it prints."""
     programs, temporary = place.parent / "bin", place.parent / "tmp"
     programs.mkdir()
     temporary.mkdir()
-    for name, text in (("qemu-system-x86_64", QEMU), ("ssh", SSH)):
+    for name, text in (("qemu-system-x86_64", qemu), ("ssh", SSH)):
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     argv = [shell, "sh"] if shell.endswith("busybox") else [shell]
@@ -151,3 +151,29 @@ def test_the_samples_section_is_one_of_a_module(bootable: Bootable) -> None:
     patch = built.modules["my_patch"]
     elf = read(patch.path.read_bytes(), "my_patch.ko")
     assert patch.klp_relocations[0].section in {section.name for section in elf.sections}
+
+
+@pytest.mark.parametrize("shell", SHELLS, ids=lambda shell: Path(shell).name)
+@pytest.mark.parametrize(
+    ("says", "old"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2)", True),
+        ("QEMU emulator version 9.0.4", True),
+        ("QEMU emulator version 9.1.0", False),
+        ("QEMU emulator version 9.10.0", False),
+        ("QEMU emulator version 10.0.2 (Debian)", False),
+        ("what?", True),
+        ("", True),
+    ],
+)
+def test_a_qemu_that_is_too_old_is_told_before_the_guest(
+    bootable: Bootable, tmp_path: Path, shell: str, says: str, old: bool
+) -> None:
+    place = tmp_path / "b"
+    mine = replace(bootable, arch=replace(bootable.arch, qemu_version="9.1"))
+    bundle.write(place, mine, a_result(ANSWER), (1, 1))
+    assert "`qemu-system-x86_64` 9.1 or later" in (place / "README.md").read_text()
+    code, out = ran(shell, place, "", qemu=f"#!/bin/sh\necho '{says}'\n[ -n \"$2\" ] && exit 3\n")
+    assert code == 4, out
+    assert ("qemu-system-x86_64 is older than 9.1" in out) == old
+    assert ("booting " in out) == (not old), out

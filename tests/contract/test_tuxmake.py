@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from orchestrator.host import process
 ARCHES = catalog.arches().values()
 NATIVE = next(arch.name for arch in ARCHES if not arch.cross_compile)
 CROSS = next(arch.name for arch in ARCHES if arch.cross_compile)
+GCCS = ("x86_64-linux-gnu-gcc", f"{catalog.arch(CROSS).cross_compile}gcc-12")
 
 
 @pytest.mark.parametrize(
@@ -30,15 +32,18 @@ CROSS = next(arch.name for arch in ARCHES if arch.cross_compile)
 def test_make_is_told_the_compiler_that_was_asked_for(
     name: str, toolchain: str, compiler: str, hosts: str, tmp_path: Path
 ) -> None:
-    """No program of these names need be here: a `clang` without number is none of them."""
+    """No program of these names need be here: a `clang` without number is none of them, nor
+    is a gcc for what LLVM compiles."""
     arch = options.with_toolchain(catalog.arch(name), toolchain)
+    if toolchain.startswith("llvm") and arch.cross_compile:
+        arch = replace(arch, cross_compile="nobodys-linux-gnu-")
     site, programs = Site(tmp_path), tmp_path / "bin"
     for place in (site.source, site.build, site.output, programs):
         place.mkdir()
     for wanted in ("Makefile", "Kconfig", "Kbuild"):
         (site.source / wanted).touch()
     told = tmp_path / "told"
-    for program in ("make", f"{arch.cross_compile}gcc", "x86_64-linux-gnu-gcc", "clang-19"):
+    for program in ("make", "clang-19", *GCCS):
         stub = programs / program
         stub.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done >> {told}\nexit 1\n')
         stub.chmod(0o755)

@@ -92,6 +92,36 @@ def check(kernel: Path, tmp_path: Path) -> Callable[..., list[Remark]]:
     return checked
 
 
+def test_llvm_needs_no_gcc_and_a_newer_qemu_is_asked_where_it_is(
+    check: Callable[..., list[Remark]],
+) -> None:
+    newer = 'qemu_version = "99.1"\nqemu_package = "qemu-x"\ntoolchain = "llvm-19"\n'
+    text = TEXT.replace("[[relocations]]", '[userland]\ntoolchain = "llvm-19"\n[[relocations]]', 1)
+    text = newer + re.sub(r"^packages = .*$", "packages = []", text, flags=re.M)
+    asked: list[str] = []
+    compiled: list[tuple[str, ...]] = []
+
+    def refusing(argv: Sequence[str]) -> str:
+        asked.append(argv[0])
+        return refusal(argv)
+
+    def compiles(*compiler: str) -> bytes:
+        compiled.append(compiler)
+        return write(target())
+
+    host = replace(
+        HOST, emulator=lambda _arch, _say: "/cache/qemu", refusal=refusing, object=compiles
+    )
+    assert check(text, host=host) == []
+    assert set(asked) == {"/cache/qemu"} and compiled == [("clang-19",)]
+
+    def none(_arch: Arch, _say: object) -> str:
+        raise HarnessError("too old", hint="a newer one")
+
+    (remark,) = check(text, host=replace(HOST, emulator=none))
+    assert (remark.field, remark.kind, remark.text) == ("qemu_version", "lacking", "too old")
+
+
 def edited(key: str, value: str) -> str:
     """The file with another value for a key; without it for an empty one."""
     line = f"{key} = {value}\n" if value else ""
@@ -144,13 +174,60 @@ def test_a_right_file_has_no_remark(check: Callable[..., list[Remark]]) -> None:
         ("qemu_args", '["-bogus"]', "qemu_args", "refuses them: -bogus"),
         ("packages", '["gcc"]', "packages", "no qemu-... package, which brings"),
         ("packages", '["qemu-system-x86"]', "packages", "no gcc... package, which brings gcc"),
+        ("packages", '["gcc"]\nqemu_version = "9.1"', "qemu_package", "empty, and qemu_version"),
+        ("packages", '["gcc"]\nqemu_package = "qemu-x"', "qemu_version", "empty, and qemu_package"),
+        ("qemu_args", '[]\nqemu_version = "9"', "qemu_version", "not '9'"),
         ("bits", "12", "relocations[0].bits", "12 is no width"),
         ("bits", '"64"', "relocations[0].bits", "not '64'"),
-        ("bits", "32\nshift = 32", "relocations[0].shift", "32 low bits cannot be left out"),
-        ("bits", '64\nleads_to = "plt"', "stub", "missing, and R_X86_64_64 has leads_to"),
-        ("bits", "64\nmask = 0b1011", "relocations[0].mask", "0xb is not one run of bits"),
-        ("bits", "64\nmask = -1", "relocations[0].mask", "greater than or equal to 0, not -1"),
-        ("bits", "32\nmask = 0x3fffffffc", "relocations[0].mask", "one run of bits within 32"),
+        ("value", '"S + A - Q"', "relocations[0].value", "'S \\+ A - P', .* not 'S \\+ A - Q'"),
+        ("value", '"L(S + A) - P"', "stub", "missing, and R_X86_64_64 leads to one"),
+        ("value", '"G(S + A)"\npart = true\nfield = ["11..0 = 11..0"]', "got", "missing"),
+        ("bits", '64\nfield = ["11..0"]', "relocations[0].field[0]", "11..0"),
+        (
+            "bits",
+            '64\nfield = ["63..54 = 10..0"]',
+            "relocations[0].field",
+            "not as many bits on either side",
+        ),
+        (
+            "bits",
+            '64\nfield = ["0..9 = 0..9"]',
+            "relocations[0].field",
+            "not as many bits on either side",
+        ),
+        ("bits", '64\nfield = ["64..60 = 4..0"]', "relocations[0].field", "beyond 64 bits"),
+        ("bits", '64\nfield = ["9..0 = 70..61"]', "relocations[0].field", "or 64 of a value"),
+        (
+            "bits",
+            '64\nfield = ["9..0 = 9..0", "12..8 = 14..10"]',
+            "relocations[0].field",
+            "stand in two runs",
+        ),
+        (
+            "bits",
+            '64\nfield = ["9..0 = 9..0", "14..10 = 12..8"]',
+            "relocations[0].field",
+            "stand in two runs",
+        ),
+        (
+            "bits",
+            '64\nfield = ["9..0 = 9..0", "20..10 = 30..20"]',
+            "relocations[0].field",
+            "in the midst",
+        ),
+        (
+            "bits",
+            '64\nfield = ["19..0 = 31..12"]',
+            "relocations[0].field",
+            "the low 12 bits of the value are",
+        ),
+        (
+            "bits",
+            "64\npart = true",
+            "relocations[0].field",
+            "part, and no bit of the value is left out",
+        ),
+        ("bits", "64\npart = true\nsigned = true", "relocations[0].field", "signed and part"),
         (
             *("bits", '64\nbehind = { before = "0", after = "11" }'),
             *("relocations[0].behind.before", "'0' are not the hexadecimal digits of bytes"),
@@ -176,9 +253,31 @@ def test_each_mistake_is_said_of_its_field(
     assert mine[0].hint or "relocations" in field or "not '" in text
 
 
-def test_a_stub_has_room_for_its_address(check: Callable[..., list[Remark]]) -> None:
-    (remark,) = check(f"{TEXT}\n[stub]\naddress_offset = 9\nsize = 16\n")
-    assert (remark.field, remark.text) == ("stub.address_offset", "no address fits at byte 9 of 16")
+ADDRESS = '{ at = 8, bits = 64, value = "S + A" }'
+
+
+@pytest.mark.parametrize(
+    ("stub", "field", "text"),
+    [
+        (f"fields = [{ADDRESS}]", "", ""),
+        (f'fields = [{ADDRESS}]\ncode = "{"00" * 8} {"00" * 8}"', "", ""),
+        ('fields = [{ at = 9, bits = 64, value = "S + A" }]', "stub.fields[0].at", "not within 16"),
+        ('fields = [{ at = 8, bits = 64, value = "G(S + A)" }]', "stub.fields[0].value", "itself"),
+        ('fields = [{ at = 8, bits = 32, value = "S + A" }]', "stub.fields", "the whole address"),
+        ("fields = []", "stub.fields", "the whole address"),
+        (f'fields = [{ADDRESS}]\ncode = "0011"', "stub.code", "4 hexadecimal digits"),
+        (
+            'fields = [{ at = 0, bits = 32, value = "S + A", field = ["9..0 = 9..1"] }]',
+            *("stub.fields[0].field", "not as many bits on either side (at 0)"),
+        ),
+    ],
+)
+def test_a_stub_says_a_whole_address(
+    check: Callable[..., list[Remark]], stub: str, field: str, text: str
+) -> None:
+    found = check(f"{TEXT}\n[stub]\nsize = 16\n{stub}\n")
+    assert [remark.field for remark in found] == ([field] if field else [])
+    assert not found or text in found[0].text
 
 
 @pytest.mark.parametrize(
@@ -301,7 +400,7 @@ def test_a_template_lacks_what_nobody_knows(kernel: Path, tmp_path: Path) -> Non
     nobody = replace(HOST, packages=doctor.Host(program=lambda _: False, package=present))
     file, fragment = archnew.write("vax", tmp_path / "new", host=nobody)
     known = {field.name for field in archfile.fields().values() if field.usual is not None}
-    wanted = [name for name in archfile.fields() if name not in {*known, "stub"}]
+    wanted = [name for name in archfile.fields() if name not in {*known, "stub", "got"}]
     assert list(missing(file, HOST)) == wanted
     with pytest.raises(UsageError, match=r"vax\.toml: kernel_arch: missing; "):
         catalog.arch(str(file))  # it is no architecture yet

@@ -386,7 +386,8 @@ def test_a_field_is_read_as_the_table_says(bootable: Bootable) -> None:
     field = signs.field(ARCH, built, Step("+x", (check,), 0, 0, 0))
     assert field is not None
     assert (field.section, field.offset, field.size, field.initial) == (".text", 12, 4, "00000000")
-    assert (field.pc_relative, field.signed, field.addend) == (True, True, -4)
+    assert (field.bits.value, field.bits.runs) == ("x - p", ((0, "0xffffffff", 0),))
+    assert (field.bits.top_bit, field.outer, field.inner) == ("0x80000000", -4, 0)
     assert (field.object, field.symbol_section, field.symbol_offset) == ("the_target", ".text", 16)
     assert field.little
 

@@ -429,9 +429,12 @@ def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
     """A section of a .ko may be called so that it ends the text for the guest."""
     evil = ".text\nGUEST\n)\"; touch pwned; : $(touch pwned) 'x"
     field = signs.Field(
-        *("subject", "seen", "stale", evil, evil, 0, 8, 4, "0xff", 0, "0", evil, 0, True, True),
-        *("0x8", 0, "00000000", True, "symbol", 0, evil, evil, 1, evil, 0),
-    )
+        *("subject", "seen", "stale", evil, evil, 0, 8, 4, "0xff", "0", evil),
+        signs.Bits("x - p", ((0, "0xff", 0),), "", "0x80"),
+        outer=0, inner=0, initial="00000000", little=True, leads_to="symbol", stub=(), stub_size=0,
+        code=(), slots="", slots_max=0, object=evil, symbol_name=evil, symbol_number=1,
+        symbol_section=evil, symbol_offset=0,
+    )  # fmt: skip
     template = texts._TEMPLATES.get_template("reproduce.sh.j2")
     story = texts.Story(
         a_result(ANSWER), ARCH, bootable.kernel, bootable.sets["./tiny"], (1, 1), "QEMU", "b"

@@ -41,6 +41,7 @@ from orchestrator.nouns import (
     ModuleSet,
     ModuleSpec,
     Probe,
+    Userland,
 )
 from orchestrator.report import directory, progress
 from orchestrator.report.terminal import Terminal
@@ -840,6 +841,28 @@ def test_doctor_command_prints_the_line(monkeypatch: pytest.MonkeyPatch) -> None
     assert told.code == Exit.HARNESS
     assert told.out.splitlines()[0] == "missing: program quilt (quilt)"
     assert told.out.splitlines()[-1].startswith("sudo apt-get install")
+
+
+def test_doctor_says_in_one_line_what_is_not_this_hosts(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("KLP_E2E_CACHE", str(tmp_path / "cache"))
+    usual = next(iter(catalog.default_arches().values()))
+    other = replace(
+        usual,
+        name="other",
+        toolchain="llvm-19",
+        qemu_version="999.1",
+        qemu_package="qemu-x",
+        userland=Userland("sid", toolchain="llvm-0"),
+    )
+    (line,) = session.from_elsewhere([usual, other])
+    assert line == (
+        "other: llvm-19; QEMU 999.1 or later: one of Debian's, unpacked into the cache when it is "
+        "first needed; userland of Debian sid: fetched when it is first needed"
+    )
+    needed = {need.what for need in session.host_needs([other])}
+    assert {"program clang-19", "program clang-0"} <= needed
 
 
 def test_host_needs_cover_common_and_architecture_packages() -> None:

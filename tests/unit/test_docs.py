@@ -185,7 +185,9 @@ FORMATS: Mapping[str, Sequence[type]] = {
     "set-toml.md": [
         *(nouns.ModuleSet, nouns.ModuleSpec, nouns.Failure, nouns.Defect, nouns.Probe),
     ],
-    "arch-file.md": [nouns.Arch, nouns.RelocationType, nouns.Behind, nouns.Stub],
+    "arch-file.md": [
+        *(nouns.Arch, nouns.RelocationType, nouns.Behind, nouns.Stub, nouns.StubField),
+    ],
     "suites.md": [suite.SuiteFile, suite.CaseEntry, suite.Interleave],
     "nightly-file.md": [config.Config, config.Matrix, config.Exploring],
     "known-issues.md": [known.KnownIssue, known.Fails, known.Capability],

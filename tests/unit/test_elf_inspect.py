@@ -65,7 +65,9 @@ def test_a_field_within_an_instruction_is_broken_too() -> None:
     (number, at) = next(
         (s.info, s.relas[0].offset) for s in GOOD.sections if s.flags & SHF_RELA_LIVEPATCH
     )
-    call = RelocationType("CALL", CALL, 32, mask=0x03FFFFFC)
+    call = RelocationType(
+        name="CALL", number=CALL, bits=32, value="S + A - P", field=("25..2 = 25..2",)
+    )
     before = b"\1\0\0\x48"
 
     def put(section: Section) -> Section:

@@ -11,16 +11,21 @@ from orchestrator.elf.relocation import beside, cleared, decode, field, unwanted
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Behind, RelocationType
 
-WORD = RelocationType("64", 1, 64)
-PC32 = RelocationType("PC32", 2, 32, pc_relative=True)
-PC64 = RelocationType("PC64", 3, 64, pc_relative=True)
-ABS32 = RelocationType("32", 4, 32)
-ABS32S = RelocationType("32S", 5, 32, signed=True)
-PC32DBL = RelocationType("PC32DBL", 6, 32, shift=1, pc_relative=True)
+WORD = RelocationType(name="64", number=1, bits=64, value="S + A")
+PC32 = RelocationType(name="PC32", number=2, bits=32, value="S + A - P")
+PC64 = RelocationType(name="PC64", number=3, bits=64, value="S + A - P")
+ABS32 = RelocationType(name="32", number=4, bits=32, value="S + A")
+ABS32S = RelocationType(name="32S", number=5, bits=32, value="S + A", signed=True)
+PC32DBL = RelocationType(
+    name="PC32DBL", number=6, bits=32, value="S + A - P", field=("31..0 = 32..1",)
+)
 # a call whose 24 bits lie within an instruction of 32, with a nop behind it for the kernel
 CALL = RelocationType(
-    *("REL24", 10, 32, 0x03FFFFFC, 2),
-    pc_relative=True,
+    name="REL24",
+    number=10,
+    bits=32,
+    value="L(S + A) - P",
+    field=("25..2 = 25..2",),
     behind=Behind("00000060", "180041e8", where=1),
 )
 
@@ -46,12 +51,12 @@ CASES = [
 def test_a_field_leads_where_the_kernel_meant_it_to(
     row: RelocationType, order: ByteOrder, address: int, raw: str, addend: int, target: int
 ) -> None:
-    assert hex(decode(row, order, address, bytes.fromhex(raw), addend)) == hex(target)
+    assert hex(decode(row, order, address, bytes.fromhex(raw), addend, 0)) == hex(target)
 
 
 def test_a_field_of_another_size_is_not_decoded() -> None:
     with pytest.raises(HarnessError, match="32 bits, not 8 bytes"):
-        decode(PC32, "little", 0, bytes(8), 0)
+        decode(PC32, "little", 0, bytes(8), 0, 0)
 
 
 def test_rows_come_by_number() -> None:

@@ -7,15 +7,21 @@ import gzip
 import io
 import stat
 import tarfile
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from orchestrator import catalog, initramfs
 from orchestrator.build import image
 from orchestrator.build.image import Recipe
+from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError
+from orchestrator.host import process
 from orchestrator.initramfs import Entry
+from orchestrator.nouns import Userland
+from orchestrator.source import archive
 from orchestrator.vm.ssh import new_keys
 
 FILE = stat.S_IFREG | 0o644
@@ -110,9 +116,30 @@ def test_no_mirror_says_what_to_do() -> None:
     assert "apt-get update" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("suite", "line"),
+    [
+        ("bookworm", "deb http://deb.example/debian/ bookworm main"),
+        ("sid", "deb [signed-by={keyring}] http://mirror.example/debian sid main"),
+    ],
+)
+def test_a_suite_that_the_host_does_not_know_is_taken_from_debian_s_mirror(
+    suite: str, line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archive, "_mirror", lambda _wanted: "http://mirror.example/debian")
+    monkeypatch.setattr(
+        process, "run", lambda *_args, **_named: SimpleNamespace(output=TARGETS, errors="")
+    )
+    arch = replace(next(iter(catalog.arches().values())), userland=Userland(suite))
+    said = image._source(arch, Deadline.after(1))
+    assert said == line.format(keyring=archive.releases().keyring)
+    with pytest.raises(BuildError, match="no mirror of Debian nosuch main"):
+        image._source(replace(arch, userland=Userland("nosuch")), Deadline.after(1))
+
+
 # --- what the recipe keeps ---------------------------------------------------------------------
 
-RECIPE = Recipe("s", "main", ("p",), ("bin/busybox", "lib/*/libc.so.6"), ("ls", "sh"))
+RECIPE = Recipe(("p",), ("bin/busybox", "lib/*/libc.so.6"), ("ls", "sh"))
 
 
 def _tar(path: Path, names: dict[str, int]) -> Path:
@@ -141,6 +168,15 @@ def test_kept_are_the_recipes_files_with_modes_of_our_own(tmp_path: Path) -> Non
     assert len(kept) == 4
 
 
+def test_a_merged_usr_is_kept_where_the_recipe_has_it(tmp_path: Path) -> None:
+    """Programs name their interpreter in /lib64, which Debian has in /usr/lib64 now."""
+    names = {"usr/bin/busybox": 0o755, "usr/lib/x/libc.so.6": 0o644, "usr/share/bin/busybox": 0o755}
+    kept = image._userland(_tar(tmp_path / "root.tar", names), RECIPE)
+    assert {"bin/busybox", "lib/x/libc.so.6"} == kept.keys() - {"bin/ls", "bin/sh"}
+    both = _tar(tmp_path / "both.tar", {**names, "bin/busybox": 0o600})
+    assert image._userland(both, RECIPE)["bin/busybox"].mode == FILE, "itself before the merged one"
+
+
 def test_a_pattern_that_keeps_nothing_is_named(tmp_path: Path) -> None:
     root = _tar(tmp_path / "root.tar", {"bin/busybox": 0o755})
     with pytest.raises(BuildError, match=r"lib/\*/libc\.so\.6"):
@@ -159,7 +195,7 @@ def test_the_recipe_that_comes_with_us_is_sound() -> None:
 def test_a_recipes_own_links_win(tmp_path: Path) -> None:
     root = _tar(tmp_path / "root.tar", {"bin/bash-static": 0o755})
     links = {"bin/sh": "bash-static", "bin/bash": "bash-static"}
-    recipe = Recipe("s", "main", ("p",), ("bin/bash-static",), ("ls", "sh"), links)
+    recipe = Recipe(("p",), ("bin/bash-static",), ("ls", "sh"), links)
     kept = image._userland(root, recipe)
     found = {name: e.data.decode() for name, e in kept.items() if stat.S_ISLNK(e.mode)}
     assert found == {**links, "bin/ls": "busybox"}

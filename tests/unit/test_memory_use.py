@@ -55,8 +55,9 @@ def test_files_of_another_kind_are_refused(change: dict[str, str | None], messag
 
 def test_the_first_rounds_are_left_out_and_the_lowest_readings_count() -> None:
     after = [number for number in range(1, 51) if memory.read_after(number, 50)]
-    assert after == [*range(11, 21), *range(41, 51)]
-    readings = [100] * 9 + [90] + [130] * 5 + [120] + [140] * 4
+    assert after == [*range(10, 21), *range(41, 51)]
+    before_it_was_read = 10
+    readings = [before_it_was_read, *[100] * 9, 90, *[130] * 5, 120, *[140] * 4]
     assert memory.growth(readings, 50) == Growth(30, first=90, last=120)
 
 

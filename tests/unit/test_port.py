@@ -299,7 +299,10 @@ def test_a_type_is_found_where_it_stands() -> None:
 
 # --- coverage ----------------------------------------------------------------------------------
 
-TABLE_ROWS = (RelocationType("R_TOY_64", 1, 64), RelocationType("R_TOY_CALL", 6, 32))
+TABLE_ROWS = (
+    RelocationType(name="R_TOY_64", number=1, bits=64, value="S + A"),
+    RelocationType(name="R_TOY_CALL", number=6, bits=32, value="S + A - P"),
+)
 
 
 def test_coverage_has_a_row_for_what_kernel_or_gcc_know() -> None:

@@ -60,7 +60,7 @@ class Found:
 
 def over_series(asked: BisectOptions, command: Sequence[str], reporter: Reporter) -> Found:
     """Which patch of the last series: prefixes of it are built on top of the others."""
-    session.need_emulators(asked.build, asked.accel)
+    session.need_emulators(asked.build, asked.accel, reporter.say)
     *below, last = asked.build.series or (options.BARE,)
     tree = fetch(asked.build.source, say=reporter.say)
     patches = series.resolve(last, tree.kernel).patches
@@ -85,7 +85,7 @@ def over_commits(
     asked: BisectOptions, good: str, bad: str, command: Sequence[str], reporter: Reporter
 ) -> Found:
     """Which commit between two of --kernel git:REPO, or of dir:CHECKOUT."""
-    session.need_emulators(asked.build, asked.accel)
+    session.need_emulators(asked.build, asked.accel, reporter.say)
     kind, _, place = asked.build.source.partition(":")
     repository = place.partition("#")[0]
     if kind != "git" and not (Path(repository) / ".git").exists():  # dir: may be a checkout

@@ -102,7 +102,7 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
 
     Raises what the unaltered kernel's build raises: without it nothing can be said.
     """
-    session.need_emulators(asked.build, asked.accel)
+    session.need_emulators(asked.build, asked.accel, reporter.say)
     cases = options.suite_cases(asked.suite)
     module_sets = (*(case.module_set for case in cases), *malformed.MODULE_SETS)
     controls = session.bootables(asked.build, module_sets, reporter)

@@ -44,7 +44,7 @@ def boot(
     plain = ordinary(catalog.module_set(MODULE_SET))
     until = Deadline.after(SET_SECONDS)
     try:
-        session.need_emulators(built, accel)
+        session.need_emulators(built, accel, reporter.say)
         made = modules.build(kernel, arch, plain, jobs=built.jobs, deadline=until)
         bootable = Bootable(arch, kernel, {MODULE_SET: made}, image.base(arch), ())
     except KlpError as err:

@@ -45,7 +45,7 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     An architecture that does not build does not keep the others from running: a patch may break
     one only. Raises BuildError when none builds.
     """
-    session.need_emulators(wanted.build, wanted.accel)
+    session.need_emulators(wanted.build, wanted.accel, reporter.say)
     module_sets = [case.module_set for case in wanted.cases]
     made, unbuilt = session.buildable(wanted.build, module_sets, reporter)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made}
