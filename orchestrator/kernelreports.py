@@ -249,7 +249,8 @@ def dropped(text: str) -> int:
 
 # A refusal in the kernel's words: all that livepatch prints above KERN_NOTICE, and what the module
 # loader says of a module it will not have. Sources: kernel/livepatch/core.c and patch.c,
-# kernel/module/main.c, arch/{x86,s390}/kernel/module.c, arch/powerpc/kernel/module_64.c.
+# kernel/module/main.c, arch/{x86,s390,arm64}/kernel/module.c, arch/powerpc/kernel/module_64.c,
+# arch/loongarch/kernel/module{,-sections}.c.
 # At a line's start, behind the words that these put there: "module: ", "module_64: NAME: ".
 _REFUSAL = re.compile(
     r"livepatch: .*\b(?:failed|not|invalid|incorrectly|unresolvable)\b|Invalid ELF "
@@ -258,7 +259,11 @@ _REFUSAL = re.compile(
     r"|relocation error for symbol |overflow in relocation type |bad TOC16\w* relocation"
     r"|REL\d\d -?\d+ out of range|Expected nop after call, |Unknown symbol \S+ \(err "
     r"|disagrees about version of symbol |version magic '|exports duplicate symbol "
-    r"|gave up waiting for init of module )"
+    r"|gave up waiting for init of module |unsupported RELA relocation: "
+    r"|module contains bad GOT relocation|Unsupport relocation type |Unknown relocation type "
+    r"|(?:opr1|jump offset) = 0x[0-9a-f]+ (?:overflow|unaligned)! |Can not find HI20 relocation"
+    r"|module (?:GOT|PLT|PLT\.IDX|symtab) sections?(?:\(s\))? missing"
+    r"|no room for another )"
 )
 
 
