@@ -16,7 +16,8 @@ from orchestrator.port import archfile
 from orchestrator.port.archfile import FieldKind, Remark
 from orchestrator.port.archhost import ArchHost, Asked
 
-FILES = catalog.arch_files()
+# `make test` installs nothing for those that have livepatch only in kernels newer than the tests'.
+FILES = {name: path for name, path in catalog.arch_files().items() if not catalog.arch(name).since}
 HOST = ArchHost(
     words=functools.cache(ArchHost().words), tuxmake=functools.cache(ArchHost().tuxmake)
 )
