@@ -12,7 +12,7 @@ import pytest
 from orchestrator.commands.bisect import commits
 from orchestrator.commands.bisect.halving import Seen
 from orchestrator.commands.cache import touched
-from orchestrator.errors import HarnessError, UsageError
+from orchestrator.errors import HarnessError, OutOfTime, UsageError
 from orchestrator.host import process
 from orchestrator.source import download, sources
 

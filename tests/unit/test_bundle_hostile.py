@@ -443,7 +443,8 @@ def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
     assert "GUEST" not in whole  # it has no relocation
     text = template.render(
         title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
-        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1, settle_ms=1,
+        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1,
+        settle_ms=1,
         errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
         sign=signs.Sign("relocation", "told"),
     )  # fmt: skip
