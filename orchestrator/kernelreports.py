@@ -71,7 +71,8 @@ _KINDS = _kinds(
     ),
     (
         r"Unable to handle kernel (?P<what>pointer dereference|NULL pointer dereference"
-        r"|paging request|access)",
+        r"|paging request|access|write to read-only memory|read from unreadable memory"
+        r"|execute from non-executable memory|execution of user memory)",
         r"Unable to handle kernel \g<what>{function}",
         _ENDS,
     ),

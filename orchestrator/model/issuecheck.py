@@ -96,6 +96,8 @@ def _wrong(issue: KnownIssue) -> Iterator[tuple[str, str]]:
         yield "architectures", "names none"
     if not issue.lacks and not issue.fails:
         yield "lacks", "missing, and so is fails: at which events?"
+    if issue.at and issue.inside:
+        yield "at", "instead of inside, not beside it"
     if issue.stale and not issue.via:
         yield "via", "missing, which what is stale leads through"
     for each in (*issue.reports, *issue.says):

@@ -81,6 +81,7 @@ class Fails:
     event: str  # in notation; "+M#2" is its second occurrence
     cases: tuple[str, ...] = ()  # case names, or globs of them
     orders: tuple[str, ...] = ()  # in notation, for cases that go by another name
+    perhaps: bool = False  # they may also pass: it depends on what no order decides
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +110,12 @@ class KnownIssue:
     inside: Literal["", "livepatch", "target", "plain"] = ""  # of which kind the module is that the
     # report's inmost frame lies in; a livepatch must be one whose relocations are concerned.
     # "": any module of the set is among its frames
+    at: str = ""  # instead of `inside`: the kernel's function that the inmost frame is of
     lacks: str = ""  # a capability: it fails where klp relocations are written over others that a
     # kernel with this capability would have cleared
     surely: tuple[str, ...] = ()  # "SET/CASE", or globs: those that reach such an event and cannot
     # pass. The others may: it depends on what no order decides, such as an address.
-    fails: tuple[Fails, ...] = ()  # these cannot pass either
+    fails: tuple[Fails, ...] = ()  # these cannot pass either, if it says no `perhaps`
     without_series: tuple[str, ...] = ()  # the issue is gone where one of these is applied whole
 
 
@@ -266,7 +268,7 @@ def _must_fail(
 ) -> bool:
     case = result.case
     name = case.label
-    if any(_lists(fails, case) for fails in issue.fails):
+    if any(_lists(fails, case) and not fails.perhaps for fails in issue.fails):
         return True
     if any(isinstance(event, Race) for event in case.order.events):
         return False  # {-M +M}: who was first, and so whether it came to that, no order tells
@@ -482,6 +484,8 @@ class _Wrong:
 
     def _is_inside(self, found: Health) -> bool:
         modules = [frame.partition(" ")[2] for frame in found.frames]  # "[NAME]", or ""
+        if self.issue.at:
+            return found.frames[:1] == (self.issue.at,)
         if not self.issue.inside:
             return any(f"[{spec.name}]" in modules for spec in self.module_set.modules)
         named = {s.name for s in self.module_set.modules if s.kind == self.issue.inside}

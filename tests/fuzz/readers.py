@@ -325,7 +325,7 @@ def a_night_file(data: bytes, place: Path) -> None:
 
 
 ISSUE_NAMES = issuecheck.Names(
-    arches=("x86_64", "s390x", "ppc64le"),
+    arches=tuple(catalog.arches()),
     capabilities=("clears-on-unload", "clears-on-refusal"),
     series=("livepatch-reload",),
     sets=SETS,

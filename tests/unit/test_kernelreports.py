@@ -172,6 +172,12 @@ SAMPLES = {
         "KMSAN: uninit-value in klp_write_object_relocs"
     ),
     "[  9.000000] [ BUG: Invalid wait context ]": "BUG: Invalid wait context",
+    "[  9.000000] Unable to handle kernel write to read-only memory at virtual address ffffd2d6": (
+        "Unable to handle kernel write to read-only memory"
+    ),
+    "[  9.000000] Unable to handle kernel execute from non-executable memory at virtual addres": (
+        "Unable to handle kernel execute from non-executable memory"
+    ),
     "[  9.000000] BUG: Unable to handle kernel data access on read at 0xc008": (
         "BUG: Unable to handle kernel data access on read at"
     ),

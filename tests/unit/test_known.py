@@ -508,6 +508,31 @@ def test_a_crash_is_known_only_where_the_issue_has_it(
     assert judged_at_reload(beside, stale, words.dead(f"{WILD} in f", frames)) is status
 
 
+@pytest.mark.parametrize(
+    ("frames", "status"),
+    [
+        (("emit_plt", "emit_plt", "apply_relocate_add"), Status.KNOWN),
+        (("memcpy", "emit_plt", "apply_relocate_add"), Status.FAIL),
+        (("emit_plt [p]", "apply_relocate_add"), Status.FAIL),  # a module's own of that name
+        ((), Status.FAIL),
+    ],
+)
+def test_a_crash_of_the_kernels_own_is_known_by_its_function(
+    frames: tuple[str, ...], status: Status
+) -> None:
+    issue = replace(CRASHES, inside="", at="emit_plt")
+    assert judged_at_reload(issue, words.dead(f"{WILD} in f", frames)) is status
+
+
+def test_what_may_pass_is_not_fixed() -> None:
+    fails = known.Fails("basic", "+t", cases=("c",))
+    case = Case("c", "basic", orders.parse("+p +t"))
+    passed = CaseResult(case, "x86_64", Status.PASS)
+    for perhaps, status in ((False, Status.FIXED), (True, Status.PASS)):
+        listed = replace(ISSUE, lacks="", surely=(), fails=(replace(fails, perhaps=perhaps),))
+        assert known.judge_known(passed, SET, kernel(), [listed]).status is status
+
+
 def test_a_crash_in_a_livepatch_that_has_nothing_to_do_with_it_is_news() -> None:
     other = replace(module("q", "livepatch"), patches={"filler": ("f",)}, klp_symbols={})
     sets = replace(SET, modules=(*SET.modules, other))
