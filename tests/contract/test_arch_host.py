@@ -16,7 +16,10 @@ from orchestrator.port import archfile
 from orchestrator.port.archfile import FieldKind, Remark
 from orchestrator.port.archhost import ArchHost, Asked
 
-FILES = catalog.arch_files()
+# Not those whose QEMU comes from a mirror, and whose compiler a host need not have.
+FILES = {
+    name: catalog.arch_file(name) for name, a in catalog.arches().items() if not a.qemu_package
+}
 HOST = ArchHost(
     words=functools.cache(ArchHost().words), tuxmake=functools.cache(ArchHost().tuxmake)
 )

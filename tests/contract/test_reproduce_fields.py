@@ -139,8 +139,9 @@ def shell_script(tmp_path: Path, arch: Arch, rela_type: RelocationType, addend: 
     field = signs.field(arch, BuiltSet(built.set, modules), Step("+x", (check,), 0, 0, 0))
     assert field is not None
     text = texts._TEMPLATES.get_template("reproduce.sh.j2").render(
-        title="t", program="q", options=[], kvm=False, cpu="c", cpu_kvm="c", kvm_host="h",
-        release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1, settle_ms=1,
+        title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
+        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1,
+        event_seconds=1, settle_ms=1,
         errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
         sign=signs.Sign("relocation", "told"),
     )  # fmt: skip

@@ -442,8 +442,9 @@ def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
     whole = texts.script(story)
     assert "GUEST" not in whole  # it has no relocation
     text = template.render(
-        title="t", program="q", options=[], kvm=False, cpu="c", cpu_kvm="c", kvm_host="h",
-        release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1, settle_ms=1,
+        title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
+        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1,
+        event_seconds=1, settle_ms=1,
         errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
         sign=signs.Sign("relocation", "told"),
     )  # fmt: skip
