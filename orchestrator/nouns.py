@@ -181,6 +181,7 @@ class Arch:
     qemu_version: Release = ""  # the oldest QEMU that will do; "": any, which the host has
     qemu_package: Package | Literal[""] = ""  # that brings one where the host's is older
     userland: Userland = Userland()
+    snapshots: bool = True  # whether a guest is itself again when QEMU has gone back to one
     by_default: bool = True  # whether a command takes it where none is named
     since: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,2}\.[0-9]{1,3})?$")] = (
         ""  # the first kernel version that has livepatch there; "": all that we know

@@ -259,11 +259,12 @@ def _defects(malformation: Malformation, capabilities: AbstractSet[str]) -> tupl
     lacking = malformation.needs and malformation.needs not in capabilities
     if lacking and not malformation.unchecked:
         return ()
+    errno = malformation.answer(capabilities)
     match malformation.refused:
         case Refused.LOADER:
-            return (Defect("", malformation.errno, written=False),)
+            return (Defect("", errno, written=False),)
         case Refused.OBJECT:
-            return (Defect(malformation.ground.target, malformation.errno, written=True),)
+            return (Defect(malformation.ground.target, errno, written=True),)
         case Refused.NOT:
             return ()
 

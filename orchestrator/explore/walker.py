@@ -308,7 +308,7 @@ class Walker:
         at = self._at
         if at is None or at.here is None or at.here.path != path or not path:
             return
-        if self._saves_in_vain == SAVES_IN_VAIN:
+        if self._saves_in_vain == SAVES_IN_VAIN or not self._slot.bootable.arch.snapshots:
             return
         reproducer = len(path) - len(_longest(path, at.kept) or ())
         if returns(branch) * reproducer * self.costs.repeat < self.costs.save:

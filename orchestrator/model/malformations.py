@@ -41,6 +41,7 @@ PREFIX = "malformed/"  # of what stands in a case for the module set
 # capabilities
 CHECKS_FIELD = "checks-field"  # a field that is not zero is not relocated
 REFUSES_APPLIED = "refuses-applied"  # a field that was relocated is not relocated again
+TYPES_EINVAL = "types-einval"  # an unknown relocation type is EINVAL, and not ENOEXEC
 REFUSES_NONE = "refuses-none"  # R_*_NONE, which does nothing, is not known
 CHECKS_SECTION_NAMES = "checks-section-names"  # no two loaded sections may have one name
 SATURATES = "saturates-numbers"  # too large a number in a name is the largest, and not its low bits
@@ -87,6 +88,7 @@ class Malformation:
     refused: Refused
     breaks: Breakage
     errno: int = 0
+    einval: str = ""  # a capability: kernels that have it answer EINVAL instead
     unchecked: bool = False
     needs: str = ""
     spoil: Spoil | None = None  # what no record can express
@@ -95,6 +97,10 @@ class Malformation:
     def checked(self, capabilities: AbstractSet[str]) -> bool:
         """Whether a kernel of these capabilities looks for what is wrong."""
         return not self.unchecked or self.needs in capabilities
+
+    def answer(self, capabilities: AbstractSet[str]) -> int:
+        """The errno of a refusal by a kernel of these capabilities."""
+        return EINVAL if self.einval in capabilities else self.errno
 
     def file(self, good: Elf) -> bytes:
         """The broken module."""
@@ -123,8 +129,10 @@ def _loader(text: str, where: str, errno: int, breaks: Breakage) -> Malformation
     return Malformation(text, where, Refused.LOADER, breaks, errno)
 
 
-def _object(text: str, where: str, errno: int, breaks: Breakage, needs: str = "") -> Malformation:
-    return Malformation(text, where, Refused.OBJECT, breaks, errno, needs=needs)
+def _object(
+    text: str, where: str, errno: int, breaks: Breakage, needs: str = "", einval: str = ""
+) -> Malformation:
+    return Malformation(text, where, Refused.OBJECT, breaks, errno, einval, needs=needs)
 
 
 def _harmless(text: str, where: str, breaks: Breakage) -> Malformation:
@@ -318,13 +326,18 @@ MALFORMATIONS: Mapping[str, Malformation] = {
         BREAKAGES["relocation-vmlinux"],
     ),
     "relocation-type": _object(
-        "the first entry is of an unknown type", _APPLY, ENOEXEC, BREAKAGES["relocation-type"]
+        "the first entry is of an unknown type",
+        _APPLY,
+        ENOEXEC,
+        BREAKAGES["relocation-type"],
+        einval=TYPES_EINVAL,
     ),
     "relocation-type-last": _object(
         "the last entry is of an unknown type, the others are relocated",
         _APPLY,
         ENOEXEC,
         malformed.of_last_entry(lambda rela: replace(rela, type=NO_TYPE)),
+        einval=TYPES_EINVAL,
     ),
     "relocation-none": _object(
         "one more entry, of the type that does nothing",

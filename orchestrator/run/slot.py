@@ -76,6 +76,11 @@ class GuestSlot:
         self.discard()
 
     @property
+    def _cold(self) -> bool:
+        """Is each use a boot?"""
+        return self._options.cold or not self.bootable.arch.snapshots
+
+    @property
     def stopped(self) -> bool:
         """Is everything to end?"""
         return self._stop.is_set()
@@ -92,7 +97,7 @@ class GuestSlot:
         if len(self._in_vain) == BOOTS_IN_VAIN:
             raise self._in_vain[-1]
         cpus = max(cpus, self._cpus)
-        if self._guest is not None and self._guest.machine.arch.cpus != cpus:
+        if self._guest is not None and (self._cold or self._guest.machine.arch.cpus != cpus):
             self.discard()
         if self._guest is not None:
             try:
@@ -170,7 +175,7 @@ class GuestSlot:
             if result.status is Status.FAIL and (why := guest.stood_still()):
                 result = replace(result, status=Status.ERROR, reason=f"{why}: {result.reason}")
             # after ERROR nobody knows what the guest, or its channel, would say next
-            worn = self._options.cold or guest.machine.broken or result.status is Status.ERROR
+            worn = self._cold or guest.machine.broken or result.status is Status.ERROR
             if worn or any(map(ill, result.steps)):
                 self.discard()
         return replace(result, seconds=time.monotonic() - began)
@@ -190,7 +195,7 @@ class GuestSlot:
             guest.machine.kill()  # `kill` came while there was no guest to be killed
         self._views = booting.views(self.bootable, guest)
         self._leaks = leaking.rehearse(guest, self.bootable)
-        if not self._options.cold:
+        if not self._cold:
             guest.save(FRESH, self.snapshot_deadline())
         return guest
 

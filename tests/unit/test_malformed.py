@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Mapping
 from dataclasses import replace
@@ -29,6 +30,7 @@ from orchestrator.model.malformations import (
     REFUSES_APPLIED,
     REFUSES_NONE,
     SATURATES,
+    TYPES_EINVAL,
     Ground,
     Refused,
     broken_how,
@@ -260,3 +262,14 @@ def test_speed_is_that_of_a_warm_guest() -> None:
     assert speeds([boot, result, result]) == [
         "sparc: 120 modules a minute on a warm guest, 33 with 1 boots"
     ]
+
+
+def test_a_kernel_may_have_another_errno_for_an_unknown_type(tmp_path: Path) -> None:
+    name, able = "relocation-type", frozenset({TYPES_EINVAL})
+    ground = MALFORMATIONS[name].ground
+    answers = []
+    for number, capabilities in enumerate((frozenset[str](), able)):
+        broken = broken_set(good(ground, tmp_path), name, tmp_path / str(number), capabilities)
+        (defect,) = broken.modules[ground.livepatch].spec.defects
+        answers.append(defect.errno)
+    assert answers == [errno.ENOEXEC, errno.EINVAL]
