@@ -9,7 +9,7 @@ import shlex
 import shutil
 
 from conftest import MakeBenches
-from vmkit import ARCHES, EVERY_ARCH, Klp
+from vmkit import ARCHES, Klp
 
 from orchestrator import catalog
 from orchestrator.cli import options
@@ -22,8 +22,10 @@ RELOAD = "+klp_patch +klp_target -klp_target +filler +klp_target"
 
 
 def test_ours_are_right_and_another_kernel_arch_is_not(klp: Klp) -> None:
-    reports = archcheck.check(EVERY_ARCH, options.SOURCE, print)
-    assert [report.path.stem for report in reports] == EVERY_ARCH
+    # not those whose tools come from a mirror, which may have them no more
+    names = sorted(name for name, arch in catalog.arches().items() if not arch.qemu_package)
+    reports = archcheck.check(names, options.SOURCE, print)
+    assert [report.path.stem for report in reports] == names
     assert {r.kind for report in reports for r in report.remarks} <= {FieldKind.NOTE}
     text = catalog.arch_file(NAME).read_text().replace("kernel_arch = ", "kernel_arch = 'vax' #")
     (klp.directory / "mine.toml").write_text(text)
