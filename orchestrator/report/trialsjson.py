@@ -88,10 +88,11 @@ class TriedDirectory(Store):
     def _idle(self) -> bool:
         return not (self.head.trials or self.head.run.kernels)
 
-    def update(self, run: Run) -> None:
-        """More is known of the run. Raises UsageError when it is not the one that was begun."""
+    def update(self, run: Run, alterations: tuple[str, ...] = ()) -> None:
+        """More is known of the run, and which alterations its kernel takes, where some are named.
+        Raises UsageError when it is not the one that was begun."""
         refuse_other(self.path, self.head.run, run)
-        self.head = replace(self.head, run=run)
+        self.head = replace(self.head, run=run, alterations=alterations or self.head.alterations)
         self._save()
 
     def add(self, name: str, trial: Trial) -> None:

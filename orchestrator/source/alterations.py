@@ -9,11 +9,13 @@ X.Y beside it, under the same name. What it breaks stands in a header of fields 
     Piece: 3                 the ablation's, of the six of the original series
     First: basic/reload-moved          orders to be tried before the others, malformed/NAME/TIME too
     Unseen: s390x: the same value is written twice     why nobody can see it there ("all": anywhere)
+    Since: 7.3               the first kernel that has what it breaks; older ones go without
 """
 
 from __future__ import annotations
 
 import email.parser
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -23,7 +25,8 @@ from orchestrator.nouns import Case
 
 CONTROL = "unaltered"  # the kernel as it is: what it fails, no alteration can be caught by
 _EVERYWHERE = "all"
-_FIELDS = frozenset({"breaks", "piece", "first", "unseen"})
+_FIELDS = frozenset({"breaks", "piece", "first", "unseen", "since"})
+_SINCE = re.compile(r"(\d+)\.(\d+)")
 
 
 class AlterationKind(StrEnum):
@@ -39,6 +42,7 @@ class Alteration:
     breaks: str
     series: str  # how it is given as a series
     since: tuple[int, int] = (0, 0)  # the first kernel that this text is for
+    begins: tuple[int, int] = (0, 0)  # the first kernel that has what it breaks
     piece: str = ""
     first: tuple[str, ...] = ()  # orders to be tried before the others, as SET/NAME
     unseen: tuple[tuple[str, str], ...] = ()  # (architecture or "all", why)
@@ -55,8 +59,10 @@ class Alteration:
 
 
 def fitting(texts: Iterable[Alteration], version: tuple[int, int]) -> tuple[Alteration, ...]:
-    """Of each name the newest text that a kernel (7, 3) takes. texts: each name's, oldest first."""
-    return tuple({each.name: each for each in texts if each.since <= version}.values())
+    """Of each name the newest text that a kernel (7, 3) takes, of those that break what it has.
+    texts: each name's, oldest first."""
+    newest = {each.name: each for each in texts if each.since <= version}
+    return tuple(each for each in newest.values() if each.begins <= version)
 
 
 def parse(name: str, text: str, series: str, since: tuple[int, int] = (0, 0)) -> Alteration:
@@ -74,11 +80,15 @@ def parse(name: str, text: str, series: str, since: tuple[int, int] = (0, 0)) ->
     where, colon, why = found.get("unseen", "").partition(": ")
     if where and not colon:
         raise UsageError(f"{name}: Unseen: {where}: why?", hint="Unseen: ARCHITECTURE or all: why")
+    first = found.get("since", "0.0")
+    if (release := _SINCE.fullmatch(first)) is None:
+        raise UsageError(f"{name}: Since: {first} is no X.Y of a kernel")
     return Alteration(
         name=name,
         breaks=found["breaks"],
         series=series,
         since=since,
+        begins=(int(release[1]), int(release[2])),
         piece=found.get("piece", ""),
         first=tuple(found.get("first", "").split()),
         unseen=((where, why),) if where else (),

@@ -72,6 +72,7 @@ def test_unseen_anywhere() -> None:
         ("Piece: 1", "the field Breaks is missing"),
         ("Breaks: it\nRisk: none", "unknown field risk"),
         ("Breaks: it\nUnseen: s390x", "Unseen: s390x: why?"),
+        ("Breaks: it\nSince: 7", "Since: 7 is no X.Y of a kernel"),
     ],
 )
 def test_a_header_that_is_not_right(header: str, complaint: str) -> None:
@@ -133,6 +134,14 @@ def test_a_kernel_takes_the_newest_text_that_is_for_it(
     assert {each.name for each in options.alterations(AlterationKind.MUTANT, ("a",), place)} == {
         "a"
     }
+
+
+def test_a_kernel_goes_without_what_breaks_something_newer(place: Path) -> None:
+    text = (place / "b.patch").read_text()
+    (place / "b.patch").write_text(f"Since: 6.17\n{text}")
+    every = options.alterations(AlterationKind.MUTANT, (), place)
+    assert [each.name for each in fitting(every, (6, 16))] == ["a"]
+    assert [each.name for each in fitting(every, (6, 17))] == ["a", "b"]
 
 
 def test_an_experiment_names_each_once_and_tells_the_text_that_was_tried(place: Path) -> None:

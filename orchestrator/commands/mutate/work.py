@@ -23,7 +23,7 @@ from orchestrator.elf import reader, relocation, writer
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.rules import RULES
-from orchestrator.errors import BuildError, HarnessError
+from orchestrator.errors import BuildError, HarnessError, UsageError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import VMLINUX, Accel, Arch, Case
@@ -107,16 +107,21 @@ def conduct(asked: ExperimentOptions, writer: TriedDirectory, reporter: Reporter
     module_sets = (*(case.module_set for case in cases), *malformed.MODULE_SETS)
     controls = session.bootables(asked.build, module_sets, reporter)
     # All of one source: it tells which text of an alteration is meant.
-    asked = replace(
-        asked, alterations=alterations.fitting(asked.alterations, controls[0].kernel.version)
-    )
+    version = controls[0].kernel.version
+    asked = replace(asked, alterations=alterations.fitting(asked.alterations, version))
     cases += _of_broken_modules(asked)
     qemu = {bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in controls}
     kernels = tuple(bootable.kernel for bootable in controls)
     run = writer.head.run
     own = {**session.inputs(asked.build, cases), **patches(asked), **session.built(controls)}
     inputs = {**run.inputs, **own}
-    writer.update(replace(run, kernels=kernels, qemu=qemu, inputs=inputs))
+    names = tuple(each.name for each in asked.alterations)
+    writer.update(replace(run, kernels=kernels, qemu=qemu, inputs=inputs), names)
+    if not names:
+        raise UsageError(
+            f"no {asked.kind} that was asked for is one for Linux {version[0]}.{version[1]}",
+            hint="the header field Since names the first kernel that has what it breaks",
+        )
     stop, mutex = threading.Event(), threading.Lock()
     made = [_Worker(asked, cases, bootable, writer, reporter, stop, mutex) for bootable in controls]
 
