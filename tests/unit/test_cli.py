@@ -10,6 +10,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -243,6 +244,7 @@ def test_interrupts_are_130_and_the_first_counts(
     assert capsys.readouterr().err == "klp-e2e: interrupted\n"
     handlers: dict[int, object] = {}
     monkeypatch.setattr(signal, "signal", handlers.__setitem__)
+    monkeypatch.setattr(program, "_interrupted", threading.Event())  # the next test's is not set
     with pytest.raises(KeyboardInterrupt):
         program._interrupt(signal.SIGTERM, None)
     assert handlers == dict.fromkeys(program.INTERRUPTS, signal.SIG_IGN)
