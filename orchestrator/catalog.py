@@ -24,7 +24,7 @@ import pydantic_core
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
 from orchestrator.model import manifest
-from orchestrator.model.movers import with_filler
+from orchestrator.model.movers import completed
 from orchestrator.nouns import Arch, ArchName, ModuleSet, set_title
 
 T = TypeVar("T")
@@ -386,7 +386,7 @@ def module_set_in(directory: Path, name: str) -> ModuleSet:
 
 
 def _module_set(path: Path) -> ModuleSet:
-    return with_filler(module_set_in(path.parent, path.parent.name))
+    return completed(module_set_in(path.parent, path.parent.name))
 
 
 def _named(name: str, known: Mapping[str, T], what: str, hint: str = "") -> T:

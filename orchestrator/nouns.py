@@ -224,6 +224,15 @@ class Defect:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """Memory of each kind that a module takes beyond its own: "64K", "130M", "" for none."""
+
+    text: str = ""
+    rodata: str = ""
+    data: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleSpec:
     """One module of a set."""
 
@@ -246,6 +255,16 @@ class ModuleSpec:
     parameters: tuple[str, ...] = ()  # writable at run time or at load
     ko: str = ""  # a .ko that others built, relative to set.toml, "{arch}" in it standing for the
     # architecture's name; "": built from the set's own sources, or in the kernel's tree
+    room: Room | None = None  # a plain one that has it is the harness's own and has no sources: of
+    # these sizes, or where there is none as large as the smallest target
+    copies: int = 1  # of such a plain one: NAME_1 ... NAME_N, once the set is `movers.completed`
+    copy_of: str = ""  # of one of these: NAME
+    page_end: bool = False  # livepatch: its code lies so that a klp relocation is at a page's end
+
+    @property
+    def ours(self) -> bool:
+        """Is it made of the harness's own filler?"""
+        return self.kind == "plain" and self.room is not None
 
 
 @dataclass(frozen=True, slots=True)

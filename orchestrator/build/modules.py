@@ -20,7 +20,7 @@ from pathlib import Path
 from orchestrator import catalog
 from orchestrator.build import declared, delivery, filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
-from orchestrator.elf import klp, klpformat, reader, relocation
+from orchestrator.elf import klp, klpformat, reader, relocation, room, writer
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import workdir
@@ -35,6 +35,7 @@ from orchestrator.nouns import (
     KlpSymbol,
     ModuleSet,
     ModuleSpec,
+    Room,
 )
 
 AUTO = "auto"
@@ -126,7 +127,7 @@ def content(module_set: ModuleSet, arch: Arch) -> str:
 
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
     """The modules that the set's own sources, or the kernel's tree, make."""
-    return tuple(spec for spec in module_set.modules if not spec.ko and spec.name != FILLER)
+    return tuple(spec for spec in module_set.modules if not spec.ko and not spec.ours)
 
 
 def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
@@ -134,7 +135,7 @@ def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     converter = [*sorted(Path(klp.__file__).parent.glob("*.py")), Path(__file__)]
     converter += map(Path, (prebuilt.__file__, declared.__file__, delivery.__file__))
     sources = dict(_sources(module_set)) if _of_sources(module_set) else {}
-    if module_set.module(FILLER) is not None:
+    if any(spec.ours for spec in module_set.modules):
         sources |= {f"{FILLER}/{name}": path for name, path in filler.sources().items()}
     given = prebuilt.files(module_set, arch)
     for part in (
@@ -181,12 +182,11 @@ def _fill(
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
-    if module_set.module(FILLER) is not None:
-        targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
-        log = _log(module_set, arch, "-filler")
-        files[FILLER] = filler.build(
-            kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
-        )
+    targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
+    log = _log(module_set, arch, "-filler")
+    files |= filler.build(
+        kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
+    )
     prebuilt.check_traceable(module_set, files)
     prebuilt.check_unloadable(files)
     for name, data in files.items():
@@ -214,6 +214,7 @@ def _fill(
         ):
             compared.append(spec.name)
         prebuilt.check_depends(data, spec, f"{spec.name}.ko")
+        data = _laid_out(spec, data, table)
         data = delivery.signed(kernel, data, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
     (tmp / COMPARED).write_text("".join(f"{name}\n" for name in compared))
@@ -291,6 +292,16 @@ def _collect(
                 f"{complaint} {spec.name}.ko", hint=hint or f"add {spec.name}.o to obj-m"
             )
     return {spec.name: found[spec.name].read_bytes() for spec in wanted}
+
+
+def _laid_out(spec: ModuleSpec, data: bytes, table: relocation.Table) -> bytes:
+    """The module with the room that set.toml asks for, its code where that says."""
+    if spec.ours or not (spec.room or spec.page_end):
+        return data
+    elf = reader.read(data, f"{spec.name}.ko")
+    if spec.page_end:
+        elf = room.at_page_end(elf, table, f"{spec.name}.ko")
+    return writer.write(room.enlarged(elf, room.said(spec.room or Room())))
 
 
 # --- converting --------------------------------------------------------------------------------

@@ -15,7 +15,6 @@ from orchestrator.elf import klpformat, reader, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
-from orchestrator.model.movers import FILLER
 from orchestrator.nouns import (
     VMLINUX,
     Arch,
@@ -64,7 +63,7 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
 
 def _need_sources(module_set: ModuleSet) -> None:
     place = module_set.directory
-    bare = [s.name for s in module_set.modules if not s.ko and s.name != FILLER]
+    bare = [s.name for s in module_set.modules if not s.ko and not s.ours]
     there = module_set.in_tree or any((place / n).is_file() for n in ("Kbuild", "Makefile"))
     if bare and not there:
         raise UsageError(

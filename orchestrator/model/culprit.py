@@ -19,6 +19,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
 
+from orchestrator.model import words
 from orchestrator.nouns import (
     BuiltSet,
     Burst,
@@ -340,17 +341,12 @@ def _alike(step: Step, check: Check) -> Hashable:
         case Health(sign=Sign.MEMORY):  # how much it lost
             return (Sign.MEMORY, check.seen)
         case Health(sign=Sign.TAINT):
-            return (Sign.TAINT, _letters(check.seen) - _letters(check.expected))
+            return (Sign.TAINT, words.taints(check))
         case Health(sign=sign, reports=reports):
             return (sign, tuple(_NUMBER.sub("N", report) for report in reports))
         case Modules(expected_modules=expected, seen_modules=seen):
             return tuple(sorted(set(expected) ^ set(seen)))
     return (check.kind, check.subject, check.expected, check.seen)
-
-
-def _letters(taint: str) -> frozenset[str]:
-    """W of `512 (W)`"""
-    return frozenset(taint.partition("(")[2]) - {")"}
 
 
 def _reports(check: Check) -> bool:

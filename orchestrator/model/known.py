@@ -17,7 +17,7 @@ from typing import Literal
 
 from orchestrator import errnos
 from orchestrator.errors import UsageError
-from orchestrator.model import model, orders, refused
+from orchestrator.model import model, orders, refused, words
 from orchestrator.model.movers import has_moved
 from orchestrator.model.refused import Refusals
 from orchestrator.nouns import (
@@ -105,8 +105,8 @@ class KnownIssue:
     # health: which one of those concerned leads through
     stale: bool = False  # of a relocation, and of a value: it leads to where its symbol was at an
     # earlier load of its module; of health: that is what could not be accessed
-    reports: tuple[str, ...] = ()  # of health, and beside wrong relocations: how the kernel's first
-    # report begins
+    reports: tuple[str, ...] = ()  # of health, beside wrong relocations, and of an answer where
+    # the kernel warns as it refuses: how its first report begins
     inside: Literal["", "livepatch", "target", "plain"] = ""  # of which kind the module is that the
     # report's inmost frame lies in; a livepatch must be one whose relocations are concerned.
     # "": any module of the set is among its frames
@@ -391,6 +391,8 @@ class _Wrong:
             if self.issue.stale and not any(self._is_left_over(found) for found in details):
                 return False
         crashes = [found for found in details if isinstance(found, Health)]
+        if self.issue.kind is CheckKind.ANSWER and self.issue.reports:
+            return any(map(self._is_report, crashes))
         ended = any(found.sign is Sign.QMP and found.reports for found in crashes)
         return not ended or any(map(self._is_report, crashes))
 
@@ -406,6 +408,10 @@ class _Wrong:
         match self.issue.kind, found:
             case CheckKind.ANSWER, Answers(said=said):
                 return self.refusals is not None and _says(self.issue, said)
+            case CheckKind.ANSWER, Health(sign=Sign.TAINT):  # `is_seen` wants to see the warning
+                return bool(self.issue.reports) and words.taints(check) == {"W"}
+            case CheckKind.ANSWER, Health():
+                return self._is_report(found)
             case CheckKind.ANSWER, _:
                 return self.refusals is not None and _follows(found, self.refusals)
             case CheckKind.RELOCATION, Reading():

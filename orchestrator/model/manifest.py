@@ -8,13 +8,15 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+from orchestrator.elf.room import is_size
 from orchestrator.errors import UsageError
-from orchestrator.model.movers import FILLER
+from orchestrator.model.movers import FILLER, copies
 from orchestrator.model.state import COMES, GOES, replaces, sysfs_name
 from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec, Probe
 
 CALLS = (*COMES, *GOES)
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")  # MODULE_NAME_LEN is 56
+COPIES = 16  # of one module
 _MODULES = 64  # of a set: its usual orders are as many as the third power of that
 
 
@@ -41,8 +43,9 @@ def _problems(module_set: ModuleSet) -> _Problems:
     for what, text in _words(module_set):
         if not text.isprintable():
             yield "", f"{what} {text!r} has control characters in it", "write it without"
-    for what, named in (("module", module_set.modules), ("probe", module_set.probes)):
-        for name, times in Counter(one.name for one in named).items():
+    modules = [name for spec in module_set.modules for name in copies(spec)[:COPIES]]
+    for what, named in (("module", modules), ("probe", [one.name for one in module_set.probes])):
+        for name, times in Counter(named).items():
             if times > 1:
                 yield "", f"{times} {what}s are named '{name}'", "rename all but one"
     if module_set.module(FILLER) is not None:
@@ -123,9 +126,31 @@ def _of_module(spec: ModuleSpec, module_set: ModuleSet) -> Iterator[tuple[str, s
                 )
     for name, entries in spec.klp_symbols.items():
         yield from _of_symbols(name, entries, spec, module_set)
+    yield from _of_layout(spec)
     for name in spec.depends:
         if name == spec.name or module_set.module(name) is None:
             yield f"depends: '{name}' is no other module of the set", _known(module_set)
+
+
+def _of_layout(spec: ModuleSpec) -> Iterator[tuple[str, str]]:
+    """What is wrong with where a module is to lie, as (what, hint)."""
+    wanted = {"room": spec.room is not None, "page_end": spec.page_end}
+    if spec.ko and (keys := ", ".join(key for key, asked in wanted.items() if asked)):
+        yield f"{keys}: its .ko is used as others built it", "leave that out, or build it here"
+    for kind in ("text", "rodata", "data") if spec.room is not None else ():
+        if not is_size(size := getattr(spec.room, kind)):
+            yield f"room: {kind}: '{size}' is no size", 'as in "64K" and "130M"'
+    used = ("depends", "failures", "defects", "parameters")
+    if spec.ours and (keys := ", ".join(key for key in used if getattr(spec, key))):
+        yield f"{keys}: with `room` a plain module has nothing but memory", "leave one of them out"
+    if not 1 <= spec.copies <= COPIES:
+        yield f"copies: {spec.copies} is no number of them", f"a number from 1 to {COPIES}"
+    if spec.copies != 1 and not spec.ours:
+        yield "copies: only a plain module with `room` has that", 'kind = "plain", room = {}'
+    if spec.copy_of:
+        yield "copy_of: `copies` says that", "leave it out"
+    if spec.page_end and (spec.kind != "livepatch" or not spec.klp_symbols):
+        yield "page_end: only a livepatch with klp_symbols has that", "leave it out"
 
 
 def _of_symbols(

@@ -13,7 +13,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from orchestrator.model.state import owners
-from orchestrator.nouns import VMLINUX, Burst, ModuleSet, ModuleSpec, Race, Unload, set_title
+from orchestrator.nouns import (
+    VMLINUX,
+    Burst,
+    ModuleSet,
+    ModuleSpec,
+    Race,
+    Room,
+    Unload,
+    set_title,
+)
 from orchestrator.verdicts import Answers, CaseResult, Reading
 
 FILLER = "klp_e2e_filler"  # images/filler: of the harness's own, for sets that have nothing to move
@@ -108,8 +117,11 @@ def _differ(places: Iterable[dict[str, int]]) -> bool:
     )
 
 
-def with_filler(module_set: ModuleSet) -> ModuleSet:
-    """The set, with a filler of ours where a target of a livepatch has nothing to move it."""
+def completed(module_set: ModuleSet) -> ModuleSet:
+    """The set with each module as often as it says, and with a filler of ours where a target of a
+    livepatch has nothing to move it."""
+    modules = tuple(copy for spec in module_set.modules for copy in _copies(spec))
+    module_set = replace(module_set, modules=modules)
     fixed = any(
         not movers(module_set, target, spec.name)
         for spec in module_set.modules
@@ -118,4 +130,16 @@ def with_filler(module_set: ModuleSet) -> ModuleSet:
     )
     if not fixed or module_set.module(FILLER) is not None:
         return module_set
-    return replace(module_set, modules=(*module_set.modules, ModuleSpec(FILLER, "plain")))
+    return replace(module_set, modules=(*modules, ModuleSpec(FILLER, "plain", room=Room())))
+
+
+def _copies(spec: ModuleSpec) -> Iterator[ModuleSpec]:
+    for name in copies(spec):
+        yield spec if name == spec.name else replace(spec, name=name, copies=1, copy_of=spec.name)
+
+
+def copies(spec: ModuleSpec) -> tuple[str, ...]:
+    """What the modules are called that one of a set.toml stands for: `NAME_1`, ... of several."""
+    if spec.copies == 1:
+        return (spec.name,)
+    return tuple(f"{spec.name}_{number}" for number in range(1, spec.copies + 1))

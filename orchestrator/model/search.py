@@ -97,6 +97,17 @@ def alphabet(module_set: ModuleSet) -> tuple[Plain, ...]:
     return tuple(events)
 
 
+def _offered(module_set: ModuleSet, events: Sequence[Plain], state: State) -> Iterator[Plain]:
+    """The events of an alphabet, of several copies of a module only the load of the first one that
+    is not there: the others would do the same."""
+    first: dict[str, str] = {}
+    for spec in module_set.modules:
+        if spec.copy_of and spec.name not in state.loaded:
+            first.setdefault(spec.copy_of, spec.name)
+    later = {s.name for s in module_set.modules if s.copy_of} - {*first.values()} - state.loaded
+    yield from (e for e in events if not (isinstance(e, Load) and e.module in later))
+
+
 def bursts(module_set: ModuleSet, state: State, times: int) -> Iterator[Burst]:
     """Reloads of each loaded module that is no livepatch."""
     if times:
@@ -210,7 +221,7 @@ def exhaustive(
             complete = False
             continue
         accepted = []
-        for event in events:
+        for event in _offered(module_set, events, at.node.state):
             node, expected = advance(module_set, at.node, event, capabilities)
             if node == at.node:
                 at.settled.append(event)
@@ -259,9 +270,8 @@ def _thrown(
     choice: Choice,
 ) -> tuple[Event, Node]:
     """One event of a random walk, and where it leads."""
-    ways = [
-        (event, *advance(module_set, node, event, capabilities)) for event in alphabet(module_set)
-    ]
+    events = _offered(module_set, alphabet(module_set), node.state)
+    ways = [(event, *advance(module_set, node, event, capabilities)) for event in events]
     accepted = [event for event, _, expected in ways if not any(expected.answers)]
     weights = [1 if to == node else CALM for _, to, _ in ways]
     more: list[Event] = [*bursts(module_set, node.state, choice.burst)]

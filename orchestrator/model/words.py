@@ -178,6 +178,15 @@ def _same(
 # --- health ------------------------------------------------------------------------------------
 
 
+def taints(check: Check) -> frozenset[str]:
+    """Of a check of the taint the letters that should not be there: W of `512 (W)`."""
+    return _letters(check.seen) - _letters(check.expected)
+
+
+def _letters(taint: str) -> frozenset[str]:
+    return frozenset(taint.partition("(")[2]) - set(" )")
+
+
 def health(
     found: Health, expected: str, seen: str | None = None, good: bool | None = None
 ) -> Check:

@@ -33,7 +33,7 @@ from orchestrator.host import ours, workdir
 from orchestrator.model import culprit, issuecheck, orders
 from orchestrator.model.findings import signature
 from orchestrator.model.known import KnownIssue
-from orchestrator.model.movers import FILLER, with_filler
+from orchestrator.model.movers import FILLER, completed
 from orchestrator.nouns import BuiltSet, Case, Kernel
 from orchestrator.plain import lines, one_line
 from orchestrator.repro import record, texts
@@ -336,9 +336,10 @@ def read(place: Path) -> Bundle:
         memory_mb=made.memory_mb or arch.memory_mb,
         time_scale=made.time_scale or arch.time_scale,
     )
-    module_set = catalog.module_set_in(place / SET, made.module_set)
-    if f"{MODULES}/{FILLER}.ko" in made.files:  # older bundles have none
-        module_set = with_filler(module_set)
+    module_set = completed(catalog.module_set_in(place / SET, made.module_set))
+    if f"{MODULES}/{FILLER}.ko" not in made.files:  # older bundles have none
+        theirs = tuple(spec for spec in module_set.modules if spec.name != FILLER)
+        module_set = replace(module_set, modules=theirs)
     for spec in module_set.modules:
         if f"{MODULES}/{spec.name}.ko" not in made.files:
             wrong = f"{place / RECORD} is damaged: it does not list {MODULES}/{spec.name}.ko"

@@ -42,12 +42,11 @@ FN, VAR, PRINTK, HIDDEN, INIT = 4, 5, 6, 7, 8
 CALL, WORD = 4, 1  # relocation types, of 4 and 8 bytes
 
 
-table = relocation.table(
-    (
-        RelocationType(name="call", number=CALL, bits=32, value="S + A - P"),
-        RelocationType(name="word", number=WORD, bits=64, value="S + A"),
-    )
+ROWS = (
+    RelocationType(name="call", number=CALL, bits=32, value="S + A - P"),
+    RelocationType(name="word", number=WORD, bits=64, value="S + A"),
 )
+table = relocation.table(ROWS)
 
 
 def symbol(name: str, shndx: int = SHN_UNDEF, value: int = 0, kind: int = STT_NOTYPE) -> Symbol:

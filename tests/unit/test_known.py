@@ -202,6 +202,30 @@ def test_failing_otherwise_is_a_failure(result: CaseResult) -> None:
     assert known.judge_known(result, SET, kernel(), [ISSUE]) == result
 
 
+WARNED = replace(ISSUE, reports=("WARNING in stub_for_addr",), at="stub_for_addr")
+WARNING = words.late(("WARNING in stub_for_addr",), ("stub_for_addr", "apply_relocate_add"))
+TAINTED = words.health(Health(Sign.TAINT), "nothing beyond 45056 (O E K)", "37376 (W O K)", False)
+
+
+@pytest.mark.parametrize(
+    ("checks", "status"),
+    [
+        ((WARNING, TAINTED), Status.KNOWN),
+        ((WARNING,), Status.KNOWN),
+        ((), Status.FAIL),  # it does not warn
+        ((TAINTED,), Status.FAIL),
+        ((words.late(("WARNING in f",), ("f",)),), Status.FAIL),
+        ((words.late(("WARNING in stub_for_addr",), ("f",)), TAINTED), Status.FAIL),
+        ((WARNING, replace(TAINTED, seen="37504 (D W O K)")), Status.FAIL),
+    ],
+)
+def test_a_refusal_that_warns(checks: tuple[Check, ...], status: Status) -> None:
+    result = failed(ANSWER, AWAY, *checks)
+    assert known.judge_known(result, SET, kernel(), [WARNED]).status is status
+    plain = known.judge_known(result, SET, kernel(), [ISSUE])
+    assert plain.status is (Status.FAIL if checks else Status.KNOWN)
+
+
 @pytest.mark.parametrize(
     ("result", "of"),
     [

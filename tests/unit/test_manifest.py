@@ -92,6 +92,25 @@ def test_a_name_and_its_first_position_are_one_function(
     [
         (GOOD, "modules = []", "it names no module", r"\[\[modules\]\]"),
         ('name = "p"', 'name = "t"', "2 modules are named 't'", "rename"),
+        *(
+            (GOOD, f'{GOOD}[[modules]]\nname = "r"\n{text}', message, hint)
+            for text, message, hint in (
+                ('kind = "plain"\nroom.data = "1 M"', "room: data: '1 M' is no size", "130M"),
+                ('kind = "plain"\nroom = {}\nko = "r.ko"', "room: its .ko is used as", "here"),
+                ('kind = "plain"\nroom = {}\ndepends = ["t"]', "depends: with `room` a", "leave"),
+                ('kind = "plain"\nroom = {}\ncopies = 17', "copies: 17 is no number", "1 to 16"),
+                ('kind = "plain"\nroom = {}\ncopies = 0', "copies: 0 is no number", "1 to 16"),
+                ('kind = "plain"\ncopies = 2', "copies: only a plain module with `room`", "{}"),
+                ('kind = "plain"\ncopy_of = "q"', "copy_of: `copies` says that", "leave"),
+                ('kind = "target"\npage_end = true', "page_end: only a livepatch", "leave"),
+            )
+        ),
+        (
+            'name = "t"',
+            'name = "t_1"\nkind = "plain"\n[[modules]]\nname = "t"\nroom = {}\ncopies = 2',
+            "2 modules are named 't_1'",
+            "rename",
+        ),
         ('name = "p"', 'name = "klp-p.ko"', "module 'klp-p.ko': that is no", '"klp_p"'),
         ('name = "p"', "", r"modules\[1\].name: missing", ""),
         ('kind = "livepatch"', 'kind = "patch"', r"modules\[1\].kind of 'p': .*'livepatch'", ""),

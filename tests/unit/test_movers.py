@@ -21,8 +21,8 @@ from orchestrator.elf.records import (
     Section,
 )
 from orchestrator.model import orders
-from orchestrator.model.movers import FILLER, movers, needed, unmoved, with_filler
-from orchestrator.nouns import Case, ModuleSet, ModuleSpec
+from orchestrator.model.movers import FILLER, completed, movers, needed, unmoved
+from orchestrator.nouns import Case, ModuleSet, ModuleSpec, Room
 from orchestrator.report import resultstext
 from orchestrator.verdicts import CaseResult, Status, Step
 
@@ -57,15 +57,25 @@ USER = ModuleSpec("t", "target", depends=("base",))
 def test_what_moves_a_target(modules: tuple[ModuleSpec, ...], moved_by: list[str]) -> None:
     module_set = a_set(*modules)
     assert movers(module_set, "t", "p") == moved_by
-    whole = with_filler(module_set)
+    whole = completed(module_set)
     assert movers(whole, "t", "p") == (moved_by or [FILLER])
-    assert with_filler(whole) == whole
+    assert completed(whole) == whole
     assert (whole == module_set) == bool(moved_by)
 
 
 def test_nothing_is_added_where_nothing_can_move() -> None:
     for module_set in (a_set(livepatch("vmlinux")), a_set(livepatch("not_in_it")), a_set(TARGET)):
-        assert with_filler(module_set) == module_set
+        assert completed(module_set) == module_set
+
+
+def test_a_set_has_as_many_copies_as_it_says() -> None:
+    room = ModuleSpec("room", "plain", room=Room(data="1M"), copies=3)
+    whole = completed(a_set(TARGET, livepatch("t"), room))
+    names = ["room_1", "room_2", "room_3"]
+    assert [spec.name for spec in whole.modules] == ["t", "p", *names]
+    assert movers(whole, "t", "p") == names
+    assert all(spec.ours and spec.copy_of == "room" for spec in whole.modules[2:])
+    assert completed(whole) == whole
 
 
 def test_what_has_to_be_there_comes_in_a_sequence_that_loads() -> None:
@@ -81,7 +91,7 @@ def test_what_has_to_be_there_comes_in_a_sequence_that_loads() -> None:
 
 def test_our_own_sets_that_cannot_move_their_target_get_a_filler() -> None:
     with_ours = {n for n, s in catalog.module_sets().items() if s.module(FILLER) is not None}
-    wanted = "depends far held no-functions refused replace states sympos"
+    wanted = "depends held no-functions page-end refused replace states sympos"
     assert with_ours == set(wanted.split())
 
 

@@ -11,7 +11,7 @@ import pytest
 from orchestrator import catalog
 from orchestrator.model import model, orders, search
 from orchestrator.model.search import Branch, Choice, WorkItem
-from orchestrator.nouns import Event, Load, Order, Race
+from orchestrator.nouns import Event, Load, Order, Race, Unload
 
 BASIC = catalog.module_set("basic")
 CALLBACKS = catalog.module_set("callbacks")
@@ -51,6 +51,25 @@ def test_without_merging_every_order_is_walked() -> None:
     # in the deepest states nothing is tried any more
     assert set(orders_of_plan) <= brute(5)
     assert brute(4) <= set(orders_of_plan)
+
+
+def test_of_several_copies_the_first_that_is_not_there_is_loaded() -> None:
+    far = catalog.module_set("far")
+    copies = [spec.name for spec in far.modules if spec.copy_of]
+    walks = list(walked((), search.exhaustive(far, ABLE, 4).root))
+    walks += [o.events for o in itertools.islice(search.random_orders(far, ABLE, 12, 1), 200)]
+    seen = set()
+    for events in walks:
+        there: set[str] = set()
+        for event in events:
+            if isinstance(event, Load) and event.module in copies:
+                first = next((name for name in copies if name not in there), None)
+                assert event.module == first or event.module in there
+                there.add(event.module)
+                seen.add(event.module)
+            elif isinstance(event, Unload):
+                there.discard(event.module)
+    assert len(copies) == 6 and seen > set(copies[:3])
 
 
 def test_merging_keeps_apart_what_a_kernel_may_keep_apart() -> None:

@@ -11,14 +11,6 @@ extern long klp_far_weight;
 int klp_far_twice(int n);
 int klp_far_thrice(int n);
 
-/*
- * Data lies behind code, and the modules that come later behind both: their code is out of reach of
- * a call from here. Where calls reach further than that this would be nothing but memory.
- */
-#ifdef CONFIG_ARM64
-static char klp_far_room[130 << 20] __used;
-#endif
-
 static int klp_far_livepatch_show(char *buffer)
 {
 	return scnprintf(buffer, PAGE_SIZE, "version=klp_far twice=%d thrice=%d again=%d weight=%ld\n",
