@@ -67,6 +67,7 @@ Value = Literal[
     "S + A",
     "S + A - P",
     "Page(S + A) - Page(P)",
+    "Page(S + A) - P",
     "Page(S + A + 0x800) - Page(P)",
     "S + A - Near(S + A, P)",
     "G(S) + A - P",
@@ -100,20 +101,6 @@ class Encoding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RelocationType(Encoding):
-    """How to read back one relocation type; a row of an architecture file's table.
-
-    Sources: the psABI of the architecture and its `apply_relocate_add()`
-    (arch/*/kernel/module*.c).
-    """
-
-    name: RelocationName  # as binutils' readelf prints it
-    number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
-    emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
-    behind: Behind | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StubField(Encoding):
     """A field of a stub; its S + A is what the stub jumps to, its P the field's own address."""
 
@@ -130,6 +117,32 @@ class Stub:
     code: Annotated[str, Field(pattern="^[0-9a-fA-F ]*$", max_length=12288)] = (
         ""  # its bytes but for the fields, in hexadecimal digits; "": any
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Instead(Encoding):
+    """Another instruction that apply_relocate_add() may put in a field's place, and how that says
+    the address. What is neither its opcode nor its address is as it was."""
+
+    opcode: Annotated[int, Field(ge=0, lt=1 << 64)]  # what stands in these bits:
+    opcode_bits: Annotated[int, Field(ge=1, lt=1 << 64)]
+    stub: Stub | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RelocationType(Encoding):
+    """How to read back one relocation type; a row of an architecture file's table.
+
+    Sources: the psABI of the architecture and its `apply_relocate_add()`
+    (arch/*/kernel/module*.c).
+    """
+
+    name: RelocationName  # as binutils' readelf prints it
+    number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
+    emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
+    behind: Behind | None = None
+    instead: tuple[Instead, ...] = ()
+    stub: Stub | None = None  # that L() of its value leads to, where it is not the architecture's
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ FORMULAS: Mapping[str, Callable[[int, int], int]] = {
     "X": lambda x, p: x,
     "X - P": lambda x, p: x - p,
     "Page(X) - Page(P)": lambda x, p: (x & _NO_PAGE) - (p & _NO_PAGE),
+    "Page(X) - P": lambda x, p: (x & _NO_PAGE) - p,
     "Page(X + 0x800) - Page(P)": lambda x, p: ((x + 0x800) & _NO_PAGE) - (p & _NO_PAGE),
     "X - Near(X, P)": lambda x, p: x - _near(x, p),
 }

@@ -63,23 +63,24 @@ def hop(arch: Arch, field: Field, slots: Hop | None) -> Hop | None:
     target = _decode(arch, field, 0)
     if row.leads_to == "got":
         return Hop(target, SLOT)
-    if arch.stub is None or target == field.wanted:
+    stub = row.stub or arch.stub
+    if stub is None or target == field.wanted:
         return None
-    return Hop(target, arch.stub.size)
+    return Hop(target, stub.size)
 
 
 def follow(arch: Arch, field: Field, hop: Hop | None, content: bytes | None) -> Led:
     """Where it leads. content: what is at `hop`, None: it cannot be read."""
-    row = field.row
+    row, stub = field.row, field.row.stub or arch.stub
     inner = encoding.inner(row, field.addend)
     if hop is None:
         return Led((_decode(arch, field, field.wanted or 0) - inner) % _WRAP)
     via, beside = hop.address, ""
     if content is None:
         to = None
-    elif row.leads_to == "plt" and arch.stub is not None:
-        to = encoding.of_stub(arch.stub, arch.byte_order, via, content, field.wanted or 0)
-        if not encoding.is_stub(arch.stub, arch.byte_order, content):
+    elif row.leads_to == "plt" and stub is not None:
+        to = encoding.of_stub(stub, arch.byte_order, via, content, field.wanted or 0)
+        if not encoding.is_stub(stub, arch.byte_order, content):
             beside = f"there is no stub: {content.hex(' ')}"
     elif encoding.is_whole(row):
         to = int.from_bytes(content, arch.byte_order)

@@ -8,6 +8,7 @@ differs between architectures is in the rows of `Arch.relocations`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orchestrator.elf import encoding
 from orchestrator.elf.records import ByteOrder
@@ -50,6 +51,24 @@ def unwanted(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> str:
     )
 
 
+def written(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> RelocationType:
+    """The row by which such a field is read: that of the instruction which the loader has put in
+    its place, if it has."""
+    value, _ = _parts(row, byte_order, raw)
+    for form in row.instead:
+        if value & form.opcode_bits == form.opcode:
+            return replace(
+                row,
+                value=form.value,
+                field=form.field,
+                signed=form.signed,
+                part=form.part,
+                stub=form.stub,
+                instead=(form,),
+            )
+    return row
+
+
 def decode(
     row: RelocationType, byte_order: ByteOrder, address: int, raw: bytes, addend: int, near: int
 ) -> int:
@@ -63,10 +82,14 @@ def decode(
 
 def beside(row: RelocationType, byte_order: ByteOrder, initial: bytes, raw: bytes) -> str:
     """What is not as an applied relocation has it besides the value, "" when all is right: the
-    other bits of the field as they were, and behind it what belongs there."""
+    other bits of the field as they were, and behind it what belongs there. row: as `written`."""
     before, _ = _parts(row, byte_order, initial)
     now, behind = _parts(row, byte_order, raw)
-    if (before ^ now) & ~encoding.mask(row):
+    others = ~encoding.mask(row)
+    for form in row.instead:
+        if now & form.opcode_bits == form.opcode:
+            others &= ~form.opcode_bits
+    if (before ^ now) & others:
         return "other bits of the field have changed"
     wanted = bytes.fromhex(row.behind.after) if row.behind and behind else b""
     return "" if behind == wanted else f"behind it not {wanted.hex(' ')}"

@@ -24,7 +24,7 @@ from orchestrator.build import kconfig
 from orchestrator.build.toolchain import GCC
 from orchestrator.elf import encoding, reader
 from orchestrator.errors import UsageError
-from orchestrator.nouns import Arch, Encoding, RelocationType, Stub, Userland
+from orchestrator.nouns import Arch, Encoding, Instead, RelocationType, Stub, Userland
 
 BITS = (8, 16, 24, 32, 64)
 GIVEN = ("name", "file", "configs")  # fields of Arch that are not in the file
@@ -188,12 +188,26 @@ def _rows(relocations: tuple[RelocationType, ...]) -> Iterator[Remark]:
             yield Remark(f"{place}.bits", text, ", ".join(map(str, BITS)))
         yield from _encoding(row, place, row.name)
         yield from _behind(row, place)
+        for number, form in enumerate(row.instead):
+            yield from _instead(form, f"{place}.instead[{number}]", row)
 
 
 def _encoding(row: Encoding, place: str, name: str) -> Iterator[Remark]:
     for text in encoding.contradictions(row):
         hint = "docs/reference/arch-file.md says what a row may say"
         yield Remark(f"{place}.field", f"{text} ({name})", hint)
+
+
+def _instead(form: Instead, place: str, row: RelocationType) -> Iterator[Remark]:
+    yield from _encoding(form, place, row.name)
+    if form.bits != row.bits:
+        text = f"{form.bits} bits, and the field has {row.bits} ({row.name})"
+        yield Remark(f"{place}.bits", text, "an instruction of the same size takes its place")
+    if form.opcode & ~form.opcode_bits or form.opcode_bits & encoding.mask(form):
+        text = f"{form.opcode:#x} of {form.opcode_bits:#x} ({row.name})"
+        yield Remark(f"{place}.opcode", text, "bits within opcode_bits, which no address is in")
+    if form.stub is not None:
+        yield from _stub_fields(form.stub)
 
 
 def _behind(row: RelocationType, place: str) -> Iterator[Remark]:

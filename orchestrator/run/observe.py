@@ -282,6 +282,7 @@ def _field(
             hint="the guest kernel needs CONFIG_PROC_KCORE, see kernel-config/base.config",
         )
     symbol = _symbol_address(view, look, rela.symbol)
+    row = relocation.written(row, view.arch.byte_order, raw)
     return following.Field(row, address, raw, rela.addend, symbol)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from orchestrator import errnos, kernelreports
-from orchestrator.elf import encoding, following
+from orchestrator.elf import encoding, following, relocation
 from orchestrator.model.findings import is_death
 from orchestrator.model.judge import LIVEPATCH_TAINT
 from orchestrator.model.words import SHOWN_ANSWERS
@@ -116,6 +116,7 @@ ARITHMETIC = {
     "X": "x",
     "X - P": "x - p",
     "Page(X) - Page(P)": _PAGES.format(""),
+    "Page(X) - P": "(x & ~0xfff) - p",
     "Page(X + 0x800) - Page(P)": _PAGES.format(" + 0x800"),
     "X - Near(X, P)": f"x - (p & ~0xfff) - (({_PAGES.format(' + 0x800')} & 0xffffffff ^ 0x80000000)"
     " - 0x80000000)",
@@ -236,6 +237,9 @@ def field(arch: Arch, built: BuiltSet, step: Step) -> Field | None:
         for rela in built.modules[read.livepatch].klp_relocations:
             if (rela.object, rela.section, rela.offset) == (read.object, read.section, read.offset):
                 row = observe.row_of(arch, rela)
+                raw = bytes.fromhex(read.raw)
+                if relocation.written(row, arch.byte_order, raw) is not row:
+                    return None  # which instruction it is depends on where everything lies
                 return _read_by_shell(arch, built, check, read, rela, row)
     return None
 

@@ -36,6 +36,9 @@ WORDS = {
 }
 
 
+ADDRESS_OF = 'bits = 64, value = "S + A", field = ["63..8 = 55..0"], signed = true'
+
+
 def refusal(argv: Sequence[str]) -> str:
     """A QEMU that knows microvm with acpi and rtc, 8 CPUs, memory by 64 MB, and no PCI."""
     options = dict(zip(argv[1::2], argv[2::2], strict=False))
@@ -235,6 +238,17 @@ def test_a_right_file_has_no_remark(check: Callable[..., list[Remark]]) -> None:
         (
             *("bits", '64\nbehind = { before = "00", after = "1111" }'),
             *("relocations[0].behind", "1 and 2 bytes"),
+        ),
+        *(
+            ("bits", f"64\ninstead = [{{ {text} }}]", f"relocations[0].instead[0].{key}", wrong)
+            for text, key, wrong in (
+                (f"{ADDRESS_OF}, opcode = 2, opcode_bits = 1", "opcode", "0x2 of 0x1"),
+                (f"{ADDRESS_OF}, opcode = 0, opcode_bits = 0x100", "opcode", "0x0 of 0x100"),
+                (
+                    'bits = 32, value = "S + A", opcode = 0, opcode_bits = 0x100000000',
+                    *("bits", "32 bits, and the field has 64"),
+                ),
+            )
         ),
         ("bits", "64\nwidth = 64", "relocations[0].width", "unknown key"),
         ("number", "2", "relocations[1].number", r"2 stands in relocations\[0\] already"),

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from orchestrator import catalog
-from orchestrator.elf import encoding, following
+from orchestrator.elf import encoding, following, relocation
 from orchestrator.elf.encoding import decode, encode
 from orchestrator.nouns import (
     Arch,
@@ -289,6 +289,43 @@ def test_a_call_is_right_straight_and_by_a_stub() -> None:
     spoilt = following.follow(arch(), by_stub, hop, bytes(12))
     assert spoilt.to != far and "there is no stub" in spoilt.beside
     assert following.follow(arch(), by_stub, hop, None).to is None
+
+
+def test_another_instruction_in_its_place() -> None:
+    """arm64: an ADRP in the last two words of a page is an ADR, or a branch to a veneer."""
+    arm = catalog.arch("arm64")
+    [kind] = [each for each in arm.relocations if each.name == "R_AARCH64_ADR_PREL_PG_HI21"]
+    place, page, initial = 0xFFFF80007A3E1FFC, TARGET & ~0xFFF, (0x90000003).to_bytes(4, "little")
+    near = place + 0x4ABC
+
+    def follow(insn: int, symbol: int, content: bytes | None = None) -> following.Led:
+        raw = insn.to_bytes(4, "little")
+        row = relocation.written(kind, "little", raw)
+        field = following.Field(row, place, raw, 0, symbol)
+        hop = following.hop(arm, field, None)
+        assert (hop is None) == (content is None)
+        led = following.follow(arm, field, hop, content)
+        return replace(led, beside=relocation.beside(row, "little", initial, raw) or led.beside)
+
+    as_it_is = encode(PAGE, place, 0x90000003, TARGET)
+    assert as_it_is is not None and follow(as_it_is, TARGET) == following.Led(TARGET)
+    assert follow(as_it_is, TARGET + 0x1000).to != TARGET + 0x1000
+    assert follow(as_it_is ^ 4, TARGET).beside == "other bits of the field have changed"
+    # adr x3, PAGE
+    adr = encode(ADR, place, 0x10000003, near & ~0xFFF)
+    assert adr is not None and follow(adr, near) == following.Led(near)
+    assert follow(adr, near + 0x1000).to != near + 0x1000
+    assert follow(adr ^ 0x20, near).to != near  # in the midst of a page
+    assert follow(adr ^ 1, near).beside == "other bits of the field have changed"
+    # b VENEER; there adrp x3, PAGE; add x3, x3, #0; b back
+    veneer = place + 0x204
+    branch = encode(CALL26, place, 0x14000000, veneer)
+    adrp = encode(PAGE, veneer, 0x90000003, page)
+    assert branch is not None and adrp is not None
+    content = adrp.to_bytes(4, "little") + bytes(8)
+    assert follow(branch, TARGET, content) == following.Led(TARGET, f"plt {veneer:#x}")
+    assert follow(branch, TARGET + 0x1000, content).to != TARGET + 0x1000
+    assert follow(branch | 1 << 31, TARGET).beside  # bl
 
 
 @pytest.mark.parametrize("encoded", [GOT_HI20, GOT_LOW])
