@@ -186,6 +186,8 @@ class Arch:
     ]  # how much slower than native TCG is here; multiplies every guest deadline
     packages: tuple[Package, ...]  # Debian packages the host needs
     relocations: tuple[RelocationType, ...]
+    none: tuple[Annotated[int, Field(ge=0, lt=1 << 32)], ...] = ()  # types that
+    # apply_relocate_add() passes over: what objtool's `klp post-link` leaves of the late ones
     stub: Stub | None = None
     got: Annotated[str, Field(pattern=r"^\.[A-Za-z0-9._]{1,60}$")] | None = (
         None  # a module's section of GOT slots, where a type says only a part of a slot's address

@@ -38,7 +38,9 @@ def examine(path: Path, arch_files: Sequence[str] = ()) -> tuple[Inspection, Arc
     """Raises UsageError for what is no module of a known architecture."""
     data = convert.read_file(path)
     arch = convert.arch_of(data, str(path), arch_files)
-    return inspections.inspect(data, table=relocation.table(arch.relocations), name=str(path)), arch
+    return inspections.inspect(
+        data, table=relocation.table(arch.relocations), none=arch.none, name=str(path)
+    ), arch
 
 
 def json_text(inspection: Inspection) -> str:

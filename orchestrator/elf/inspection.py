@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from orchestrator.elf import relocation
 from orchestrator.elf.klpformat import (
+    LEFT_OVER_PREFIX,
     SECTION_PREFIX,
     SYMBOL_PREFIX,
+    TOMBSTONE_PREFIX,
     built_for,
     dependencies,
     is_klp_section,
@@ -102,10 +104,17 @@ class Inspection:
         return all(v.warning for v in self.violations)
 
 
-def inspect(data: bytes, *, table: Table | None = None, name: str = "the module") -> Inspection:
+def inspect(
+    data: bytes,
+    *,
+    table: Table | None = None,
+    none: Collection[int] = (),
+    name: str = "the module",
+) -> Inspection:
     """What a livepatch module defers, and each violation of the format.
 
-    Without `table` relocation types and the content of the fields are not checked.
+    Without `table` relocation types and the content of the fields are not checked. none: types
+    that the loader passes over.
     Raises UsageError only for what is no ELF64 relocatable object.
     """
     elf = read(data, name)
@@ -130,7 +139,7 @@ def inspect(data: bytes, *, table: Table | None = None, name: str = "the module"
         ),
         violations=tuple(
             Violation(rule, RULES[rule].text, where, RULES[rule].warning)
-            for rule, where in _violations(elf, klp, uses, table)
+            for rule, where in _violations(elf, klp, uses, table, none)
         ),
         undefined=tuple(sorted({s.name for s in elf.symbols if s.shndx == SHN_UNDEF and s.name})),
     )
@@ -144,7 +153,8 @@ def _claims_klp(section: Section) -> bool:
 
 
 def _claims_klp_symbol(symbol: Symbol) -> bool:
-    return symbol.shndx == SHN_LIVEPATCH or symbol.name.startswith(SYMBOL_PREFIX)
+    marked = symbol.shndx == SHN_LIVEPATCH and not symbol.name.startswith(TOMBSTONE_PREFIX)
+    return marked or symbol.name.startswith(SYMBOL_PREFIX)
 
 
 def _object(section: Section) -> str:
@@ -190,6 +200,7 @@ def _violations(
     klp: list[tuple[int, Section]],
     uses: Mapping[int, int],
     table: Table | None,
+    none: Collection[int],
 ) -> _Broken:
     yield from _module_rules(elf, [s for _, s in klp])
     yield from _symbol_rules(elf, uses)
@@ -204,12 +215,21 @@ def _violations(
         for rela in section.relas:
             at = f"{where}, {_applies_to(elf, section) or 'section ?'}+{rela.offset:#x}"
             yield from _relocation_rules(elf, section, rela, at, table)
+    yield from _ordinary_rules(elf, none)
+
+
+def _ordinary_rules(elf: Elf, none: Collection[int]) -> _Broken:
+    """Rules of relocations that the loader applies when the livepatch loads."""
+    klp = {i for i, symbol in enumerate(elf.symbols) if symbol.shndx == SHN_LIVEPATCH}
+    klp |= {i for i, symbol in enumerate(elf.symbols) if _claims_klp_symbol(symbol)}
     for section in elf.sections:
         target = _target(elf, section)
         if section.type != SHT_RELA or _claims_klp(section) or not (target and target.allocated):
             continue
+        if target.name.startswith(LEFT_OVER_PREFIX):
+            continue
         for rela in section.relas:
-            if rela.symbol < len(elf.symbols) and _claims_klp_symbol(elf.symbols[rela.symbol]):
+            if rela.symbol in klp and rela.type not in none:
                 where = f"{target.name}+{rela.offset:#x}: {elf.symbol_name(rela.symbol)}"
                 yield "relocation-ordinary", where
 

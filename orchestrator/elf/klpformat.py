@@ -16,6 +16,10 @@ from orchestrator.nouns import KlpSymbol
 
 SECTION_PREFIX = ".klp.rela."
 SYMBOL_PREFIX = ".klp.sym."
+# What objtool's `klp post-link` leaves behind (tools/objtool/klp-post-link.c, since 6.19): what was
+# named before, in relocations of no type; and a section of its own, which nothing reads.
+TOMBSTONE_PREFIX = ".klp.tombstone."
+LEFT_OVER_PREFIX = "__klp_relocs."
 OBJECT_MAX = 55  # bytes; "%55[^.]" in both formats, from MODULE_NAME_LEN
 NAME_MAX = 511  # bytes; "%511[^,]", from KSYM_NAME_LEN
 SYMPOS_MAX = (1 << 64) - 1  # "%lu"

@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from elf_samples import CALL, FN, MODINFO, livepatch, table, with_section, with_symbol
 
+from orchestrator import catalog
 from orchestrator.elf import relocation
 from orchestrator.elf.breakage import BREAKAGES
 from orchestrator.elf.klp import convert, inspect
@@ -117,3 +119,33 @@ def test_an_ordinary_module_is_not_a_livepatch() -> None:
 )
 def test_names_that_the_kernel_cannot_read(name: str) -> None:
     assert "symbol-name" in {v.rule for v in inspect(write(named(name))).violations}
+
+
+# --- what the kernel's own builder makes -------------------------------------------------------
+
+GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
+
+
+def test_what_objtool_makes_is_well_formed() -> None:
+    arch = catalog.arch("x86_64")
+    rows = relocation.table(arch.relocations)
+    found = inspect(GENUINE.read_bytes(), table=rows, none=arch.none)
+    assert found.violations == ()
+    assert {str(s.symbol) for s in found.symbols} == {
+        "klp_target:local_helper,0",
+        "klp_target:secret,0",
+    }
+    assert {r.object for r in found.relocations} == {"klp_target"}
+    # where the loader does not pass over the type that is left, it would refuse it
+    refused = inspect(GENUINE.read_bytes(), table=rows)
+    assert {v.rule for v in refused.violations} == {"relocation-ordinary"}
+
+
+def test_what_is_left_of_late_relocations_has_no_type() -> None:
+    elf = read(GENUINE.read_bytes())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == ".rela.text")
+    typed = tuple(replace(r, type=2) if r.type == 0 else r for r in elf.sections[index].relas)
+    spoilt = with_section(elf, index, lambda section: replace(section, relas=typed))
+    found = inspect(write(spoilt), none=[0])
+    assert {v.rule for v in found.violations} == {"relocation-ordinary"}
+    assert all("klp.tombstone" in v.where for v in found.violations)
