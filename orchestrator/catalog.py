@@ -23,7 +23,7 @@ import pydantic_core
 
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
-from orchestrator.model import manifest
+from orchestrator.model import kofiles, manifest
 from orchestrator.model.movers import completed
 from orchestrator.nouns import Arch, ArchName, ModuleSet, set_title
 
@@ -32,6 +32,7 @@ T = TypeVar("T")
 _PACKAGE = Path(__file__).resolve().parent
 # In a checkout these lie at the top level; `pip install` puts them under the package (see
 # [tool.setuptools.package-dir] in pyproject.toml).
+SET_FILE = "set.toml"
 _DATA = ("images/filler", "images/guest", "images/layout", "images/modules", "kernel-config")
 _DOTS = 100  # in a line: tomllib takes the square of the number of a key's parts
 _SHOWN = 10  # things that are wrong with one file
@@ -81,7 +82,10 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
     given: fields that need not stand in the file (its own name, its directory); where one does, it
     must say the same. Raises UsageError naming file and key.
     """
-    data = read_toml(path)
+    return _typed(read_toml(path), path, type_, **given)
+
+
+def _typed(data: dict[str, Any], path: Path, type_: type[T], **given: object) -> T:
     for key, value in given.items():
         if data.get(key, value) != value:
             raise UsageError(
@@ -94,12 +98,17 @@ def load_toml(path: Path, type_: type[T], **given: object) -> T:
 def read_toml(path: Path) -> dict[str, Any]:
     """A TOML file's tables, whatever is in them. Raises UsageError when it cannot be read."""
     try:
-        text = files.read(path, files.TABLE).decode()
+        return _toml(files.read(path, files.TABLE), path)
+    except OSError as err:
+        raise UsageError(f"{path}: {err.strerror}") from err
+
+
+def _toml(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        text = content.decode()
         if any(line.count(".") > _DOTS for line in text.splitlines()):
             raise UsageError(f"{path}: a line of it has more than {_DOTS} dots")
         return tomllib.loads(text, parse_float=_number)
-    except OSError as err:
-        raise UsageError(f"{path}: {err.strerror}") from err
     except UnicodeDecodeError as err:
         line = err.object[: err.start].count(b"\n") + 1
         raise UsageError(
@@ -343,8 +352,8 @@ def module_set(name: str) -> ModuleSet:
     if not is_place(name):
         hint = f"a directory is given with a /, as in ./{name}\n" if Path(name).is_dir() else ""
         return _named(name, module_sets(), "module set", hint)
-    path = Path(name).resolve() / "set.toml"
-    if not path.is_file():
+    path = Path(name).resolve() / SET_FILE
+    if not path.is_file() and not any(path.parent.glob("*.ko")):
         raise _no_set(name)
     return _module_set(path)
 
@@ -354,7 +363,7 @@ def _no_set(name: str) -> UsageError:
     known = f"known: {', '.join(module_sets())}"
     if place.is_dir():
         hint = f"images/modules/basic/set.toml is one; {known}"
-        return UsageError(f"{name} is not a module set: it holds no set.toml", hint)
+        return UsageError(f"{name} is not a module set: it holds no set.toml and no .ko", hint)
     if place.is_file():
         hint = f"name the directory that its set.toml lies in, as in {place.parent}/"
         return UsageError(f"{name} is not a module set: it is a file", hint)
@@ -380,9 +389,24 @@ def called(name: str) -> str:
 def module_set_in(directory: Path, name: str) -> ModuleSet:
     """The one that a directory holds, whatever that is called, as its set.toml says: without the
     harness's own filler. Raises UsageError."""
-    found = load_toml(directory / "set.toml", ModuleSet, name=name, directory=directory)
+    path = directory / SET_FILE
+    data = _toml(set_text(directory), path)
+    found = _typed(data, path, ModuleSet, name=name, directory=directory)
     manifest.check(found)
     return found
+
+
+def set_text(directory: Path) -> bytes:
+    """A set's set.toml; where it has none, and .ko files, what these say of themselves. Raises
+    UsageError where they do not, or a file cannot be read."""
+    try:
+        if (directory / SET_FILE).exists():
+            return files.read(directory / SET_FILE, files.TABLE)
+        given = sorted(directory.glob("*.ko"))
+        found = {path.name: files.read(path, files.MODULE) for path in given[: kofiles.MOST]}
+    except OSError as err:
+        raise UsageError(f"{err.filename or directory}: {err.strerror}") from err
+    return kofiles.set_text(found).encode()
 
 
 def _module_set(path: Path) -> ModuleSet:

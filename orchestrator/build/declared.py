@@ -57,7 +57,9 @@ def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> bool:
     """Whether a livepatch's own tables say what set.toml says; False where they are made while it
     loads: it is taken as it is then. Raises UsageError for the first difference, naming both."""
     ko = f"{spec.name}.ko"
-    found = patchtable.tables(reader.read(data, ko), layout, ko)
+    elf = reader.read(data, ko)
+    ready = patchtable.prepared(elf, ko)
+    found = patchtable.tables(elf, layout, ko) if ready is None else (ready,)
     # the first of each alone: to find them all takes the square of their number
     firsts = [next(_differences(spec, table, toml), None) for table in found]
     wrong_ones = [first for first in firsts if first is not None]
@@ -66,7 +68,7 @@ def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> bool:
         raise UsageError(f"{spec.name}.ko {wrong}", hint=hint)
     if not found and any(
         next(_differences(spec, table, toml), None) is None
-        for table in patchtable.ownerless(reader.read(data, ko), layout, ko)
+        for table in patchtable.ownerless(elf, layout, ko)
     ):
         raise UsageError(
             f"{ko} has a struct klp_patch whose .mod is NULL: no kernel enables it",
@@ -117,7 +119,7 @@ def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tu
                     f"{name}: no kernel enables it",
                     "say what is called in its place",
                 )
-    if table.replace != spec.replace:
+    if table.replace is not None and table.replace != spec.replace:
         yield (
             f"has .replace = {str(table.replace).lower()}, and {toml} says "
             f"{str(spec.replace).lower()}",
@@ -128,6 +130,8 @@ def _differences(spec: ModuleSpec, table: PatchTable, toml: Path) -> Iterator[tu
 
 def _states(table: PatchTable, spec: ModuleSpec, toml: Path) -> Iterator[tuple[str, str]]:
     """By them the kernel enables a livepatch over others or not (klp_is_patch_compatible())."""
+    if table.replace is None:
+        return  # klp-build's livepatches have none (scripts/livepatch/init.c)
     if table.states is None:
         yield (
             "has .states that cannot be read from it",

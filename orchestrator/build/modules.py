@@ -116,13 +116,13 @@ def _beside(module_set: ModuleSet) -> dict[str, Path]:
 def content(module_set: ModuleSet, arch: Arch) -> str:
     """A digest of what a set holds, sources and .ko files of others, the same wherever it lies and
     whatever it is built against. Raises UsageError where a file cannot be read."""
-    files = {"set/set.toml": module_set.directory / "set.toml"}
-    if _of_sources(module_set):
-        files |= _beside(module_set)
+    files = _beside(module_set) if _of_sources(module_set) else {}
+    text = hashlib.sha256(catalog.set_text(module_set.directory)).hexdigest()
     parts = [f"{name} {workdir.file_digest(path)}" for name, path in files.items()]
+    parts.append(f"set/{catalog.SET_FILE} {text}")
     for name, data in prebuilt.files(module_set, arch).items():
         parts.append(f"{name} {hashlib.sha256(data).hexdigest()}")
-    return hashlib.sha256("\0".join(sorted(parts)).encode()).hexdigest()
+    return hashlib.sha256("\0".join(sorted({*parts})).encode()).hexdigest()
 
 
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:

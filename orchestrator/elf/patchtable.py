@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a livepatch's own tables say: its struct klp_patch, read from the .ko. Pure.
 
-Tools that make livepatches fill those structures while the module loads (klp-build, kpatch-build);
-of theirs there is nothing to read.
+The kernel's klp-build fills that while the module loads, from tables that can be read all the same
+(`prepared`). Of kpatch-build's there is nothing to read.
 """
 
 from __future__ import annotations
 
+import itertools
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -27,6 +28,7 @@ from orchestrator.errors import UsageError
 from orchestrator.nouns import VMLINUX
 
 SECTION = ".klp_e2e_layout"  # of images/layout
+PREPARED = (".init.klp_objects", "__klp_objects")
 _THIS_MODULE = "__this_module"
 _WORD = 8  # bytes of a pointer and of an unsigned long
 _INT = 4  # bytes of an unsigned int
@@ -68,7 +70,7 @@ class PatchTable:
     """struct klp_patch, with (object, its functions) of each of its objs, and (id, version) of each
     of its states."""
 
-    replace: bool
+    replace: bool | None  # None: the module's code says it
     objects: tuple[tuple[str, tuple[Function, ...]], ...]
     states: tuple[tuple[int, int], ...] | None = ()  # None: they are not there to be read
     unended: str = ""  # an array of it in which no empty entry is the last: the kernel reads on
@@ -102,6 +104,20 @@ def tables(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
     return tuple(found)
 
 
+def prepared(elf: Elf, name: str) -> PatchTable | None:
+    """The tables of which klp-build's init makes a struct klp_patch: struct klp_object_ext and
+    klp_func_ext of include/linux/livepatch_external.h, in sections of their own (6.19 called those
+    otherwise). None where there are none, or none that leads anywhere.
+
+    Raises UsageError, naming the module, as `tables` does."""
+    reader = _Reader(elf, None, name)
+    for index, section in enumerate(elf.sections):
+        if section.name in PREPARED and section.allocated:
+            objects = tuple(reader.prepared(index))
+            return PatchTable(None, objects, None) if objects else None
+    return None
+
+
 def ownerless(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
     """What would be a struct klp_patch were its `mod` set; also what only looks like one."""
     reader = _Reader(elf, layout, name)
@@ -125,9 +141,9 @@ class _Place(NamedTuple):
 
 
 class _Reader:
-    def __init__(self, elf: Elf, layout: Layout, name: str) -> None:
+    def __init__(self, elf: Elf, layout: Layout | None, name: str) -> None:
         self.elf = elf
-        self.layout = layout
+        self._layout = layout  # None: no struct klp_patch is read
         self.name = name
         self.left = _MOST
         self.unended = ""
@@ -137,6 +153,30 @@ class _Reader:
             if section.type == SHT_RELA and section.info < len(elf.sections):
                 of_section = self.pointers.setdefault(section.info, {})
                 of_section.update({rela.offset: rela for rela in section.relas})
+
+    @property
+    def layout(self) -> Layout:
+        assert self._layout is not None
+        return self._layout
+
+    def prepared(self, section: int) -> Iterator[tuple[str, tuple[Function, ...]]]:
+        """Of each struct klp_object_ext: name (NULL is vmlinux), funcs, five words of callbacks,
+        the number of funcs as an unsigned int."""
+        for place in self._entries(_Place(section, 0), 8 * _WORD):
+            name, funcs = self.leads(place), self.leads(_at(place, _WORD))
+            text = VMLINUX if name is None else self._text(name)
+            if text is not None:
+                count = self._number(_at(place, 7 * _WORD), _INT)
+                yield text, tuple(self._prepared_functions(funcs, count))
+
+    def _prepared_functions(self, funcs: _Place | None, count: int) -> Iterator[Function]:
+        """Of each struct klp_func_ext: old_name, new_func, sympos."""
+        places = self._entries(funcs, 3 * _WORD) if funcs is not None else iter(())
+        for place in itertools.islice(places, count):
+            old = self.leads(place)
+            text = None if old is None else self._text(old)
+            sympos = self._number(_at(place, 2 * _WORD))
+            yield Function(text or "", sympos, self._relocated(_at(place, _WORD)))
 
     def patch(self, section: int, start: int) -> PatchTable | None:
         """What begins there, None where it is no struct klp_patch."""

@@ -10,7 +10,6 @@ SHT_NOBITS takes memory, and no byte of the file.
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,12 +18,9 @@ from orchestrator.elf.footprint import Footprint
 from orchestrator.elf.records import (
     SHF_ALLOC,
     SHF_EXECINSTR,
-    SHF_INFO_LINK,
     SHF_WRITE,
-    SHN_LORESERVE,
-    SHT_GROUP,
     SHT_NOBITS,
-    SHT_RELA,
+    STT_SECTION,
     Elf,
     Rela,
     Section,
@@ -45,7 +41,6 @@ _FLAGS = {
     "data": SHF_ALLOC | SHF_WRITE,
 }
 _NAMES = {"ro_after_init": ".data..ro_after_init"}  # the loader knows this kind by its name
-_PAD = ".klp_e2e.pad"
 _THIS_MODULE = ".gnu.linkonce.this_module"  # struct module, with its name in it
 _MODINFO = ".modinfo"
 
@@ -119,17 +114,16 @@ def at_page_end(elf: Elf, table: Table, name: str) -> Elf:
     page comes before others: those are what loaders treat otherwise there (erratum 843419 of
     Cortex-A53, arch/arm64/kernel/module.c).
 
-    The code moves by a section in front of it. Raises UsageError where the livepatch's code has no
-    klp relocation.
+    Something is put in front of the code, in its own section: loaders know what is at a page's end
+    by the offset in it (count_plts(), arch/arm64/kernel/module-plts.c, aligns the section so that
+    the rest is not). Raises UsageError where the livepatch's code has no klp relocation.
     """
     for index, section in enumerate(elf.sections):
         if section.flags & SHF_EXECINSTR and section.type != SHT_NOBITS:
             pads = dict(_pads(elf, index, table))
             if pads:
                 pad = min(pads, key=lambda each: (pads[each], each))
-                code = SHF_ALLOC | SHF_EXECINSTR
-                new = Section(_PAD, SHT_NOBITS, code, align=PAGE, memory_size=pad)
-                return _inserted(elf, index, new)
+                return _pushed(elf, index, pad)
     raise UsageError(f"{name}: no klp relocation of its code can lie at the end of a page")
 
 
@@ -148,31 +142,33 @@ def _pads_of(rela: Rela, row: RelocationType, align: int) -> Iterator[tuple[int,
     size = row.bits // 8
     for over in range(size - 1, -size - 1, -1):  # bytes of it that lie behind the page's end
         pad = (over - size - rela.offset) % PAGE
-        if pad and pad % align == 0:
+        if pad % align == 0:
             across = 0 < over < size
             rank = 0 if across else 1 if over == 0 else 2
             yield pad, ("Page(" not in row.value, rank)
 
 
-def _inserted(elf: Elf, at: int, new: Section) -> Elf:
-    """The module with a section more, those from `at` on one place further."""
+def _pushed(elf: Elf, index: int, pad: int) -> Elf:
+    """The module with a section's content so many bytes further in it, and that at a page's start.
+    Whoever points there still does: by a symbol in it, or by the section's own."""
+    inside = {number for number, symbol in enumerate(elf.symbols) if symbol.shndx == index}
+    itself = {number for number in inside if elf.symbols[number].type == STT_SECTION}
 
-    def moved(index: int) -> int:
-        return index + (at <= index < SHN_LORESERVE)
+    def moved(rela: Rela, here: bool) -> Rela:
+        return replace(
+            rela,
+            offset=rela.offset + pad * here,
+            addend=rela.addend + pad * (rela.symbol in itself),
+        )
 
-    sections = []
-    for section in elf.sections:
-        to_section = section.type == SHT_RELA or section.flags & SHF_INFO_LINK
-        info = moved(section.info) if to_section else section.info
-        data = section.data
-        if section.type == SHT_GROUP:  # flags, then the sections that are in it
-            layout = f"{'<' if elf.byte_order == 'little' else '>'}{len(data) // 4}I"
-            flags, *members = struct.unpack(layout, data)
-            data = struct.pack(layout, flags, *map(moved, members))
-        sections.append(replace(section, link=moved(section.link), info=info, data=data))
-    return replace(
-        elf,
-        section_names=moved(elf.section_names),
-        sections=(*sections[:at], new, *sections[at:]),
-        symbols=tuple(replace(s, shndx=moved(s.shndx)) for s in elf.symbols),
+    sections = [
+        replace(s, relas=tuple(moved(rela, s.info == index) for rela in s.relas))
+        for s in elf.sections
+    ]
+    code = sections[index]
+    sections[index] = replace(code, data=bytes(pad) + code.data, align=PAGE)
+    symbols = (
+        replace(symbol, value=symbol.value + pad) if number in inside - itself else symbol
+        for number, symbol in enumerate(elf.symbols)
     )
+    return replace(elf, sections=tuple(sections), symbols=tuple(symbols))

@@ -266,6 +266,8 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
     if bootable.arch.file:
         shutil.copyfile(bootable.arch.file, into / _arch_file(bootable.arch.name))
     _copy_set(built.set.directory, into / SET)
+    (into / SET_FILE).parent.mkdir(exist_ok=True)
+    (into / SET_FILE).write_bytes(catalog.set_text(built.set.directory))
     (into / MODULES).mkdir()
     pack = delivery.packing(kernel)
     keys = ssh.new_keys()

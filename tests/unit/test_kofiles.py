@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A set of .ko files and nothing else: what each says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from elf_samples import MODINFO, target, with_section
+
+from orchestrator import catalog
+from orchestrator.build import declared
+from orchestrator.elf import patchtable, reader, writer
+from orchestrator.elf.patchtable import Function, Layout
+from orchestrator.errors import UsageError
+from orchestrator.nouns import ModuleSpec
+
+GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
+NO_LAYOUT = Layout(*[0] * 14)
+PATCHES = {"klp_target": ("patched_one", "other")}
+
+
+def module(name: str, *lines: str) -> bytes:
+    text = "\0".join((f"name={name}", "license=GPL", *lines)).encode() + b"\0"
+    return writer.write(with_section(target(), MODINFO, lambda s: replace(s, data=text)))
+
+
+def a_directory(place: Path) -> Path:
+    (place / "livepatch-fix.ko").write_bytes(GENUINE.read_bytes())
+    (place / "klp-target.ko").write_bytes(module("klp_target", "depends=base"))
+    (place / "base.ko").write_bytes(module("base", "depends=of-the-kernel"))
+    return place
+
+
+def test_the_tables_of_klp_build_are_read() -> None:
+    found = patchtable.prepared(reader.read(GENUINE.read_bytes(), "p.ko"), "p.ko")
+    assert found is not None and found.replace is None
+    functions = (Function("patched_one", 0), Function("other", 0))
+    assert found.objects == (("klp_target", functions),)
+    assert patchtable.prepared(reader.read(module("t"), "t.ko"), "t.ko") is None
+
+
+def test_a_directory_of_modules_is_a_set(tmp_path: Path) -> None:
+    found = catalog.module_set(str(a_directory(tmp_path)))
+    assert [(spec.name, spec.kind, spec.ko, spec.depends) for spec in found.modules[:3]] == [
+        ("base", "plain", "base.ko", ()),
+        ("klp_target", "target", "klp-target.ko", ("base",)),
+        ("livepatch_fix", "livepatch", "livepatch-fix.ko", ()),
+    ]
+    assert found.modules[2].patches == PATCHES and found.modules[2].replace
+    # what there is besides is said by a set.toml, which is then taken alone
+    (tmp_path / "set.toml").write_text(
+        catalog.set_text(tmp_path).decode().replace("replace = true", "replace = false")
+    )
+    assert not catalog.module_set(str(tmp_path)).modules[2].replace
+
+
+def test_a_livepatch_that_does_not_say_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "p.ko").write_bytes(module("p", "livepatch=Y"))
+    with pytest.raises(UsageError, match=r"p.ko does not say what it patches") as caught:
+        catalog.module_set(str(tmp_path))
+    assert "set.toml" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("patches", "wrong"),
+    [
+        (PATCHES, ""),
+        ({"klp_target": ("patched_one,1", "other,1")}, ""),
+        ({"klp_target": ("patched_one",)}, "replaces other,1 of klp_target"),
+        ({"klp_target": ("patched_one,2", "other")}, "replaces patched_one,1 of klp_target"),
+        ({"klp_other": ("patched_one", "other")}, "patches klp_target"),
+    ],
+)
+@pytest.mark.parametrize("replaces", [True, False])
+def test_what_a_set_toml_says_is_held_against_them(
+    patches: dict[str, tuple[str, ...]], wrong: str, replaces: bool
+) -> None:
+    spec = ModuleSpec("livepatch_fix", "livepatch", patches, replace=replaces)
+    data = GENUINE.read_bytes()
+    if not wrong:
+        assert declared.check(spec, data, NO_LAYOUT, Path("set.toml"))
+        return
+    with pytest.raises(UsageError, match=wrong):
+        declared.check(spec, data, NO_LAYOUT, Path("set.toml"))
