@@ -16,6 +16,7 @@ from orchestrator.elf.klpformat import (
     section_name,
     symbol_name,
 )
+from orchestrator.elf.patchtable import PREPARED
 from orchestrator.elf.records import (
     SHF_ALLOC,
     SHF_EXECINSTR,
@@ -25,10 +26,12 @@ from orchestrator.elf.records import (
     SHN_LIVEPATCH,
     SHN_UNDEF,
     SHT_PROGBITS,
+    SHT_RELA,
     STB_GLOBAL,
     Elf,
     Rela,
     Section,
+    Size,
     Symbol,
 )
 from orchestrator.errors import UsageError
@@ -181,6 +184,17 @@ def _depends(elf: Elf) -> Elf:
     return of_named(MODINFO, change)(elf)
 
 
+def _patches_another(elf: Elf) -> Elf:
+    """With klp-build's tables, in which an object is called otherwise."""
+    table, name = len(elf.sections), len(elf.symbols)
+    more = another("object_name", table + 1)(elf)
+    more = behind(more, Section(PREPARED[0], SHT_PROGBITS, SHF_ALLOC, align=8, data=bytes(64)))
+    more = behind(more, Section(".rodata.str", SHT_PROGBITS, SHF_ALLOC, data=b"another\0"))
+    pointer = Rela(0, 1, name, 0)
+    relas = Section(f".rela{PREPARED[0]}", SHT_RELA, SHF_INFO_LINK, info=table, relas=(pointer,))
+    return behind(more, replace(relas, link=elf.symbol_table or 0, align=8, entsize=Size.RELA))
+
+
 def _unmarked(section: Section) -> Section:
     words = [word for word in section.data.split(b"\0") if word and word != b"livepatch=Y"]
     return replace(section, data=b"\0".join([*words, b""]))
@@ -214,5 +228,10 @@ BREAKAGES: Mapping[str, Breakage] = {
     ),
     "symbol-mark": of_symbol(lambda s: replace(s, shndx=SHN_UNDEF)),
     "symbol-unused": another(symbol_name(KlpSymbol("idle", "nobody", 0)), SHN_LIVEPATCH),
+    "object-module": of_section(lambda s: replace(s, name=section_name("a/b", ".text"))),
+    "object-patched": _patches_another,
+    "symbol-owner": of_symbol(
+        lambda s: replace(s, name=symbol_name(KlpSymbol("a_stranger", "f", 0)), name_at=-1)
+    ),
     "depends": _depends,
 }

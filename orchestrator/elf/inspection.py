@@ -21,6 +21,7 @@ from orchestrator.elf.klpformat import (
     parse_symbol_name,
     why_not,
 )
+from orchestrator.elf.patchtable import prepared
 from orchestrator.elf.reader import read
 from orchestrator.elf.records import (
     SHF_INFO_LINK,
@@ -245,6 +246,13 @@ def _module_rules(elf: Elf, klp: list[Section]) -> _Broken:
     for module in dependencies(elf):
         if module in objects:
             yield "depends", f".modinfo: depends on {module}"
+    table = prepared(elf, "the module")
+    patched = {name for name, _ in table.objects} if table is not None else objects
+    for name in sorted(objects - patched - {""}):
+        yield "object-patched", f"{name}: it patches {', '.join(sorted(patched))}"
+    for name in sorted(objects | patched):
+        if "/" in name:
+            yield "object-module", name
 
 
 def _symbol_rules(elf: Elf, uses: Mapping[int, int]) -> _Broken:
@@ -301,6 +309,12 @@ def _relocation_rules(
         yield "relocation-symbol", f"{where}: {elf.symbol_name(rela.symbol)}"
     if parsed and parsed.object == VMLINUX and _object(section) != VMLINUX:
         yield "relocation-vmlinux", f"{where}: {parsed}"
+    elif (
+        parsed
+        and _object(section) not in ("", parsed.object)
+        and (parsed.object not in dependencies(elf))
+    ):
+        yield "symbol-owner", f"{where}: {parsed}"
     row = table(rela.type) if table else None
     if table and row is None:
         yield "relocation-type", f"{where}: type {rela.type}"
