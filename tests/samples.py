@@ -111,6 +111,7 @@ def a_reading(
     resolves_to: int | None = 0x8,
     symbol_address: int | None = 0x10,
     earlier: tuple[int, ...] = (),
+    address: int | None = None,
 ) -> Check:
     """A check of one klp relocation; as it stands, of one that leads 8 bytes below its symbol."""
     return words.reading(
@@ -131,6 +132,7 @@ def a_reading(
             symbol_address=symbol_address,
             beside="",
             earlier=earlier,
+            address=address,
         )
     )
 

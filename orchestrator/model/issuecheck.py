@@ -82,7 +82,7 @@ def well_formed(issue: KnownIssue, where: str) -> None:
 def _wrong(issue: KnownIssue) -> Iterator[tuple[str, str]]:
     needs = {
         CheckKind.ANSWER: ("errno", issue.errno),
-        CheckKind.RELOCATION: ("via", issue.via),
+        CheckKind.RELOCATION: ("via", issue.via or issue.unwritten),
         CheckKind.VALUE: ("differs", issue.differs),
         CheckKind.HEALTH: ("reports", issue.reports),
     }
@@ -98,6 +98,8 @@ def _wrong(issue: KnownIssue) -> Iterator[tuple[str, str]]:
         yield "lacks", "missing, and so is fails: at which events?"
     if issue.at and issue.inside:
         yield "at", "instead of inside, not beside it"
+    if issue.unwritten < 0 or (issue.unwritten and issue.via):
+        yield "unwritten", "a number of bytes, and instead of via"
     if issue.stale and not issue.via:
         yield "via", "missing, which what is stale leads through"
     for each in (*issue.reports, *issue.says):

@@ -103,6 +103,8 @@ class KnownIssue:
     differs: str = ""  # of a value: what stands before the number that is wrong; nothing else is
     via: Literal["", "got", "plt"] = ""  # of a relocation: which each wrong one leads through; of
     # health: which one of those concerned leads through
+    unwritten: int = 0  # of a relocation, instead of `via`: each wrong one is as in the .ko, and
+    # its address no multiple of this
     stale: bool = False  # of a relocation, and of a value: it leads to where its symbol was at an
     # earlier load of its module; of health: that is what could not be accessed
     reports: tuple[str, ...] = ()  # of health, beside wrong relocations, and of an answer where
@@ -522,6 +524,9 @@ def _differs_so(found: Shown, issue: KnownIssue) -> bool:
 
 def _is_astray(found: Reading, issue: KnownIssue) -> bool:
     """Does it lead through what the issue says, and is nothing wrong but where that leads?"""
+    if issue.unwritten:
+        astray = found.state is _State.APPLIED and found.raw == found.initial
+        return astray and found.address is not None and found.address % issue.unwritten != 0
     return (
         found.state is _State.APPLIED
         and found.raw != found.initial

@@ -402,6 +402,26 @@ def test_a_callback_that_reads_astray_while_its_target_is_refused_again() -> Non
     assert judged(an_answer(19, 19), record, words.late(("BUG",))) is Status.FAIL
 
 
+@pytest.mark.parametrize(
+    ("raw", "address", "status"),
+    [
+        ("00 00", 0x1002, Status.KNOWN),
+        ("00 00", 0x1001, Status.KNOWN),
+        ("00 00", 0x1004, Status.FAIL),  # aligned
+        ("00 00", None, Status.FAIL),
+        ("00 01", 0x1002, Status.FAIL),  # written
+    ],
+)
+def test_a_relocation_is_known_by_where_it_lies(
+    raw: str, address: int | None, status: Status
+) -> None:
+    issue = replace(ISSUE, kind=CheckKind.RELOCATION, errno="", unwritten=4)
+    wrong = a_reading(raw, initial="00 00", address=address, resolves_to=0)
+    shown = words.shown(Shown("probe", "version=p", "version=p half=-1"))
+    judged = known.judge_known(failed(wrong, shown), SET, kernel(), [issue])
+    assert judged.status is status
+
+
 def test_a_relocation_is_known_only_by_where_it_leads() -> None:
     """Never written, written beside, or its function never patched: that is news."""
     issue = replace(ISSUE, kind=CheckKind.RELOCATION, errno="", via="got")

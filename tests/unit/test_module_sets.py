@@ -63,7 +63,7 @@ def definitions(text: str, name: str) -> int:
 def test_all_sets_are_there() -> None:
     issue = (
         "basic two-targets stacked replace vmlinux callbacks init-fails refusing refused depends "
-        "held sympos no-functions states samples far page-end"
+        "held sympos no-functions states samples far page-end packed"
     )
     assert set(SETS) == set(issue.split())
     basic = SETS["basic"]
