@@ -111,6 +111,7 @@ class RelocationType(Encoding):
     number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
     emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
     behind: Behind | None = None
+    empty: bool = False  # apply_relocate_add() refuses a field that is not zero before
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,6 +86,17 @@ def mask(row: Encoding) -> int:
     return sum(run.ones << run.at for run in runs(row))
 
 
+def granule(row: Encoding) -> int:
+    """What the value is a multiple of, for the field does not say its lowest bits: 2 of
+    "31..0 = 32..1"."""
+    return 1 << min(run.of for run in runs(row))
+
+
+def reach(row: Encoding) -> int:
+    """One more than the largest value, were it without a sign: 1 << 33 of "31..0 = 32..1"."""
+    return 1 << max(run.of + run.width for run in runs(row))
+
+
 def is_whole(row: Encoding) -> bool:
     """Does the field say the whole address?"""
     return not row.part and formula(row) in ("X", "X - P")
