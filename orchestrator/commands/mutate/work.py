@@ -35,10 +35,8 @@ from orchestrator.run import workers
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.source import alterations, series
 from orchestrator.source.alterations import Alteration, AlterationKind
-from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged
+from orchestrator.trials import CONTROL, DOCUMENT, Trial, TrialOutcome, judged
 from orchestrator.verdicts import CaseResult, RunKind, Status
-
-DOCUMENT = "6-documentation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +177,7 @@ class _Worker:
     def work(self) -> None:
         """The unaltered kernel first: an order that it fails catches nobody."""
         for number in range(self._asked.controls):
-            name = CONTROL if self._asked.controls == 1 else f"{CONTROL}-{number + 1}"
+            name = self._writer.head.control(number)
             control = Trial(CONTROL, self._arch.name)
             before = self._writer.trial(name, self._arch.name)
             if before is None:
