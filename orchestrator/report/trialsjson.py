@@ -156,6 +156,7 @@ def _wrong(read: TrialsDocument) -> str:
     """What klp-e2e never writes, in words; "" when nothing is."""
     controls = {read.control(number) for number in range(read.controls)}
     names, arches = set(read.names), set(read.run.option("arches").split())
+    whole = {t.trial.arch: t.trial.orders for t in read.trials if t.name in controls}
     seen: set[tuple[str, str]] = set()
     for name, trial in ((each.name, each.trial) for each in read.trials):
         label = f"{name} on {trial.arch}"
@@ -167,5 +168,7 @@ def _wrong(read: TrialsDocument) -> str:
             return f"{label} is a trial of {trial.alteration}"
         if why := contradiction(trial):
             return f"{label} is {why}"
+        if name != DOCUMENTATION and trial.orders > whole.get(trial.arch, trial.orders):
+            return f"{label} ran {trial.orders} orders, and the {CONTROL} kernel fewer"
         seen.add((name, trial.arch))
     return ""

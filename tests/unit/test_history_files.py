@@ -415,6 +415,21 @@ def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:
     }
 
 
+def test_options_that_nobody_may_read_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The .config of a run that another user did lies in his cache: `compare` of two such runs was
+    a mistake of klp-e2e itself."""
+
+    def forbidden(path: Path, *_: object, **_follow: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    night = replace(NIGHT, kernels=(replace(a_kernel_input(), config=str(tmp_path / "config")),))
+    monkeypatch.setattr(Path, "stat", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
+    assert files.configs(tmp_path, night, tmp_path, night) == {}
+
+
 def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
     words = {"the night's time is up: 3 s are left": Skip.TIME, "no such branch": Skip.SOURCE}
     (first, *_) = NIGHT.jobs
@@ -454,6 +469,7 @@ def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
         ('"orders": 89,\n        "caught_by": []', '"orders": 0, "caught_by": []', "no order ran"),
         ('"name": "a"', '"name": "b"', "b on one is a trial of a"),
         ('"name": "a"', '"name": "c"', "c on one was not asked for"),
+        ('"orders": 89', '"orders": 90', "a on one ran 90 orders, and the unaltered kernel fewer"),
         ('"alterations"', '"altered"', "malformed at "),
         ('"controls": 1', '"controls": 2', "unaltered on one was not asked for"),
     ],

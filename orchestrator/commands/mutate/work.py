@@ -184,6 +184,8 @@ class _Worker:
                 # A failure that is known would catch every alteration, too.
                 bootable = replace(self._control, known_issues=())
                 before = self._orders(name, bootable, control, self._cases, whole=True)
+                if self._stop.is_set():  # what of it ran would count as all
+                    return
                 self._tell(name, replace(before, alteration=CONTROL))
             wrong = set(before.caught_by)
             self._cases = tuple(c for c in self._cases if c.label not in wrong)
