@@ -180,6 +180,7 @@ def _fill(
     exported = _exported(kernel.build_tree / "Module.symvers")
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
+    prebuilt.check_relocations(given, module_set, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
     if module_set.module(FILLER) is not None:
         targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
