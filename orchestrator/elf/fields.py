@@ -33,14 +33,14 @@ class _Field(NamedTuple):
 def shared(elf: Elf, table: relocation.Table) -> Mapping[tuple[int, int], str]:
     """(section, offset) of a field that a klp relocation writes -> what else writes it. Relocations
     of types that the table lacks are left out: some of them write nothing."""
-    written: dict[int, list[_Field]] = {}
+    written: dict[int, list[_Field]] = {s.info: [] for s in elf.sections if is_klp_section(s)}
     for section in elf.sections:
-        if section.type == SHT_RELA:
+        if section.type == SHT_RELA and section.info in written:
             for rela in section.relas:
                 if row := table(rela.type):
                     stop = rela.offset + row.bits // 8
                     each = _Field(rela.offset, stop, encoding.mask(row), is_klp_section(section))
-                    written.setdefault(section.info, []).append(each)
+                    written[section.info].append(each)
     return {
         (index, one.start): str(other)
         for index, fields in written.items()
