@@ -21,6 +21,7 @@ from typing import Any, TypeVar, get_args, get_type_hints
 import pydantic
 import pydantic_core
 
+from orchestrator.elf import encoding
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.host import files
 from orchestrator.model import kofiles, manifest
@@ -328,7 +329,10 @@ def _is_ours(file: Path) -> bool:
 
 def _arch(path: Path) -> Arch:
     given: dict[str, object] = {"configs": []} | ({} if _is_ours(path) else {"file": path})
-    return load_toml(path, Arch, name=path.stem, **given)
+    found = load_toml(path, Arch, name=path.stem, **given)
+    if why := encoding.unusable(found.relocations, found.stub):
+        raise UsageError(f"{path}: {why}", hint=f"klp-e2e arch check {path} says it in full")
+    return found
 
 
 # --- module sets -------------------------------------------------------------------------------

@@ -24,30 +24,42 @@ from orchestrator.errnos import Errno
 # `catalog` reads keeps to these, whoever wrote it: nothing is taken for an option, a variable of
 # make or two words, nothing names a file to QEMU or leads out of the build directory.
 ArchName = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")]
-Word = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]*$")]
+Word = Annotated[str, Field(pattern="^[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}$")]
 Prefix = Annotated[
-    str, Field(pattern="^((/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*$|^$")
+    str,
+    Field(
+        pattern="^((/[A-Za-z0-9_+-][A-Za-z0-9_.+-]*)*/)?[A-Za-z0-9_][A-Za-z0-9_.+-]*$|^$",
+        max_length=1024,
+    ),
 ]
 _FILE = "[A-Za-z0-9_][A-Za-z0-9_.+-]*"
-Inside = Annotated[str, Field(pattern=f"^({_FILE}/)*{_FILE}$")]
-Emulator = Annotated[str, Field(pattern="^qemu-system-[a-z0-9_]+$")]
+Inside = Annotated[str, Field(pattern=f"^({_FILE}/)*{_FILE}$", max_length=1024)]
+Emulator = Annotated[str, Field(pattern="^qemu-system-[a-z0-9_]{1,40}$")]
 Machine = Annotated[
-    str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*(,[a-z][a-z0-9._-]*=[A-Za-z0-9._-]+)*$")
+    str,
+    Field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]*(,[a-z][a-z0-9._-]*=[A-Za-z0-9._-]+)*$",
+        max_length=1024,
+    ),
 ]
 Cpu = Annotated[
     str,
-    Field(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*(,[+-]?[A-Za-z0-9._-]+(=[A-Za-z0-9._+-]+)?)*$"),
+    Field(
+        pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*(,[+-]?[A-Za-z0-9._-]+(=[A-Za-z0-9._+-]+)?)*$",
+        max_length=1024,
+    ),
 ]
 _DEVICE = "(-[a-z]+)+(,[a-z][a-z0-9_-]*=(on|off|auto|true|false|[0-9]*))*$"
-NetworkDevice = Annotated[str, Field(pattern=f"^virtio-net{_DEVICE}")]
-RngDevice = Annotated[str, Field(pattern=f"^virtio-rng{_DEVICE}")]
-SerialDevice = Annotated[str, Field(pattern=f"^virtio-serial{_DEVICE}")]
-Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$")]
+NetworkDevice = Annotated[str, Field(pattern=f"^virtio-net{_DEVICE}", max_length=1024)]
+RngDevice = Annotated[str, Field(pattern=f"^virtio-rng{_DEVICE}", max_length=1024)]
+SerialDevice = Annotated[str, Field(pattern=f"^virtio-serial{_DEVICE}", max_length=1024)]
+Console = Annotated[str, Field(pattern="^[A-Za-z][A-Za-z0-9]*(,[0-9a-z]+)?$", max_length=64)]
 Printable = Annotated[str, Field(pattern="^[ -~]*$", max_length=1024)]
-Package = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9+.:-]*$")]
-Toolchain = Annotated[str, Field(pattern="^(gcc|gcc-[1-9][0-9]*|llvm-[1-9][0-9]*)$")]
-Release = Annotated[str, Field(pattern="^([1-9][0-9]*[.][0-9]+)?$")]
-RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]+$")]
+# none ends in "-": apt would remove it
+Package = Annotated[str, Field(pattern="^[a-z0-9]([a-z0-9+.:-]{0,98}[a-z0-9+.])?$")]
+Toolchain = Annotated[str, Field(pattern="^(gcc|gcc-[1-9][0-9]{0,2}|llvm-[1-9][0-9]{0,2})$")]
+Release = Annotated[str, Field(pattern="^([1-9][0-9]{0,3}[.][0-9]{1,3})?$")]
+RelocationName = Annotated[str, Field(pattern="^R_[A-Za-z0-9_]{1,98}$")]
 Hex = Annotated[str, Field(pattern="^[0-9a-fA-F]*$", max_length=64)]
 
 
@@ -141,6 +153,7 @@ class RelocationType(Encoding):
     number: Annotated[int, Field(ge=0, lt=1 << 32)]  # ELF64_R_TYPE
     emitted_for: tuple[str, ...] = ()  # which C constructs make a compiler emit it into a livepatch
     behind: Behind | None = None
+    empty: bool = False  # apply_relocate_add() refuses a field that is not zero before
     instead: tuple[Instead, ...] = ()
     stub: Stub | None = None  # that L() of its value leads to, where it is not the architecture's
 

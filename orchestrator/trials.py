@@ -10,6 +10,7 @@ from enum import StrEnum
 from orchestrator.model import orders
 from orchestrator.verdicts import CaseResult, Status
 
+DOCUMENT = "6-documentation"  # the sixth ablation: no patch, but what `inspect` tells
 CONTROL = "unaltered"  # the kernel as it is: what it fails, no alteration can be caught by
 
 
@@ -70,6 +71,26 @@ def judged(trial: Trial, results: Iterable[CaseResult]) -> Trial:
         reason = errors[0].reason if errors else "no order ran"
         return replace(trial, outcome=TrialOutcome.ERROR, reason=reason)
     return replace(trial, outcome=TrialOutcome.SURVIVED)
+
+
+def contradiction(trial: Trial) -> str:
+    """What of a trial cannot be so by what else it says, in words; "" where all of it can: what is
+    CAUGHT was caught by something that ran, and by nothing what is not."""
+    caught, ran = len(trial.caught_by), trial.orders
+    if not caught <= ran:
+        return f"{caught} orders caught it, and {ran} ran"
+    if trial.outcome is TrialOutcome.CAUGHT and not caught:
+        return f"{trial.outcome}, and no order caught it"
+    if trial.outcome is TrialOutcome.SURVIVED and not ran:
+        return f"{trial.outcome}, and no order ran"
+    if trial.alteration == DOCUMENT:  # CAUGHT only by all there is
+        right = (trial.outcome is TrialOutcome.CAUGHT) is (caught == ran)
+        return "" if right else f"{trial.outcome}, and {caught} of {ran} caught it"
+    if trial.outcome is not TrialOutcome.CAUGHT and caught:
+        return f"{trial.outcome}, and {trial.caught_by[0]} caught it"
+    if trial.outcome in (TrialOutcome.SAME, TrialOutcome.UNBUILT) and ran:
+        return f"{trial.outcome}, and {ran} orders ran"
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, MissingTool
-from orchestrator.host import ours, process, tools, workdir
+from orchestrator.host import ours, process, tools, unpacked, workdir
 from orchestrator.nouns import Arch
 from orchestrator.source import archive
 from orchestrator.source.archive import Package
@@ -172,6 +172,7 @@ def _unpack(arch: Arch, packages: list[Package], tmp: Path, deadline: Deadline) 
     debs.mkdir()
     for deb in archive.downloaded(packages, debs, deadline):
         process.run(["dpkg-deb", "-x", deb, root], deadline=deadline)
+        unpacked.tame(root)
     ours.scrap(debs)
     for unused in (*(root / name for name in _UNUSED), *_others(root, arch.qemu)):
         if unused.exists() or unused.is_symlink():
@@ -197,4 +198,4 @@ def _unpack(arch: Arch, packages: list[Package], tmp: Path, deadline: Deadline) 
 
 def _others(root: Path, qemu: str) -> Iterator[Path]:
     """Programs for other machines."""
-    return (path for path in (root / "usr/bin").iterdir() if path.name != qemu)
+    return (path for path in (root / "usr/bin").glob("*") if path.name != qemu)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from orchestrator.elf import klpformat, reader, traced
+from orchestrator.elf import klp, klpformat, reader, relocation, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
@@ -135,6 +135,17 @@ def _compiler(data: bytes, place: Path) -> str:
     comment = reader.read(data, str(place)).section(".comment")
     names = {b"GCC: ": "gcc", b"clang version ": "clang"}
     return next((name for mark, name in names.items() if comment and mark in comment.data), "")
+
+
+def check_relocations(found: Mapping[str, bytes], module_set: ModuleSet, arch: Arch) -> None:
+    """Raises UsageError for a klp relocation of `files` that no kernel can apply: it would be told
+    of the module that is loaded, and this is the file that it comes from."""
+    table = relocation.table(arch.relocations)
+    for name, data in found.items():
+        spec = module_set.module(name)
+        assert spec is not None
+        place = str(path(module_set, spec, arch))
+        klp.klp_relocations(reader.read(data, place), table, place)
 
 
 def exports(data: bytes, name: str) -> frozenset[str]:

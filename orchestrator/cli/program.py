@@ -41,6 +41,7 @@ INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 READERS = ("compare", "convert", "inspect", "report")  # any name of a file will do for them
 AGAIN_SECONDS = 0.05  # after an interrupt that got lost; the next place is one that can pass it on
 COMMANDS_FOLDER = "orchestrator.commands"
+ONCE = {"--modules", "--suite", "--kernel"}
 EXAMPLE = "\b\nExample:\n  "  # \b: click folds no line of this paragraph
 
 
@@ -71,6 +72,17 @@ def refuse_other_than_utf8(words: Sequence[str]) -> None:
     for word in words if command not in READERS else ():
         if any("\ud800" <= character <= "\udfff" for character in word):
             complain(f"{word} is not UTF-8", "rename what it names, or give it by a link")
+            raise typer.Exit(Exit.USAGE)
+
+
+def refuse_twice(command: Any, words: Sequence[str]) -> None:
+    """What says what is looked at is said once, where a command takes one: the first would be left
+    out without a word, and what ran would pass for both."""
+    for option in command.params:
+        names = {*option.opts} & ONCE
+        given = [word for word in words if word.partition("=")[0] in names]
+        if len(given) > 1 and not option.multiple:
+            complain(f"{min(names)} is given {len(given)} times, and is one", "run them in turn")
             raise typer.Exit(Exit.USAGE)
 
 
@@ -117,6 +129,12 @@ class Commands(TyperGroup):
             refuse_old(args)
             refuse_other_than_utf8(args)
         return super().parse_args(ctx, args)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[Any, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if not ctx.resilient_parsing and command is not None:
+            refuse_twice(command, rest)
+        return name, command, rest
 
     def shell_complete(self, ctx: Any, incomplete: str) -> Any:
         """As ever, by the table: to offer a command is no reason to import it."""

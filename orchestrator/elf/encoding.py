@@ -9,11 +9,11 @@ other half of a pair.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.elf.records import ByteOrder
-from orchestrator.nouns import Encoding, Stub
+from orchestrator.nouns import Encoding, RelocationType, Stub
 
 WORD = 64  # bits of an address
 PAGE_BITS = 12  # of the pages of instructions that are relative to one, whatever the kernel's are
@@ -85,6 +85,17 @@ def numbers(text: str) -> Sequence[int]:
 def mask(row: Encoding) -> int:
     """The bits of the field that hold the value."""
     return sum(run.ones << run.at for run in runs(row))
+
+
+def granule(row: Encoding) -> int:
+    """What the value is a multiple of, for the field does not say its lowest bits: 2 of
+    "31..0 = 32..1"."""
+    return 1 << min(run.of for run in runs(row))
+
+
+def reach(row: Encoding) -> int:
+    """One more than the largest value, were it without a sign: 1 << 33 of "31..0 = 32..1"."""
+    return 1 << max(run.of + run.width for run in runs(row))
 
 
 def is_whole(row: Encoding) -> bool:
@@ -181,6 +192,27 @@ def is_stub(stub: Stub, order: ByteOrder, raw: bytes) -> bool:
         stored = int.from_bytes(raw[place], order) & ~mask(row)
         code[place] = stored.to_bytes(row.bits // 8, order)
     return not stub.code or code == bytes.fromhex(stub.code)
+
+
+def unusable(rows: Iterable[Encoding], stub: Stub | None) -> str:
+    """What in a table no field or stub can be read by, in words; "" where all can be."""
+    for row in (*rows, *(stub.fields if stub else ())):
+        name = row.name if isinstance(row, RelocationType) else "a field of the stub"
+        if row.bits % 8:
+            return f"{name} has {row.bits} bits, and a field has bytes"
+        if why := next(contradictions(row), ""):
+            return f"{name}: {why}"
+        if isinstance(row, RelocationType) and row.behind is not None:
+            before, after = len(row.behind.before), len(row.behind.after)
+            if before != after or before % 2 or not before:
+                return f"{name}: behind it {before} hexadecimal digits, and {after} afterwards"
+    if stub is None:
+        return ""
+    digits = len(stub.code.replace(" ", ""))
+    if digits and digits != 2 * stub.size:
+        return f"the stub's code has {digits} hexadecimal digits, and it has {stub.size} bytes"
+    beyond = [row.at for row in stub.fields if row.at + row.bits // 8 > stub.size]
+    return f"the stub's field at {beyond[0]} lies beyond its {stub.size} bytes" if beyond else ""
 
 
 def contradictions(row: Encoding) -> Iterator[str]:

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from orchestrator.elf import relocation
+from orchestrator.elf import fields, relocation
 from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
     PER_CPU,
@@ -67,6 +67,7 @@ __all__ = [
 ]
 
 _SEE = "klp-e2e inspect names each rule it breaks"
+_EDITED = "no kernel can apply it: was the .ko changed since it was linked?"
 _ADD = "add it to the table of relocations in the architecture's file"
 
 
@@ -160,6 +161,7 @@ def klp_relocations(
     `table` does not know; `inspect` says it in full.
     """
     found = []
+    shared = fields.shared(elf, table)
     named = Counter(section.name for section in elf.sections if section.allocated)
     for section in elf.sections:
         if not is_klp_section(section):
@@ -180,26 +182,37 @@ def klp_relocations(
                 hint="point there from ordinary data",
             )
         for rela in section.relas:
-            row = table(rela.type)
             where = f"{name}: {section.name} at {rela.offset:#x}"
-            if row is None:
-                raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
-            known = rela.symbol < len(elf.symbols)
-            symbol = parse_symbol_name(elf.symbols[rela.symbol].name) if known else None
-            if symbol is None:
-                raise UsageError(f"{where}: {elf.symbol_name(rela.symbol)} is no klp symbol", _SEE)
-            found.append(
-                KlpRelocation(
-                    object=parsed[0],
-                    section=target.name,
-                    offset=rela.offset,
-                    type=rela.type,
-                    symbol=symbol,
-                    addend=rela.addend,
-                    initial=_field(row, elf.byte_order, target, rela.offset, where),
-                )
-            )
+            entry = _deferred(elf, parsed[0], target, rela, table, where)
+            if other := shared.get((section.info, rela.offset)):
+                raise UsageError(f"{where}: {other} writes the same field", _EDITED)
+            found.append(entry)
     return tuple(found)
+
+
+def _deferred(
+    elf: Elf, object: str, target: Section, rela: Rela, table: relocation.Table, where: str
+) -> KlpRelocation:
+    """One entry of a klp section that applies to `target`."""
+    row = table(rela.type)
+    if row is None:
+        raise UsageError(f"{where}: relocation type {rela.type} is not in the table", _ADD)
+    known = rela.symbol < len(elf.symbols)
+    symbol = parse_symbol_name(elf.symbols[rela.symbol].name) if known else None
+    if symbol is None:
+        raise UsageError(f"{where}: {elf.symbol_name(rela.symbol)} is no klp symbol", _SEE)
+    initial = _field(row, elf.byte_order, target, rela.offset, where)
+    if why := relocation.refusal(row, elf.byte_order, initial, rela.offset, rela.addend):
+        raise UsageError(f"{where}: {why}", _EDITED)
+    return KlpRelocation(
+        object=object,
+        section=target.name,
+        offset=rela.offset,
+        type=rela.type,
+        symbol=symbol,
+        addend=rela.addend,
+        initial=initial,
+    )
 
 
 def _count(places: Iterable[tuple[str, int]]) -> Iterable[tuple[int, tuple[str, int]]]:

@@ -69,6 +69,31 @@ def written(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> Relocatio
     return row
 
 
+def refusal(
+    row: RelocationType, byte_order: ByteOrder, raw: bytes, offset: int, addend: int
+) -> str:
+    """Why a right kernel cannot apply a relocation, wherever its symbol lies, "" if it can: what
+    apply_relocate_add() refuses, or writes cut short.
+
+    raw: as `field` gives it, of the file. What the kernel puts behind a field may stand there
+    before: since Linux 6.3 powerpc takes it (restore_r2(), arch/powerpc/kernel/module_64.c).
+    """
+    _, behind = _parts(row, byte_order, raw)
+    if row.empty and any(raw):
+        return f"the field holds {raw.hex(' ')}, and the kernel refuses one that is not zero"
+    is_done = row.behind is not None and behind == bytes.fromhex(row.behind.after)
+    if not is_done and (why := unwanted(row, byte_order, raw)):
+        return why
+    if row.part or encoding.formula(row) != "X - P":
+        return ""
+    step, reach = encoding.granule(row), encoding.reach(row)
+    for name, number in (("offset", offset), ("addend", addend)):
+        if number % step:
+            return f"the {name} is no multiple of {step}, and {row.name} counts in such steps"
+    outer = encoding.outer(row, addend)
+    return "" if abs(outer) < reach else f"the addend {outer:#x} is out of {row.name}'s reach"
+
+
 def decode(
     row: RelocationType, byte_order: ByteOrder, address: int, raw: bytes, addend: int, near: int
 ) -> int:

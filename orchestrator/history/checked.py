@@ -11,10 +11,13 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
-from orchestrator.history.nights import Night
+from orchestrator.history.nights import Night, State
+from orchestrator.verdicts import Status
 
 MOST = 1e11  # seconds, bytes, numbers of anything: all that fits a calendar, and SQLite's integers
 LONGEST = 1000  # characters of a path
+_NOT_BEGUN = (State.WAITING, State.SKIPPED)
+_NOT_FAILED = (Status.PASS, Status.SKIP)
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d-\d{6}(\.\d{1,9})*", re.ASCII)
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -51,11 +54,31 @@ def wrong(night: Night) -> str:
             return f"{case!r} belongs to a job that it does not have, {job!r}"
         if place and not is_inside(place):
             return f"{place!r} is no directory in a night"
+    if why := _contradiction(night):
+        return why
     for kernel in night.kernels:
         if kernel.config and not is_inside(kernel.config):
             return f"{kernel.config!r} is no file in a night"
     odd = next((number for number in _numbers(night) if not abs(number) <= MOST), None)
     return "" if odd is None else f"{odd} is no number that it can have"
+
+
+def _contradiction(night: Night) -> str:
+    """What of its rows cannot be so by what else it says: the verdict is counted from them."""
+    begun = {record.job.name for record in night.jobs if record.state not in _NOT_BEGUN}
+    seen: set[tuple[str, str]] = set()
+    for row in night.rows:
+        tried = f"{row.case!r} is {row.status}, and failed {row.failed} of {row.runs} times"
+        if row.job not in begun:
+            return f"{row.case!r} is {row.status}, and {row.job!r} was not begun"
+        if (row.job, row.case) in seen:
+            return f"it has {row.case!r} of {row.job!r} twice"
+        if not 0 <= row.failed <= row.runs or (row.failed and row.status in _NOT_FAILED):
+            return tried
+        if row.status is Status.FLAKY and not 0 < row.failed < row.runs:
+            return tried
+        seen.add((row.job, row.case))
+    return ""
 
 
 def _numbers(value: object) -> Iterator[float]:

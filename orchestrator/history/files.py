@@ -159,12 +159,9 @@ def configs(place: Path, now: Night, place_before: Path, before: Night) -> Confi
 
 
 def _options(place: Path, kernel: KernelInput) -> dict[str, str]:
-    """Empty: not kept."""
-    file = place / kernel.config
-    if not kernel.config or not file.is_file():
-        return {}
+    """Empty: not kept, or not for us to read: it may be another user's cache."""
     try:
-        return kconfig.parse(read_file(file, CONFIG).decode())
+        return kconfig.parse(read_file(place / kernel.config, CONFIG).decode())
     except (OSError, ValueError):
         return {}
 

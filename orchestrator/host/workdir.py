@@ -58,7 +58,8 @@ _FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> 
 STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {
-    errno.ENOSPC: "free some space, run `klp-e2e cache prune`, or set KLP_E2E_CACHE elsewhere",
+    errno.ENOSPC: "free some space, run `klp-e2e cache prune`, or set KLP_E2E_CACHE, or TMPDIR, "
+    "elsewhere",
     errno.EDQUOT: "your disk quota is used up: run `klp-e2e cache prune`, or set KLP_E2E_CACHE",
     errno.EACCES: "set KLP_E2E_CACHE to a directory you may write to",
     errno.EPERM: "set KLP_E2E_CACHE to a directory you may write to",

@@ -137,13 +137,13 @@ def read_document(text: str, name: str = "results.json") -> ResultsDocument:
     for case in read.cases:
         arch, _, own = case.directory.partition("/")
         if case.directory and (arch != case.arch or "/" in own or own in ("", ".", "..")):
-            raise _malformed(name, f"'{case.directory}' is no directory of a case")
+            raise malformed(name, f"'{case.directory}' is no directory of a case")
     refuse_contradictions(read.cases, name)
     found = by_status(case.status for case in read.cases)
     for status in Status:
         told, there = read.counts.get(status, 0), found.get(status, 0)
         if told != there:
-            raise _malformed(name, f"it counts {told} {status}, and has {there}")
+            raise malformed(name, f"it counts {told} {status}, and has {there}")
     return read
 
 
@@ -154,7 +154,7 @@ def refuse_contradictions(cases: Iterable[CaseRecord], name: str) -> None:
         bad = [check for step in case.steps for check in step.checks if not check.good]
         if bad and case.status in (Status.PASS, Status.FIXED):
             label = f"{case.arch}/{case.module_set}/{case.name}"
-            raise _malformed(name, f"{label} is {case.status}, yet '{bad[0].subject}' failed")
+            raise malformed(name, f"{label} is {case.status}, yet '{bad[0].subject}' failed")
 
 
 def misshapen(err: ValidationError, name: str, hint: str) -> UsageError:
@@ -185,7 +185,7 @@ def refuse_names(run: Run, arches: Iterable[str], name: str) -> None:
     named = {kernel.arch for kernel in run.kernels} | {guest.arch for guest in run.guests}
     for arch in sorted({*arches, *named, *run.qemu, *run.unbuilt, *run.arch_files}):
         if not catalog.is_arch_name(arch):
-            raise _malformed(name, f"'{arch}' is no name of an architecture")
+            raise malformed(name, f"'{arch}' is no name of an architecture")
     refuse_times((run.started, run.finished), name)
 
 
@@ -193,10 +193,11 @@ def refuse_times(times: Iterable[float | None], name: str) -> None:
     """Raises UsageError for what is no time since the epoch, in seconds."""
     for time in times:
         if time is not None and not 0 <= time < END_OF_TIME:
-            raise _malformed(name, f"{time} is no time")
+            raise malformed(name, f"{time} is no time")
 
 
-def _malformed(name: str, what: str) -> UsageError:
+def malformed(name: str, what: str) -> UsageError:
+    """Of a document that says what klp-e2e never writes."""
     return UsageError(f"{name} is malformed: {what}", hint="did klp-e2e write it?")
 
 

@@ -20,7 +20,8 @@ from orchestrator.report import directory, resultsjson, store
 from orchestrator.report.same import refuse_other
 from orchestrator.report.store import Store, write, write_errors
 from orchestrator.source.alterations import AlterationKind
-from orchestrator.trials import Trial
+from orchestrator.trials import CONTROL, Trial, contradiction
+from orchestrator.trials import DOCUMENT as DOCUMENTATION
 from orchestrator.verdicts import Run
 
 SCHEMA: Literal[1] = 1
@@ -52,7 +53,18 @@ class TrialsDocument:
     @property
     def planned(self) -> int:
         """Trials on each architecture; the sixth ablation is no patch."""
-        return self.controls + len(self.alterations) + (self.kind is AlterationKind.ABLATION)
+        return len(self.names)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the trials on each architecture."""
+        controls = (self.control(number) for number in range(self.controls))
+        document = (DOCUMENTATION,) * (self.kind is AlterationKind.ABLATION)
+        return (*controls, *self.alterations, *document)
+
+    def control(self, number: int) -> str:
+        """What a trial of the unaltered kernel is called, the first of them 0."""
+        return CONTROL if self.controls == 1 else f"{CONTROL}-{number + 1}"
 
 
 _DOCUMENT = TypeAdapter(TrialsDocument)
@@ -130,8 +142,33 @@ class TriedDirectory(Store):
 
 
 def load_trials(path: Path) -> TrialsDocument:
-    """trials.json of a directory. Raises UsageError."""
+    """trials.json of a directory. Raises UsageError, also where it contradicts itself: scores and
+    exit code are counted from it."""
     file = path / DOCUMENT
     read = store.load_document(file, _DOCUMENT, "klp-e2e ablate` or `klp-e2e mutate")
     resultsjson.refuse_names(read.run, (each.trial.arch for each in read.trials), str(file))
+    if why := _wrong(read):
+        raise resultsjson.malformed(str(file), why)
     return read
+
+
+def _wrong(read: TrialsDocument) -> str:
+    """What klp-e2e never writes, in words; "" when nothing is."""
+    controls = {read.control(number) for number in range(read.controls)}
+    names, arches = set(read.names), set(read.run.option("arches").split())
+    whole = {t.trial.arch: t.trial.orders for t in read.trials if t.name in controls}
+    seen: set[tuple[str, str]] = set()
+    for name, trial in ((each.name, each.trial) for each in read.trials):
+        label = f"{name} on {trial.arch}"
+        if name not in names or (arches and trial.arch not in arches):
+            return f"{label} was not asked for"
+        if (name, trial.arch) in seen:
+            return f"it has {label} twice"
+        if trial.alteration != (CONTROL if name in controls else name):
+            return f"{label} is a trial of {trial.alteration}"
+        if why := contradiction(trial):
+            return f"{label} is {why}"
+        if name != DOCUMENTATION and trial.orders > whole.get(trial.arch, trial.orders):
+            return f"{label} ran {trial.orders} orders, and the {CONTROL} kernel fewer"
+        seen.add((name, trial.arch))
+    return ""

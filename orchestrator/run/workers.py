@@ -95,12 +95,19 @@ def side_by_side(
     works: Sequence[Callable[[], None]], stop: threading.Event, end: Callable[[], None]
 ) -> None:
     """Each in a thread of its own. On Ctrl-C, and on whatever one raises: `stop` is set, `end` is
-    called to end their guests, all our processes are ended, and it comes through."""
+    called to end their guests, all our processes are ended, and it comes through.
+
+    Until the last has ended, what one starts even then is ended, too: a guest that boots is no
+    slot's yet, and whoever prepares a tree knows nothing of `stop`, and goes on to compile it.
+    """
     with ThreadPoolExecutor(max(1, len(works)), thread_name_prefix="guest") as pool:
+        futures = [pool.submit(work) for work in works]
         try:
-            wait_for([pool.submit(work) for work in works])
+            wait_for(futures)
         except BaseException:
             stop.set()
             end()
-            process.end_all()  # a guest that still boots is no slot's yet
+            process.end_all()
+            while wait(futures, LOOK_SECONDS).not_done:
+                process.end_all()
             raise

@@ -33,7 +33,7 @@ from orchestrator.report.explorejson import (
     ReproducerRecord,
 )
 from orchestrator.source.alterations import AlterationKind as Alteration
-from orchestrator.trials import Trial, TrialOutcome
+from orchestrator.trials import CONTROL, Trial, TrialOutcome
 from orchestrator.verdicts import CaseResult, Run, RunKind, Status, Step
 
 JOB = "debian-6.1/one/core"
@@ -55,7 +55,8 @@ def a_row(mark: str, case: str = "basic/reload", job: str = JOB, seconds: float 
     status = WORDS[mark]
     reason = {"G": "another oops", ".": ""}.get(mark, "+klp_target: answer: ENOEXEC (8)")
     told = "" if status in (Status.PASS, Status.SKIP) else symptom(reason)
-    return Row(job, case, status, reason, told, seconds)
+    runs, failed = (2, 1) if status is Status.FLAKY else (1, 0)
+    return Row(job, case, status, reason, told, seconds, runs=runs, failed=failed)
 
 
 def a_night(
@@ -182,13 +183,14 @@ def an_ablation(place: Path, *trials: tuple[str, TrialOutcome, str]) -> Path:
         trialsjson.Tried(
             name,
             Trial(
-                name, "one", outcome, unseen, reason="no compiler", orders=89,
+                name, "one", outcome, unseen, reason="no compiler",
+                orders=89 * (outcome in (TrialOutcome.CAUGHT, TrialOutcome.SURVIVED)),
                 caught_by=("basic/reload",) * (outcome is TrialOutcome.CAUGHT), symptom="an oops",
             ),
         )
         for name, outcome, unseen in trials
     ]  # fmt: skip
     run = a_run("one", command="ablate")
-    names = tuple(name for name, _, _ in trials)
+    names = tuple(name for name, _, _ in trials if name != CONTROL)
     head = trialsjson.TrialsDocument(1, run, Alteration.ABLATION, names, False, 1, tuple(made))
     return trialsjson.TriedDirectory(place, head).path

@@ -3,19 +3,26 @@
 
 from __future__ import annotations
 
+import io
 import itertools
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from samples import a_kernel
 
+from orchestrator import catalog
+from orchestrator.build.prepare import Bootable
 from orchestrator.cli import options
 from orchestrator.commands import malformed
 from orchestrator.commands.mutate import work
 from orchestrator.errors import UsageError
 from orchestrator.host.workdir import file_digest
 from orchestrator.nouns import Case, Load, Order
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.source import series
 from orchestrator.source.alterations import Alteration, AlterationKind, fitting, parse
 from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged, score
@@ -182,6 +189,35 @@ def test_a_series_of_ours_is_the_text_that_its_header_was_read_from() -> None:
         for each in fitting(every, version):
             (patch,) = series.resolve(each.series, version).patches
             assert texts[each.name][each.since].read_text().endswith(patch.diff.raw.decode())
+
+
+def test_an_interrupted_trial_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor one of the unaltered kernel: what it fails catches nobody, so it is to run whole. The
+    orders that had run by then counted as all, also for --resume."""
+    arch = next(iter(catalog.default_arches().values()))
+    stop = threading.Event()
+
+    def interrupted(worker: work._Worker, name: str, *_: object, **_named: object) -> Trial:
+        stop.set()
+        return Trial(name, arch.name, TrialOutcome.SURVIVED, orders=1)
+
+    asked = work.ExperimentOptions(
+        options.build_options([arch.name], "debian:6.1", ["none"], 1),
+        AlterationKind.MUTANT,
+        options.alterations(AlterationKind.MUTANT, ("38-*",)),
+        None,
+        options.SUITE,
+        whole=False,
+        controls=2,
+        directory=tmp_path / "tried",
+    )
+    monkeypatch.setattr(work._Worker, "_orders", interrupted)
+    bootable = Bootable(arch, a_kernel(arch.name), {}, Path("nowhere"), ())
+    reporter = Reporter(Terminal(file=io.StringIO()))
+    with work.begin(asked, ("klp-e2e",)) as writer:
+        worker = work._Worker(asked, CASES, bootable, writer, reporter, stop, threading.Lock())
+        worker.work()
+        assert stop.is_set() and writer.head.trials == ()
 
 
 def trial(said: Sequence[CaseResult], unseen: str = "") -> Trial:

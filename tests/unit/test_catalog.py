@@ -189,6 +189,11 @@ def arch_with(tmp_path: Path, **words: object) -> Path:
         *(("packages", value) for value in (["-o Dpkg::x=y"], ["$(id)"], ["a b"], [""])),
         *(("time_scale", value) for value in (0.0, -1.0, 1e300)),
         *(("elf_machine", value) for value in (-1, 1 << 16)),
+        *(("packages", value) for value in (["gcc-"], ["x" * 101])),
+        *((key, "x" * 5000) for key in ("kernel_arch", "debian_arch", "image_target", "kvm_host")),
+        *((key, "x" * 5000) for key in ("image_path", "cross_compile", "cpu", "console")),
+        ("machine", "virt" + ",a=b" * 1000),
+        ("qemu", "qemu-system-" + "x" * 100),
         ("bits", 1 << 40),
         ("name", "R_\nGUEST"),
     ],
@@ -198,6 +203,60 @@ def test_no_word_of_an_architecture_can_be_more_than_a_word(
 ) -> None:
     with pytest.raises(UsageError, match=rf"mine\.toml: .*\b{key}"):
         catalog.arch(str(arch_with(tmp_path, **{key: value})))
+
+
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("qemu_version", value) for value in (f"{DIGITS}.1", f"9.{DIGITS}", "9", "-9.1")),
+        *(("qemu_package", value) for value in ("../x", "/x", "-o=x", "http://x/y.deb", "x-")),
+        *(("qemu_package", value) for value in ("x\n", "x=1", "x/sid", "x" * 5000)),
+        *(("toolchain", value) for value in (f"gcc-{DIGITS}", "llvm-../x", "llvm-")),
+        *(("suite", value) for value in ("..", "a/../b", "-x", "[trusted=yes]", "x" * 5000)),
+        *(("component", value) for value in ("../main", "main non-free", "http://x")),
+        *(("since", value) for value in (f"{DIGITS}.1", "7", "-7.1")),
+    ],
+)
+def test_what_is_fetched_for_an_architecture_is_named_by_words_alone(
+    tmp_path: Path, key: str, value: str
+) -> None:
+    text = catalog.arch_file("x86_64").read_text()
+    of_userland = key in ("suite", "component")
+    line = f"{key} = {json.dumps(value)}\n"
+    path = tmp_path / "mine.toml"
+    path.write_text(f"{text}\n[userland]\n{line}" if of_userland else f"{line}{text}")
+    with pytest.raises(UsageError, match=rf"mine\.toml: .*\b{key}"):
+        catalog.arch(str(path))
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("bits = 33", "R_X has 33 bits, and a field has bytes"),
+        ('bits = 64\nfield = ["99..0 = 99..0"]', "beyond 64 bits"),
+        ('bits = 32\nfield = ["0..25 = 2..27"]', "R_X: '0..25 = 2..27': not as many bits"),
+        ('bits = 32\nfield = ["9..0 = 9..0", "9..0 = 19..10"]', "stand in two runs"),
+        ('bits = 32\nbehind = { before = "000", after = "000" }', "behind it 3 hexadecimal digits"),
+        ('bits = 32\nbehind = { before = "00", after = "0000" }', "hexadecimal digits, and 4"),
+        ('bits = 32\n[stub]\nsize = 8\ncode = "00"\nfields = []', "code has 2 hexadecimal"),
+        (
+            'bits = 32\n[stub]\nsize = 8\nfields = [{ at = 4, bits = 64, value = "S + A" }]',
+            "field at 4 lies beyond its 8 bytes",
+        ),
+    ],
+)
+def test_a_table_by_which_nothing_can_be_read_is_refused(
+    tmp_path: Path, row: str, why: str
+) -> None:
+    """By whoever reads it: `arch check` is not asked before a run. It ended in a traceback."""
+    text = catalog.arch_file("x86_64").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(f'{text}\n[[relocations]]\nname = "R_X"\nnumber = 99\nvalue = "S + A"\n{row}\n')
+    with pytest.raises(UsageError, match=re.escape(why)):
+        catalog.arch(str(path))
 
 
 @pytest.mark.parametrize(

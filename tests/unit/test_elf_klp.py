@@ -285,6 +285,32 @@ def test_per_cpu_data_is_relocated_for_vmlinux_since_6_16(vermagic: str, takes: 
         klp_relocations(read(made), table)
 
 
+@pytest.mark.parametrize(
+    ("entries", "where"),
+    [
+        ([(0x0C, CALL), (0x0C, CALL)], "at 0xc: a klp relocation at 0xc writes the same field"),
+        ([(0x0C, CALL), (0x0E, CALL)], "at 0xc: a klp relocation at 0xe writes the same field"),
+        ([(0x1C, CALL), (0x16, WORD)], "at 0x1c: a klp relocation at 0x16 writes the same field"),
+        ([(0x22, CALL)], "at 0x22: an ordinary relocation at 0x24 writes the same field"),
+        ([(0x26, CALL)], "at 0x26: an ordinary relocation at 0x24 writes the same field"),
+        ([(0x28, CALL), (0x0C, WORD), (0x08, CALL)], ""),
+    ],
+)
+def test_a_field_that_two_relocations_write_is_named(
+    entries: list[tuple[int, int]], where: str
+) -> None:
+    """Whichever comes later is refused, or writes over the other. An ordinary one is at 0x24."""
+    good = read(convert(write(livepatch()), [CALLED], table=table))
+    klp = next(i for i, s in enumerate(good.sections) if s.name.startswith(".klp.rela"))
+    relas = tuple(Rela(offset, kind, FN, 0) for offset, kind in entries)
+    edited = with_section(good, klp, lambda s: replace(s, relas=relas))
+    if not where:
+        assert [r.offset for r in klp_relocations(edited, table)] == [at for at, _ in entries]
+        return
+    with pytest.raises(UsageError, match=where):
+        klp_relocations(edited, table)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_auto_takes_what_the_target_defines(order: ByteOrder) -> None:
     found = auto_symbols(write(livepatch(order)), write(target(order)), "the-target")

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from orchestrator import catalog
 from orchestrator.elf import relocation
 from orchestrator.elf.records import ByteOrder
-from orchestrator.elf.relocation import beside, cleared, decode, field, unwanted
+from orchestrator.elf.relocation import beside, cleared, decode, field, refusal, unwanted
 from orchestrator.errors import HarnessError
 from orchestrator.nouns import Behind, RelocationType
 
@@ -109,3 +112,64 @@ def test_a_call_without_its_nop_is_named() -> None:
     assert unwanted(CALL, "little", bytes.fromhex(BL + BL)) == (
         "behind the field is 01 00 00 48; the kernel wants 00 00 00 60 there"
     )
+
+
+EMPTY = replace(PC32, empty=True)
+
+
+@pytest.mark.parametrize(
+    ("row", "order", "raw", "offset", "addend", "why"),
+    [
+        # arch/x86/kernel/module.c: memcmp(loc, &zero, size)
+        (EMPTY, "little", "00 00 00 00", 5, -4, ""),
+        (EMPTY, "little", "00 00 e8 00", 5, -4, "the field holds 00 00 e8 00, and the kernel ref"),
+        (PC32, "little", "00 00 e8 00", 5, -4, ""),
+        # arch/powerpc/kernel/module_64.c: restore_r2()
+        (CALL, "little", BL + NOP, 4, 0, ""),
+        (CALL, "little", BL + LD, 4, 0, ""),
+        (CALL, "little", B, 4, 0, ""),
+        (CALL, "little", BL + B, 4, 0, "behind the field is 00 00 00 48; the kernel wants 00 00"),
+        # the same: (value & 3) != 0
+        (
+            CALL,
+            "little",
+            BL + NOP,
+            6,
+            0,
+            "the offset is no multiple of 4, and REL24 counts",
+        ),
+        # arch/s390/kernel/module.c, apply_rela_bits(): val & ((1UL << shift) - 1)
+        (PC32DBL, "big", "00 00 00 00", 2, 2, ""),
+        (PC32DBL, "big", "00 00 00 00", 3, 2, "the offset is no multiple of 2"),
+        (PC32DBL, "big", "00 00 00 00", 2, 3, "the addend is no multiple of 2"),
+        # cut short by x86, refused by s390
+        (PC32, "little", "00 00 00 00", 5, -(1 << 31), ""),
+        (
+            PC32,
+            "little",
+            "00 00 00 00",
+            5,
+            1 << 32,
+            "the addend 0x100000000 is out of PC32'",
+        ),
+        (PC32DBL, "big", "00 00 00 00", 2, 1 << 32, ""),
+        (PC32DBL, "big", "00 00 00 00", 2, -(1 << 33), "the addend -0x200000000 is out of PC32DBL"),
+        # of what a stub jumps to any will do
+        (CALL, "little", B, 4, 1 << 40, ""),
+        (WORD, "little", "00 00 00 00 00 00 00 00", 1, -(1 << 63), ""),
+        (PC64, "little", "00 00 00 00 00 00 00 00", 1, -(1 << 63), ""),
+    ],
+)
+def test_what_no_kernel_can_apply_is_told(
+    row: RelocationType, order: ByteOrder, raw: str, offset: int, addend: int, why: str
+) -> None:
+    told = refusal(row, order, bytes.fromhex(raw), offset, addend)
+    assert told.startswith(why) if why else not told
+
+
+def test_a_field_of_one_architecture_has_to_be_empty() -> None:
+    """The kernel's own words are in the capability that malformed goes by."""
+    checks = [row.empty for row in catalog.arch("x86_64").relocations]
+    assert checks and all(checks)
+    others = [a for a in catalog.arches().values() if a.name != "x86_64"]
+    assert not any(row.empty for arch in others for row in arch.relocations)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,76 @@ def test_one_that_does_not_run_here_is_not_kept(
     broken = [Package("qemu-system-odd", "1:broken", "sum")]
     monkeypatch.setattr(archive, "lacking", lambda package, suite: broken)
     assert "does not run on this host: libodd.so.9: not found" in str(refused(NEW))
+
+
+def test_no_package_leads_out_of_where_it_is_unpacked(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two, the first brings links, and the second files below them; then programs for other
+    machines are removed, and what nobody needs."""
+    home = tmp_path / "home"
+    (home / "doc").mkdir(parents=True)
+    (home / "thesis").write_text("mine")
+    (home / "doc/notes").write_text("mine")
+    run = process.run
+
+    def hostile(argv: list[object], **options: object) -> Completed:
+        if argv[0] != "dpkg-deb":
+            return run(argv, **options)  # type: ignore[arg-type] # the fixture's
+        root = Path(str(argv[3]))
+        if not root.exists():
+            for name, goal in LINKS.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).symlink_to(goal.format(home=home))
+            os.mkfifo(root / "pipe")
+            helper = root / "helper"
+            helper.touch()
+            helper.chmod(0o6755)
+            return Completed((), 0, "", "", 0.0)
+        for name in ("usr/bin", "etc", "a/b", "up"):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            (root / name / "left").write_text("theirs")
+        return run(argv, **options)  # type: ignore[arg-type] # the fixture's
+
+    host("7.2.22")
+    monkeypatch.setattr(process, "run", hostile)
+    twice = archive.downloaded
+    monkeypatch.setattr(archive, "downloaded", lambda *asked: twice(*asked) * 2)
+    fetched(NEW)
+    root = Path(emulator.program(NEW)).parent / "root"
+    assert sorted(path.name for path in home.rglob("*")) == ["doc", "notes", "thesis"]
+    assert (home / "thesis").read_text() == (home / "doc/notes").read_text() == "mine"
+    assert {path.name for path in root.rglob("*") if path.is_symlink()} == {"er", "within"}
+    assert (root / "helper").stat().st_mode & 0o7777 == 0o755 and not (root / "pipe").exists()
+
+
+LINKS = {
+    "usr/bin": "{home}",
+    "usr/share": "{home}",
+    "etc": "../../../../../../../../../../..{home}",
+    "deep/er": "..",
+    "up": "deep/er/../../../../../../..",
+    "a/b": "{home}",
+    "within": "helper",
+}
+
+
+def test_a_package_without_programs_is_one_message(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = process.run
+
+    def empty(argv: list[object], **options: object) -> Completed:
+        if argv[0] == "dpkg-deb":
+            Path(str(argv[3])).mkdir()
+            return Completed((), 0, "", "", 0.0)
+        found = run(argv, **options)  # type: ignore[arg-type] # the fixture's
+        there = "emulators" not in str(argv[0])
+        return found if there else replace(found, code=127, output="", errors="not found")
+
+    host("7.2.22")
+    monkeypatch.setattr(process, "run", empty)
+    assert "Debian's does not run on this host: not found" in str(refused(NEW))
 
 
 def test_a_host_without_any_is_told_the_package(host: Host) -> None:

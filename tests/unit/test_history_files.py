@@ -7,6 +7,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from history_samples import (
@@ -27,12 +28,15 @@ from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.changes import changes
 from orchestrator.history.nights import Blame, Change, JobKind, Night, Row, Skip, State
+from orchestrator.report import trialsjson
 from orchestrator.report.directory import ResultsDirectory
-from orchestrator.trials import CONTROL, TrialOutcome
+from orchestrator.trials import CONTROL, DOCUMENT, Trial, TrialOutcome, contradiction
 from orchestrator.verdicts import Status
 
 NIGHT = replace(
-    a_night("2026-01-31-020000", a_row("."), replace(a_row("F"), reason="<b>\u2028\x00 & ü")),
+    a_night(
+        "2026-01-31-020000", a_row("."), replace(a_row("F", "basic/x"), reason="<b>\u2028\x00 & ü")
+    ),
     blames=(Blame(JOB, "case", "3.patch", "it is 3.patch", "bisect/1"),),
     kernels=(replace(a_kernel_input(), patches={"2.patch": "bb", "1.patch": "aa"}),),
     budget=3600.0,
@@ -65,6 +69,11 @@ def test_a_night_goes_by_the_name_of_its_directory(tmp_path: Path) -> None:
 JOB_RECORD = NIGHT.jobs[0]
 
 
+def with_first(**changed: Any) -> Night:
+    """The night with its first row so."""
+    return replace(NIGHT, rows=(replace(NIGHT.rows[0], **changed), *NIGHT.rows[1:]))
+
+
 @pytest.mark.parametrize(
     ("night", "message"),
     [
@@ -83,6 +92,15 @@ JOB_RECORD = NIGHT.jobs[0]
         (replace(NIGHT, blames=(Blame("job", "case", "", "", ""),)), "does not have, 'job'"),
         (replace(NIGHT, blames=(Blame(JOB, "case", "", "", "/x"),)), "is no directory"),
         (replace(NIGHT, kernels=(replace(a_kernel_input(), config="../../c"),)), "is no file in a"),
+        (with_first(failed=1), "is PASS, and failed 1 of 1 times"),
+        (with_first(status=Status.SKIP, failed=1), "is SKIP, and failed 1 of 1 times"),
+        (with_first(status=Status.FAIL, failed=2), "is FAIL, and failed 2 of 1 times"),
+        (with_first(status=Status.FLAKY, failed=1), "is FLAKY, and failed 1 of 1 times"),
+        (with_first(status=Status.FLAKY, runs=2), "is FLAKY, and failed 0 of 2 times"),
+        (with_first(runs=0, failed=-1), "failed -1 of 0 times"),
+        (with_first(case="basic/x"), "it has 'basic/x' of .* twice"),
+        (replace(NIGHT, jobs=(a_job(state=State.WAITING),)), "is PASS, and .* was not begun"),
+        (replace(NIGHT, jobs=(a_job(state=State.SKIPPED),)), "is PASS, and .* was not begun"),
         (replace(NIGHT, started=1e300), "1e.300 is no number"),
         (replace(NIGHT, rows=(replace(NIGHT.rows[0], relocations=10**30),)), "is no number"),
     ],
@@ -397,6 +415,21 @@ def test_options_are_compared_where_both_are_kept(tmp_path: Path) -> None:
     }
 
 
+def test_options_that_nobody_may_read_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The .config of a run that another user did lies in his cache: `compare` of two such runs was
+    a mistake of klp-e2e itself."""
+
+    def forbidden(path: Path, *_: object, **_follow: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    night = replace(NIGHT, kernels=(replace(a_kernel_input(), config=str(tmp_path / "config")),))
+    monkeypatch.setattr(Path, "stat", forbidden)
+    monkeypatch.setattr(os, "open", forbidden)
+    assert files.configs(tmp_path, night, tmp_path, night) == {}
+
+
 def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
     words = {"the night's time is up: 3 s are left": Skip.TIME, "no such branch": Skip.SOURCE}
     (first, *_) = NIGHT.jobs
@@ -415,3 +448,71 @@ def test_what_an_older_night_says_in_words_only_is_read(tmp_path: Path) -> None:
     read = files.document(tmp_path)
     assert [record.skip for record in read.jobs] == [*words.values()]
     assert [kernel.commit for kernel in read.kernels] == ["0123456789ab"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ('"orders": 89', '"orders": 0', "a on one is 1 orders caught it, and 0 ran"),
+        (
+            '"caught_by": [\n          "basic/reload"\n        ]',
+            '"caught_by": []',
+            "CAUGHT, and no o",
+        ),
+        ('"outcome": "CAUGHT"', '"outcome": "SURVIVED"', "a on one is SURVIVED, and basic/reload"),
+        (
+            '"outcome": "CAUGHT"',
+            '"outcome": "UNBUILT"',
+            "a on one is UNBUILT, and basic/reload cau",
+        ),
+        ('"outcome": "SURVIVED"', '"outcome": "SAME"', "b on one is SAME, and 89 orders ran"),
+        ('"orders": 89,\n        "caught_by": []', '"orders": 0, "caught_by": []', "no order ran"),
+        ('"name": "a"', '"name": "b"', "b on one is a trial of a"),
+        ('"name": "a"', '"name": "c"', "c on one was not asked for"),
+        ('"orders": 89', '"orders": 90', "a on one ran 90 orders, and the unaltered kernel fewer"),
+        ('"alterations"', '"altered"', "malformed at "),
+        ('"controls": 1', '"controls": 2', "unaltered on one was not asked for"),
+    ],
+)
+def test_trials_that_contradict_themselves_are_refused(
+    old: str, new: str, message: str, tmp_path: Path
+) -> None:
+    """A score is counted from them, and so is an exit code."""
+    place = an_ablation(
+        tmp_path / "t",
+        ("a", TrialOutcome.CAUGHT, ""),
+        ("b", TrialOutcome.SURVIVED, ""),
+        (CONTROL, TrialOutcome.SURVIVED, ""),
+    )
+    file = place / trialsjson.DOCUMENT
+    text = file.read_text()
+    head = trialsjson.load_trials(place)
+    assert old in text
+    file.write_text(text.replace(old, new, 1))
+    with pytest.raises(UsageError, match=message):
+        trialsjson.load_trials(place)
+    file.write_text(text)
+    twice = [each for each in json.loads(text)["trials"] for _ in range(2)]
+    file.write_text(json.dumps({**json.loads(text), "trials": twice}))
+    with pytest.raises(UsageError, match="it has a on one twice"):
+        trialsjson.load_trials(place)
+    options = {"options": {"arches": "another"}}
+    run = {**json.loads(text)["run"], **options}
+    file.write_text(json.dumps({**json.loads(text), "run": run}))
+    with pytest.raises(UsageError, match="a on one was not asked for"):
+        trialsjson.load_trials(place)
+    assert head.planned == 4  # with the documentation
+
+
+@pytest.mark.parametrize(
+    ("trial", "right"),
+    [
+        (Trial(DOCUMENT, "one", TrialOutcome.CAUGHT, orders=2, caught_by=("i/a", "i/b")), True),
+        (Trial(DOCUMENT, "one", TrialOutcome.SURVIVED, orders=2, caught_by=("i/a",)), True),
+        (Trial(DOCUMENT, "one", TrialOutcome.CAUGHT, orders=2, caught_by=("i/a",)), False),
+        (Trial("a", "one", TrialOutcome.ERROR, orders=2, reason="lost"), True),
+    ],
+)
+def test_what_is_right_of_a_trial(trial: Trial, right: bool) -> None:
+    """The documentation is caught only by every rule."""
+    assert (not contradiction(trial)) is right

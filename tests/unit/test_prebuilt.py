@@ -25,7 +25,7 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
-from orchestrator.elf import klpformat
+from orchestrator.elf import klpformat, reader
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import (
     SHF_ALLOC,
@@ -131,6 +131,22 @@ def test_what_is_no_file_is_not_read(module_set: ModuleSet) -> None:
     os.truncate(place, 1 << 40)
     with pytest.raises(UsageError, match=r"patch\.ko: it is larger than"):
         prebuilt.files(module_set, ARCH)
+
+
+def test_a_relocation_that_no_kernel_can_apply_is_told_with_its_file(module_set: ModuleSet) -> None:
+    """An offset that was edited: x86's loader refuses it for what stands in the field."""
+    place = module_set.directory / ARCH.name / "patch.ko"
+    place.write_bytes(the_patch(KlpSymbol("the_target", "target_fn", 0)))
+    prebuilt.check_relocations(prebuilt.files(module_set, ARCH), module_set, ARCH)
+    good = reader.read(place.read_bytes())
+    filled = with_section(good, TEXT, lambda s: replace(s, data=b"\x90" * len(s.data)))
+    place.write_bytes(write(filled))
+    with pytest.raises(UsageError) as told:
+        prebuilt.check_relocations(prebuilt.files(module_set, ARCH), module_set, ARCH)
+    assert str(told.value) == (
+        f"{place}: .klp.rela.the_target..text at 0xc: the field holds 90 90 90 90, and the kernel "
+        "refuses one that is not zero"
+    )
 
 
 def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path) -> None:

@@ -5,9 +5,11 @@ booted."""
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,6 +22,7 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
+from orchestrator.host import process
 from orchestrator.model import orders
 from orchestrator.nouns import Arch, Case
 from orchestrator.run import workers
@@ -174,3 +177,22 @@ except KeyboardInterrupt:
     argv = [sys.executable, "-c", text]
     told = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
     assert told.stdout == "interrupted True\n", told.stderr
+
+
+def test_what_is_started_after_an_interrupt_is_ended_too() -> None:
+    """By a worker that was between two programs: of a kernel's tree, the patch and the make."""
+    ended: list[int] = []
+
+    def slow() -> None:
+        stop.wait(10)
+        time.sleep(workers.LOOK_SECONDS / 2)  # all processes have been ended by now
+        ended.append(process.run(["sleep", "60"], check=False).code)
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    stop = threading.Event()
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        workers.side_by_side([slow, interrupted], stop, lambda: None)
+    assert ended == [-signal.SIGTERM] and time.monotonic() - began < 20

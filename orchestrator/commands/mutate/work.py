@@ -35,10 +35,8 @@ from orchestrator.run import workers
 from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.source import alterations, series
 from orchestrator.source.alterations import Alteration, AlterationKind
-from orchestrator.trials import CONTROL, Trial, TrialOutcome, judged
+from orchestrator.trials import CONTROL, DOCUMENT, Trial, TrialOutcome, judged
 from orchestrator.verdicts import CaseResult, RunKind, Status
-
-DOCUMENT = "6-documentation"
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +177,15 @@ class _Worker:
     def work(self) -> None:
         """The unaltered kernel first: an order that it fails catches nobody."""
         for number in range(self._asked.controls):
-            name = CONTROL if self._asked.controls == 1 else f"{CONTROL}-{number + 1}"
+            name = self._writer.head.control(number)
             control = Trial(CONTROL, self._arch.name)
             before = self._writer.trial(name, self._arch.name)
             if before is None:
                 # A failure that is known would catch every alteration, too.
                 bootable = replace(self._control, known_issues=())
                 before = self._orders(name, bootable, control, self._cases, whole=True)
+                if self._stop.is_set():  # what of it ran would count as all
+                    return
                 self._tell(name, replace(before, alteration=CONTROL))
             wrong = set(before.caught_by)
             self._cases = tuple(c for c in self._cases if c.label not in wrong)
