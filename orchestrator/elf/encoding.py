@@ -197,7 +197,7 @@ def is_stub(stub: Stub, order: ByteOrder, raw: bytes) -> bool:
 def unusable(rows: Iterable[Encoding], stub: Stub | None) -> str:
     """What in a table no field or stub can be read by, in words; "" where all can be."""
     for row in (*rows, *(stub.fields if stub else ())):
-        name = row.name if isinstance(row, RelocationType) else "a field of the stub"
+        name = row.name if isinstance(row, RelocationType) else "a field"
         if row.bits % 8:
             return f"{name} has {row.bits} bits, and a field has bytes"
         if why := next(contradictions(row), ""):
@@ -206,6 +206,14 @@ def unusable(rows: Iterable[Encoding], stub: Stub | None) -> str:
             before, after = len(row.behind.before), len(row.behind.after)
             if before != after or before % 2 or not before:
                 return f"{name}: behind it {before} hexadecimal digits, and {after} afterwards"
+        if isinstance(row, RelocationType):
+            for form in row.instead:
+                if form.bits != row.bits:
+                    return f"{name}: instead of it a field of {form.bits} bits"
+                if why := unusable((form,), form.stub):
+                    return f"{name}: instead of it {why}"
+            if why := unusable((), row.stub):
+                return f"{name}: {why}"
     if stub is None:
         return ""
     digits = len(stub.code.replace(" ", ""))

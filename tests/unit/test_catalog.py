@@ -232,6 +232,9 @@ def test_what_is_fetched_for_an_architecture_is_named_by_words_alone(
         catalog.arch(str(path))
 
 
+OPCODE = 'value = "S + A", opcode = 0, opcode_bits = 1'
+
+
 @pytest.mark.parametrize(
     ("row", "why"),
     [
@@ -240,6 +243,16 @@ def test_what_is_fetched_for_an_architecture_is_named_by_words_alone(
         ('bits = 32\nfield = ["0..25 = 2..27"]', "R_X: '0..25 = 2..27': not as many bits"),
         ('bits = 32\nfield = ["9..0 = 9..0", "9..0 = 19..10"]', "stand in two runs"),
         ('bits = 32\nbehind = { before = "000", after = "000" }', "behind it 3 hexadecimal digits"),
+        (f"bits = 32\ninstead = [{{ bits = 64, {OPCODE} }}]", "instead of it a field of 64 bits"),
+        (
+            f'bits = 32\ninstead = [{{ bits = 32, field = ["0..9 = 9..0"], {OPCODE} }}]',
+            "instead of it a field: '0..9 = 9..0'",
+        ),
+        (
+            f"bits = 32\ninstead = [{{ bits = 32, {OPCODE}, stub = {{ size = 4, fields = ["
+            '{ at = 2, bits = 32, value = "S + A" }] } }]',
+            "instead of it the stub's field at 2",
+        ),
         ('bits = 32\nbehind = { before = "00", after = "0000" }', "hexadecimal digits, and 4"),
         ('bits = 32\n[stub]\nsize = 8\ncode = "00"\nfields = []', "code has 2 hexadecimal"),
         (
