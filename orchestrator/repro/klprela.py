@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Turn references of a livepatch module to symbols of other objects into klp relocations.
 
-    python3 klp-rela.py SYMBOLS IN.ko OUT.ko
+    python3 klp-rela.py CHANGES IN.ko OUT.ko
 
-As Documentation/livepatch/module-elf-format.rst has it: each relocation against one of SYMBOLS
-moves from .rela.SECTION to .klp.rela.OBJECT.SECTION, and the undefined symbol becomes
-.klp.sym.OBJECT.NAME,SYMPOS of the section index SHN_LIVEPATCH. SYMBOLS is a file with a line for
-each symbol, OBJECT.NAME,SYMPOS; one that IN.ko does not leave undefined changes nothing. HOME:
-before it names another object, whose loading has its relocations written.
+As Documentation/livepatch/module-elf-format.rst has it: each relocation against a symbol that
+CHANGES names moves from .rela.SECTION to .klp.rela.OBJECT.SECTION, and the undefined symbol becomes
+.klp.sym.OBJECT.NAME,SYMPOS of the section index SHN_LIVEPATCH. A line of CHANGES is
+
+    OBJECT.NAME,SYMPOS   such a symbol; where IN.ko has none of that name, it changes nothing
+    HOME:OBJECT....      one whose relocations are written when HOME is loaded, not OBJECT
+    +SECTION FLAGS SIZE  makes the module so many bytes larger, by a section without content
 
 ELF64 of either byte order. Nothing in the file moves: what is new is put behind what is there.
 """
@@ -20,25 +22,30 @@ import struct
 import sys
 from pathlib import Path
 
-SHT_SYMTAB, SHT_RELA = 2, 4
+SHT_SYMTAB, SHT_RELA, SHT_NOBITS = 2, 4, 8
 SHF_ALLOC, SHF_INFO_LINK, SHF_RELA_LIVEPATCH = 0x2, 0x40, 0x100000
 SHN_UNDEF, SHN_LIVEPATCH = 0, 0xFF20
 NAME, TYPE, FLAGS, OFFSET, SIZE, LINK, INFO = 0, 1, 2, 4, 5, 6, 7  # of a section header
 
 Symbol = tuple[str, str, str]  # object in whose sections, name, .klp.sym. name
+Room = tuple[str, int, int]  # section, flags, bytes
 
 
-def wanted(text: str) -> list[Symbol]:
-    """What SYMBOLS names."""
-    found = []
-    for line in text.split():
-        home, _, symbol = line.rpartition(":")
-        owner, _, rest = symbol.partition(".")
-        found.append((home or owner, rest.rpartition(",")[0], f".klp.sym.{symbol}"))
-    return found
+def wanted(text: str) -> tuple[list[Symbol], list[Room]]:
+    """What CHANGES says."""
+    symbols, rooms = [], []
+    for line in text.splitlines():
+        if line.startswith("+"):
+            section, flags, size = line[1:].split()
+            rooms.append((section, int(flags, 0), int(size, 0)))
+        else:
+            home, _, symbol = line.rpartition(":")
+            owner, _, rest = symbol.partition(".")
+            symbols.append((home or owner, rest.rpartition(",")[0], f".klp.sym.{symbol}"))
+    return symbols, rooms
 
 
-def convert(data: bytes, symbols: list[Symbol]) -> tuple[bytes, int]:
+def convert(data: bytes, symbols: list[Symbol], rooms: list[Room]) -> tuple[bytes, int]:
     """(the module with klp relocations, how many)."""
     if data[:5] != b"\x7fELF\x02":
         sys.exit("it is no ELF64 file")
@@ -102,6 +109,9 @@ def convert(data: bytes, symbols: list[Symbol]) -> tuple[bytes, int]:
             sections.append([add(section_names, name), SHT_RELA, flags, *place])
             append(sections[-1], relas)
 
+    for name, flags, size in rooms:
+        place = (0, 0, size, 0, 0, 8, 0)
+        sections.append([add(section_names, name), SHT_NOBITS, flags, *place])
     objects = {klp_name.split(".")[3] for _, _, klp_name in symbols}
     without_dependencies(out, sections, section_names, objects)
     append(sections[sections[symbol_table][LINK]], bytes(symbol_names))
@@ -132,8 +142,7 @@ def without_dependencies(
 if __name__ == "__main__":
     if len(sys.argv) != 4:
         sys.exit(__doc__)
-    made, number = convert(Path(sys.argv[2]).read_bytes(), wanted(Path(sys.argv[1]).read_text()))
-    if not number:
-        sys.exit(f"{sys.argv[2]} refers to none of the symbols in {sys.argv[1]}")
-    Path(sys.argv[3]).write_bytes(made)
-    print(f"{sys.argv[3]}: {number} klp relocations")
+    changes, module, changed = map(Path, sys.argv[1:])
+    made, number = convert(module.read_bytes(), *wanted(changes.read_text()))
+    changed.write_bytes(made)
+    print(f"{changed}: {number} klp relocations")

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from elf_samples import CALL, DATA, FN, RELA_DATA, VAR, livepatch, table, with_section
+from elf_samples import CALL, DATA, FN, RELA_DATA, VAR, livepatch, table, target, with_section
 
-from orchestrator.elf import klp, reader
+from orchestrator.elf import klp, reader, room
+from orchestrator.elf.footprint import Footprint
 from orchestrator.elf.records import ByteOrder, Elf, Rela, Section
 from orchestrator.elf.writer import write
 from orchestrator.nouns import KlpSymbol
@@ -30,7 +31,7 @@ def pointed(section: Section) -> Section:
 def both(elf: Elf) -> tuple[bytes, bytes]:
     """What each makes of it: (our converter, the script of the bundle)."""
     data = write(elf)
-    return klp.convert(data, SYMBOLS), klprela.convert(data, klprela.wanted(LINES))[0]
+    return klp.convert(data, SYMBOLS), klprela.convert(data, *klprela.wanted(LINES))[0]
 
 
 def facts(elf: Elf) -> list[object]:
@@ -55,7 +56,7 @@ def test_both_make_the_same_of_a_module(order: ByteOrder) -> None:
 
 def test_what_is_no_klp_symbol_stays() -> None:
     data = write(livepatch())
-    made, number = klprela.convert(data, klprela.wanted("nobody.nowhere,0"))
+    made, number = klprela.convert(data, *klprela.wanted("nobody.nowhere,0"))
     assert number == 0
     assert facts(reader.read(made)) == facts(reader.read(data))
 
@@ -63,7 +64,7 @@ def test_what_is_no_klp_symbol_stays() -> None:
 def test_what_debugs_stays_where_it_is() -> None:
     """Nobody applies it, and there is no klp section of what is not loaded."""
     bare = with_section(livepatch(), DATA, lambda section: replace(section, flags=0))
-    made, number = klprela.convert(write(bare), klprela.wanted(LINES))
+    made, number = klprela.convert(write(bare), *klprela.wanted(LINES))
     assert number == 3
     names = [section.name for section in reader.read(made).sections]
     assert ".klp.rela.the_target.text" in [n.replace("..", ".") for n in names]
@@ -71,6 +72,14 @@ def test_what_debugs_stays_where_it_is() -> None:
 
 
 def test_a_relocation_may_be_written_when_another_object_comes() -> None:
-    made, _ = klprela.convert(write(livepatch()), klprela.wanted("home:other.hidden,1"))
+    made, _ = klprela.convert(write(livepatch()), *klprela.wanted("home:other.hidden,1"))
     (found,) = klp.klp_relocations(reader.read(made), table)
     assert (found.object, found.symbol) == ("home", KlpSymbol("other", "hidden", 1))
+
+
+def test_a_module_is_made_larger_as_we_do_it() -> None:
+    ours = room.enlarged(target(), Footprint(8192, 0, 0, 64))
+    made, _ = klprela.convert(
+        write(target()), *klprela.wanted("+.klp_e2e.text 0x6 8192\n+.klp_e2e.data 3 64\n")
+    )
+    assert facts(reader.read(made)) == facts(reader.read(write(ours)))
