@@ -35,7 +35,7 @@ from orchestrator.nouns import (
 )
 from orchestrator.plain import shell
 from orchestrator.repro import klprela, sources
-from orchestrator.repro.story import TEMPLATES, Story, plain_events, plain_words
+from orchestrator.repro.story import TEMPLATES, Story, plain_words
 from orchestrator.run import observe, signs
 from orchestrator.verdicts import Answers, CheckKind, Step
 
@@ -73,7 +73,7 @@ class _Act:
 
 def made(story: Story, module_set: Path) -> ByHand:
     """What a bundle has of it. module_set: the directory of the bundle with the set's sources."""
-    used = _used(story)
+    used = story.used
     if given := [spec.name for spec in used if spec.ko]:
         return ByHand(why_not=f"{', '.join(given)}: built elsewhere, and its sources are not here")
     wanted = _sources(story, used, module_set)
@@ -89,12 +89,6 @@ def made(story: Story, module_set: Path) -> ByHand:
         files["klp-rela.py"] = Path(klprela.__file__).read_text()
     content = {name: text.encode(errors="surrogateescape") for name, text in files.items()}
     return ByHand(content, otherwise=tuple(_otherwise(story, used)))
-
-
-def _used(story: Story) -> list[ModuleSpec]:
-    """The modules that the order loads."""
-    loaded = {each.module for each in plain_events(story.events) if isinstance(each, Load)}
-    return [spec for spec in story.built.set.modules if spec.name in loaded]
 
 
 def _otherwise(story: Story, used: Sequence[ModuleSpec]) -> Iterator[str]:
@@ -247,11 +241,11 @@ def _acts(story: Story) -> Iterator[_Act]:
     for number, (event, step) in enumerate(zip(story.events, story.result.steps, strict=False), 1):
         answer = next((c.detail for c in step.checks if c.kind is CheckKind.ANSWER), None)
         expected = answer.expected_errnos if isinstance(answer, Answers) else ()
-        events = _several(event)
+        events, before = _several(event), story.events[: number - 1]
         rounds = [expected[at : at + len(events)] for at in range(0, len(expected), len(events))]
         alike = [{each[at] for each in rounds if at < len(each)} for at in range(len(events))]
         steps = tuple(
-            _Step(_words(story, each), _answer(found), _command(each))
+            _Step(_words(story, each, before), _answer(found), _command(each))
             for each, found in zip(events, alike, strict=True)
         )
         if isinstance(event, Race):
@@ -264,8 +258,8 @@ def _acts(story: Story) -> Iterator[_Act]:
         )
 
 
-def _words(story: Story, event: Plain) -> str:
-    return plain_words(story.built.set, event).replace("`", "")
+def _words(story: Story, event: Plain, before: Sequence[Event]) -> str:
+    return plain_words(story.built.set, event, before).replace("`", "")
 
 
 def _several(event: Event) -> Sequence[Plain]:

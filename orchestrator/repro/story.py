@@ -19,6 +19,7 @@ from orchestrator.nouns import (
     Kernel,
     Load,
     ModuleSet,
+    ModuleSpec,
     Plain,
     Race,
     SetEnabled,
@@ -69,6 +70,12 @@ class Story:
         return self.result.case.order.events[: self.failure[0] + 1]
 
     @property
+    def used(self) -> tuple[ModuleSpec, ...]:
+        """The modules that were loaded."""
+        loaded = {each.module for each in plain_events(self.events) if isinstance(each, Load)}
+        return tuple(spec for spec in self.built.set.modules if spec.name in loaded)
+
+    @property
     def title(self) -> str:
         """As a mail to the kernel's list has it."""
         first = self.failure[2]
@@ -104,12 +111,14 @@ def _deed(events: Sequence[Event]) -> str:
             return f"a race of {' and '.join(map(_doing, several))}"
         case Burst(several, times):
             return f"{', '.join(map(_doing, several))}, {times} times"
-        case Load(module) if any(
-            isinstance(each, Load) and each.module == module for each in plain_events(before)
-        ):
+        case Load(module) if _was_loaded(module, before):
             return f"{_doing(last)} again"
         case _:
             return _doing(last)
+
+
+def _was_loaded(module: str, before: Sequence[Event]) -> bool:
+    return any(isinstance(e, Load) and e.module == module for e in plain_events(before))
 
 
 def _doing(event: Plain) -> str:
@@ -124,23 +133,27 @@ def _doing(event: Plain) -> str:
             return f"writing to {module}.{parameter}"
 
 
-def event_words(module_set: ModuleSet, event: Event) -> str:
+def event_words(module_set: ModuleSet, event: Event, before: Sequence[Event]) -> str:
+    """In Markdown. before: what was done already, by which a module is loaded again."""
     match event:
         case Race(events):
-            words = "; ".join(plain_words(module_set, each) for each in events)
+            words = "; ".join(plain_words(module_set, each, before) for each in events)
             return f"at the same time, each on a CPU of its own: {words}"
         case Burst(events, times):
-            words = "; ".join(plain_words(module_set, each) for each in events)
+            words = "; ".join(plain_words(module_set, each, before) for each in events)
             return f"{times} times, one after another: {words}"
         case _:
-            return plain_words(module_set, event)
+            return plain_words(module_set, event, before)
 
 
-def plain_words(module_set: ModuleSet, event: Plain) -> str:
+def plain_words(module_set: ModuleSet, event: Plain, before: Sequence[Event]) -> str:
+    """The same of a plain event."""
     match event:
         case Load(module, parameters):
             words = " ".join(f"{name}={value}" for name, value in parameters)
             given = f" with {plain.code(words)}" if words else ""
+            if _was_loaded(module, before):
+                return f"load `{module}` again{given}"
             return f"load `{module}`{given} ({plain.markdown(_what(module_set, module))})"
         case Unload(module):
             return f"unload `{module}`"
@@ -154,9 +167,9 @@ def plain_words(module_set: ModuleSet, event: Plain) -> str:
 def _what(module_set: ModuleSet, name: str) -> str:
     spec = module_set.module(name)
     if spec is None or spec.kind == "plain":
-        return "an unrelated module: it takes memory"
+        return "an unrelated module, which takes memory that others left"
     if spec.kind == "target":
-        return "a target"
+        return "a module to be patched"
     patches = ", ".join(
         f"{' and '.join(functions) or 'no function'} of {where}"
         for where, functions in spec.patches.items()
