@@ -137,7 +137,10 @@ def test_make_goes_by_the_makefile(bootable: Bootable, tmp_path: Path) -> None:
 # --- what is done --------------------------------------------------------------------------------
 
 ROOT = """
-insmod() { case $1 in ./the_target.ko) [ ! -e loaded ] || return 1; : >loaded ;; esac; }
+insmod() {
+	[ "$1" != "$REFUSES" ] || return 1
+	case $1 in ./the_target.ko) [ ! -e loaded ] || return 1; : >loaded ;; esac
+}
 rmmod() { [ -n "$KEEPS" ] || rm loaded; }
 dmesg() { echo "$SAID"; }
 cat() { case $1 in */tainted) echo 36864 ;; *) command cat "$@" ;; esac; }
@@ -163,7 +166,7 @@ def carried_out(files: Mapping[str, bytes], place: Path, **env: str) -> tuple[in
     told = subprocess.run(
         ["sh", "order.sh"],
         cwd=place,
-        env={"PATH": os.defpath, "KEEPS": "", "SAID": "", **env},
+        env={"PATH": os.defpath, "KEEPS": "", "SAID": "", "REFUSES": "", **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -257,3 +260,18 @@ def test_a_bundle_with_it_is_replaced_only_as_it_was(bootable: Bootable, tmp_pat
 def test_spec_of_ours_needs_no_kbuild() -> None:
     assert ModuleSpec("x", "plain", room=Room()).ours
     assert sources.objects("obj-m := a.o\n$(shell touch x)\n") is None
+
+
+def test_steps_that_go_otherwise_than_they_did_are_no_verdict(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    """A module of another kernel is refused, and nothing is patched."""
+    for number, check in enumerate(
+        (ANSWER, VALUE, words.health(Health(Sign.TAINT), "", good=False))
+    ):
+        files = made(bootable, a_result(check)).files
+        code, text = carried_out(files, tmp_path / f"first{number}", REFUSES="./my_patch.ko")
+        assert code == 4 and "not as it was then: 1. load my_patch" in text, text
+    files = made(bootable, a_result(an_answer(), VALUE)).files
+    code, text = carried_out(files, tmp_path / "last", KEEPS="yes")
+    assert code == 4 and "not as it was then: 4. load the_target again: refused" in text, text
