@@ -24,6 +24,7 @@ from orchestrator.nouns import (
     VMLINUX,
     BuiltModule,
     Burst,
+    CaseKind,
     Event,
     Load,
     ModuleSpec,
@@ -41,7 +42,8 @@ from orchestrator.verdicts import Answers, CheckKind, Step
 
 DIRECTORY = "by-hand"
 SOURCES = "src"
-_ROOM = (".klp_e2e.", ".data..ro_after_init")  # sections that `elf.room` adds to a module of ours
+# what `elf.room` adds to a module that asks for room
+_ROOM = (".klp_e2e.text", ".klp_e2e.rodata", ".klp_e2e.data", ".data..ro_after_init")
 _BUILD = ("Kbuild", "Makefile")
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o")  # kbuild would take them for its own
 _LICENSE = "# SPDX-License-Identifier: GPL-2.0-only\n"
@@ -74,6 +76,8 @@ class _Act:
 def made(story: Story, module_set: Path) -> ByHand:
     """What a bundle has of it. module_set: the directory of the bundle with the set's sources."""
     used = story.used
+    if story.result.case.kind is CaseKind.MALFORMED:
+        return ByHand(why_not="a module in modules/ was broken after it was built")
     if given := [spec.name for spec in used if spec.ko]:
         return ByHand(why_not=f"{', '.join(given)}: built elsewhere, and its sources are not here")
     wanted = _sources(story, used, module_set)
@@ -165,7 +169,7 @@ def _changes(module: BuiltModule) -> str:
     elf = reader.read(module.path.read_bytes(), module.path.name)
     if module.spec.room is not None:
         for section in elf.sections:
-            if section.type == SHT_NOBITS and section.name.startswith(_ROOM):
+            if section.type == SHT_NOBITS and section.name in _ROOM:
                 lines.append(f"+{section.name} {section.flags:#x} {section.memory_size}\n")
     return "".join(dict.fromkeys(lines))
 

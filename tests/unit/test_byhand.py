@@ -15,8 +15,11 @@ from samples import an_answer
 
 from orchestrator import catalog
 from orchestrator.build.prepare import Bootable
+from orchestrator.elf import reader, room
+from orchestrator.elf.footprint import Footprint
+from orchestrator.elf.writer import write
 from orchestrator.model import words
-from orchestrator.nouns import BuiltSet, ModuleSpec, Room
+from orchestrator.nouns import BuiltSet, CaseKind, ModuleSpec, Room
 from orchestrator.repro import bundle, byhand, sources
 from orchestrator.repro.story import Story
 from orchestrator.verdicts import CaseResult, Health, Sign
@@ -108,9 +111,26 @@ def test_a_set_without_sources_has_none(bootable: Bootable) -> None:
     assert found.why_not == "my_patch: built elsewhere, and its sources are not here"
 
 
+def test_a_module_that_was_broken_on_purpose_has_none(bootable: Bootable) -> None:
+    result = a_result(ANSWER)
+    result = replace(result, case=replace(result.case, kind=CaseKind.MALFORMED))
+    assert "was broken after it was built" in made(bootable, result).why_not
+
+
 def test_a_filler_of_ours_is_made_as_large(bootable: Bootable) -> None:
     built = with_module(bootable.sets["./tiny"], "the_target", kind="plain", room=Room())
+    module = built.modules["the_target"]
+    larger = room.enlarged(reader.read(module.path.read_bytes()), Footprint(8192, 0, 1, 64))
+    module.path.write_bytes(write(larger))
+    built = replace(
+        built, modules={**built.modules, "the_target": replace(module, spec=built.set.modules[0])}
+    )
     files = made(bootable, a_result(ANSWER), built).files
+    assert files["the_target.changes"].decode().splitlines() == [
+        "+.klp_e2e.text 0x6 8192",
+        "+.data..ro_after_init 0x3 1",
+        "+.klp_e2e.data 0x3 64",
+    ]
     assert "init(the_target_init)" in files["src/the_target.c"].decode()
     assert files["src/Kbuild"].decode().splitlines()[-1] == "obj-m += the_target.o"
 
