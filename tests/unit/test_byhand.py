@@ -22,7 +22,7 @@ from orchestrator.model import words
 from orchestrator.nouns import BuiltSet, CaseKind, ModuleSpec, Room
 from orchestrator.repro import bundle, byhand, sources
 from orchestrator.repro.story import Story
-from orchestrator.verdicts import CaseResult, Health, Sign
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Health, Sign
 
 RACE = "+my_patch {+the_target my_patch=0}"
 
@@ -295,3 +295,13 @@ def test_steps_that_go_otherwise_than_they_did_are_no_verdict(
     files = made(bootable, a_result(an_answer(), VALUE)).files
     code, text = carried_out(files, tmp_path / "last", KEEPS="yes")
     assert code == 4 and "not as it was then: 4. load the_target again: refused" in text, text
+
+
+def test_what_shows_in_memory_only_is_left_to_the_other_script(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    wrong = Check(CheckKind.RELOCATION, "my_patch .text+0xc", "right", "wrong", good=False)
+    found = made(bootable, a_result(an_answer(), wrong))
+    code, text = carried_out(found.files, tmp_path / "b")
+    assert code == 4 and "../reproduce.sh reads it there" in text, text
+    assert "reproduce.sh reads it there" in found.otherwise[0]
