@@ -110,7 +110,7 @@ def _summary(number: int, first: Check, checks: Sequence[Check]) -> str:
         case CheckKind.SYSFS:
             return f"After step {number} below, {subject} is not as it should be."
         case CheckKind.HEALTH:
-            return f"Step {number} below does harm to the kernel: {subject}: {seen}."
+            return f"Step {number} below harms the kernel: {subject}: {seen}."
 
 
 def _refuses(answers: Answers) -> bool:

@@ -159,7 +159,8 @@ def plain_words(module_set: ModuleSet, event: Plain, before: Sequence[Event]) ->
             return f"unload `{module}`"
         case SetEnabled(module, enabled):
             doing = "enable" if enabled else "disable"
-            return f"{doing} it: write {int(enabled)} to /sys/kernel/livepatch/{module}/enabled"
+            switch = f"/sys/kernel/livepatch/{module}/enabled"
+            return f"{doing} `{module}`: write {int(enabled)} to {switch}"
         case SetParameter(module, parameter, value):
             return f"write {plain.code(value)} to /sys/module/{module}/parameters/{parameter}"
 
