@@ -214,6 +214,7 @@ class Arch:
     since: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,2}\.[0-9]{1,3})?$")] = (
         ""  # the first kernel version that has livepatch there; "": all that we know
     )
+    loader: Printable = ""  # FILE, FUNCTION of the kernel that write its relocations, for reports
     file: Path | None = None  # where it is described, when it is none of ours; not in the file
     configs: tuple[str, ...] = ()  # of its kernels, on top of its own fragment; not in the file
 

@@ -137,24 +137,6 @@ def _origin(arch: Arch) -> str:
     return f"{FORMAT} {arch.debian_arch} {arch.userland.suite} {arch.userland.component}"
 
 
-def mirror(targets: str, suite: str, component: str) -> str:
-    """The mirror of `suite` in what `_TARGETS` printed: lines of "URI CODENAME COMPONENT LABEL".
-
-    The label keeps security and update archives out. Raises BuildError when there is none.
-    """
-    for line in targets.splitlines():
-        fields = line.split()
-        if fields[1:] == [suite, component, "Debian"]:
-            return fields[0]
-    raise BuildError(
-        f"this host's apt knows no mirror of Debian {suite} {component}",
-        hint=f"add a source of {suite} to /etc/apt/sources.list and run apt-get update",
-    )
-
-
-_TARGETS = ("apt-get", "indextargets", "--format", "$(REPO_URI) $(CODENAME) $(COMPONENT) $(LABEL)")
-
-
 # How the host reaches a mirror, and whether one that is behind its time serves.
 _HOSTS_SETTING = re.compile(r'Acquire::(\S*Proxy\S*|Check-Valid-Until) ".')
 
@@ -163,13 +145,14 @@ def _source(arch: Arch, deadline: Deadline) -> str:
     """The line that tells where the packages are: the host's own mirror of that suite, else that of
     a release that we look in. Raises BuildError."""
     suite, component = arch.userland.suite, arch.userland.component
-    targets = process.run([*_TARGETS, "Created-By: Packages"], deadline=deadline).output
-    try:
-        return f"deb {mirror(targets, suite, component)} {suite} {component}"
-    except BuildError:
-        if suite not in archive.releases().suites:
-            raise
+    if found := archive.mirror(archive.targets(deadline), suite, component):
+        return f"deb {found} {suite} {component}"
+    if suite in archive.releases().suites:
         return archive.source_line(suite, component)
+    raise BuildError(
+        f"this host's apt knows no mirror of Debian {suite} {component}",
+        hint=f"add a source of {suite} to /etc/apt/sources.list and run apt-get update",
+    )
 
 
 def _extract(arch: Arch, packages: Sequence[str], scratch: Path, deadline: Deadline) -> Path:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """A bundle: a directory with all that is needed to see one order fail again on another machine.
 
-    BUNDLE/README.md  reproduce.sh              for people (see `reproducer`)
+    BUNDLE/README.md  reproduce.sh              for people (`readme`, `script`)
+           by-hand/                             for people with a kernel of their own (`byhand`)
            bundle.json                          for us: what failed, on what, sha256 of every file
            kernel  System.map  config           of the kernel
            userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
@@ -36,7 +37,8 @@ from orchestrator.model.known import KnownIssue
 from orchestrator.model.movers import FILLER, completed
 from orchestrator.nouns import BuiltSet, Case, Kernel
 from orchestrator.plain import lines, one_line
-from orchestrator.repro import record, texts
+from orchestrator.repro import byhand, record, script
+from orchestrator.repro.readme import readme
 from orchestrator.repro.record import (
     CONFIG,
     FORMAT,
@@ -52,6 +54,7 @@ from orchestrator.repro.record import (
     KernelRecord,
     Record,
 )
+from orchestrator.repro.story import Story
 from orchestrator.run.observe import module_path
 from orchestrator.run.slot import judged
 from orchestrator.verdicts import CaseResult, Status
@@ -190,9 +193,7 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
     version = prepare.qemu_version(bootable.arch)
     judged_by = _judged_by(bootable, result.case, built.set.name)
     issue = next((each for each in judged_by if each.id == result.known_issue), None)
-    story = texts.Story(
-        result, bootable.arch, bootable.kernel, built, tries, version, place.name, issue
-    )
+    story = Story(result, bootable.arch, bootable.kernel, built, tries, version, place.name, issue)
     index, step, first = story.failure
     like = signature(result)
     assert like is not None  # story.failure
@@ -201,9 +202,14 @@ def write(place: Path, bootable: Bootable, result: CaseResult, tries: tuple[int,
         ours.appearing(place, ours.MarkKind.BUNDLE, record.foreign) as partial,
     ):
         _fill(partial, bootable, built)
+        by_hand = byhand.made(story, partial / SET)
+        for name, content in by_hand.files.items():
+            file = partial / byhand.DIRECTORY / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
         written = {
-            "README.md": texts.readme(story),
-            "reproduce.sh": texts.script(story),
+            "README.md": readme(story, by_hand),
+            "reproduce.sh": script.script(story),
             "console.log": result.console,
             "dmesg": result.dmesg,
             "qemu-command": f"{shlex.join(result.qemu_argv)}\n",
@@ -279,7 +285,7 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
     for name, content in (
         (OVERLAY, initramfs.overlay(files)),
         (KEY, keys.client.encode()),
-        (KNOWN_HOSTS, f"{texts.HOST_ALIAS} {keys.host_public}\n".encode()),
+        (KNOWN_HOSTS, f"{script.HOST_ALIAS} {keys.host_public}\n".encode()),
     ):
         (into / name).touch(mode=PRIVATE)
         (into / name).write_bytes(content)

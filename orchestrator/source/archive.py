@@ -30,6 +30,8 @@ FIELDS = re.compile(r"^(Version|SHA256): (\S+)$", re.MULTILINE)
 _URI = re.compile(
     r"^'[^']+' (?P<name>[^_\s]+)_(?P<version>[^_\s]+)_\S+ \d+ SHA256:(?P<sha256>\w+)$"
 )
+_WORDS = "$(ORIGIN) $(LABEL) $(REPO_URI) $(CODENAME) $(COMPONENT)"
+_TARGETS = ("apt-get", "indextargets", "--format", _WORDS, "Created-By: Packages")
 _BACKPORTS = "-backports"
 MAIN = "main"
 
@@ -121,12 +123,24 @@ def _source(wanted: Releases, mirror: str, suite: str, component: str) -> str:
 
 
 def _mirror(wanted: Releases) -> str:
-    """The host's own, of which apt tells."""
-    ran = process.run(
-        ["apt-get", "indextargets", "--format", "$(ORIGIN) $(LABEL) $(REPO_URI)"], check=False
-    )
-    uris = re.findall(r"^Debian Debian (\S+)$", ran.output, re.MULTILINE)
-    return next(iter(uris), wanted.mirror).rstrip("/")
+    """The host's own, else Debian's."""
+    return mirror(targets(check=False)) or wanted.mirror.rstrip("/")
+
+
+def targets(deadline: Deadline | None = None, *, check: bool = True) -> str:
+    """What the host's apt knows, a line for each list of packages: "ORIGIN LABEL URI CODENAME
+    COMPONENT". Raises CommandFailed (only with `check`), MissingTool, OutOfTime."""
+    return process.run(_TARGETS, deadline=deadline, check=check).output
+
+
+def mirror(targets: str, suite: str = "", component: str = "") -> str:
+    """The first mirror of Debian there that has this suite, any where none is named; "" when there
+    is none. The label keeps security and update archives out."""
+    for line in targets.splitlines():
+        match line.split():
+            case ["Debian", "Debian", uri, *has] if not suite or has == [suite, component]:
+                return uri.rstrip("/")
+    return ""
 
 
 def newest_of(package: str, options: tuple[str, ...] | None) -> Package | None:

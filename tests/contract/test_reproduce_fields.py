@@ -14,13 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from bundle_samples import a_bench
+from bundle_samples import a_bench, script_reading
 from samples import a_reading
 
 from orchestrator.build import prepare
 from orchestrator.elf import encoding, following
 from orchestrator.nouns import Arch, BuiltSet, Encoding, RelocationType, Stub, StubField, Value
-from orchestrator.repro import texts
 from orchestrator.run import signs
 from orchestrator.verdicts import Reading, RelocationState, Step
 
@@ -134,17 +133,11 @@ def shell_script(tmp_path: Path, arch: Arch, rela_type: RelocationType, addend: 
         type=rela_type.name,
     )
     assert isinstance(check.detail, Reading)
-    detail = replace(check.detail, state=RelocationState.APPLIED)
+    detail = replace(check.detail, state=RelocationState.APPLIED, raw=initial.hex())
     check = replace(check, detail=detail, good=False)
     field = signs.field(arch, BuiltSet(built.set, modules), Step("+x", (check,), 0, 0, 0))
     assert field is not None
-    text = texts._TEMPLATES.get_template("reproduce.sh.j2").render(
-        title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
-        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1,
-        settle_ms=1,
-        errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
-        sign=signs.Sign("relocation", "told"),
-    )  # fmt: skip
+    text = script_reading(field)
     found = re.search(r"<<'GUEST'\n(.*?)\nGUEST\n", text, re.DOTALL)
     assert found is not None
     return found[1]

@@ -20,6 +20,8 @@ from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.model import orders, words
 from orchestrator.nouns import Case, KlpSymbol, ModuleSet
+from orchestrator.repro.story import TEMPLATES
+from orchestrator.run import signs
 from orchestrator.verdicts import CaseResult, Check, Patched, Shown, Status, Step
 from orchestrator.vm.qemu import qemu_argv
 
@@ -93,6 +95,16 @@ def change(place: Path, edit: Callable[[dict[str, Any]], object]) -> None:
     record = json.loads((place / "bundle.json").read_text())
     edit(record)
     (place / "bundle.json").write_text(json.dumps(record))
+
+
+def script_reading(field: signs.Field) -> str:
+    """A reproduce.sh of no event that reads this relocation."""
+    return TEMPLATES.get_template("reproduce.sh.j2").render(
+        title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
+        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1,
+        settle_ms=1, errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
+        sign=signs.Sign("relocation", "told"),
+    )  # fmt: skip
 
 
 # what a guest, a module or a file may call itself

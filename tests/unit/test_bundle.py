@@ -36,7 +36,10 @@ from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
 from orchestrator.model.known import Fails, KnownIssue
 from orchestrator.nouns import Arch
-from orchestrator.repro import bundle, texts
+from orchestrator.repro import bundle, byhand
+from orchestrator.repro import script as reproduce
+from orchestrator.repro.readme import readme
+from orchestrator.repro.story import Story
 from orchestrator.run import signs
 from orchestrator.verdicts import (
     CaseResult,
@@ -62,12 +65,16 @@ def bootable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bootable:
 
 
 def script(bootable: Bootable, result: CaseResult) -> str:
-    return texts.script(story(bootable, result))
+    return reproduce.script(story(bootable, result))
 
 
-def story(bootable: Bootable, result: CaseResult) -> texts.Story:
+def story(bootable: Bootable, result: CaseResult) -> Story:
     built = bootable.sets[result.case.module_set]
-    return texts.Story(result, bootable.arch, bootable.kernel, built, (3, 4), "QEMU 7.2", "it's b")
+    return Story(result, bootable.arch, bootable.kernel, built, (3, 4), "QEMU 7.2", "it's b")
+
+
+def readme_of(told: Story) -> str:
+    return readme(told, byhand.made(told, told.built.set.directory))
 
 
 def relocation_check(bootable: Bootable, state: RelocationState, raw: bytes = b"\1\2\3\4") -> Check:
@@ -147,7 +154,9 @@ def test_what_it_was_judged_by_comes_along(bootable: Bootable, tmp_path: Path) -
     judged = replace(bootable, known_issues=(other, mine))
     result = replace(a_result(ANSWER), status=Status.KNOWN, known_issue="mine")
     bundle.write(tmp_path / "b", judged, result, (1, 1))
-    assert "`mine`, a known issue: they know (a mail)" in (tmp_path / "b/README.md").read_text()
+    text = (tmp_path / "b/README.md").read_text()
+    assert text.startswith("# livepatch/x86: they know\n")
+    assert "lists it as `mine`" in text and "\n    a mail\n" in text
     found = bundle.read(tmp_path / "b")
     assert [issue.id for issue in found.record.known_issues] == ["mine"]
     again = replace(result, case=found.case, status=Status.FAIL, known_issue="", reason="refused")
@@ -270,7 +279,7 @@ def test_exit_code_of_replays(statuses: str, code: Exit) -> None:
 @pytest.mark.parametrize("arch", catalog.arches().values(), ids=lambda arch: arch.name)
 def test_qemu_is_started_as_it_was_but_elsewhere(arch: Arch) -> None:
     argv = qemu_argv(arch, Path(RUN) / "bzImage", Path(RUN), cmdline="a b", debug=True)
-    options = texts.portable(argv)
+    options = reproduce.portable(argv)
     words = [word for option in options for word in option]
     assert not [word for word in words if "/tmp" in word or "z/" in word]
     assert ("-kernel", "kernel") in options and ("-initrd", "initrd") in options
@@ -404,17 +413,16 @@ def test_a_pattern_finds_its_line_with_other_numbers() -> None:
 
 
 def test_the_readme_tells_all(bootable: Bootable) -> None:
-    text = texts.readme(story(bootable, a_result(ANSWER, VALUE)))
+    text = readme_of(story(bootable, a_result(ANSWER, VALUE)))
     for told in (
-        "# x86_64, Linux 6.1.192: +the_target: ENOEXEC (8)",
-        "After `+my_patch +the_target -the_target` the event `+the_target` is answered with",
+        "# livepatch/x86: loading the_target again: ENOEXEC (8)",
         "`that-one`",
-        "1. `+my_patch`: load `my_patch` (a livepatch for target_fn of the_target)",
-        "4. `+the_target`: load `the_target` (a target); expected: success **<- here",
-        "Seen in 3 of 4 cold boots.",
-        "seen      ENOEXEC (8)",
-        "value: shown",
-        "none: the bare kernel",
+        "1. load `my_patch` (a livepatch for target_fn of the_target)\n",
+        "4. load `the_target` again: **ENOEXEC (8)**, expected: success <- here",
+        "Step 4 below is answered with ENOEXEC (8) instead of success.",
+        "Seen in 3 of 4 cold boots",
+        "1 more check failed with it, as with any target that is refused",
+        "no patches on top of debian:6.1",
         "debian:6.1, version 6.1.192-2",
         "gcc 12.2",
         "QEMU 7.2",
@@ -429,7 +437,7 @@ def test_events_after_the_failure_are_told_as_not_reached(bootable: Bootable) ->
     result = a_result(ANSWER)
     longer = orders.parse(f"{ORDER} -the_target")
     result = replace(result, case=replace(result.case, order=longer))
-    assert "5. `-the_target`: not reached" in texts.readme(story(bootable, result))
+    assert "follows `-the_target`, which was not reached" in readme_of(story(bootable, result))
     assert script(bootable, result).count("\nevent ") == 4
 
 
@@ -468,14 +476,45 @@ def test_the_readme_tells_what_a_maintainer_would_ask(bootable: Bootable, tmp_pa
     result = replace(a_result(ANSWER, value), known_issue="stale")
     bundle.write(tmp_path / "bundle", known, result, (1, 1))
     text = (tmp_path / "bundle" / "README.md").read_text()
-    assert "a slot is stale (arch/x/kernel/module.c, apply()). It is listed for kernels" in text
-    assert "gone with the patches of klp-e2e's series `mended`." in text
-    assert "      differs   read=0 instead of read=42\n" in text
-    assert "- `my_patch`, built from set/ by the kernel's kbuild; then klp-e2e made" in text
-    assert re.search(r"klp relocations: \d+ R_X86_64_\w+ for the_target", text)
+    assert "# livepatch/x86: a slot is stale\n" in text
+    assert "\n    arch/x/kernel/module.c, apply()\n" in text
+    assert "for kernels `<7.4`; it is gone with the patches of its series `mended`." in text
+    assert "- `my_patch`: its source is in set/; klp relocations: " in text
+    assert re.search(r"klp relocations: \d+ R_X86\\?_64\\?_\w+ for the_target", text)
     assert "scripts/get_maintainer.pl -f kernel/livepatch/core.c arch/x86/kernel/module*.c" in text
-    assert "differs" not in texts.readme(story(bootable, a_result(ANSWER)))
+    assert "differs" not in readme_of(story(bootable, a_result(ANSWER)))
     everywhere = replace(
         story(bootable, result), issue=replace(issue, kernels="", without_series=())
     )
-    assert "It is listed for every kernel.\n" in texts.readme(everywhere)
+    assert "lists it as `stale` for every kernel.\n" in readme_of(everywhere)
+
+
+def test_the_readme_names_the_place_in_the_source(bootable: Bootable) -> None:
+    """The inmost frames of an oops; else the function that writes relocations."""
+    said = "BUG: kernel NULL pointer dereference, address: 0\n"
+    said += "RIP: 0010:klp_patch_object+0x12/0x90\nCall Trace:\n klp_module_coming+0x1/0x2\n"
+    crash = replace(a_result(words.dead("BUG in klp_patch_object")), console=said)
+    text = readme_of(story(bootable, crash))
+    assert "\n    klp_patch_object, klp_module_coming: the inmost frames" in text
+    assert "\n    BUG: kernel NULL pointer dereference, address: 0\n    RIP: " in text
+    quiet = replace(a_result(ANSWER), console="")
+    assert "\n    arch/x86/kernel/module.c, apply_relocate_add(): " in readme_of(
+        story(bootable, quiet)
+    )
+    other = replace(bootable, arch=replace(bootable.arch, loader=""))
+    assert "\n    arch/x86/kernel/, apply_relocate_add(): " in readme_of(story(other, quiet))
+
+
+def test_the_readme_tells_a_relocation_field_by_field(bootable: Bootable) -> None:
+    wrong = relocation_check(bootable, RelocationState.APPLIED)
+    text = readme_of(story(bootable, a_result(wrong, VALUE)))
+    assert "After step 4 below, 1 klp relocation is wrong." in text
+    for line in (
+        r"    relocation  R_X86_64_\w+ \(\d+\) at \.text\+0x\w+ of my_patch",
+        r"    symbol      target_fn of the_target, sympos 0",
+        r"    in the \.ko  bytes 00 00 00 00",
+        r"    seen        bytes 01 02 03 04, leading to 0x5",
+        r"    expected    that it leads to the symbol, at 0x2000",
+        r"    value: /sys/module/the_target/parameters/show, of target_fn",
+    ):
+        assert re.search(f"(?m)^{line}$", text), (line, text)

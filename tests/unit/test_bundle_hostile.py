@@ -15,7 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from bundle_samples import ANSWER, ARCH, EVIL, SET, VALUE, a_bench, a_result, change, hostile
+from bundle_samples import (
+    ANSWER,
+    ARCH,
+    EVIL,
+    SET,
+    VALUE,
+    a_bench,
+    a_result,
+    change,
+    hostile,
+    script_reading,
+)
 from test_report import a_run
 
 from orchestrator import catalog
@@ -30,7 +41,9 @@ from orchestrator.report import reproduce
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
-from orchestrator.repro import bundle, record, texts
+from orchestrator.repro import bundle, byhand, record, script
+from orchestrator.repro.readme import readme
+from orchestrator.repro.story import Story
 from orchestrator.run import booting, signs
 from orchestrator.verdicts import Health, Run, Sign
 from orchestrator.vm import agent
@@ -200,11 +213,11 @@ def test_a_full_disk_leaves_what_was_there(
 def test_what_comes_while_a_bundle_is_written_stays(
     bootable: Bootable, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def readme(story: texts.Story) -> str:
+    def noted(story: Story, by_hand: byhand.ByHand) -> str:
         notes(place)
         return "text"
 
-    monkeypatch.setattr(texts, "readme", readme)
+    monkeypatch.setattr(bundle, "readme", noted)
     with pytest.raises(UsageError):
         bundle.write(place, bootable, a_result(VALUE), (1, 1))
     assert (place / "notes.txt").exists()
@@ -415,12 +428,14 @@ def test_no_name_becomes_a_line_of_the_script(bootable: Bootable, which: int) ->
     *steps, last = result.steps
     steps.append(replace(last, checks=last.checks[which:]))
     result = replace(result, steps=tuple(steps))
-    story = texts.Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
-    text = texts.script(story)
+    story = Story(result, ARCH, mine.kernel, mine.sets["./tiny"], (1, 1), EVIL, EVIL)
+    text = script.script(story)
     title = text.splitlines()[2]
-    assert title.startswith("# x86_64, Linux x\\x0atouch pwned")
+    assert title.startswith("# livepatch/x86: loading the_target again") and title.isprintable()
     assert "touch pwned" not in carried_out(text)
-    for line in texts.readme(story).splitlines():
+    by_hand = byhand.made(story, story.built.set.directory)
+    assert "touch pwned" not in carried_out(by_hand.files["order.sh"].decode())
+    for line in readme(story, by_hand).splitlines():
         assert line.isprintable() or not line.replace("\t", ""), line
         assert not line.startswith(("touch", "#\x1b", "```"))
 
@@ -435,19 +450,12 @@ def test_a_relocations_names_stay_between_quotes(bootable: Bootable) -> None:
         code=(), slots="", slots_max=0, object=evil, symbol_name=evil, symbol_number=1,
         symbol_section=evil, symbol_offset=0,
     )  # fmt: skip
-    template = texts._TEMPLATES.get_template("reproduce.sh.j2")
-    story = texts.Story(
+    story = Story(
         a_result(ANSWER), ARCH, bootable.kernel, bootable.sets["./tiny"], (1, 1), "QEMU", "b"
     )
-    whole = texts.script(story)
+    whole = script.script(story)
     assert "GUEST" not in whole  # it has no relocation
-    text = template.render(
-        title="t", program="q", oldest="", options=[], kvm=False, cpu="c", cpu_kvm="c",
-        kvm_host="h", release="r", arch="a", host_alias="h", boot_seconds=1, event_seconds=1,
-        settle_ms=1,
-        errnos=[], shown_answers=1, allowed_taint=0, acts=[], probes=[], field=field,
-        sign=signs.Sign("relocation", "told"),
-    )  # fmt: skip
+    text = script_reading(field)
     assert text.split("\n").count("GUEST") == 1
     assert "touch pwned" not in carried_out(text)
 
@@ -456,8 +464,8 @@ def test_the_guests_taint_is_a_number_before_it_is_reckoned_with(bootable: Boota
     """`$((taint & 1))` of "a[$(COMMAND)]" runs COMMAND in bash."""
     check = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
     built = bootable.sets["./tiny"]
-    story = texts.Story(a_result(check), ARCH, bootable.kernel, built, (1, 1), "QEMU", "b")
-    text = texts.script(story)
+    story = Story(a_result(check), ARCH, bootable.kernel, built, (1, 1), "QEMU", "b")
+    text = script.script(story)
     assert text.index("*[!0-9]*) trouble") < text.index("$((taint &")
 
 

@@ -227,7 +227,7 @@ def test_a_bundle_boots_a_guest_as_large_and_as_slow_as_it_was(
     found = bundle.read(tmp_path / "b").bootable
     assert (found.arch.memory_mb, found.arch.time_scale) == (777, 33.0)
     assert found.kernel.configs == ("kasan",)
-    assert "on top: kasan" in (tmp_path / "b/README.md").read_text()
+    assert "configured with kasan on top" in (tmp_path / "b/README.md").read_text()
 
 
 def test_a_file_of_the_same_name_is_another_configuration(mine: Path) -> None:

@@ -98,28 +98,27 @@ def test_host_key_is_as_dropbear_writes_it() -> None:
 # --- mirror ------------------------------------------------------------------------------------
 
 TARGETS = """\
-http://deb.example/debian/ bookworm-updates main Debian
-http://deb.example/debian-security/ bookworm main Debian-Security
-http://deb.example/debian/ bookworm contrib Debian
-http://deb.example/debian/ bookworm main Debian
-http://other.example/debian/ bookworm main Debian
+Debian Debian http://deb.example/debian/ bookworm-updates main
+Debian Debian-Security http://deb.example/debian-security/ bookworm main
+Debian Debian http://deb.example/debian/ bookworm contrib
+Ubuntu Ubuntu http://ubuntu.example/ bookworm main
+Debian Debian http://deb.example/debian/ bookworm main
+Debian Debian http://other.example/debian/ bookworm main
 """
 
 
 def test_mirror_is_the_hosts_first_of_exactly_that_suite() -> None:
-    assert image.mirror(TARGETS, "bookworm", "main") == "http://deb.example/debian/"
-
-
-def test_no_mirror_says_what_to_do() -> None:
-    with pytest.raises(BuildError, match="no mirror of Debian trixie main") as caught:
-        image.mirror(TARGETS, "trixie", "main")
-    assert "apt-get update" in caught.value.hint
+    assert archive.mirror(TARGETS, "bookworm", "main") == "http://deb.example/debian"
+    assert archive.mirror(TARGETS, "trixie", "main") == ""
+    security = TARGETS.splitlines()[1]
+    assert archive.mirror(security) == archive.mirror("") == ""
+    assert archive.mirror(TARGETS) == "http://deb.example/debian"
 
 
 @pytest.mark.parametrize(
     ("suite", "line"),
     [
-        ("bookworm", "deb http://deb.example/debian/ bookworm main"),
+        ("bookworm", "deb http://deb.example/debian bookworm main"),
         ("sid", "deb [signed-by={keyring}] http://mirror.example/debian sid main"),
     ],
 )
@@ -133,8 +132,9 @@ def test_a_suite_that_the_host_does_not_know_is_taken_from_debian_s_mirror(
     arch = replace(next(iter(catalog.arches().values())), userland=Userland(suite))
     said = image._source(arch, Deadline.after(1))
     assert said == line.format(keyring=archive.releases().keyring)
-    with pytest.raises(BuildError, match="no mirror of Debian nosuch main"):
+    with pytest.raises(BuildError, match="no mirror of Debian nosuch main") as caught:
         image._source(replace(arch, userland=Userland("nosuch")), Deadline.after(1))
+    assert "apt-get update" in caught.value.hint
 
 
 # --- what the recipe keeps ---------------------------------------------------------------------
