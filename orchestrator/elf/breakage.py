@@ -230,8 +230,5 @@ BREAKAGES: Mapping[str, Breakage] = {
     "symbol-unused": another(symbol_name(KlpSymbol("idle", "nobody", 0)), SHN_LIVEPATCH),
     "object-module": of_section(lambda s: replace(s, name=section_name("a/b", ".text"))),
     "object-patched": _patches_another,
-    "symbol-owner": of_symbol(
-        lambda s: replace(s, name=symbol_name(KlpSymbol("a_stranger", "f", 0)), name_at=-1)
-    ),
     "depends": _depends,
 }

@@ -309,12 +309,6 @@ def _relocation_rules(
         yield "relocation-symbol", f"{where}: {elf.symbol_name(rela.symbol)}"
     if parsed and parsed.object == VMLINUX and _object(section) != VMLINUX:
         yield "relocation-vmlinux", f"{where}: {parsed}"
-    elif (
-        parsed
-        and _object(section) not in ("", parsed.object)
-        and (parsed.object not in dependencies(elf))
-    ):
-        yield "symbol-owner", f"{where}: {parsed}"
     row = table(rela.type) if table else None
     if table and row is None:
         yield "relocation-type", f"{where}: type {rela.type}"

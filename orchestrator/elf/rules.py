@@ -91,12 +91,6 @@ RULES: Mapping[str, Rule] = {
         "a klp section is of an object that the livepatch patches, or it is never applied, where "
         f"its tables can be read ({_CORE}, klp_init_object_loaded)"
     ),
-    "symbol-owner": Rule(
-        "a klp symbol of another module than the section's is one of a module that the livepatch "
-        f"depends on, or the object is refused while that is away ({_CORE}, "
-        "klp_find_object_symbol)",
-        True,
-    ),
     "depends": Rule(
         "depends= does not name an object of the klp sections: it would have to be loaded first",
         True,

@@ -47,7 +47,7 @@ NAMES: Mapping[str, list[str]] = {
     "klp-e2e run --suite ": [*options.our_suites()],
     "klp-e2e run --modules ": [*catalog.module_sets()],
     "klp-e2e explore --modules ": [*catalog.module_sets(), options.ALL],
-    "klp-e2e -v build --series ": [options.SERIES, options.BARE],
+    "klp-e2e -v build --series ": [options.SERIES, options.BARE, "x86-ftrace-call"],
     "klp-e2e build --arch ": [*catalog.arches()],
     "klp-e2e port ": [*catalog.arches()],
     "klp-e2e run --accel ": ["auto", "kvm", "tcg"],

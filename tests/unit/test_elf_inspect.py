@@ -34,7 +34,6 @@ ALONG = {  # what cannot be broken without the other
     "relocation-symbol": ("symbol-unused",),
     "relocation-vmlinux": ("symbol-unused",),
     "symbol-mark": ("relocation-symbol",),
-    "object-module": ("symbol-owner",),
 }
 
 
