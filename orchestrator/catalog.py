@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import reprlib
 import tomllib
@@ -357,7 +358,7 @@ def module_set(name: str) -> ModuleSet:
         hint = f"a directory is given with a /, as in ./{name}\n" if Path(name).is_dir() else ""
         return _named(name, module_sets(), "module set", hint)
     path = Path(name).resolve() / SET_FILE
-    if not path.is_file() and not any(path.parent.glob("*.ko")):
+    if not os.path.lexists(path) and not any(path.parent.glob("*.ko")):
         raise _no_set(name)
     return _module_set(path)
 
@@ -404,10 +405,15 @@ def set_text(directory: Path) -> bytes:
     """A set's set.toml; where it has none, and .ko files, what these say of themselves. Raises
     UsageError where they do not, or a file cannot be read."""
     try:
-        if (directory / SET_FILE).exists():
+        if os.path.lexists(directory / SET_FILE):
             return files.read(directory / SET_FILE, files.TABLE)
         given = sorted(directory.glob("*.ko"))
-        found = {path.name: files.read(path, files.MODULE) for path in given[: kofiles.MOST]}
+        if len(given) > kofiles.MOST:
+            raise UsageError(
+                f"{directory}: {len(given)} .ko files, at most {kofiles.MOST} are a set",
+                hint="write a set.toml that names those that are to be tested",
+            )
+        found = {path.name: files.read(path, files.MODULE) for path in given}
     except OSError as err:
         raise UsageError(f"{err.filename or directory}: {err.strerror}") from err
     return kofiles.set_text(found).encode()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from orchestrator import errnos
+from orchestrator import errnos, kernelreports
 from orchestrator.errors import UsageError
 from orchestrator.model import model, orders, refused, words
 from orchestrator.model.movers import has_moved
@@ -471,11 +471,17 @@ class _Wrong:
         )
 
     def _is_report(self, found: Health) -> bool:
-        """Is the first report the issue's, and from where the issue has it?"""
+        """Is the first report the issue's, and from where the issue has it? What follows a crash is
+        its doing; what follows a warning is not, unless it warns again."""
         titles = [report for report in found.reports if not report.startswith(_ENDS)]
+        counted = titles if self.issue.kind is CheckKind.ANSWER else titles[:1]
         return (
             bool(titles)
             and titles[0].startswith(self.issue.reports)
+            and all(
+                (kernelreports.crash_title(each) or each).startswith(self.issue.reports)
+                for each in counted
+            )
             and self._is_inside(found)
             and (self.issue.kind is not CheckKind.HEALTH or self._is_at_place(found))
         )

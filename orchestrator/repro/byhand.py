@@ -44,6 +44,7 @@ DIRECTORY = "by-hand"
 SOURCES = "src"
 # what `elf.room` adds to a module that asks for room
 _ROOM = (".klp_e2e.text", ".klp_e2e.rodata", ".klp_e2e.data", ".data..ro_after_init")
+_ANY = "-"
 _BUILD = ("Kbuild", "Makefile")
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o")  # kbuild would take them for its own
 _LICENSE = "# SPDX-License-Identifier: GPL-2.0-only\n"
@@ -61,7 +62,7 @@ class ByHand:
 @dataclass(frozen=True, slots=True)
 class _Step:
     words: str
-    expected: str  # success, refused; "-": nobody knows
+    expected: str  # success, refused; `_ANY`: nobody knows
     command: str  # shell
 
 
@@ -193,7 +194,7 @@ def _makefile(story: Story, used: Sequence[ModuleSpec], changes: Mapping[str, st
 
 def _script(story: Story, used: Sequence[ModuleSpec]) -> str:
     _, step, _ = story.failure
-    sign = _sign(story)
+    sign, acts = _sign(story), list(_acts(story))
     return TEMPLATES.get_template("order.sh.j2").render(
         title=story.title,
         release=story.kernel.release,
@@ -201,12 +202,12 @@ def _script(story: Story, used: Sequence[ModuleSpec]) -> str:
         modules=[spec.name for spec in used],
         livepatches=[spec.name for spec in used if spec.kind == "livepatch"],
         settle_tenths=int(observe.SETTLE_SECONDS * story.arch.time_scale * 10),
-        acts=list(_acts(story)),
+        acts=acts,
         shown=list(_shown(story, step, used, sign)),
         allowed_taint=allowed_taint(story.built),
         otherwise=list(_otherwise(story, used)),
         sign=sign,
-        turns=_turns(step),
+        turns=_turns(step, acts[-1].steps),
     )
 
 
@@ -230,14 +231,14 @@ def _shown(
             yield _Shown(found.name, probe["expected"], found.file, probe["command"])
 
 
-def _turns(step: Step) -> bool:
-    """Is the wrong answer success instead of an error, or the reverse? Errors look too much alike
-    for a shell to tell one from another."""
+def _turns(step: Step, steps: Sequence[_Step]) -> bool:
+    """Is the wrong answer success instead of an error, or the reverse, of a step whose answer is
+    judged? Errors look too much alike for a shell to tell one from another."""
     for check in step.checks:
         if isinstance(check.detail, Answers) and check.detail.wrong:
             first = check.detail.wrong[0]
             expected, seen = check.detail.expected_errnos[first], check.detail.seen_errnos[first]
-            return bool(expected) != bool(seen)
+            return bool(expected) != bool(seen) and steps[first % len(steps)].expected != _ANY
     return True
 
 
@@ -253,7 +254,7 @@ def _acts(story: Story) -> Iterator[_Act]:
             for each, found in zip(events, alike, strict=True)
         )
         if isinstance(event, Race):
-            steps = tuple(_Step(each.words, "-", each.command) for each in steps)
+            steps = tuple(_Step(each.words, _ANY, each.command) for each in steps)
         yield _Act(
             number,
             steps,
@@ -273,7 +274,7 @@ def _several(event: Event) -> Sequence[Plain]:
 def _answer(numbers: set[int]) -> str:
     """What is expected, of all that it is answered with each time."""
     if not numbers or (0 in numbers and len(numbers) > 1):
-        return "-"
+        return _ANY
     return "success" if numbers == {0} else "refused"
 
 

@@ -260,6 +260,28 @@ def test_events_of_a_race_run_side_by_side(bootable: Bootable) -> None:
     assert found.otherwise[0] in script
 
 
+@pytest.mark.parametrize(
+    ("order", "expected", "seen"),
+    [
+        (RACE, (0, 0), (8, 0)),
+        ("+my_patch (+the_target)*2", (0, 17), (8, 17)),  # not the same each time
+    ],
+)
+def test_an_answer_that_the_script_cannot_judge_is_no_verdict(
+    bootable: Bootable,
+    tmp_path: Path,
+    order: str,
+    expected: tuple[int, ...],
+    seen: tuple[int, ...],
+) -> None:
+    """Of such steps it knows no expected answer, whatever the kernel does."""
+    files = made(bootable, a_result(an_answer(expected, seen), order=order)).files
+    for refuses in ("", "./the_target.ko"):
+        code, text = carried_out(files, tmp_path / f"b{refuses[2:]}", REFUSES=refuses)
+        assert code == 4 and "REPRODUCED" not in text, text
+        assert "../reproduce.sh can" in text
+
+
 def test_a_burst_is_a_loop(bootable: Bootable, tmp_path: Path) -> None:
     result = a_result(ANSWER, order="+my_patch (+the_target -the_target)*3")
     files = made(bootable, result).files

@@ -204,6 +204,18 @@ def test_failing_otherwise_is_a_failure(result: CaseResult) -> None:
 
 WARNED = replace(ISSUE, reports=("WARNING in stub_for_addr",), at="stub_for_addr")
 WARNING = words.late(("WARNING in stub_for_addr",), ("stub_for_addr", "apply_relocate_add"))
+_AT = "WARNING: CPU: 0 PID: 71 at"
+STUB_LINE = f"{_AT} arch/powerpc/kernel/module_64.c:611 stub_for_addr+0x1c0/0x2a0"
+
+
+def said(*lines: str) -> Check:
+    """As `judge` has it: the first report's title, and the line that opens each."""
+    found = Health(
+        Sign.CONSOLE, ("WARNING in stub_for_addr", *lines), ("stub_for_addr", "apply_relocate_add")
+    )
+    return words.health(found, "nothing")
+
+
 TAINTED = words.health(Health(Sign.TAINT), "nothing beyond 45056 (O E K)", "37376 (W O K)", False)
 
 
@@ -217,6 +229,10 @@ TAINTED = words.health(Health(Sign.TAINT), "nothing beyond 45056 (O E K)", "3737
         ((words.late(("WARNING in f",), ("f",)),), Status.FAIL),
         ((words.late(("WARNING in stub_for_addr",), ("f",)), TAINTED), Status.FAIL),
         ((WARNING, replace(TAINTED, seen="37504 (D W O K)")), Status.FAIL),
+        ((said(STUB_LINE, STUB_LINE), TAINTED), Status.KNOWN),  # of each relocation
+        ((said(STUB_LINE, "WARNING: possible circular locking dependency detected"),), Status.FAIL),
+        ((said(STUB_LINE, f"{_AT} other.c:9 other+0x4/0x8"), TAINTED), Status.FAIL),
+        ((said(STUB_LINE, "INFO: task insmod:71 blocked for more than 10 s."),), Status.FAIL),
     ],
 )
 def test_a_refusal_that_warns(checks: tuple[Check, ...], status: Status) -> None:

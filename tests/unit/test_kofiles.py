@@ -14,6 +14,7 @@ from orchestrator.build import declared
 from orchestrator.elf import patchtable, reader, writer
 from orchestrator.elf.patchtable import Function, Layout
 from orchestrator.errors import UsageError
+from orchestrator.model import kofiles
 from orchestrator.nouns import ModuleSpec
 
 GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
@@ -54,6 +55,22 @@ def test_a_directory_of_modules_is_a_set(tmp_path: Path) -> None:
         catalog.set_text(tmp_path).decode().replace("replace = true", "replace = false")
     )
     assert not catalog.module_set(str(tmp_path)).modules[2].replace
+
+
+def test_more_files_than_a_set_has_modules_are_not_left_out(tmp_path: Path) -> None:
+    """A set of the first 64 would pass, and the others were never loaded."""
+    for number in range(kofiles.MOST):
+        (tmp_path / f"m{number:02}.ko").write_bytes(module(f"m{number:02}"))
+    assert len(catalog.set_text(tmp_path).split(b"[[modules]]")) == kofiles.MOST + 1
+    (tmp_path / "p.ko").write_bytes(GENUINE.read_bytes())
+    with pytest.raises(UsageError, match=r"65 \.ko files"):
+        catalog.module_set(str(tmp_path))
+
+
+def test_a_set_toml_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> None:
+    (a_directory(tmp_path) / "set.toml").symlink_to("gone.toml")
+    with pytest.raises(UsageError, match=r"set\.toml"):
+        catalog.module_set(str(tmp_path))
 
 
 def test_a_livepatch_that_does_not_say_it_is_told(tmp_path: Path) -> None:
