@@ -221,8 +221,11 @@ def _violations(
 
 def _ordinary_rules(elf: Elf, none: Collection[int]) -> _Broken:
     """Rules of relocations that the loader applies when the livepatch loads."""
-    klp = {i for i, symbol in enumerate(elf.symbols) if symbol.shndx == SHN_LIVEPATCH}
-    klp |= {i for i, symbol in enumerate(elf.symbols) if _claims_klp_symbol(symbol)}
+    klp = {
+        index
+        for index, symbol in enumerate(elf.symbols)
+        if symbol.shndx == SHN_LIVEPATCH or _claims_klp_symbol(symbol)
+    }
     for section in elf.sections:
         target = _target(elf, section)
         if section.type != SHT_RELA or _claims_klp(section) or not (target and target.allocated):

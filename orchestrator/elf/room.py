@@ -166,7 +166,7 @@ def _pushed(elf: Elf, index: int, pad: int) -> Elf:
         for s in elf.sections
     ]
     code = sections[index]
-    sections[index] = replace(code, data=bytes(pad) + code.data, align=PAGE)
+    sections[index] = replace(code, data=bytes(pad) + code.data, align=max(PAGE, code.align))
     symbols = (
         replace(symbol, value=symbol.value + pad) if number in inside - itself else symbol
         for number, symbol in enumerate(elf.symbols)

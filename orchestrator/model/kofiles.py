@@ -17,16 +17,23 @@ MOST = 64  # files: as many as a set may have modules
 
 def set_text(files: Mapping[str, bytes]) -> str:
     """set.toml of these modules, by file name: which is a livepatch and what it patches, which of
-    the others that is, and what depends on what. It replaces others, as klp-build has it where it
-    is not told --no-replace; there are no probes.
+    the others that is, and what depends on what. There are no probes.
 
-    Raises UsageError for a file that is no module, and a livepatch that does not say what it
-    patches: all but those of the kernel's klp-build.
+    Whether a livepatch replaces others only its code says (klp-build's --no-replace). That is no
+    matter to one that is alone, and a guess where there are more: a right kernel would fail by it.
+
+    Raises UsageError for a file that is no module, for several livepatches, and for one that does
+    not say what it patches: all but those of the kernel's klp-build.
     """
     modules = {name: reader.read(data, name) for name, data in sorted(files.items())}
     tables = {
         name: _table(elf, name) for name, elf in modules.items() if klpformat.is_livepatch(elf)
     }
+    if len(tables) > 1:
+        raise UsageError(
+            f"{' and '.join(tables)}: whether they replace one another cannot be read from them",
+            hint="write a set.toml beside them that says `replace`: docs/howto/own-modules.md",
+        )
     patched = {target for table in tables.values() for target, _ in table.objects}
     names = {name: _name(elf, name) for name, elf in modules.items()}
     lines = ["# SPDX-License-Identifier: GPL-2.0-only", "# By klp-e2e, of what the .ko files say."]

@@ -73,6 +73,15 @@ def test_a_set_toml_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> Non
         catalog.module_set(str(tmp_path))
 
 
+def test_several_livepatches_need_somebody_who_says_what_replaces_what(tmp_path: Path) -> None:
+    """One of --no-replace that is taken to replace the other would be a FAIL of a right kernel."""
+    for name in ("one.ko", "other.ko"):
+        (tmp_path / name).write_bytes(GENUINE.read_bytes())
+    with pytest.raises(UsageError, match=r"one\.ko and other\.ko: whether they replace") as caught:
+        catalog.module_set(str(tmp_path))
+    assert "set.toml" in caught.value.hint
+
+
 def test_a_livepatch_that_does_not_say_it_is_told(tmp_path: Path) -> None:
     (tmp_path / "p.ko").write_bytes(module("p", "livepatch=Y"))
     with pytest.raises(UsageError, match=r"p.ko does not say what it patches") as caught:
