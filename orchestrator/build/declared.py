@@ -5,8 +5,6 @@ difference would look like a fault of the kernel's."""
 from __future__ import annotations
 
 import difflib
-import hashlib
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,40 +15,18 @@ from orchestrator.deadline import Deadline
 from orchestrator.elf import patchtable, reader
 from orchestrator.elf.patchtable import Layout, PatchTable
 from orchestrator.errors import UsageError
-from orchestrator.host import workdir
-from orchestrator.host.rundir import run_dir
 from orchestrator.model.state import sysfs_name
 from orchestrator.nouns import Arch, Kernel, ModuleSpec
 
-_BUILT = "klp_e2e_layout.ko"
+_NAME = "klp_e2e_layout.ko"
 
 
 def layout(kernel: Kernel, arch: Arch, *, jobs: int, deadline: Deadline) -> Layout:
     """Where this kernel's livepatch structures have what; compiled once. Raises BuildError."""
     source = catalog.data_dir("images/layout")
-    files = sorted(source.iterdir())
-    digest = hashlib.sha256(kernel.key.encode())
-    for path in files:
-        digest.update(path.read_bytes())
-    final = workdir.cache_root() / "layouts" / f"{arch.name}-{digest.hexdigest()[:32]}"
-    with workdir.locked(final):
-        if workdir.verify(final) != "":
-            with workdir.staging(final) as tmp, run_dir("layout") as scratch:
-                for path in files:
-                    shutil.copyfile(path, scratch / path.name)
-                outoftree.make(
-                    kernel,
-                    arch,
-                    scratch,
-                    what="what tells of struct klp_patch",
-                    jobs=jobs,
-                    deadline=deadline,
-                    log=workdir.whole(workdir.LOGS) / f"layout-{arch.name}.log",
-                )
-                shutil.copyfile(scratch / _BUILT, tmp / _BUILT)
-                workdir.publish(tmp, final)
-        workdir.touch(final)
-        return patchtable.layout(reader.read((final / _BUILT).read_bytes(), _BUILT), _BUILT)
+    what = "what tells of struct klp_patch"
+    made = outoftree.once(kernel, arch, source, what=what, jobs=jobs, deadline=deadline)
+    return patchtable.layout(reader.read(made, _NAME), _NAME)
 
 
 def check(spec: ModuleSpec, data: bytes, layout: Layout, toml: Path) -> bool:

@@ -136,7 +136,7 @@ def _key(kernel: Kernel, arch: Arch, module_set: ModuleSet) -> str:
     converter += map(Path, (prebuilt.__file__, declared.__file__, delivery.__file__))
     sources = dict(_sources(module_set)) if _of_sources(module_set) else {}
     if any(spec.ours for spec in module_set.modules):
-        sources |= {f"{FILLER}/{name}": path for name, path in filler.sources().items()}
+        sources |= {f"{FILLER}/{path.name}": path for path in filler.sources().iterdir()}
     given = prebuilt.files(module_set, arch)
     for part in (
         *_built_against(kernel, whole=bool(module_set.in_tree or given)),
@@ -184,10 +184,7 @@ def _fill(
     prebuilt.check_relocations(given, module_set, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
     targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
-    log = _log(module_set, arch, "-filler")
-    files |= filler.build(
-        kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
-    )
+    files |= filler.build(kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline)
     prebuilt.check_traceable(module_set, files)
     prebuilt.check_unloadable(files)
     for name, data in files.items():
@@ -260,15 +257,10 @@ def _make(
         what=f"module set {module_set.name}",
         jobs=jobs,
         deadline=deadline,
-        log=_log(module_set, arch),
+        log=workdir.whole(workdir.LOGS) / f"modules-{_short(module_set.name)}-{arch.name}.log",
     )
     wanted = _of_sources(module_set)
     return _collect(wanted, scratch / "set", f"{module_set.directory}/Kbuild builds no")
-
-
-def _log(module_set: ModuleSet, arch: Arch, what: str = "") -> Path:
-    name = f"modules-{_short(module_set.name)}-{arch.name}{what}.log"
-    return workdir.whole(workdir.LOGS) / name
 
 
 def _in_tree(kernel: Kernel, module_set: ModuleSet) -> Mapping[str, bytes]:

@@ -3,18 +3,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
+import shutil
 from pathlib import Path
 
 from orchestrator.build import toolchain
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError
-from orchestrator.host import process
+from orchestrator.host import process, workdir
+from orchestrator.host.rundir import run_dir
 from orchestrator.host.tools import building
 from orchestrator.nouns import Arch, Kernel
 
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
 _MODPOST = re.compile(r"^WARNING: modpost: .+: section mismatch in .+$", re.MULTILINE)
+_ONLY = "module.ko"
 _KBUILD = re.compile(r"^(?:ERROR: .+|make(?:\[\d+\])?: \*\*\* .+|ld: .+)$", re.MULTILINE)
 
 
@@ -52,6 +56,33 @@ def make(
             hint=f"the whole output is in {log}",
             log=str(log),
         ) from err
+
+
+def once(
+    kernel: Kernel, arch: Arch, directory: Path, *, what: str, jobs: int, deadline: Deadline
+) -> bytes:
+    """The only module of ours that `directory` has the sources of, compiled once for a kernel.
+
+    what: what it is, for messages. Raises BuildError.
+    """
+    files = sorted(directory.iterdir())
+    digest = hashlib.sha256(kernel.key.encode())
+    for path in files:
+        digest.update(path.read_bytes())
+    name = f"{directory.name}-{arch.name}"
+    final = workdir.cache_root() / "layouts" / f"{name}-{digest.hexdigest()[:32]}"
+    with workdir.locked(final):
+        if workdir.verify(final) != "":
+            with workdir.staging(final) as tmp, run_dir(directory.name) as scratch:
+                for path in files:
+                    shutil.copyfile(path, scratch / path.name)
+                log = workdir.whole(workdir.LOGS) / f"{name}.log"
+                make(kernel, arch, scratch, what=what, jobs=jobs, deadline=deadline, log=log)
+                (made,) = scratch.glob("*.ko")
+                shutil.copyfile(made, tmp / _ONLY)
+                workdir.publish(tmp, final)
+        workdir.touch(final)
+        return (final / _ONLY).read_bytes()
 
 
 def first_error(log: str, root: Path) -> str:

@@ -131,7 +131,7 @@ def _sources(story: Story, used: Sequence[ModuleSpec], place: Path) -> dict[str,
     fillers = [spec.name for spec in used if spec.ours]
     found, kbuild = _chosen(_texts(place), own) if own else ({}, _LICENSE)
     for name in fillers:
-        source = filler.sources()["filler.c"].read_text()
+        source = (filler.sources() / "filler.c").read_text()
         found[f"{SOURCES}/{name}.c"] = source.replace(movers.FILLER, name)
         kbuild += f"obj-m += {name}.o\n"
     return {**found, f"{SOURCES}/Kbuild": kbuild} if own or fillers else {}
