@@ -50,6 +50,14 @@ _UNFINISHED = "klp-e2e-unfinished"  # lies in a build directory while make is at
 LINE = 2000  # characters of a line of make that are looked at
 CCACHE_SIZE = "5G"
 _TUXMAKE = ("HOME", "PYTHONPATH", "PYTHONHOME")  # how this python, as which it runs, was found
+_WRAPPERS = Path("/usr/lib/ccache")  # Debian's: compilers by their names
+# of the environment: the same sources give the same kernel
+SAME = {
+    "KBUILD_BUILD_TIMESTAMP": "@0",
+    "KBUILD_BUILD_VERSION": "1",
+    "KBUILD_BUILD_USER": "klp-e2e",
+    "KBUILD_BUILD_HOST": "klp-e2e",
+}
 USUAL_OBJECTS = 730  # of a kernel with our configuration, before one has been built
 
 
@@ -66,6 +74,11 @@ class Site:
     @property
     def build(self) -> Path:
         return self.root / "build"
+
+    @property
+    def requested(self) -> Path:
+        """What is asked for on top of tinyconfig."""
+        return self.root / "requested.config"
 
     @property
     def output(self) -> Path:
@@ -110,26 +123,10 @@ def make(
     ConfigError before anything is compiled when the kernel drops one; BuildError naming
     architecture, series, the compiler's first error and the log.
     """
-    mark = site.build / _UNFINISHED
-    if mark.exists():
-        # A compiler that was killed may have left part of an object, newer than its source. ccache
-        # gives back what was finished.
-        progress(0, 0, "the last build here was killed: starting afresh")
-        ours.remove(site.build, within=site.root)
-    site.build.mkdir(parents=True, exist_ok=True)
-    mark.touch()
-    ours.remove(site.output, within=site.root)
-    site.output.mkdir()
-    requested = site.root / "requested.config"
-    requested.write_text(fragment)
+    mark = _begin(site, progress)
     expected = _expected(site, changed)
-
-    ours.scrap(site.build / ".config")
-    command = _command(arch, site, requested, jobs)
     progress(0, expected, "configuring")
-    log.info("configuring the %s kernel in %s", arch.name, site.root)
-    seconds = _run([*command, "config"], arch, site, series, lambda _line: None, deadline)
-    absent = _check_config(arch, site, fragment, needed)
+    seconds, absent = _configure(arch, site, series, fragment, jobs, deadline, needed)
 
     log.info("compiling the %s kernel, about %d files", arch.name, expected)
     compiled = 0
@@ -141,7 +138,9 @@ def make(
             progress(compiled, max(expected, compiled + 1), match[1])
 
     try:
-        seconds += _run([*command, "kernel"], arch, site, series, on_line, deadline)
+        seconds += _run(
+            [*_command(arch, site, jobs), "kernel"], arch, site, series, on_line, deadline
+        )
     except BuildError:
         ours.scrap(mark)  # make ended by itself, and has removed what it could not finish
         raise
@@ -150,6 +149,55 @@ def make(
     site.last_count.write_text(str(objects))
     log.info("compiled %d of the %s kernel's %d files", compiled, arch.name, objects)
     return Done(objects, compiled, seconds, absent)
+
+
+def configure(
+    arch: Arch,
+    site: Site,
+    series: str,
+    fragment: str,
+    jobs: int,
+    deadline: Deadline | None,
+    needed: kconfig.Needed = frozenset(),
+) -> str:
+    """The .config that `make` would compile with, and nothing compiled. Raises as `make` does."""
+    mark = _begin(site, lambda _done, _total, _text: None)
+    _configure(arch, site, series, fragment, jobs, deadline, needed)
+    ours.scrap(mark)
+    return (site.build / ".config").read_text()
+
+
+def _begin(site: Site, progress: Progress) -> Path:
+    """A build directory to work in, and the mark that lies there meanwhile."""
+    mark = site.build / _UNFINISHED
+    if mark.exists():
+        # A compiler that was killed may have left part of an object, newer than its source. ccache
+        # gives back what was finished.
+        progress(0, 0, "the last build here was killed: starting afresh")
+        ours.remove(site.build, within=site.root)
+    site.build.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    ours.remove(site.output, within=site.root)
+    site.output.mkdir()
+    return mark
+
+
+def _configure(
+    arch: Arch,
+    site: Site,
+    series: str,
+    fragment: str,
+    jobs: int,
+    deadline: Deadline | None,
+    needed: kconfig.Needed,
+) -> tuple[float, tuple[str, ...]]:
+    """(CPU seconds, the requested options that this kernel does not define)."""
+    site.requested.write_text(fragment)
+    ours.scrap(site.build / ".config")
+    log.info("configuring the %s kernel in %s", arch.name, site.root)
+    command = [*_command(arch, site, jobs), "config"]
+    seconds = _run(command, arch, site, series, lambda _line: None, deadline)
+    return seconds, _check_config(arch, site, fragment, needed)
 
 
 # For a compiler with a number, the first argument: tuxmake refuses CC=, by which a gcc is named;
@@ -166,14 +214,7 @@ main(*sys.argv[2:])
 """
 
 
-def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
-    environment = {
-        # the same sources give the same kernel
-        "KBUILD_BUILD_TIMESTAMP": "@0",
-        "KBUILD_BUILD_VERSION": "1",
-        "KBUILD_BUILD_USER": "klp-e2e",
-        "KBUILD_BUILD_HOST": "klp-e2e",
-    }
+def _command(arch: Arch, site: Site, jobs: int) -> list[str]:
     numbered = ("-c", _NUMBERED, toolchain.compiler(arch))
     return [
         *(sys.executable, *(numbered if toolchain.number(arch) else ("-m", "tuxmake"))),
@@ -182,11 +223,11 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
         f"--output-dir={site.output}",
         f"--target-arch={arch.tuxmake_arch}",
         f"--kernel-image={arch.image_target}",
-        f"--kconfig-add={requested}",
+        f"--kconfig-add={site.requested}",
         f"--jobs={jobs}",
         *("--kconfig=tinyconfig", "--wrapper=ccache", "--runtime=null"),
         *("--compression-type=none", "--fail-fast", "--verbose"),
-        *(f"--environment={name}={value}" for name, value in environment.items()),
+        *(f"--environment={name}={value}" for name, value in SAME.items()),
         # The same program that modules will be compiled with, or kbuild warns of two compilers.
         # No --toolchain: with it tuxmake insists on a `clang` without number.
         f"CROSS_COMPILE={arch.cross_compile}",
@@ -194,13 +235,26 @@ def _command(arch: Arch, site: Site, requested: Path, jobs: int) -> list[str]:
     ]
 
 
-def _environment() -> Mapping[str, str]:
+def compiler_cache() -> Mapping[str, str]:
+    """The environment in which a make of others finds its compilers behind our ccache."""
+    path = os.environ.get("PATH", os.defpath)
+    return {**_ccache(), "PATH": f"{_WRAPPERS}:{path}" if _WRAPPERS.is_dir() else path}
+
+
+def _ccache() -> Mapping[str, str]:
     root = workdir.cache_root()
     return {
         "CCACHE_DIR": str(root / workdir.CCACHE),
         "CCACHE_BASEDIR": str(root),
         "CCACHE_NOHASHDIR": "1",
         "CCACHE_MAXSIZE": CCACHE_SIZE,
+    }
+
+
+def _environment() -> Mapping[str, str]:
+    root = workdir.cache_root()
+    return {
+        **_ccache(),
         # tuxmake hands on make's lines as they come, not by blocks of them: they are our progress
         "PYTHONUNBUFFERED": "1",
         # neither the user's tuxmake nor the user's ccache settings
@@ -236,11 +290,9 @@ def why_unbuilt(text: str, arch: str, series: str, log: Path) -> KlpError:
             f"the disk is full, the {arch} kernel could not be built",
             hint="free some space, or run `klp-e2e cache prune`",
         )
-    if (
-        found := next(filter(None, (_MACHINES.search(line[:LINE]) for line in lines)), None)
-    ) is not None:
+    if fault := fault_of_machine(text):
         return HarnessError(
-            f"the {arch} kernel could not be built here: {found.string.strip()}",
+            f"the {arch} kernel could not be built here: {fault}",
             hint=f"that is this machine's, and says nothing of the source; the whole log: {log}",
         )
     first = next((line for line in lines if _ERROR.search(line[:LINE])), "")
@@ -250,6 +302,15 @@ def why_unbuilt(text: str, arch: str, series: str, log: Path) -> KlpError:
         hint=f"the whole log: {log}",
         log=str(log),
     )
+
+
+def fault_of_machine(text: str) -> str:
+    """The line of a build's output by which this machine is to blame, "" where there is none."""
+    if "No space left on device" in text:
+        return "No space left on device"
+    lines = (_MACHINES.search(line[:LINE]) for line in text.splitlines())
+    found = next(filter(None, lines), None)
+    return found.string.strip() if found is not None else ""
 
 
 def _check_config(arch: Arch, site: Site, fragment: str, needed: kconfig.Needed) -> tuple[str, ...]:
@@ -302,8 +363,10 @@ def _compiled_objects(build: Path) -> Iterator[Path]:
 
 def _expected(site: Site, changed: Collection[str]) -> int:
     """How many files will be compiled, by the dependencies that the last build noted."""
+    if not site.last_count.exists():
+        return USUAL_OBJECTS
     if not (site.build / ".config").exists():
-        return int(site.last_count.read_text()) if site.last_count.exists() else USUAL_OBJECTS
+        return int(site.last_count.read_text())
     needles = [
         f"{site.source.name}/{name}" for name in changed if name.endswith((".c", ".h", ".S"))
     ]

@@ -40,6 +40,7 @@ class Entry:
     prompt: bool  # it can be asked for
     depends: tuple[str, ...]  # those of the blocks around it first
     defaults: tuple[str, ...]  # `default X if Y` as "X if Y"
+    tristate: bool = False  # it can be a module
 
 
 @dataclass(slots=True)
@@ -131,9 +132,11 @@ class _Draft:
     depends: list[str]
     defaults: list[str] = field(default_factory=list)
     prompt: bool = False
+    tristate: bool = False
 
     def take(self, head: str, rest: str, place: str, tree: KconfigTree) -> None:
         """One of its lines: the word it begins with, and what follows."""
+        self.tristate |= head in ("tristate", "def_tristate")
         if head in _TYPES:
             self.prompt |= rest.startswith('"')
         elif head == "depends":
@@ -146,7 +149,8 @@ class _Draft:
             tree.selects.setdefault(made.target, []).append(made)
 
     def keep(self, tree: KconfigTree) -> None:
-        made = Entry(self.name, self.place, self.prompt, tuple(self.depends), tuple(self.defaults))
+        said = (tuple(self.depends), tuple(self.defaults))
+        made = Entry(self.name, self.place, self.prompt, *said, self.tristate)
         tree.entries.setdefault(self.name, []).append(made)
 
 
@@ -267,6 +271,11 @@ def _is_option(word: str) -> bool:
 def demands(tree: KconfigTree, name: str) -> tuple[str, ...]:
     """What an option depends on, an expression for each line; all of them must hold."""
     return tuple(dict.fromkeys(e for entry in tree.entries.get(name, ()) for e in entry.depends))
+
+
+def can_be_module(tree: KconfigTree, name: str) -> bool:
+    """May the option be `m`?"""
+    return any(entry.tristate for entry in tree.entries.get(name, ()))
 
 
 def origin(tree: KconfigTree, name: str, config: Config) -> str:

@@ -11,6 +11,7 @@ CACHE/trees/NAME-KEY/     a working tree for one (lineage of sources, architectu
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import glob
 import hashlib
@@ -18,7 +19,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from orchestrator.source.sources import SourceTree
 
 LAYOUT = 1  # of a finished kernel's directory: another number makes all of them anew
 TREE_GIB = 3.0  # a working tree with its build directory and ccache's share
+CONFIG = "config"
 MODULE_TREE = "build"  # the directory that modules are built against
 
 
@@ -79,6 +81,30 @@ def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
     Raises UsageError, PatchError, ConfigError, HarnessError."""
     recipe = _recipe(arch, tree, _resolved(tree, series_specs))
     return (recipe.place / workdir.DIGESTS).is_file()
+
+
+def final_config(
+    arch: Arch,
+    source: str,
+    series_specs: Sequence[str] = (),
+    *,
+    jobs: int,
+    say: Callable[[str], None],
+    deadline: Deadline | None = None,
+) -> str:
+    """The .config of the kernel that `build` would make of the same, without compiling it. Raises
+    as `build` does."""
+    tree = sources.fetch(source, deadline, say)
+    configs.check_kernel(arch, tree.kernel)
+    recipe = _recipe(arch, tree, _resolved(tree, series_specs))
+    if (recipe.place / workdir.DIGESTS).is_file():
+        return (recipe.place / CONFIG).read_text()
+    with _prepared(recipe, say, deadline):
+        needed = kconfig.required(_fragments(arch))
+        say(f"configuring the {arch.name} kernel of {tree.version}")
+        return kbuild.configure(
+            arch, recipe.site, recipe.label, recipe.fragment, jobs, deadline, needed
+        )
 
 
 def _resolved(tree: SourceTree, specs: Sequence[str]) -> list[Series]:
@@ -204,15 +230,7 @@ def _build(
     deadline: Deadline | None,
 ) -> None:
     arch, tree, site = recipe.arch, recipe.tree, recipe.site
-    with workdir.locked(site.root, say):
-        workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
-        _keep_work(site, say)
-        workdir.own(site.root)
-        workdir.whole(workdir.CCACHE)
-        if not site.source.exists() and not sources.repair(tree, say):
-            tree = sources.fetch(tree.spec, deadline, say)
-        say(f"preparing the {arch.name} source tree of {tree.version}")
-        changed = worktree.sync(tree, recipe.patched, site.source)
+    with _prepared(recipe, say, deadline) as changed:
         jobs = jobs or os.cpu_count() or 1
         needed = kconfig.required(_fragments(arch))
         done = kbuild.make(
@@ -242,6 +260,24 @@ def _build(
     workdir.whole(workdir.CCACHE)
 
 
+@contextlib.contextmanager
+def _prepared(
+    recipe: _Recipe, say: Callable[[str], None], deadline: Deadline | None
+) -> Iterator[frozenset[str]]:
+    """The working tree of a kernel, locked, with its series on it; the relative paths of what had
+    to be changed for that."""
+    arch, tree, site = recipe.arch, recipe.tree, recipe.site
+    with workdir.locked(site.root, say):
+        workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
+        _keep_work(site, say)
+        workdir.own(site.root)
+        workdir.whole(workdir.CCACHE)
+        if not site.source.exists() and not sources.repair(tree, say):
+            tree = sources.fetch(tree.spec, deadline, say)
+        say(f"preparing the {arch.name} source tree of {tree.version}")
+        yield worktree.sync(tree, recipe.patched, site.source)
+
+
 def _keep_work(site: Site, say: Callable[[str], None]) -> None:
     """Put a tree aside in which somebody has worked: a kernel of ours would have his changes in it,
     or lose them."""
@@ -263,7 +299,7 @@ def _collect(arch: Arch, site: Site, into: Path) -> None:
     for origin, name in (
         (image, "image"),
         (site.build / "System.map", "System.map"),
-        (site.build / ".config", "config"),
+        (site.build / ".config", CONFIG),
         (site.build / "vmlinux", "vmlinux"),
         (site.log, "build.log"),
         (site.output / "metadata.json", "metadata.json"),
@@ -289,7 +325,7 @@ def load_kernel(directory: Path, arch: Arch, tree: SourceTree, on_it: tuple[str,
         directory=directory,
         image=directory / "image",
         system_map=directory / "System.map",
-        config=directory / "config",
+        config=directory / CONFIG,
         build_tree=directory / MODULE_TREE,
         source_tree=directory / MODULE_TREE,
         capabilities=promised(tree.kernel, arch.name, on_it),

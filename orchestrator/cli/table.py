@@ -19,6 +19,9 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "replay": "See a bundle's order fail again.",
         "bisect": "Find the patch, or the commit, that changes what an order does.",
     },
+    "Build and prove": {
+        "livepatch": "Build a livepatch of a source patch and prove it.",
+    },
     "Explore": {
         "explore": "Walk every load order.",
         "orders": "List a suite's orders.",

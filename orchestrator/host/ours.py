@@ -49,6 +49,7 @@ class MarkKind(StrEnum):
     NIGHTS = "nights"
     NIGHT = "night"
     BUNDLE = "bundle"
+    SET = "module set"
 
 
 # What is executed, or talked to, lies in these: nobody else may write there.

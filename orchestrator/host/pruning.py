@@ -25,6 +25,7 @@ _TOPS = {
         "debian": r"cache|fetched|lists|sources\.list|.*\.json",
         "git": r"HEAD|[A-Z]+_HEAD|config|description|info|hooks|objects|refs|packed-refs|branches"
         r"|shallow|gc\.(?:log|pid)|logs|worktrees|index",
+        "livepatch-trees": r"tree|tree\.json|made|build\.log|unfinished",
         "logs": r".*\.log",
         "trees": r"src|src\.json|build|objects|output|requested\.config|tuxmake\.log",
     }.items()

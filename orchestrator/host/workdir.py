@@ -48,13 +48,20 @@ KINDS = (
         "guest",
         "kernels",
         "layouts",
+        "livepatch-trees",
+        "livepatches",
         "logs",
         "modules",
     ),
     *("no-config", "selftests", "sources", "trees"),
 )
 WHOLE = (CCACHE, LOGS, DEBIAN)
-_FILLED_IN_PLACE = {"clones": "tree", "git": "HEAD", "trees": "src"}  # kind -> what is in an entry
+_FILLED_IN_PLACE = {
+    "clones": "tree",
+    "git": "HEAD",
+    "livepatch-trees": "tree",
+    "trees": "src",
+}  # kind -> what is in an entry
 STAGED = re.compile(r"\.tmp-(?P<name>.+)\.[a-z0-9_]{8}")  # tempfile's eight characters
 
 _HINTS = {

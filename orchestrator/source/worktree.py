@@ -36,9 +36,9 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
     written last.
     """
     record = work.with_name(work.name + ".json")
-    before = json.loads(record.read_text()) if record.is_file() else None
-    ours.scrap(record)
     fresh = not work.exists()
+    before = json.loads(record.read_text()) if record.is_file() and not fresh else None
+    ours.scrap(record)
     work.mkdir(parents=True, exist_ok=True)
     if before is not None and before["digest"] == source.digest:
         names = {*before["patched"], *patched}

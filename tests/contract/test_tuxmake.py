@@ -47,9 +47,9 @@ def test_make_is_told_the_compiler_that_was_asked_for(
         stub = programs / program
         stub.write_text(f'#!/bin/sh\nfor word; do echo "$word"; done >> {told}\nexit 1\n')
         stub.chmod(0o755)
-    (tmp_path / "requested").touch()
+    site.requested.touch()
     done = process.run(
-        [*_command(arch, site, tmp_path / "requested", 1), "config"],
+        [*_command(arch, site, 1), "config"],
         env={"PATH": f"{programs}:{os.environ['PATH']}", "XDG_CONFIG_HOME": str(tmp_path)},
         check=False,
     )

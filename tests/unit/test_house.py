@@ -24,7 +24,7 @@ FLOORS = (
     "catalog doctor templating trials",
     "source",
     "build port",
-    "vm",
+    "builders vm",
     "run",
     "explore repro",
     "report",
@@ -62,6 +62,7 @@ PURE = (
         "run.selftests",
         "commands.bisect.halving",
     ),
+    *("builders.touched", "builders.sympos", "builders.request"),
     *("port.relocsource", "port.coverage", "port.card"),
     *(
         "history.nights",

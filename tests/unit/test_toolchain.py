@@ -68,7 +68,7 @@ def test_kernel_and_modules_are_compiled_alike(
     assert toolchain.objdump(arch) == ("llvm-objdump-19" if llvms else f"{cross}objdump")
     targets = toolchain.command(name, cross)[1:]
     assert targets == ((f"--target={cross[:-1]}",) if llvms and cross else ())
-    kernel = _command(arch, Site(tmp_path), tmp_path / "requested", 1)
+    kernel = _command(arch, Site(tmp_path), 1)
     assert kernel[kernel.index(f"CROSS_COMPILE={cross}") + 1 :] == expected
     assert not any(word.startswith("--toolchain") for word in kernel)
     ran: list[Sequence[str]] = []

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A source patch becomes a module set: the livepatch that a builder makes of it, the modules that
+it patches as they came with the kernel, and a set.toml of what they say of themselves.
+
+CACHE/livepatches/ARCH-NAME-KEY/NAME/     a finished set
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from orchestrator.build.kbuild import Progress
+from orchestrator.builders import klpbuild, sympos, tree
+from orchestrator.builders.request import Request
+from orchestrator.builders.tree import BuildTree
+from orchestrator.catalog import SET_FILE
+from orchestrator.deadline import Deadline
+from orchestrator.elf import klp, klpformat, patchtable, reader, relocation
+from orchestrator.elf.records import Elf
+from orchestrator.errors import BuildError
+from orchestrator.host import workdir
+from orchestrator.host.rundir import run_dir
+from orchestrator.model import kofiles
+from orchestrator.nouns import VMLINUX, Arch, Kernel, KlpSymbol
+from orchestrator.source import series, sources
+
+
+class Builder(Protocol):
+    """What each module of a builder has.
+
+    WRITES: what it writes to in a kernel's tree, besides the files of the patch. original: the
+    object, vmlinux or a module's, in which it counted symbols of one name.
+    """
+
+    NAME: str
+    WRITES: tuple[str, ...]
+
+    def check(self, request: Request, source: Path) -> None: ...
+
+    def make(
+        self,
+        request: Request,
+        tree: BuildTree,
+        patches: Sequence[Path],
+        *,
+        jobs: int,
+        progress: Progress,
+        deadline: Deadline,
+        say: Callable[[str], None],
+    ) -> Path: ...
+
+    def original(self, tree: BuildTree, name: str) -> Path | None: ...
+
+
+BUILDERS: Mapping[str, Builder] = {klpbuild.NAME: klpbuild}
+LOG = "build.log"
+_LAYOUT = "1"  # of an entry: another number makes all of them anew
+
+
+def build(
+    request: Request,
+    builder: str,
+    *,
+    jobs: int,
+    progress: Progress,
+    say: Callable[[str], None],
+    deadline: Deadline,
+) -> Path:
+    """The directory of the set, from the cache or built now.
+
+    Raises PatchError where the patch does not apply to the kernel's source, BuildError where the
+    builder refuses it or means other symbols than the kernel has, UsageError, HarnessError.
+    """
+    makes = BUILDERS[builder]
+    kernel, arch = request.kernel, request.arch
+    origin = sources.fetch(kernel.source, deadline, say)
+    stack = [series.resolve(name, origin.kernel) for name in kernel.series]
+    series.apply(origin.directory, [*stack, request.fix])
+    makes.check(request, origin.directory)
+    final = (
+        workdir.cache_root()
+        / "livepatches"
+        / f"{arch.name}-{request.name}-{_key(request, builder)}"
+    )
+    with workdir.locked(final, say):
+        if workdir.verify(final):
+            written = {*request.files, *makes.WRITES}
+            with tree.opened(kernel, arch, written, say=say) as site, run_dir("fix") as scratch:
+                patches = []
+                for one in request.fix.patches:
+                    patches.append(scratch / one.name)
+                    patches[-1].write_bytes(one.diff.raw)
+                made = makes.make(
+                    request, site, patches, jobs=jobs, progress=progress, deadline=deadline, say=say
+                )
+                _check_positions(request, site, made, makes)
+                with workdir.staging(final) as tmp:
+                    place = tmp / request.name
+                    place.mkdir()
+                    for name, data in _modules(made.read_bytes(), request).items():
+                        (place / name).write_bytes(data)
+                    _describe(place)
+                    shutil.copyfile(site.log, tmp / LOG)
+                    workdir.publish(tmp, final)
+        workdir.touch(final)
+    return final / request.name
+
+
+def _key(request: Request, builder: str) -> str:
+    parts = [_LAYOUT, request.kernel.key, builder, str(request.replace), request.name]
+    parts += [hashlib.sha256(one.diff.raw).hexdigest() for one in request.fix.patches]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _describe(place: Path) -> None:
+    given = {path.name: path.read_bytes() for path in sorted(place.glob("*.ko"))}
+    (place / SET_FILE).write_text(kofiles.set_text(given))
+
+
+# --- what goes with it -------------------------------------------------------------------------
+
+
+def _modules(made: bytes, request: Request) -> Mapping[str, bytes]:
+    """File name -> module: the livepatch, those that it patches and what these depend on, as far as
+    the kernel has them as modules."""
+    elf = reader.read(made, f"{request.name}.ko")
+    found = {f"{request.name}.ko": made}
+    there = {klpformat.object_name(p.stem): p for p in request.kernel.build_tree.rglob("*.ko")}
+    left = [*objects(elf, f"{request.name}.ko"), *klpformat.dependencies(elf)]
+    while left:
+        path = there.get(name := left.pop())
+        if path is not None and path.name not in found:
+            found[path.name] = path.read_bytes()
+            left += klpformat.dependencies(reader.read(found[path.name], path.name))
+        elif path is None and name != VMLINUX:
+            raise BuildError(
+                f"{request.name}.ko patches {name}, which the kernel {request.kernel.release} does "
+                "not have as a module",
+                hint="ask for it with --config FILE: CONFIG_...=m",
+            )
+    return found
+
+
+def objects(elf: Elf, name: str) -> tuple[str, ...]:
+    """What a livepatch says it patches, as far as it says so before it is loaded."""
+    said = patchtable.prepared(elf, name)
+    return tuple(each for each, _ in said.objects) if said else ()
+
+
+def _check_positions(request: Request, site: BuildTree, made: Path, makes: Builder) -> None:
+    """Raises BuildError for a symbol that is another one in the kernel that boots."""
+    elf = reader.read(made.read_bytes(), made.name)
+    wanted: dict[str, list[KlpSymbol]] = {}
+    for symbol in _asked(elf, request.arch, made.name):
+        wanted.setdefault(symbol.object, []).append(symbol)
+    wrong = [
+        line for name, asked in wanted.items() for line in _moved(request, site, makes, name, asked)
+    ]
+    if wrong:
+        raise BuildError(
+            f"{made.name} does not mean what the kernel that boots has by these names:\n"
+            + "\n".join(wrong),
+            hint=f"{makes.NAME} counted in a kernel that it compiled with other options",
+        )
+
+
+def _asked(elf: Elf, arch: Arch, name: str) -> Iterator[KlpSymbol]:
+    said = patchtable.prepared(elf, name)
+    for target, functions in said.objects if said else ():
+        yield from (KlpSymbol(target, f.name, f.sympos) for f in functions)
+    for found in klp.klp_relocations(elf, relocation.table(arch.relocations), name):
+        yield found.symbol
+
+
+def _moved(
+    request: Request, site: BuildTree, makes: Builder, name: str, asked: Iterable[KlpSymbol]
+) -> Iterator[str]:
+    theirs = makes.original(site, name)
+    ours = _of_kernel(request.kernel, name)
+    if theirs is None or ours is None:
+        return
+    asked = tuple(asked)
+    both = [
+        sympos.places(
+            reader.read(path.read_bytes(), path.name),
+            (symbol.name for symbol in asked),
+            by_address=name == VMLINUX,
+        )
+        for path in (theirs, ours)
+    ]
+    yield from sympos.differing(asked, *both)
+
+
+def _of_kernel(kernel: Kernel, name: str) -> Path | None:
+    if name == VMLINUX:
+        return kernel.directory / VMLINUX
+    found = (p for p in kernel.build_tree.rglob("*.ko") if klpformat.object_name(p.stem) == name)
+    return next(found, None)
