@@ -10,7 +10,7 @@ without variables, and takes those of MAKEFLAGS.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.build import kbuild, toolchain
@@ -26,6 +26,7 @@ from orchestrator.nouns import VMLINUX
 NAME = "klp-build"
 SCRIPT = "scripts/livepatch/klp-build"
 WRITES: tuple[str, ...] = ("scripts/setlocalversion",)  # besides the files of the patch
+OPTIONS: Mapping[str, str] = {}  # KLP_BUILD is on where it can be
 SINCE = "6.19"
 OPTION = "CONFIG_KLP_BUILD=y"
 _PROGRAMS = {"gawk": "gawk", "recountdiff": "patchutils", "objcopy": "binutils"}
@@ -45,7 +46,7 @@ def check(request: Request, source: Path) -> None:
     if not (source / SCRIPT).is_file():
         raise UsageError(
             f"{kernel.source} has no {SCRIPT}: it came with Linux {SINCE}",
-            hint="--builder kpatch builds for older kernels",
+            hint="--builder kpatch-build builds for older kernels",
         )
     if OPTION not in kernel.config.read_text().splitlines():
         raise BuildError(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from orchestrator.build.kbuild import Progress
-from orchestrator.builders import klpbuild, sympos, tree
+from orchestrator.builders import klpbuild, kpatch, sympos, tree
 from orchestrator.builders.request import Request
 from orchestrator.builders.tree import BuildTree
 from orchestrator.catalog import SET_FILE
@@ -33,12 +33,14 @@ from orchestrator.source import series, sources
 class Builder(Protocol):
     """What each module of a builder has.
 
-    WRITES: what it writes to in a kernel's tree, besides the files of the patch. original: the
-    object, vmlinux or a module's, in which it counted symbols of one name.
+    WRITES: what it writes to in a kernel's tree, besides the files of the patch. OPTIONS: what it
+    wants of a kernel's configuration. original: the object, vmlinux or a module's, in which it
+    counted symbols of one name; None: in those of the kernel that boots.
     """
 
     NAME: str
     WRITES: tuple[str, ...]
+    OPTIONS: Mapping[str, str]
 
     def check(self, request: Request, source: Path) -> None: ...
 
@@ -57,7 +59,7 @@ class Builder(Protocol):
     def original(self, tree: BuildTree, name: str) -> Path | None: ...
 
 
-BUILDERS: Mapping[str, Builder] = {klpbuild.NAME: klpbuild}
+BUILDERS: Mapping[str, Builder] = {klpbuild.NAME: klpbuild, kpatch.NAME: kpatch}
 LOG = "build.log"
 _LAYOUT = "1"  # of an entry: another number makes all of them anew
 

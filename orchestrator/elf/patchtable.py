@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What a livepatch's own tables say: its struct klp_patch, read from the .ko. Pure.
 
-The kernel's klp-build fills that while the module loads, from tables that can be read all the same
-(`prepared`). Of kpatch-build's there is nothing to read.
+The kernel's klp-build and kpatch-build fill that while the module loads, from tables that can be
+read all the same (`prepared`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from orchestrator.nouns import VMLINUX
 
 SECTION = ".klp_e2e_layout"  # of images/layout
 PREPARED = (".init.klp_objects", "__klp_objects")
+DERIVED = ".kpatch.funcs"
 _THIS_MODULE = "__this_module"
 _WORD = 8  # bytes of a pointer and of an unsigned long
 _INT = 4  # bytes of an unsigned int
@@ -105,15 +106,19 @@ def tables(elf: Elf, layout: Layout, name: str) -> tuple[PatchTable, ...]:
 
 
 def prepared(elf: Elf, name: str) -> PatchTable | None:
-    """The tables of which klp-build's init makes a struct klp_patch: struct klp_object_ext and
-    klp_func_ext of include/linux/livepatch_external.h, in sections of their own (6.19 called those
-    otherwise). None where there are none, or none that leads anywhere.
+    """The tables of which a builder's own init makes a struct klp_patch. klp-build's are struct
+    klp_object_ext and klp_func_ext of include/linux/livepatch_external.h, in sections of their own
+    (6.19 called those otherwise); kpatch-build's, struct kpatch_patch_func of its kpatch-patch.h.
+    None where there are none, or none that leads anywhere.
 
     Raises UsageError, naming the module, as `tables` does."""
     reader = _Reader(elf, None, name)
     for index, section in enumerate(elf.sections):
         if section.name in PREPARED and section.allocated:
             objects = tuple(reader.prepared(index))
+            return PatchTable(None, objects, None) if objects else None
+        if section.name == DERIVED and section.allocated:
+            objects = tuple(reader.derived(index).items())
             return PatchTable(None, objects, None) if objects else None
     return None
 
@@ -177,6 +182,20 @@ class _Reader:
             text = None if old is None else self._text(old)
             sympos = self._number(_at(place, 2 * _WORD))
             yield Function(text or "", sympos, self._relocated(_at(place, _WORD)))
+
+    def derived(self, section: int) -> dict[str, tuple[Function, ...]]:
+        """Object -> its functions, of each struct kpatch_patch_func: new_addr, new_size, old_addr,
+        old_size, sympos, name, objname."""
+        found: dict[str, tuple[Function, ...]] = {}
+        for place in self._entries(_Place(section, 0), 7 * _WORD):
+            name, target = (self.leads(_at(place, n * _WORD)) for n in (5, 6))
+            text = None if target is None else self._text(target)
+            if text is not None:
+                old = None if name is None else self._text(name)
+                sympos = self._number(_at(place, 4 * _WORD))
+                function = Function(old or "", sympos, self._relocated(place))
+                found[text] = (*found.get(text, ()), function)
+        return found
 
     def patch(self, section: int, start: int) -> PatchTable | None:
         """What begins there, None where it is no struct klp_patch."""

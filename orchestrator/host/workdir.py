@@ -40,6 +40,7 @@ LOGS = "logs"  # another one
 DEBIAN = "debian"  # and another: what apt's lists said
 KINDS = (
     *(
+        "builders",
         "ccache",
         "clones",
         "debian",

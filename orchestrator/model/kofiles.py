@@ -19,11 +19,11 @@ def set_text(files: Mapping[str, bytes]) -> str:
     """set.toml of these modules, by file name: which is a livepatch and what it patches, which of
     the others that is, and what depends on what. There are no probes.
 
-    Whether a livepatch replaces others only its code says (klp-build's --no-replace). That is no
+    Whether a livepatch replaces others only its code says (--no-replace of klp-build). That is no
     matter to one that is alone, and a guess where there are more: a right kernel would fail by it.
 
     Raises UsageError for a file that is no module, for several livepatches, and for one that does
-    not say what it patches: all but those of the kernel's klp-build.
+    not say what it patches: all but those of klp-build and kpatch-build.
     """
     modules = {name: reader.read(data, name) for name, data in sorted(files.items())}
     tables = {

@@ -6,12 +6,12 @@ from __future__ import annotations
 import platform
 import shlex
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator import catalog
-from orchestrator.build import configs, kernel, prepare
+from orchestrator.build import configs, kconfig, kernel, prepare
 from orchestrator.builders import configuring, livepatch
 from orchestrator.builders.request import Request
 from orchestrator.cli import options
@@ -73,9 +73,10 @@ def make(
         say=reporter.say,
         deadline=deadline,
     )
-    if lacking := configuring.lacking(fix, arch, origin, final):
+    lacking = {**configuring.lacking(fix, arch, origin, final), **_wanted(builder, final)}
+    if lacking:
         told = ", ".join(f"CONFIG_{name}={value}" for name, value in sorted(lacking.items()))
-        reporter.say(f"what the patch touches is in the kernel with {told}")
+        reporter.say(f"patch and builder want a kernel with {told}")
         fragment = str(configuring.configuration(lacking, arch))
         arch = configs.configured(arch, [fragment])
         wanted = replace(wanted, arches=(arch,), configs=(*wanted.configs, fragment))
@@ -96,6 +97,13 @@ def make(
         deadline=Deadline.after(BUILD_SECONDS),
     )
     return Made(place, wanted)
+
+
+def _wanted(builder: str, config: str) -> Mapping[str, str]:
+    """What the builder itself wants of a kernel, and this one has not."""
+    there = kconfig.parse(config)
+    wanted = livepatch.BUILDERS[builder].OPTIONS
+    return {name: value for name, value in wanted.items() if there.get(name, "n") != value}
 
 
 def _onto(advance: Callable[[str, int, int], None]) -> Callable[[int, int, str], None]:

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""kpatch-build, for kernels that have no builder of their own: Debian's package, unpacked into the
+cache and run from there, whatever the host has.
+
+Facts of 0.9.10 this relies on: with -s it works in the kernel's directory and puts its own changes
+of it back; it counts the symbols of one name in the vmlinux of -v, and reads sizes of structures in
+its debug information, so that it wants CONFIG_DEBUG_INFO; what it keeps lies in CACHEDIR; where it
+refuses, a line begins with `ERROR: `; -d -d shows what make says.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from orchestrator.build import kbuild
+from orchestrator.build.kbuild import Progress
+from orchestrator.builders.request import Request
+from orchestrator.builders.tree import BuildTree
+from orchestrator.deadline import Deadline
+from orchestrator.errors import BuildError, HarnessError, UsageError
+from orchestrator.host import ours, process, tools, unpacked, workdir
+from orchestrator.source import archive
+
+NAME = "kpatch-build"
+# what it changes with sed, as far as the configuration makes it
+WRITES: tuple[str, ...] = ("Makefile", "scripts/link-vmlinux.sh", "scripts/Makefile.modfinal")
+OPTIONS: Mapping[str, str] = {"DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT": "y"}
+_PROGRAMS = {"gawk": "gawk", "lsdiff": "patchutils", "readelf": "binutils", "strings": "binutils"}
+_ROOT = "root"
+_COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")
+_REFUSED = re.compile(r"^(?:ERROR: |.*\bERROR: )(.+?)(?:\. Check \S+ for more details)?\.?$", re.M)
+_COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
+
+
+def check(request: Request, source: Path) -> None:
+    """As that of klp-build."""
+    del source
+    if request.arch.cross_compile:
+        raise UsageError(
+            f"{NAME} builds for the machine that it runs on, and not for {request.arch.name}",
+            hint="run klp-e2e on such a machine",
+        )
+    for program, package in _PROGRAMS.items():
+        tools.need(program, package)
+
+
+def make(
+    request: Request,
+    tree: BuildTree,
+    patches: Sequence[Path],
+    *,
+    jobs: int,
+    progress: Progress,
+    deadline: Deadline,
+    say: Callable[[str], None],
+) -> Path:
+    """As that of klp-build."""
+    program = _program(say, deadline)
+    kept = tree.made / "kpatch"
+    kept.mkdir()
+    environment = {
+        **kbuild.SAME,
+        **kbuild.compiler_cache(),
+        "CACHEDIR": str(kept),
+        "HOME": str(kept),
+    }
+    vmlinux = request.kernel.directory / "vmlinux"
+    command = [str(program), "--sourcedir", str(tree.source), "--vmlinux", str(vmlinux)]
+    command += ["--config", str(request.kernel.config), "--jobs", str(jobs)]
+    command += ["--name", request.name, "--output", str(tree.made), "--debug", "--debug"]
+    command += [] if request.replace else ["--non-replace"]
+    say(f"{NAME} builds {request.name}.ko")
+    expected, compiled = request.kernel.objects, 0
+
+    def on_line(line: str) -> None:
+        nonlocal compiled
+        if match := _COMPILED.match(line[: kbuild.LINE]):
+            compiled += 1
+            progress(compiled, max(expected, compiled + 1), match[1])
+
+    done = process.run(
+        tools.building([*command, *map(str, patches)], (), environment),
+        cwd=tree.root,
+        log=tree.log,
+        check=False,
+        on_line=on_line,
+        deadline=deadline,
+    )
+    if done.code < 0:
+        raise HarnessError(
+            f"{NAME} was killed by signal {-done.code}", hint=f"nothing it did is kept; {tree.log}"
+        )
+    made = tree.made / f"{request.name}.ko"
+    if done.code != 0 or not made.is_file():
+        raise why_unbuilt(tree.log.read_text(errors="replace"), request, tree.log)
+    ours.scrap(kept)
+    return made
+
+
+def original(tree: BuildTree, name: str) -> Path | None:
+    """None: it counts in the vmlinux that boots."""
+    del tree, name
+    return None
+
+
+def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessError:
+    """As that of klp-build."""
+    if fault := kbuild.fault_of_machine(text):
+        return HarnessError(
+            f"{request.name} could not be built here: {fault}",
+            hint=f"that is this machine's, and says nothing of the patch; the whole log: {log}",
+        )
+    said = [match[0] for match in _COMPILER.finditer(text)][:1]
+    said += [match[1] for match in _REFUSED.finditer(text)]
+    last = (text.strip().splitlines() or [f"{NAME} said nothing"])[-1]
+    return BuildError(
+        f"{NAME} does not build {request.fix.name}: {'; '.join(dict.fromkeys(said)) or last}",
+        hint=f"the whole log: {log}",
+        log=str(log),
+    )
+
+
+def _program(say: Callable[[str], None], deadline: Deadline) -> Path:
+    """Debian's, in the cache. Of several releases the oldest one's, which asks least of the host's
+    libraries."""
+    options = archive.lists(say)
+    releases = archive.suites_with(NAME, options) if options is not None else []
+    kept = sorted((workdir.cache_root() / "builders").glob(f"{NAME}_*/{_ROOT}/usr/bin/{NAME}"))
+    if not releases and not kept:
+        raise HarnessError(
+            f"no Debian release that can be looked in has {NAME}", hint="is the network there?"
+        )
+    if not releases:
+        return kept[-1]
+    suite, version = releases[0]
+    final = workdir.cache_root() / "builders" / f"{NAME}_{version.rpartition(':')[2]}"
+    with workdir.locked(final, say):
+        if workdir.verify(final):
+            say(f"downloading {NAME} {version} of Debian {suite}")
+            (package,) = (p for p in archive.lacking(NAME, suite) if p.name == NAME)
+            with workdir.staging(final) as tmp:
+                debs = tmp / "debs"
+                debs.mkdir()
+                (deb,) = archive.downloaded([package], debs, deadline)
+                process.run(["dpkg-deb", "-x", deb, tmp / _ROOT], deadline=deadline)
+                unpacked.tame(tmp / _ROOT)
+                ours.scrap(debs)
+                workdir.publish(tmp, final)
+        workdir.touch(final)
+    return final / _ROOT / "usr/bin" / NAME
