@@ -41,7 +41,7 @@ install() { \
 		{ $(APT) update; $(APT) install -y --no-install-recommends "$$@"; }; }
 endef
 
-.PHONY: help run nightly test check fuzz known-options bench man venv host test-tools install-timer clean
+.PHONY: help run nightly test check fuzz corpus known-options bench man venv host test-tools install-timer clean
 .DEFAULT_GOAL := help
 
 help: ## this text
@@ -70,6 +70,9 @@ check: venv ## format, lint, types, dead code, and the tests that need no guest
 fuzz: SECONDS := 60
 fuzz: venv ## spoilt files for each reader, other ones each time: SECONDS=600 for each of them
 	@KLP_E2E_FUZZ_SECONDS=$(SECONDS) $(BIN)/pytest -q tests/fuzz --timeout 0 $(SIDE_BY_SIDE) $(ARGS)
+
+corpus: venv ## source patches through their builder, and in every order: ARGS="7.3", and names of some
+	@$(BIN)/python tests/corpus/prove.py $(ARGS)
 
 known-options: venv ## add the Kconfig options of ARGS="debian:6.1 debian:newest" to the known ones
 	@$(BIN)/python -m orchestrator.build.knownoptions $(ARGS)

@@ -51,18 +51,22 @@ KernelOption = Annotated[
         "tar:URL#sha256=HEX, dir:PATH or git:PATH_OR_URL#REF.",
     ),
 ]
-SeriesOption = Annotated[
-    list[str] | None,
-    typer.Option(
+
+
+def _series_option(default: str) -> Any:
+    return typer.Option(
         "--series",
         metavar="S",
         autocompletion=complete.series,
         help="Patches to apply to the kernel: a name under kernel-config/series, a quilt "
         "directory, an mbox or git:REPO#A..B. S@N: only its first N patches; S@merged: the source "
         "has it already; 'none': the bare kernel. May be given again: they stack in that order. "
-        f"[default: {options.SERIES}]",
-    ),
-]
+        f"[default: {default}]",
+    )
+
+
+SeriesOption = Annotated[list[str] | None, _series_option(options.SERIES)]
+NoSeriesOption = Annotated[list[str] | None, _series_option(options.BARE)]
 ConfigOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -148,6 +148,18 @@ def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: R
             campaign.judge_together(whole)
 
 
+def explored(asked: ExploreOptions, writer: ExploreDirectory) -> Exit:
+    """Do it, and show what there is of it, however it ends."""
+    try:
+        with writer, Reporter(Terminal(stderr=True)) as reporter:
+            run_exploration(asked, writer, reporter)
+    finally:
+        if writer.head.campaigns:
+            show(exploretext.exploration_report(writer.head))
+        tell_place(writer)
+    return exploration_exit_code(writer.head)
+
+
 class _Scribe:
     """Writes down what a survey tells, and says how far it is."""
 
@@ -313,11 +325,4 @@ def explore(
         sets = options.module_sets(modules or ())
         asked = ExploreOptions(built, sets, wanted, channel, strict, options.results(output), accel)
         writer = begin(asked, tuple(sys.argv))
-    try:
-        with writer, Reporter(Terminal(stderr=True)) as reporter:
-            run_exploration(asked, writer, reporter)
-    finally:
-        if writer.head.campaigns:
-            show(exploretext.exploration_report(writer.head))
-        tell_place(writer)
-    return exploration_exit_code(writer.head)
+    return explored(asked, writer)

@@ -17,18 +17,19 @@ from orchestrator.cli.arguments import (
     JobsOption,
     KernelOption,
     KnownIssuesOption,
+    NoSeriesOption,
     OutputOption,
-    SeriesOption,
     StrictOption,
-    SuiteOption,
     ToolchainOption,
 )
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import run_and_show
+from orchestrator.commands import explore
 from orchestrator.commands.livepatch import work
 from orchestrator.commands.run import work as runs
-from orchestrator.errors import Exit
-from orchestrator.nouns import Accel
+from orchestrator.errors import Exit, UsageError
+from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.nouns import Accel, Channel
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell
 
@@ -56,7 +57,7 @@ def livepatch(
         ),
     ] = None,
     kernel: KernelOption = NEWEST,
-    series: SeriesOption = None,
+    series: NoSeriesOption = None,
     config: ConfigOption = None,
     toolchain: ToolchainOption = None,
     builder: Annotated[
@@ -76,7 +77,10 @@ def livepatch(
             "or empty.",
         ),
     ] = None,
-    suite: SuiteOption = None,
+    walk: Annotated[
+        bool,
+        typer.Option("--explore", help="Walk every load order, as `explore` does."),
+    ] = False,
     order: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +98,11 @@ def livepatch(
     """Build a livepatch of a source patch and prove it. Runs every order in which it and what it
     patches come and go, each relocation read back. The kernel is taken as it is, without a series,
     where none is named."""
+    if sum(map(bool, (walk, order, into))) > 1:
+        raise UsageError(
+            "--into, --explore and --order exclude one another",
+            hint="`klp-e2e run --modules DIR/` runs what --into has built",
+        )
     built = options.build_options(
         (arch or work.this_machine(),),
         kernel,
@@ -112,7 +121,19 @@ def livepatch(
     if into is not None:
         tell(f"to run its orders: {work.again(made, into)}")
         return Exit.GOOD
-    cases = options.chosen_cases(str(made.place), order or (), suite)
+    if walk:
+        return explored(made, strict, output, accel)
+    cases = options.chosen_cases(str(made.place), order or (), None)
     wanted = options.run_options(made.build, cases, output, strict, cold=False, accel=accel)
     writer = runs.results_directory(wanted, tuple(sys.argv))
     return run_and_show(writer, lambda reporter: runs.run_orders(wanted, writer, reporter))
+
+
+def explored(made: work.Made, strict: bool, output: Path | None, accel: Accel) -> Exit:
+    """Every load order of the set."""
+    wanted = CampaignOptions(guests=explore.guests_of(made.build))
+    place = options.results(output)
+    asked = explore.ExploreOptions(
+        made.build, (str(made.place),), wanted, Channel.AGENT, strict, place, accel
+    )
+    return explore.explored(asked, explore.begin(asked, tuple(sys.argv)))
