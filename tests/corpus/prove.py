@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Source patches in the manner of real fixes, each built by a builder and run in every usual order.
+
+    make corpus ARGS="7.3"                 # all of tests/corpus/7.3
+    make corpus ARGS="7.3 namesake both"   # some of them
+
+corpus.toml says for each what it must come to: what is patched and deferred, or the words by which
+the builder refuses it. A line for each; exit 1 where one is otherwise. Not among the tests: a
+kernel is built twice for it, and its source may leave the mirrors.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+KLP_E2E = Path(sys.executable).with_name("klp-e2e")
+
+
+def main(version: str, *names: str) -> int:
+    place = HERE / version
+    corpus = tomllib.loads((place / "corpus.toml").read_text())
+    known = {entry["name"] for entry in corpus["patch"]}
+    files = {path.stem for path in place.glob("*.patch")}
+    if known != files or not set(names) <= known:
+        print(f"{place}: {', '.join(sorted((known ^ files) | (set(names) - known)))}: not in both")
+        return 2
+    wrong = 0
+    for entry in corpus["patch"]:
+        if not names or entry["name"] in names:
+            line, right = prove(place, corpus, entry)
+            print(line, flush=True)
+            wrong += not right
+    return int(bool(wrong))
+
+
+def prove(place: Path, corpus: dict[str, Any], entry: dict[str, Any]) -> tuple[str, bool]:
+    """A patch's line, and whether it came to what it must."""
+    with tempfile.TemporaryDirectory(prefix="klp-e2e-corpus-") as scratch:
+        results = Path(scratch) / "results"
+        argv = [
+            str(KLP_E2E),
+            "livepatch",
+            str(place / f"{entry['name']}.patch"),
+            "-o",
+            str(results),
+        ]
+        argv += ["--kernel", corpus["kernel"], "--builder", corpus["builder"]]
+        argv += ["--config", str(place / "kernel.config"), *entry.get("options", [])]
+        began = time.monotonic()
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        seconds = time.monotonic() - began
+        head = f"{entry['name']}: {corpus['builder']}, {corpus['kernel']}, {seconds:.0f} s"
+        if "refused" in entry:
+            right = done.returncode == 3 and entry["refused"] in done.stderr
+            told = [line for line in done.stderr.splitlines() if "does not build" in line]
+            return (
+                f"{head}: {'refused' if right else 'WRONG'}: {(told or [done.stderr])[-1]}",
+                right,
+            )
+        patched = dict(
+            line.strip().removeprefix("patches ").split(": ", 1)
+            for line in done.stdout.splitlines()
+            if line.startswith("  patches ")
+        )
+        deferred = sorted(
+            line.partition(": ")[2].partition(" (")[0]
+            for line in done.stdout.splitlines()
+            if line.startswith("  deferred ")
+        )
+        wanted = {target: ", ".join(each) for target, each in entry["patches"].items()}
+        right = done.returncode == 0 and patched == wanted and deferred == sorted(entry["deferred"])
+        if not (results / "results.json").is_file():
+            return f"{head}: WRONG, exit {done.returncode}: {done.stderr}", False
+        run = json.loads((results / "results.json").read_text())
+        statuses = [case["status"] for case in run["cases"]]
+        told_all = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+        what = "; ".join(f"{target}: {names}" for target, names in patched.items())
+        late = ", ".join(deferred) or "nothing"
+        verdict = told_all if right else f"WRONG, exit {done.returncode}: {told_all}"
+        return f"{head}: patches {what}; deferred {late}; {verdict}", right
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
