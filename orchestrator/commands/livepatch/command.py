@@ -103,6 +103,8 @@ def livepatch(
             "--into, --explore and --order exclude one another",
             hint="`klp-e2e run --modules DIR/` runs what --into has built",
         )
+    if into is not None:
+        work.check_place(into)
     built = options.build_options(
         (arch or work.this_machine(),),
         kernel,

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shlex
 import shutil
@@ -132,6 +133,14 @@ def described(made: Made) -> Iterator[str]:
             )
         if not found:
             yield "  nothing is deferred: it has no klp relocation"
+
+
+def check_place(into: Path) -> None:
+    """Raises UsageError for what `keep` would not fill: before a build, not after it."""
+    if os.path.lexists(into) and (
+        into.is_symlink() or not into.is_dir() or next(into.iterdir(), None) is not None
+    ):
+        raise UsageError(f"{into} is no new or empty directory", hint="choose another one")
 
 
 def keep(made: Made, into: Path) -> None:
