@@ -32,7 +32,7 @@ OPTION = "CONFIG_KLP_BUILD=y"
 _PROGRAMS = {"gawk": "gawk", "recountdiff": "patchutils", "objcopy": "binutils"}
 _HASHES = Path("/usr/include/xxhash.h")  # objtool takes them for its checksums
 _ORIGINAL = "klp-tmp/1-orig/.complete"
-_COMPILED = re.compile(r" -c -o (\S+\.o) ")  # of a command line, with V=1
+_COMPILED = re.compile(r"^#\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")  # with V=1
 _SAID = re.compile(r"^error: klp-build: (?!line \d+: )(.+)$", re.MULTILINE)
 _LINE = re.compile(r"^error: klp-build: (line \d+: .+)$", re.MULTILINE)
 _OBJTOOL = re.compile(r"^(?:\S+: )?error: objtool\S*: (.+)$|^(\S+: error: objtool: .+)$", re.M)
@@ -96,7 +96,7 @@ def make(
 
     def on_line(line: str) -> None:
         nonlocal compiled
-        if match := _COMPILED.search(line[: kbuild.LINE]):
+        if match := _COMPILED.match(line[: kbuild.LINE]):
             compiled += 1
             progress(compiled, max(expected, compiled + 1), match[1])
 

@@ -39,7 +39,7 @@ while [ $# -gt 1 ]; do
 done
 patch -s -p1 < "$1" || exit 1
 sed -i '2i echo changed' scripts/setlocalversion
-echo "gcc -c -o kernel/one.o kernel/one.c"
+echo "# CC      kernel/one.o"
 [ ! -e ../die ] || kill -9 $$
 [ ! -e ../refuse ] || { echo "error: klp-build: no changes detected" >&2; exit 1; }
 mkdir -p klp-tmp/1-orig && touch klp-tmp/1-orig/.complete
@@ -94,7 +94,7 @@ def texts(place: Path) -> dict[str, str]:
     }
 
 
-def built(request: Request, said: list[str]) -> str:
+def built(request: Request, said: list[str], seen: list[str] | None = None) -> str:
     written = (*request.files, *klpbuild.WRITES)
     with tree.opened(request.kernel, HOST, written, say=said.append) as site:
         patch = site.made / "fix.patch"
@@ -104,7 +104,7 @@ def built(request: Request, said: list[str]) -> str:
             site,
             [patch],
             jobs=1,
-            progress=lambda *_: None,
+            progress=lambda _done, _total, file: (seen if seen is not None else []).append(file),
             deadline=Deadline.after(60),
             say=said.append,
         )
@@ -112,8 +112,9 @@ def built(request: Request, said: list[str]) -> str:
 
 
 def test_the_tree_is_again_as_it_was(request_: Request, source: Path, cache: Path) -> None:
-    before, said = texts(source), list[str]()
-    assert built(request_, said) == "int one = 3;\n"
+    before, said, seen = texts(source), list[str](), list[str]()
+    assert built(request_, said, seen) == "int one = 3;\n"
+    assert seen == ["kernel/one.o"]
     (place,) = (cache / "livepatch-trees").glob("*/tree")
     after = texts(place)
     assert after.pop(".config") == f"{klpbuild.OPTION}\n"
