@@ -125,6 +125,12 @@ def content(module_set: ModuleSet, arch: Arch) -> str:
     return hashlib.sha256("\0".join(sorted({*parts})).encode()).hexdigest()
 
 
+def has_sources(module_set: ModuleSet) -> bool:
+    """Is anything of its directory compiled? Else nothing there but set.toml and the .ko files that
+    it names is the set's: the directory may be anybody's."""
+    return not module_set.in_tree and bool(_of_sources(module_set))
+
+
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
     """The modules that the set's own sources, or the kernel's tree, make."""
     return tuple(spec for spec in module_set.modules if not spec.ko and not spec.ours)
