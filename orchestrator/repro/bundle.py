@@ -6,7 +6,7 @@
            bundle.json                          for us: what failed, on what, sha256 of every file
            kernel  System.map  config           of the kernel
            userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
-           modules/NAME.ko  set/                the module set, and what it was built from, if it was
+           modules/NAME.ko  set/                the module set, and what was compiled
            ARCH.toml                            its architecture, when it is none of ours
            id_ed25519  known_hosts              keys of this bundle's guest and of no other
            console.log  dmesg  qemu-command     from the boot in which it was seen
