@@ -74,7 +74,9 @@ def build(
                     )
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    return read(module_set, final, arch)
+    built = read(module_set, final, arch)
+    prebuilt.check_memory(built, arch)
+    return built
 
 
 def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:

@@ -28,6 +28,8 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 ENABLE = "klp_enable_patch"
+MIB = 1 << 20
+_FOR_MODULES = 0.7  # of a guest's memory: kernel and userland live with 58 MiB of 192
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -219,6 +221,26 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
                 )
+
+
+def check_memory(built: BuiltSet, arch: Arch) -> None:
+    """Raises UsageError for modules that a guest has not the memory for: it would refuse one with
+    ENOMEM, and no kernel were to blame."""
+    sizes = {
+        name: sum(
+            s.size for s in reader.read(module.path.read_bytes(), name).sections if s.allocated
+        )
+        for name, module in built.modules.items()
+    }
+    needed, most = sum(sizes.values()), arch.memory_mb * _FOR_MODULES
+    if needed > most * MIB:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise UsageError(
+            f"the modules of {built.set.name} take {needed // MIB} MiB, and of the "
+            f"{arch.memory_mb} MiB of a {arch.name} guest {int(most)} are for them",
+            hint=f"the largest is {largest}, with {sizes[largest] // MIB} MiB: let it have less "
+            "(`room` in set.toml, its .bss), or raise memory_mb in an architecture file",
+        )
 
 
 def check_enables(elf: Elf, spec: ModuleSpec, name: str) -> None:

@@ -25,7 +25,8 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
-from orchestrator.elf import klpformat, reader
+from orchestrator.elf import klpformat, reader, room
+from orchestrator.elf.footprint import Footprint
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import (
     SHF_ALLOC,
@@ -297,6 +298,28 @@ def traceable(*places: int) -> bytes:
     index = len(elf.sections)
     its = Section(".rela__mcount_loc", SHT_RELA, 0, 0, SYMTAB, index, 8, 24, relas=relas)
     return write(append(append(elf, table), its))
+
+
+def test_what_no_guest_has_the_memory_for_is_not_booted(tmp_path: Path) -> None:
+    """It would be refused with ENOMEM, which is FAIL."""
+    for mib, fits in ((130, True), (140, False)):
+        large = room.enlarged(target(), Footprint(0, 0, 0, mib << 20))
+        made = built(tmp_path, write(livepatch()), large)
+        if fits:
+            prebuilt.check_memory(made, ARCH)
+            continue
+        with pytest.raises(UsageError, match="take 140 MiB, and of the 192 MiB of") as caught:
+            prebuilt.check_memory(made, ARCH)
+        assert caught.value.hint.startswith("the largest is the_target, with 140 MiB")
+        prebuilt.check_memory(made, replace(ARCH, memory_mb=256))
+
+
+def test_sets_of_ours_fit_every_guest() -> None:
+    """As far as set.toml says what they take."""
+    for module_set in catalog.module_sets().values():
+        rooms = [room.said(spec.room) for spec in module_set.modules if spec.room is not None]
+        for arch in catalog.arches().values():
+            assert sum(map(sum, rooms)) < arch.memory_mb * 0.69 * (1 << 20)
 
 
 def test_a_livepatch_that_never_enables_itself() -> None:
