@@ -45,12 +45,12 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
     module than set.toml says; and for a module that has neither a file nor sources.
     """
     _need_sources(module_set)
-    found = {}
+    found, together = {}, given.Together(given.MODULES)
     for spec in module_set.modules:
         if spec.ko:
             place = path(module_set, spec, arch)
             try:
-                found[spec.name] = given.read(place, given.MODULE)
+                found[spec.name] = together.read(place, given.MODULE)
             except OSError as err:
                 raise UsageError(
                     f"{place}: {err.strerror}; it should be {spec.name} for {arch.name}",
