@@ -227,7 +227,9 @@ def _fill(
         data = delivery.signed(kernel, data, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
     (tmp / COMPARED).write_text("".join(f"{name}\n" for name in compared))
-    prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)
+    made = read(module_set, tmp, arch)
+    prebuilt.check_symbols(made, kernel.system_map)
+    prebuilt.check_steps(made, kernel.system_map, arch)
 
 
 def _made(

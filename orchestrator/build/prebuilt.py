@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from orchestrator.elf import klp, klpformat, reader, relocation, traced
+from orchestrator.elf import encoding, klp, klpformat, reader, relocation, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
@@ -220,6 +220,42 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     f"{count or 'no'} symbol{'s' * (count > 1)} of that name",
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
+                )
+
+
+def check_steps(built: BuiltSet, system_map: Path, arch: Arch) -> None:
+    """Raises UsageError for a klp relocation that cannot say where its symbol lies, as far as the
+    modules of the set tell that: of what is in none of them, or not aligned, nobody knows."""
+    kernel: dict[str, list[int]] = {}
+    for line in system_map.read_text().splitlines():
+        address, _, name = line.split()[:3]
+        kernel.setdefault(name, []).append(int(address, 16))
+    aligned: dict[str, Mapping[str, int]] = {}
+    for name, module in built.modules.items():
+        elf = reader.read(module.path.read_bytes(), name)
+        aligned[name] = {s.name: max(s.align, 1) for s in elf.sections if s.allocated}
+    for name, module in built.modules.items():
+        for rela in module.klp_relocations:
+            row, owner = arch.relocation(rela.type), built.modules.get(rela.symbol.object)
+            assert row is not None  # `klp.klp_relocations`
+            step, at = encoding.granule(row), max(rela.symbol.sympos, 1) - 1
+            places = owner.symbols.get(rela.symbol.name, ()) if owner else ()
+            found: int | None = None
+            if rela.symbol.object == VMLINUX:
+                found = next(iter(kernel.get(rela.symbol.name, [])[at:]), None)
+            elif owner and at < len(places):
+                section, offset = places[at]
+                unknown = section and aligned[owner.spec.name].get(section, 1) % step
+                found = None if unknown else offset
+            if aligned[name].get(rela.section, 1) % step:
+                found = None
+            why = relocation.refusal(
+                row, arch.byte_order, rela.initial, rela.offset, rela.addend, found
+            )
+            if why:
+                raise UsageError(
+                    f"{module.path.name}: {rela.section}+{rela.offset:#x} to {rela.symbol}: {why}",
+                    hint="was it built for this very target?",
                 )
 
 

@@ -300,6 +300,36 @@ def traceable(*places: int) -> bytes:
     return write(append(append(elf, table), its))
 
 
+@pytest.mark.parametrize(
+    ("place", "addend", "align", "fits"),
+    [(8, 4, 8, True), (9, 3, 8, True), (8, 3, 8, False), (9, 4, 8, False), (8, 3, 1, True)],
+)
+def test_where_symbol_and_field_lie_decides_whether_a_type_can_say_it(
+    tmp_path: Path, place: int, addend: int, align: int, fits: bool
+) -> None:
+    """s390's apply_rela_bits() refuses what is odd, and the symbol may be odd, too."""
+    halves = replace(ARCH.relocation(2) or ARCH.relocations[0], field=("31..0 = 32..1",))
+    rows = tuple(halves if row.number == 2 else row for row in ARCH.relocations)
+    arch = replace(ARCH, relocations=rows)
+    made = built(tmp_path, the_patch(FUNCTION, HIDDEN), target())
+    (found, *_) = (r for r in made.modules["my_patch"].klp_relocations if r.symbol == FUNCTION)
+    one = replace(found, type=2, addend=addend, offset=0x10)
+    goal = made.modules["the_target"]
+    ((section, _),) = goal.symbols["target_fn"]
+    elf = reader.read(goal.path.read_bytes())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == section)
+    goal.path.write_bytes(write(with_section(elf, index, lambda s: replace(s, align=align))))
+    modules_made = {
+        "my_patch": replace(made.modules["my_patch"], klp_relocations=(one,)),
+        "the_target": replace(goal, symbols={"target_fn": ((section, place),)}),
+    }
+    if fits:
+        prebuilt.check_steps(replace(made, modules=modules_made), tmp_path / "System.map", arch)
+        return
+    with pytest.raises(UsageError, match="come to no multiple of 2"):
+        prebuilt.check_steps(replace(made, modules=modules_made), tmp_path / "System.map", arch)
+
+
 def test_what_no_guest_has_the_memory_for_is_not_booted(tmp_path: Path) -> None:
     """It would be refused with ENOMEM, which is FAIL."""
     for mib, fits in ((130, True), (140, False)):
