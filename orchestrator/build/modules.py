@@ -197,6 +197,7 @@ def _fill(
         kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline, log=log
     )
     prebuilt.check_traceable(module_set, files)
+    prebuilt.check_untraced(module_set, kernel.system_map)
     prebuilt.check_unloadable(files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")

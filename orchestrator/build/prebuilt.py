@@ -8,7 +8,7 @@ Whoever built it: nothing here knows of a converter's layout.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.elf import encoding, klp, klpformat, reader, relocation, traced
@@ -28,6 +28,11 @@ from orchestrator.nouns import (
 
 EXPORT = "__ksymtab_"
 ENABLE = "klp_enable_patch"
+_NEVER_TRACED = (  # of include/asm-generic/vmlinux.lds.h, and x86's entry code
+    ("__init, and gone once the kernel has booted", "_sinittext", "_einittext"),
+    ("noinstr", "__noinstr_text_start", "__noinstr_text_end"),
+    ("entry code", "__entry_text_start", "__entry_text_end"),
+)
 MIB = 1 << 20
 _FOR_MODULES = 0.7  # of a guest's memory: kernel and userland live with 58 MiB of 192
 INIT = ".init"  # module_init_section(), kernel/module/main.c
@@ -226,10 +231,7 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
 def check_steps(built: BuiltSet, system_map: Path, arch: Arch) -> None:
     """Raises UsageError for a klp relocation that cannot say where its symbol lies, as far as the
     modules of the set tell that: of what is in none of them, or not aligned, nobody knows."""
-    kernel: dict[str, list[int]] = {}
-    for line in system_map.read_text().splitlines():
-        address, _, name = line.split()[:3]
-        kernel.setdefault(name, []).append(int(address, 16))
+    kernel = _addresses(system_map)
     aligned: dict[str, Mapping[str, int]] = {}
     for name, module in built.modules.items():
         elf = reader.read(module.path.read_bytes(), name)
@@ -320,6 +322,37 @@ def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
                         hint="is it notrace, or __exit, or built without -pg? The kernel replaces "
                         "no such function",
                     )
+
+
+def check_untraced(module_set: ModuleSet, system_map: Path) -> None:
+    """Raises UsageError for a function of the kernel that no livepatch replaces, for ftrace knows
+    nothing of where it lies: it would be refused with EINVAL. Of one that is notrace by itself
+    nobody is told here."""
+    kernel = _addresses(system_map)
+    places = [
+        (what, range(kernel[start][0], kernel[end][0]))
+        for what, start, end in _NEVER_TRACED
+        if start in kernel and end in kernel
+    ]
+    for spec in module_set.modules:
+        broken = {defect.object for defect in spec.defects}
+        for entry in spec.patches.get(VMLINUX, ()) if VMLINUX not in broken else ():
+            function = _function(VMLINUX, entry)
+            for at in kernel.get(function.name, [])[max(function.sympos, 1) - 1 :][:1]:
+                if what := next((what for what, place in places if at in place), ""):
+                    raise UsageError(
+                        f"{spec.name}.ko: set.toml has it replace {function}, which is {what}",
+                        hint="ftrace does not trace it, and the kernel replaces no such function",
+                    )
+
+
+def _addresses(system_map: Path) -> Mapping[str, Sequence[int]]:
+    """Name -> addresses, in the sequence of kallsyms."""
+    found: dict[str, list[int]] = {}
+    for line in system_map.read_text().splitlines():
+        address, _, name = line.split()[:3]
+        found.setdefault(name, []).append(int(address, 16))
+    return found
 
 
 def _untraced(elf: Elf, asked: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:

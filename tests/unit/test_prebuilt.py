@@ -330,6 +330,37 @@ def test_where_symbol_and_field_lie_decides_whether_a_type_can_say_it(
         prebuilt.check_steps(replace(made, modules=modules_made), tmp_path / "System.map", arch)
 
 
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("early", "is __init, and gone"),
+        ("twice,1", "is __init, and gone"),
+        ("twice,2", ""),
+        ("late", ""),
+        ("quiet", "is noinstr"),
+        ("absent", ""),  # `check_symbols` has words for it
+    ],
+)
+def test_a_function_of_the_kernel_that_ftrace_does_not_know(
+    module_set: ModuleSet, tmp_path: Path, entry: str, why: str
+) -> None:
+    system_map = tmp_path / "System.map"
+    lines = ("1 _sinittext", "1 early", "2 twice", "9 _einittext", "9 late", "b twice")
+    more = ("10 __noinstr_text_start", "11 quiet", "12 __noinstr_text_end", "20 __entry_text_end")
+    system_map.write_text("".join("{} t {}\n".format(*each.split()) for each in (*lines, *more)))
+
+    def check(spec: ModuleSpec) -> None:
+        prebuilt.check_untraced(replace(module_set, modules=(spec,)), system_map)
+
+    spec = replace(PATCH, patches={"vmlinux": (entry,)})
+    check(replace(spec, defects=(Defect("vmlinux", "EINVAL", written=False),)))
+    if not why:
+        check(spec)
+        return
+    with pytest.raises(UsageError, match=why):
+        check(spec)
+
+
 def test_what_no_guest_has_the_memory_for_is_not_booted(tmp_path: Path) -> None:
     """It would be refused with ENOMEM, which is FAIL."""
     for mib, fits in ((130, True), (140, False)):
