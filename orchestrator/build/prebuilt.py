@@ -13,6 +13,7 @@ from pathlib import Path
 
 from orchestrator.elf import encoding, klp, klpformat, reader, relocation, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
+from orchestrator.elf.rules import FATAL
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.nouns import (
@@ -25,6 +26,7 @@ from orchestrator.nouns import (
     ModuleSet,
     ModuleSpec,
 )
+from orchestrator.plain import one_line
 
 EXPORT = "__ksymtab_"
 ENABLE = "klp_enable_patch"
@@ -146,13 +148,23 @@ def _compiler(data: bytes, place: Path) -> str:
 
 def check_relocations(found: Mapping[str, bytes], module_set: ModuleSet, arch: Arch) -> None:
     """Raises UsageError for a klp relocation of `files` that no kernel can apply: it would be told
-    of the module that is loaded, and this is the file that it comes from."""
+    of the module that is loaded, and this is the file that it comes from. So for a livepatch that
+    breaks a rule of the format by which kernels go, unless set.toml declares a defect."""
     table = relocation.table(arch.relocations)
     for name, data in found.items():
         spec = module_set.module(name)
         assert spec is not None
         place = str(path(module_set, spec, arch))
         klp.klp_relocations(reader.read(data, place), table, place)
+        if spec.kind != "livepatch" or spec.defects:
+            continue
+        told = klp.inspect(data, table=table, none=arch.none, name=place)
+        for broken in told.violations:
+            if broken.rule in FATAL:
+                raise UsageError(
+                    f"{place}: {one_line(broken.where)}: {broken.text}",
+                    hint=f"klp-e2e inspect {place} names each rule that it breaks",
+                )
 
 
 def exports(data: bytes, name: str) -> frozenset[str]:
@@ -193,6 +205,7 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
         ]
         asked += [(r.object, r.symbol, "it refers to") for r in module.klp_relocations]
         for when, symbol, what in dict.fromkeys(asked):
+            _check_object(module, when, symbol)
             if when in broken or (when != VMLINUX and when not in built.modules):
                 continue
             where = built.modules.get(symbol.object)
@@ -226,6 +239,25 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                     hint="was it built for this very target? NAME,0 has to be unique, NAME,N is "
                     "the N-th of that name",
                 )
+
+
+def _check_object(module: BuiltModule, when: str, symbol: KlpSymbol) -> None:
+    """Raises UsageError for a klp relocation that is never written, or led astray by time alone."""
+    spec, file = module.spec, module.path.name
+    if any(defect.object in ("", when) for defect in spec.defects):
+        return
+    if when != VMLINUX and when not in spec.patches:
+        raise UsageError(
+            f"{file}: it refers to {symbol} when {when} is loaded, which it does not patch: the "
+            "kernel never writes that",
+            hint=f"does it patch {when}? Then set.toml has to say so, be it with an empty list",
+        )
+    if when == VMLINUX and symbol.object != VMLINUX:
+        raise UsageError(
+            f"{file}: {symbol} is written when the livepatch loads, and never again: it is in a "
+            f"klp section of vmlinux, and leads nowhere once {symbol.object} has gone",
+            hint=f"let it be written with {symbol.object}, as a symbol of a module that it patches",
+        )
 
 
 def check_steps(built: BuiltSet, system_map: Path, arch: Arch) -> None:
@@ -290,6 +322,12 @@ def check_enables(elf: Elf, spec: ModuleSpec, name: str) -> None:
         raise UsageError(
             f"{name} is a livepatch and never calls {ENABLE}(): loaded, it replaces nothing",
             hint=f"its init function is to return {ENABLE}(&patch)",
+        )
+    if spec.kind == "livepatch" and not klpformat.is_gpl(elf):
+        raise UsageError(
+            f"{name} has no licence that is compatible with the GPL: the kernel does not let it "
+            f"have {ENABLE}()",
+            hint='MODULE_LICENSE("GPL") in its source',
         )
 
 

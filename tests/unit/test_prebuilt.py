@@ -25,11 +25,12 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
-from orchestrator.elf import klpformat, reader, room
+from orchestrator.elf import klpformat, reader, room, rules
 from orchestrator.elf.footprint import Footprint
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import (
     SHF_ALLOC,
+    SHN_COMMON,
     SHT_PROGBITS,
     SHT_RELA,
     STT_SECTION,
@@ -148,6 +149,38 @@ def test_a_relocation_that_no_kernel_can_apply_is_told_with_its_file(module_set:
         f"{place}: .klp.rela.the_target..text at 0xc: the field holds 90 90 90 90, and the kernel "
         "refuses one that is not zero"
     )
+
+
+def test_what_breaks_a_rule_that_kernels_go_by_is_refused(module_set: ModuleSet) -> None:
+    """It was FAIL: the livepatch is refused, or its relocations are written astray."""
+    place = module_set.directory / ARCH.name / "patch.ko"
+    place.write_bytes(the_patch(FUNCTION))
+    good = reader.read(place.read_bytes())
+    (klp,) = (i for i, s in enumerate(good.sections) if klpformat.is_klp_section(s))
+    marked = good.sections[klp].relas[0].symbol
+    unmarked = with_symbol(good, marked, lambda s: replace(s, shndx=SHN_COMMON))
+    freed = with_section(good, klp, lambda s: replace(s, flags=s.flags & ~SHF_ALLOC))
+    early = with_section(good, TEXT, lambda s: replace(s, name="__mcount_loc"))
+    for bad, why in (
+        (unmarked, "COMMON symbols"),
+        (freed, "carries SHF_ALLOC"),
+        (early, "what the loader reads while"),
+    ):
+        place.write_bytes(write(bad))
+        found = prebuilt.files(module_set, ARCH)
+        with pytest.raises(UsageError, match=why) as caught:
+            prebuilt.check_relocations(found, module_set, ARCH)
+        assert str(place) in str(caught.value) and "inspect" in caught.value.hint
+        spec = replace(PATCH, defects=(Defect("", 8, False),))
+        declared = replace(module_set, modules=(spec, TARGET))
+        prebuilt.check_relocations(found, declared, ARCH)
+    custom = with_section(good, klp, lambda s: replace(s, entsize=0, link=0))
+    place.write_bytes(write(custom))  # no kernel asks
+    prebuilt.check_relocations(prebuilt.files(module_set, ARCH), module_set, ARCH)
+
+
+def test_every_rule_that_refuses_is_one() -> None:
+    assert not {name for name in rules.FATAL if rules.RULES[name].warning}
 
 
 def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path) -> None:
@@ -391,6 +424,12 @@ def test_a_livepatch_that_never_enables_itself() -> None:
     prebuilt.check_enables(target(), TARGET, "the_target.ko")
     with pytest.raises(UsageError, match=r"my_patch\.ko is a livepatch and never calls klp_enable"):
         prebuilt.check_enables(elf, PATCH, "my_patch.ko")
+    for said in (b"livepatch=Y\0license=Proprietary\0", b"livepatch=Y\0"):
+        sections = list(calls.sections)
+        sections[MODINFO] = replace(sections[MODINFO], data=said)
+        theirs = replace(calls, sections=tuple(sections))
+        with pytest.raises(UsageError, match="no licence that is compatible with the GPL"):
+            prebuilt.check_enables(theirs, PATCH, "my_patch.ko")
 
 
 def test_a_module_without_an_exit_function_is_never_unloaded() -> None:
@@ -414,6 +453,21 @@ def test_a_function_that_ftrace_does_not_know_cannot_be_replaced(tmp_path: Path)
         prebuilt.check_traceable(mine, wrong)
     declared = replace(spec, defects=(Defect("the_target", 22, True),))
     prebuilt.check_traceable(replace(mine, modules=(declared, TARGET)), wrong)
+
+
+def test_what_the_kernel_never_writes_again_is_told(tmp_path: Path) -> None:
+    """It was FAIL: functions that read nothing, or what had been there."""
+    data = the_patch(FUNCTION)
+    spec = replace(PATCH, patches={"the_sarget": ("target_fn",)})
+    found = built(tmp_path, data, target(), spec)
+    with pytest.raises(UsageError, match="when the_target is loaded, which it does not patch"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
+    elf = reader.read(data)
+    (klp,) = (i for i, s in enumerate(elf.sections) if klpformat.is_klp_section(s))
+    kernels = with_section(elf, klp, lambda s: replace(s, name=".klp.rela.vmlinux..text"))
+    found = built(tmp_path, write(kernels), target())
+    with pytest.raises(UsageError, match="leads nowhere once the_target has gone"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
 
 
 def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:
@@ -468,6 +522,7 @@ def test_so_does_one_of_modules_that_others_built(module_set: ModuleSet, tmp_pat
         (b"license=GPL", 0),
         (b"license=Dual BSD/GPL\0description=staging", 0),
         (b"license=Proprietary", 1),
+        (b"description=of no licence", 1),
         (b"license=GPL\0staging=Y", 1 << 10),
         (b"license=BSD\0test=Y", 1 << 18 | 1),
     ],
