@@ -189,6 +189,7 @@ def _fill(
     exported = _exported(kernel.build_tree / "Module.symvers")
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
+    prebuilt.check_versions(given, module_set, kernel.build_tree / "Module.symvers", arch)
     prebuilt.check_relocations(given, module_set, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
     targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}

@@ -30,6 +30,9 @@ from orchestrator.plain import one_line
 
 EXPORT = "__ksymtab_"
 ENABLE = "klp_enable_patch"
+# struct modversion_info, include/linux/module.h; the other is CONFIG_EXTENDED_MODVERSIONS
+_VERSIONS, _VERSION, _EXTENDED = "__versions", 64, "__version_ext_crcs"
+_LAYOUT = "module_layout"  # check_modstruct_version(), kernel/module/version.c
 _NEVER_TRACED = (  # of include/asm-generic/vmlinux.lds.h, and x86's entry code
     ("__init, and gone once the kernel has booted", "_sinittext", "_einittext"),
     ("noinstr", "__noinstr_text_start", "__noinstr_text_end"),
@@ -133,6 +136,40 @@ def check_kernel(
                 f"{place} was compiled by {by}, and the kernel by {compiler}",
                 hint="compile it as the kernel is, or the kernel as it is, with --toolchain",
             )
+
+
+def check_versions(
+    found: Mapping[str, bytes], module_set: ModuleSet, symvers: Path, arch: Arch
+) -> None:
+    """Raises UsageError for a module of `files` whose symbol versions are not the kernel's, where
+    that has some (CONFIG_MODVERSIONS; check_version(), kernel/module/version.c): it would be
+    refused. symvers: the kernel's Module.symvers."""
+    lines = (line.split("\t") for line in symvers.read_text().splitlines())
+    kernel = {name: number for crc, name, *_ in lines if (number := int(crc, 16))}
+    for name, data in found.items():
+        spec = module_set.module(name)
+        assert spec is not None
+        place = path(module_set, spec, arch)
+        elf = reader.read(data, str(place))
+        asked = {_LAYOUT, *(s.name for s in elf.symbols if s.shndx == SHN_UNDEF)} & kernel.keys()
+        table = elf.section(_VERSIONS)
+        if table is None:
+            if asked and elf.section(_EXTENDED) is None:
+                raise UsageError(
+                    f"{place} has no versions of symbols, and the kernel asks for them",
+                    hint="build it against this kernel's build directory (CONFIG_MODVERSIONS)",
+                )
+            continue
+        for at in range(0, len(table.data), _VERSION):
+            entry = table.data[at : at + _VERSION]
+            symbol = entry[8:].split(b"\0")[0].decode("utf-8", "replace")
+            crc = int.from_bytes(entry[:8], arch.byte_order)
+            if symbol in asked and crc != kernel[symbol]:
+                raise UsageError(
+                    f"{place} was built for another kernel: its version of {symbol} is {crc:#x}, "
+                    f"the kernel's is {kernel[symbol]:#x}",
+                    hint="build it for this kernel (`klp-e2e build` prints where it is kept)",
+                )
 
 
 def _vermagic(data: bytes, place: Path) -> str:

@@ -228,6 +228,47 @@ def test_another_compiler_s_module_is_refused(
         prebuilt.check_kernel(found, module_set, kernel, ARCH)
 
 
+def with_versions(elf: Elf, **versions: int) -> bytes:
+    entries = (
+        crc.to_bytes(8, "little") + n.encode().ljust(56, b"\0") for n, crc in versions.items()
+    )
+    table = Section("__versions", SHT_PROGBITS, SHF_ALLOC, align=32, data=b"".join(entries))
+    return write(replace(elf, sections=(*elf.sections, table)))
+
+
+@pytest.mark.parametrize(
+    ("versions", "why"),
+    [
+        ({"module_layout": 0x11, "_printk": 0x22}, ""),
+        ({"module_layout": 0x11}, ""),  # the kernel warns once and lets it go
+        (
+            {"module_layout": 0x11, "_printk": 0x23},
+            "version of _printk is 0x23, the kernel's is 0x22",
+        ),
+        ({"module_layout": 0x12, "_printk": 0x22}, "version of module_layout is 0x12"),
+        ({"module_layout": 0x11, "_printk": 0x22, "unused": 7}, ""),
+        (None, "has no versions of symbols"),
+    ],
+)
+def test_symbol_versions_are_the_kernels(
+    module_set: ModuleSet, tmp_path: Path, versions: dict[str, int] | None, why: str
+) -> None:
+    symvers = tmp_path / "Module.symvers"
+    line = "0x{:08x}\t{}\tvmlinux\tEXPORT_SYMBOL\t\n"
+    crcs = (("_printk", 0x22), ("module_layout", 0x11), ("unused", 8))
+    symvers.write_text("".join(line.format(crc, name) for name, crc in crcs))
+    elf = livepatch()
+    data = write(elf) if versions is None else with_versions(elf, **versions)
+    found = {"my_patch": data}
+    if why:
+        with pytest.raises(UsageError, match=why):
+            prebuilt.check_versions(found, module_set, symvers, ARCH)
+    else:
+        prebuilt.check_versions(found, module_set, symvers, ARCH)
+    symvers.write_text("".join(line.format(0, name) for name, _ in crcs))  # it has none
+    prebuilt.check_versions(found, module_set, symvers, ARCH)
+
+
 def test_what_has_to_be_loaded_first_has_to_be_said() -> None:
     data = write(livepatch())  # depends=other,the-target
     prebuilt.check_depends(data, replace(PATCH, depends=("the_target", "other")), "p.ko")
