@@ -291,6 +291,8 @@ def test_what_a_guest_refuses_for_its_own_reasons_is_no_verdict(
         assert code == 4 and "signed modules only" in text, text
     refused = {"REFUSES": "./my_patch.ko", "WHY": "Invalid module format"}
     assert carried_out(files, tmp_path / "so", **refused)[0] == 1
+    # busybox's grep looks at a line as far as its first NUL only
+    assert b"tr '\\0' '\\n' <\"$module.ko\" | grep -qF" in files["order.sh"]
     older = {**files, "order.sh": files["order.sh"].replace(b"$(uname -r)", b"1.2.3")}
     code, text = carried_out(older, tmp_path / "older", **refused)
     assert code == 4 and "my_patch.ko is for another kernel" in text, text
