@@ -413,7 +413,8 @@ def set_text(directory: Path) -> bytes:
                 f"{directory}: {len(given)} .ko files, at most {kofiles.MOST} are a set",
                 hint="write a set.toml that names those that are to be tested",
             )
-        found = {path.name: files.read(path, files.MODULE) for path in given}
+        together = files.Together(files.MODULES)
+        found = {path.name: together.read(path, files.MODULE) for path in given}
     except OSError as err:
         raise UsageError(f"{err.filename or directory}: {err.strerror}") from err
     return kofiles.set_text(found).encode()

@@ -74,7 +74,9 @@ def build(
                     )
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    return read(module_set, final, arch)
+    built = read(module_set, final, arch)
+    prebuilt.check_memory(built, arch)
+    return built
 
 
 def read(module_set: ModuleSet, directory: Path, arch: Arch) -> BuiltSet:
@@ -123,6 +125,12 @@ def content(module_set: ModuleSet, arch: Arch) -> str:
     for name, data in prebuilt.files(module_set, arch).items():
         parts.append(f"{name} {hashlib.sha256(data).hexdigest()}")
     return hashlib.sha256("\0".join(sorted({*parts})).encode()).hexdigest()
+
+
+def has_sources(module_set: ModuleSet) -> bool:
+    """Is anything of its directory compiled? Else nothing there but set.toml and the .ko files that
+    it names is the set's: the directory may be anybody's."""
+    return not module_set.in_tree and bool(_of_sources(module_set))
 
 
 def _of_sources(module_set: ModuleSet) -> tuple[ModuleSpec, ...]:
@@ -181,11 +189,13 @@ def _fill(
     exported = _exported(kernel.build_tree / "Module.symvers")
     given = prebuilt.files(module_set, arch)
     prebuilt.check_kernel(given, module_set, kernel, arch)
+    prebuilt.check_versions(given, module_set, kernel.build_tree / "Module.symvers", arch)
     prebuilt.check_relocations(given, module_set, arch)
     files = {**_made(tmp / outside.RECORD, kernel, arch, module_set, jobs, deadline), **given}
     targets = {s.name: files[s.name] for s in module_set.modules if s.kind == "target"}
     files |= filler.build(kernel, arch, module_set, targets or files, jobs=jobs, deadline=deadline)
     prebuilt.check_traceable(module_set, files)
+    prebuilt.check_untraced(module_set, kernel.system_map)
     prebuilt.check_unloadable(files)
     for name, data in files.items():
         exported |= prebuilt.exports(data, f"{name}.ko")
@@ -216,7 +226,9 @@ def _fill(
         data = delivery.signed(kernel, data, f"{spec.name}.ko")
         (tmp / f"{spec.name}.ko").write_bytes(data)
     (tmp / COMPARED).write_text("".join(f"{name}\n" for name in compared))
-    prebuilt.check_symbols(read(module_set, tmp, arch), kernel.system_map)
+    made = read(module_set, tmp, arch)
+    prebuilt.check_symbols(made, kernel.system_map)
+    prebuilt.check_steps(made, kernel.system_map, arch)
 
 
 def _made(

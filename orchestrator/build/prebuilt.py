@@ -8,11 +8,12 @@ Whoever built it: nothing here knows of a converter's layout.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from orchestrator.elf import klp, klpformat, reader, relocation, traced
+from orchestrator.elf import encoding, klp, klpformat, reader, relocation, traced
 from orchestrator.elf.records import SHN_UNDEF, Elf, Symbol
+from orchestrator.elf.rules import FATAL
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files as given
 from orchestrator.nouns import (
@@ -25,9 +26,20 @@ from orchestrator.nouns import (
     ModuleSet,
     ModuleSpec,
 )
+from orchestrator.plain import one_line
 
 EXPORT = "__ksymtab_"
 ENABLE = "klp_enable_patch"
+# struct modversion_info, include/linux/module.h; the other is CONFIG_EXTENDED_MODVERSIONS
+_VERSIONS, _VERSION, _EXTENDED = "__versions", 64, "__version_ext_crcs"
+_LAYOUT = "module_layout"  # check_modstruct_version(), kernel/module/version.c
+_NEVER_TRACED = (  # of include/asm-generic/vmlinux.lds.h, and x86's entry code
+    ("__init, and gone once the kernel has booted", "_sinittext", "_einittext"),
+    ("noinstr", "__noinstr_text_start", "__noinstr_text_end"),
+    ("entry code", "__entry_text_start", "__entry_text_end"),
+)
+MIB = 1 << 20
+_FOR_MODULES = 0.7  # of a guest's memory: kernel and userland live with 58 MiB of 192
 INIT = ".init"  # module_init_section(), kernel/module/main.c
 
 
@@ -43,12 +55,12 @@ def files(module_set: ModuleSet, arch: Arch) -> Mapping[str, bytes]:
     module than set.toml says; and for a module that has neither a file nor sources.
     """
     _need_sources(module_set)
-    found = {}
+    found, together = {}, given.Together(given.MODULES)
     for spec in module_set.modules:
         if spec.ko:
             place = path(module_set, spec, arch)
             try:
-                found[spec.name] = given.read(place, given.MODULE)
+                found[spec.name] = together.read(place, given.MODULE)
             except OSError as err:
                 raise UsageError(
                     f"{place}: {err.strerror}; it should be {spec.name} for {arch.name}",
@@ -126,6 +138,40 @@ def check_kernel(
             )
 
 
+def check_versions(
+    found: Mapping[str, bytes], module_set: ModuleSet, symvers: Path, arch: Arch
+) -> None:
+    """Raises UsageError for a module of `files` whose symbol versions are not the kernel's, where
+    that has some (CONFIG_MODVERSIONS; check_version(), kernel/module/version.c): it would be
+    refused. symvers: the kernel's Module.symvers."""
+    lines = (line.split("\t") for line in symvers.read_text().splitlines())
+    kernel = {name: number for crc, name, *_ in lines if (number := int(crc, 16))}
+    for name, data in found.items():
+        spec = module_set.module(name)
+        assert spec is not None
+        place = path(module_set, spec, arch)
+        elf = reader.read(data, str(place))
+        asked = {_LAYOUT, *(s.name for s in elf.symbols if s.shndx == SHN_UNDEF)} & kernel.keys()
+        table = elf.section(_VERSIONS)
+        if table is None:
+            if asked and elf.section(_EXTENDED) is None:
+                raise UsageError(
+                    f"{place} has no versions of symbols, and the kernel asks for them",
+                    hint="build it against this kernel's build directory (CONFIG_MODVERSIONS)",
+                )
+            continue
+        for at in range(0, len(table.data), _VERSION):
+            entry = table.data[at : at + _VERSION]
+            symbol = entry[8:].split(b"\0")[0].decode("utf-8", "replace")
+            crc = int.from_bytes(entry[:8], arch.byte_order)
+            if symbol in asked and crc != kernel[symbol]:
+                raise UsageError(
+                    f"{place} was built for another kernel: its version of {symbol} is {crc:#x}, "
+                    f"the kernel's is {kernel[symbol]:#x}",
+                    hint="build it for this kernel (`klp-e2e build` prints where it is kept)",
+                )
+
+
 def _vermagic(data: bytes, place: Path) -> str:
     return dict(klpformat.modinfo(reader.read(data, str(place)))).get("vermagic", "").strip()
 
@@ -139,13 +185,23 @@ def _compiler(data: bytes, place: Path) -> str:
 
 def check_relocations(found: Mapping[str, bytes], module_set: ModuleSet, arch: Arch) -> None:
     """Raises UsageError for a klp relocation of `files` that no kernel can apply: it would be told
-    of the module that is loaded, and this is the file that it comes from."""
+    of the module that is loaded, and this is the file that it comes from. So for a livepatch that
+    breaks a rule of the format by which kernels go, unless set.toml declares a defect."""
     table = relocation.table(arch.relocations)
     for name, data in found.items():
         spec = module_set.module(name)
         assert spec is not None
         place = str(path(module_set, spec, arch))
         klp.klp_relocations(reader.read(data, place), table, place)
+        if spec.kind != "livepatch" or spec.defects:
+            continue
+        told = klp.inspect(data, table=table, none=arch.none, name=place)
+        for broken in told.violations:
+            if broken.rule in FATAL:
+                raise UsageError(
+                    f"{place}: {one_line(broken.where)}: {broken.text}",
+                    hint=f"klp-e2e inspect {place} names each rule that it breaks",
+                )
 
 
 def exports(data: bytes, name: str) -> frozenset[str]:
@@ -186,6 +242,7 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
         ]
         asked += [(r.object, r.symbol, "it refers to") for r in module.klp_relocations]
         for when, symbol, what in dict.fromkeys(asked):
+            _check_object(module, when, symbol)
             if when in broken or (when != VMLINUX and when not in built.modules):
                 continue
             where = built.modules.get(symbol.object)
@@ -221,6 +278,78 @@ def check_symbols(built: BuiltSet, system_map: Path) -> None:
                 )
 
 
+def _check_object(module: BuiltModule, when: str, symbol: KlpSymbol) -> None:
+    """Raises UsageError for a klp relocation that is never written, or led astray by time alone."""
+    spec, file = module.spec, module.path.name
+    if any(defect.object in ("", when) for defect in spec.defects):
+        return
+    if when != VMLINUX and when not in spec.patches:
+        raise UsageError(
+            f"{file}: it refers to {symbol} when {when} is loaded, which it does not patch: the "
+            "kernel never writes that",
+            hint=f"does it patch {when}? Then set.toml has to say so, be it with an empty list",
+        )
+    if when == VMLINUX and symbol.object != VMLINUX:
+        raise UsageError(
+            f"{file}: {symbol} is written when the livepatch loads, and never again: it is in a "
+            f"klp section of vmlinux, and leads nowhere once {symbol.object} has gone",
+            hint=f"let it be written with {symbol.object}, as a symbol of a module that it patches",
+        )
+
+
+def check_steps(built: BuiltSet, system_map: Path, arch: Arch) -> None:
+    """Raises UsageError for a klp relocation that cannot say where its symbol lies, as far as the
+    modules of the set tell that: of what is in none of them, or not aligned, nobody knows."""
+    kernel = _addresses(system_map)
+    aligned: dict[str, Mapping[str, int]] = {}
+    for name, module in built.modules.items():
+        elf = reader.read(module.path.read_bytes(), name)
+        aligned[name] = {s.name: max(s.align, 1) for s in elf.sections if s.allocated}
+    for name, module in built.modules.items():
+        for rela in module.klp_relocations:
+            row, owner = arch.relocation(rela.type), built.modules.get(rela.symbol.object)
+            assert row is not None  # `klp.klp_relocations`
+            step, at = encoding.granule(row), max(rela.symbol.sympos, 1) - 1
+            places = owner.symbols.get(rela.symbol.name, ()) if owner else ()
+            found: int | None = None
+            if rela.symbol.object == VMLINUX:
+                found = next(iter(kernel.get(rela.symbol.name, [])[at:]), None)
+            elif owner and at < len(places):
+                section, offset = places[at]
+                unknown = section and aligned[owner.spec.name].get(section, 1) % step
+                found = None if unknown else offset
+            if aligned[name].get(rela.section, 1) % step:
+                found = None
+            why = relocation.refusal(
+                row, arch.byte_order, rela.initial, rela.offset, rela.addend, found
+            )
+            if why:
+                raise UsageError(
+                    f"{module.path.name}: {rela.section}+{rela.offset:#x} to {rela.symbol}: {why}",
+                    hint="was it built for this very target?",
+                )
+
+
+def check_memory(built: BuiltSet, arch: Arch) -> None:
+    """Raises UsageError for modules that a guest has not the memory for: it would refuse one with
+    ENOMEM, and no kernel were to blame."""
+    sizes = {
+        name: sum(
+            s.size for s in reader.read(module.path.read_bytes(), name).sections if s.allocated
+        )
+        for name, module in built.modules.items()
+    }
+    needed, most = sum(sizes.values()), arch.memory_mb * _FOR_MODULES
+    if needed > most * MIB:
+        largest = max(sizes, key=sizes.__getitem__)
+        raise UsageError(
+            f"the modules of {built.set.name} take {needed // MIB} MiB, and of the "
+            f"{arch.memory_mb} MiB of a {arch.name} guest {int(most)} are for them",
+            hint=f"the largest is {largest}, with {sizes[largest] // MIB} MiB: let it have less "
+            "(`room` in set.toml, its .bss), or raise memory_mb in an architecture file",
+        )
+
+
 def check_enables(elf: Elf, spec: ModuleSpec, name: str) -> None:
     """Raises UsageError for a livepatch that cannot enable itself: it refers to no
     klp_enable_patch(), so that the kernel hears nothing of it."""
@@ -230,6 +359,12 @@ def check_enables(elf: Elf, spec: ModuleSpec, name: str) -> None:
         raise UsageError(
             f"{name} is a livepatch and never calls {ENABLE}(): loaded, it replaces nothing",
             hint=f"its init function is to return {ENABLE}(&patch)",
+        )
+    if spec.kind == "livepatch" and not klpformat.is_gpl(elf):
+        raise UsageError(
+            f"{name} has no licence that is compatible with the GPL: the kernel does not let it "
+            f"have {ENABLE}()",
+            hint='MODULE_LICENSE("GPL") in its source',
         )
 
 
@@ -262,6 +397,37 @@ def check_traceable(module_set: ModuleSet, found: Mapping[str, bytes]) -> None:
                         hint="is it notrace, or __exit, or built without -pg? The kernel replaces "
                         "no such function",
                     )
+
+
+def check_untraced(module_set: ModuleSet, system_map: Path) -> None:
+    """Raises UsageError for a function of the kernel that no livepatch replaces, for ftrace knows
+    nothing of where it lies: it would be refused with EINVAL. Of one that is notrace by itself
+    nobody is told here."""
+    kernel = _addresses(system_map)
+    places = [
+        (what, range(kernel[start][0], kernel[end][0]))
+        for what, start, end in _NEVER_TRACED
+        if start in kernel and end in kernel
+    ]
+    for spec in module_set.modules:
+        broken = {defect.object for defect in spec.defects}
+        for entry in spec.patches.get(VMLINUX, ()) if VMLINUX not in broken else ():
+            function = _function(VMLINUX, entry)
+            for at in kernel.get(function.name, [])[max(function.sympos, 1) - 1 :][:1]:
+                if what := next((what for what, place in places if at in place), ""):
+                    raise UsageError(
+                        f"{spec.name}.ko: set.toml has it replace {function}, which is {what}",
+                        hint="ftrace does not trace it, and the kernel replaces no such function",
+                    )
+
+
+def _addresses(system_map: Path) -> Mapping[str, Sequence[int]]:
+    """Name -> addresses, in the sequence of kallsyms."""
+    found: dict[str, list[int]] = {}
+    for line in system_map.read_text().splitlines():
+        address, _, name = line.split()[:3]
+        found.setdefault(name, []).append(int(address, 16))
+    return found
 
 
 def _untraced(elf: Elf, asked: Iterable[KlpSymbol]) -> Iterator[KlpSymbol]:

@@ -194,11 +194,17 @@ _GPL = (
 )
 
 
+def is_gpl(elf: Elf) -> bool:
+    """May it use what is exported to GPL modules only? One that does not say its licence may not
+    (set_license(), kernel/module/main.c)."""
+    return dict(modinfo(elf)).get("license") in _GPL
+
+
 def own_taint(elf: Elf) -> int:
     """What the loader taints the kernel with for what a module says of itself, besides what each of
     ours does: P, C and N (module_license_taint_check(), module_augment_kernel_taints())."""
     told = dict(modinfo(elf))
-    signs = (("license" in told and told["license"] not in _GPL, 0), ("staging" in told, 10))
+    signs = ((not is_gpl(elf), 0), ("staging" in told, 10))
     return sum(1 << bit for said, bit in (*signs, ("test" in told, 18)) if said)
 
 

@@ -70,11 +70,18 @@ def written(row: RelocationType, byte_order: ByteOrder, raw: bytes) -> Relocatio
 
 
 def refusal(
-    row: RelocationType, byte_order: ByteOrder, raw: bytes, offset: int, addend: int
+    row: RelocationType,
+    byte_order: ByteOrder,
+    raw: bytes,
+    offset: int,
+    addend: int,
+    symbol: int | None = None,
 ) -> str:
     """Why a right kernel cannot apply a relocation, wherever its symbol lies, "" if it can: what
     apply_relocate_add() refuses, or writes cut short.
 
+    symbol: its address, as far as that is known: its place in a section that is aligned. Without
+    it nobody knows what an odd addend comes to; slots, stubs and code are aligned anyway.
     raw: as `field` gives it, of the file. What the kernel puts behind a field may stand there
     before: since Linux 6.3 powerpc takes it (restore_r2(), arch/powerpc/kernel/module_64.c).
     """
@@ -87,9 +94,12 @@ def refusal(
     if row.part or encoding.formula(row) != "X - P":
         return ""
     step, reach = encoding.granule(row), encoding.reach(row)
-    for name, number in (("offset", offset), ("addend", addend)):
-        if number % step:
-            return f"the {name} is no multiple of {step}, and {row.name} counts in such steps"
+    leads_to = symbol if row.leads_to == "symbol" else 0
+    if leads_to is not None and (leads_to + addend - offset) % step:
+        return (
+            f"the addend and where symbol and field lie come to no multiple of {step}, and "
+            f"{row.name} counts in such steps"
+        )
     outer = encoding.outer(row, addend)
     return "" if abs(outer) < reach else f"the addend {outer:#x} is out of {row.name}'s reach"
 

@@ -96,3 +96,14 @@ RULES: Mapping[str, Rule] = {
         True,
     ),
 }
+
+FATAL = frozenset(
+    {
+        *("this-module", "symbol-table", "symbol-common", "symbol-section", "symbol-mark"),
+        *("section-flag", "section-alloc", "section-target-alloc", "section-target-early"),
+        *("relocation-symbol", "relocation-vmlinux", "relocation-offset", "relocation-ordinary"),
+        *("object-module", "object-patched"),
+    }
+)
+"""Rules without which a kernel refuses the livepatch, or writes its relocations astray, or never.
+The others are custom, or are told by whoever reads the relocations."""

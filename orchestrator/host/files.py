@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 MIB = 1 << 20
 MODULE = 256 * MIB
+MODULES = 1024 * MIB  # of a set, all together: they are in memory at once
 TEXT = 256 * MIB  # patches, mails, documents of ours: the patch of a whole release has 100
 TABLE = MIB // 4  # TOML
 CONFIG = 16 * MIB  # of a kernel: one of everything has 1/4
@@ -32,6 +33,27 @@ def read(path: Path, limit: int) -> bytes:
     if len(data) > limit:
         raise _too_large(path, limit)
     return data
+
+
+class Together:
+    """Several files, of which all together have an end, too: each may be a hole of that size, which
+    costs nobody anything but us."""
+
+    def __init__(self, limit: int) -> None:
+        """limit: bytes of all."""
+        self._limit = self._left = limit
+
+    def read(self, path: Path, limit: int) -> bytes:
+        """As `read`. Raises OSError also for the file with which they are too many bytes."""
+        try:
+            data = read(path, min(limit, self._left))
+        except OSError as err:
+            if err.errno != errno.EFBIG or self._left >= limit:
+                raise
+            why = f"with the files before it it is more than {self._limit // MIB} MiB"
+            raise OSError(errno.EFBIG, why, str(path)) from err
+        self._left -= len(data)
+        return data
 
 
 def ends(path: Path, limit: int, each: int) -> tuple[bytes, int, bytes]:

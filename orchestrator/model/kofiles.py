@@ -11,8 +11,13 @@ from orchestrator.elf import klpformat, patchtable, reader
 from orchestrator.elf.patchtable import Function, PatchTable
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
+from orchestrator.plain import one_line
 
+_ARCH = "{arch}"  # what `ko` of a set.toml has for the architecture's name
 MOST = 64  # files: as many as a set may have modules
+
+
+_HINT = "write a set.toml beside it, with [modules.patches]: docs/howto/own-modules.md"
 
 
 def set_text(files: Mapping[str, bytes]) -> str:
@@ -22,9 +27,15 @@ def set_text(files: Mapping[str, bytes]) -> str:
     Whether a livepatch replaces others only its code says (--no-replace of klp-build). That is no
     matter to one that is alone, and a guess where there are more: a right kernel would fail by it.
 
-    Raises UsageError for a file that is no module, for several livepatches, and for one that does
-    not say what it patches: all but those of klp-build and kpatch-build.
+    Raises UsageError for a file that is no module, or has a name that cannot stand there; for
+    several livepatches, and for one that does not say what it patches: all but those of klp-build
+    and kpatch-build.
     """
+    for name in files:
+        if not name.isprintable() or _ARCH in name:
+            raise UsageError(
+                f"{one_line(name)}: no set.toml can have a file of that name", hint="rename it"
+            )
     modules = {name: reader.read(data, name) for name, data in sorted(files.items())}
     tables = {
         name: _table(elf, name) for name, elf in modules.items() if klpformat.is_livepatch(elf)
@@ -55,7 +66,7 @@ def _table(elf: Elf, name: str) -> PatchTable:
     if found is None:
         raise UsageError(
             f"{name} does not say what it patches where that can be read before it is loaded",
-            hint="write a set.toml beside it, with [modules.patches]: docs/howto/own-modules.md",
+            hint=_HINT,
         )
     return found
 
@@ -75,8 +86,13 @@ def _function(function: Function) -> str:
 
 
 def _list(texts: Iterator[str] | list[str]) -> str:
-    return f"[{', '.join(map(_text, texts))}]"
+    """A line each: a livepatch may have hundreds of functions, with dots in their names, and of
+    those `catalog` takes so many in a line."""
+    return "[\n" + "".join(f"    {_text(each)},\n" for each in texts) + "]"
 
 
 def _text(text: str) -> str:
-    return json.dumps(text)
+    """A TOML string. JSON's is none where it has pairs of surrogates, or lets a DEL stand."""
+    if not text.isprintable():
+        raise UsageError(f"{one_line(text)!r} of a .ko file is no name", hint=_HINT)
+    return json.dumps(text, ensure_ascii=False)

@@ -169,7 +169,13 @@ def _of_symbols(
         )
     for entry in entries:
         owner = entry.rpartition(":")[0]
-        if owner and owner != VMLINUX and module_set.module(owner) is None:
+        if owner and object_name == VMLINUX and owner != VMLINUX:
+            yield (
+                f"klp_symbols: vmlinux: '{entry}' would be written once, when the livepatch loads, "
+                f"and leads nowhere when {owner} has gone",
+                "put it under a module that it patches",
+            )
+        elif owner and owner != VMLINUX and module_set.module(owner) is None:
             yield f"klp_symbols: '{entry}': the set has no module '{owner}'", _known(module_set)
 
 

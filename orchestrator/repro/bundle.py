@@ -6,7 +6,7 @@
            bundle.json                          for us: what failed, on what, sha256 of every file
            kernel  System.map  config           of the kernel
            userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
-           modules/NAME.ko  set/                the module set, and what it was built from
+           modules/NAME.ko  set/                the module set, and what was compiled
            ARCH.toml                            its architecture, when it is none of ours
            id_ed25519  known_hosts              keys of this bundle's guest and of no other
            console.log  dmesg  qemu-command     from the boot in which it was seen
@@ -271,7 +271,8 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
     (into / USERLAND).write_bytes(initramfs.stack(bootable.userland.read_bytes(), b""))
     if bootable.arch.file:
         shutil.copyfile(bootable.arch.file, into / _arch_file(bootable.arch.name))
-    _copy_set(built.set.directory, into / SET)
+    if modules.has_sources(built.set):
+        _copy_set(built.set.directory, into / SET)
     (into / SET_FILE).parent.mkdir(exist_ok=True)
     (into / SET_FILE).write_bytes(catalog.set_text(built.set.directory))
     (into / MODULES).mkdir()

@@ -10,6 +10,7 @@ by-hand/Makefile           builds the modules: make KDIR=...
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,7 @@ from orchestrator.nouns import (
     Load,
     ModuleSpec,
     Plain,
+    Probe,
     Race,
     SetEnabled,
     SetParameter,
@@ -45,6 +47,10 @@ SOURCES = "src"
 # what `elf.room` adds to a module that asks for room
 _ROOM = (".klp_e2e.text", ".klp_e2e.rodata", ".klp_e2e.data", ".data..ro_after_init")
 _ANY = "-"
+_CMDLINE = "{cmdline}"  # `judge.with_cmdline`
+_NOTHING = ("no file", "error")  # what a probe shows where there is nothing to be read
+_NO_COMMAND = ("exit status 126", "exit status 127")
+_UNSIGNED = 1 << 13  # a kernel of one's own may want signatures
 _BUILD = ("Kbuild", "Makefile")
 _PRODUCTS = (".a", ".ko", ".mod", ".mod.c", ".o")  # kbuild would take them for its own
 _LICENSE = "# SPDX-License-Identifier: GPL-2.0-only\n"
@@ -206,6 +212,8 @@ def _script(story: Story, used: Sequence[ModuleSpec]) -> str:
         shown=list(_shown(story, step, used, sign)),
         allowed_taint=allowed_taint(story.built),
         otherwise=list(_otherwise(story, used)),
+        taint=_new_taint(story) if sign.kind == "taint" else 0,
+        nothing_shown=sign.seen.startswith(_NOTHING) or sign.seen.endswith(_NO_COMMAND),
         sign=sign,
         turns=_turns(step, acts[-1].steps),
     )
@@ -214,7 +222,7 @@ def _script(story: Story, used: Sequence[ModuleSpec]) -> str:
 @dataclass(frozen=True, slots=True)
 class _Shown:
     name: str
-    expected: str
+    expected: tuple[str, ...]  # parts, between which the guest's boot command line stands
     file: str
     command: str  # instead of a file
 
@@ -228,7 +236,24 @@ def _shown(
     for probe in signs.probes(story.built.set, step):
         found = known[probe["name"]]
         if found.object in there or found.name == sign.subject:
-            yield _Shown(found.name, probe["expected"], found.file, probe["command"])
+            expected = _parts(found, probe["expected"])
+            yield _Shown(found.name, expected, found.file, probe["command"])
+
+
+def _parts(probe: Probe, expected: str) -> tuple[str, ...]:
+    """What was expected, parted where set.toml has the command line of whatever guest it is."""
+    for text in (probe.original, *probe.patched.values()):
+        parts = "\n".join(map(str.rstrip, text.rstrip().splitlines())).split(_CMDLINE)
+        if len(parts) > 1 and re.fullmatch("(.*)".join(map(re.escape, parts)), expected):
+            return tuple(parts)
+    return (expected,)
+
+
+def _new_taint(story: Story) -> int:
+    """The bits for which it failed, of a check that shows `512 (W)`."""
+    number = re.match("[0-9]+", story.failure[2].seen)
+    bits = int(number[0]) if number else 0
+    return bits & ~allowed_taint(story.built) & ~_UNSIGNED
 
 
 def _turns(step: Step, steps: Sequence[_Step]) -> bool:

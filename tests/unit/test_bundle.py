@@ -461,6 +461,24 @@ def test_what_lies_behind_a_link_goes_into_no_bundle(tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.c"]
 
 
+def test_of_a_set_that_others_built_only_the_modules_go_into_a_bundle(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    """Its .ko files may lie in a home directory, and a bundle is sent to others."""
+    built = bootable.sets["./tiny"]
+    home = built.set.directory
+    (home / "letters").mkdir()
+    (home / "letters" / "to-the-bank.txt").write_text("mine")
+    (home / "passwords.txt").write_text("mine")
+    specs = tuple(replace(spec, ko=f"{spec.name}.ko") for spec in built.set.modules)
+    given = replace(built, set=replace(built.set, modules=specs))
+    place = tmp_path / "b"
+    bundle.write(place, replace(bootable, sets={"./tiny": given}), a_result(ANSWER), (1, 1))
+    assert [p.name for p in (place / "set").rglob("*")] == ["set.toml"]
+    assert sorted(p.name for p in (place / "modules").iterdir()) == ["my_patch.ko", "the_target.ko"]
+    assert bundle.read(place).shown_by(a_result(ANSWER))
+
+
 def test_the_readme_tells_what_a_maintainer_would_ask(bootable: Bootable, tmp_path: Path) -> None:
     issue = KnownIssue(
         id="stale",

@@ -22,7 +22,7 @@ from orchestrator.model import words
 from orchestrator.nouns import BuiltSet, CaseKind, ModuleSpec, Room
 from orchestrator.repro import bundle, byhand, sources
 from orchestrator.repro.story import Story
-from orchestrator.verdicts import CaseResult, Check, CheckKind, Health, Sign
+from orchestrator.verdicts import CaseResult, Check, CheckKind, Health, Shown, Sign
 
 RACE = "+my_patch {+the_target my_patch=0}"
 
@@ -158,13 +158,24 @@ def test_make_goes_by_the_makefile(bootable: Bootable, tmp_path: Path) -> None:
 
 ROOT = """
 insmod() {
-	[ "$1" != "$REFUSES" ] || return 1
+	: >begun
+	[ "$1" != "$REFUSES" ] || { echo "insmod: $1: $WHY"; return 1; }
 	case $1 in ./the_target.ko) [ ! -e loaded ] || return 1; : >loaded ;; esac
 }
 rmmod() { [ -n "$KEEPS" ] || rm loaded; }
-dmesg() { echo "$SAID"; }
-cat() { case $1 in */tainted) echo 36864 ;; *) command cat "$@" ;; esac; }
+dmesg() { echo "$BOOT"; [ ! -e begun ] || echo "$SAID"; [ -z "$FORBIDDEN" ]; }
+cat() {
+	case $1 in
+	*/tainted) if [ -e begun ]; then echo "$TAINT"; else echo "$TAINTED"; fi ;;
+	*) command cat "$@" ;;
+	esac
+}
+sed() { case $* in */proc/cmdline) echo "mine quiet" ;; *) command sed "$@" ;; esac; }
 """
+
+
+_ENV = dict.fromkeys(("KEEPS", "SAID", "BOOT", "REFUSES", "WHY", "FORBIDDEN"), "")
+_ENV |= {"PATH": os.defpath, "TAINT": "36864", "TAINTED": "0"}
 
 
 def put(files: Mapping[str, bytes], place: Path) -> Path:
@@ -178,7 +189,7 @@ def carried_out(files: Mapping[str, bytes], place: Path, **env: str) -> tuple[in
     """(exit status, what it prints), with commands that do as a kernel might."""
     put(files, place)
     for name in ("the_target.ko", "my_patch.ko"):
-        (place / name).touch()
+        (place / name).write_text(f"\0vermagic={os.uname().release} SMP\0")
     (place / "sys" / "kernel" / "livepatch").mkdir(parents=True)
     script = files["order.sh"].decode().replace("/sys/", f"{place}/sys/")
     head, _, rest = script.partition("put() {")
@@ -186,7 +197,7 @@ def carried_out(files: Mapping[str, bytes], place: Path, **env: str) -> tuple[in
     told = subprocess.run(
         ["sh", "order.sh"],
         cwd=place,
-        env={"PATH": os.defpath, "KEEPS": "", "SAID": "", "REFUSES": "", **env},
+        env=_ENV | env,
         capture_output=True,
         text=True,
         timeout=60,
@@ -232,6 +243,61 @@ def test_a_value_is_reproduced_or_not(bootable: Bootable, tmp_path: Path) -> Non
         assert f"expected  it's 42\n  seen      {shown}\n" in text
 
 
+@pytest.mark.parametrize("shown", [None, "0\nexit status 127"])
+def test_a_guest_in_which_nothing_is_shown_is_no_verdict(
+    bootable: Bootable, tmp_path: Path, shown: str | None
+) -> None:
+    """One that has not mounted debugfs, or has no such command."""
+    files = made(bootable, a_result(VALUE)).files
+    script = files["order.sh"].replace(b'[ ! -e "/sys/module/$module" ]', b"true")
+    place = tmp_path / "b"
+    (place / "sys/module/the_target/parameters").mkdir(parents=True)
+    if shown is not None:
+        (place / "sys/module/the_target/parameters/show").write_text(shown)
+    code, text = carried_out({**files, "order.sh": script}, place)
+    assert code == 4 and "not as it was then: shown is " in text, text
+    files = made(bootable, a_result(words.shown(Shown("shown", "it's 42", shown)))).files
+    script = files["order.sh"].replace(b'[ ! -e "/sys/module/$module" ]', b"true")
+    (place / "begun").unlink()
+    (place / "loaded").unlink()
+    (place / "sys/kernel/livepatch").rmdir()
+    assert carried_out({**files, "order.sh": script}, place)[0] == 1
+
+
+def test_the_boot_command_line_is_that_of_whatever_guest_it_is(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    built = bootable.sets["./tiny"]
+    probe = replace(built.set.probes[0], original="it is {cmdline} ")
+    theirs = replace(built, set=replace(built.set, probes=(probe,)))
+    wrong = words.shown(Shown("shown", "it is console=x panic=-1", "0"))
+    script = made(bootable, a_result(wrong), theirs).files["order.sh"]
+    script = script.replace(b'[ ! -e "/sys/module/$module" ]', b"true")
+    for shown, wanted in (("it is mine quiet", 0), ("0", 1)):
+        place = tmp_path / str(wanted)
+        (place / "sys/module/the_target/parameters").mkdir(parents=True)
+        (place / "sys/module/the_target/parameters/show").write_text(f"{shown}\n")
+        code, text = carried_out({"order.sh": script}, place)
+        assert code == wanted and "expected  it is mine quiet\n" in text, text
+
+
+def test_what_a_guest_refuses_for_its_own_reasons_is_no_verdict(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    files = made(bootable, a_result(ANSWER, order="+my_patch")).files
+    for number, why in enumerate(("Operation not permitted", "Required key not available")):
+        refused = {"REFUSES": "./my_patch.ko", "WHY": why}
+        code, text = carried_out(files, tmp_path / str(number), **refused)
+        assert code == 4 and "signed modules only" in text, text
+    refused = {"REFUSES": "./my_patch.ko", "WHY": "Invalid module format"}
+    assert carried_out(files, tmp_path / "so", **refused)[0] == 1
+    # busybox's grep looks at a line as far as its first NUL only
+    assert b"tr '\\0' '\\n' <\"$module.ko\" | grep -qF" in files["order.sh"]
+    older = {**files, "order.sh": files["order.sh"].replace(b"$(uname -r)", b"1.2.3")}
+    code, text = carried_out(older, tmp_path / "older", **refused)
+    assert code == 4 and "my_patch.ko is for another kernel" in text, text
+
+
 def test_a_report_is_reproduced_or_not(bootable: Bootable, tmp_path: Path) -> None:
     found = Health(Sign.CONSOLE, ("BUG: unable to handle page fault",))
     check = words.health(found, "nothing")
@@ -240,14 +306,22 @@ def test_a_report_is_reproduced_or_not(bootable: Bootable, tmp_path: Path) -> No
     assert carried_out(files, tmp_path / "bad", SAID=said)[0] == 1
     code, text = carried_out(files, tmp_path / "good")
     assert code == 0 and "may end this guest" in text
+    # a kernel that says the like while it boots
+    assert carried_out(files, tmp_path / "boot", BOOT=said)[0] == 0
+    assert carried_out(files, tmp_path / "again", BOOT=said, SAID=said)[0] == 1
+    code, text = carried_out(files, tmp_path / "forbidden", SAID=said, FORBIDDEN="yes")
+    assert code == 4 and "dmesg shows nothing" in text, text
 
 
 def test_taint_is_reproduced_or_not(bootable: Bootable, tmp_path: Path) -> None:
     check = words.health(Health(Sign.TAINT), "nothing", "512 (W)", good=False)
     files = made(bootable, a_result(check)).files
     assert carried_out(files, tmp_path / "good")[0] == 0
-    bad = {**files, "order.sh": files["order.sh"].replace(b"taint=$(cat", b"taint=512 #$(cat")}
-    assert carried_out(bad, tmp_path / "bad")[0] == 1
+    assert carried_out(files, tmp_path / "bad", TAINT="37376")[0] == 1
+    # what was there before is not of the order's making: staging drivers, a firmware's fault
+    assert carried_out(files, tmp_path / "not-its", TAINT="38912", TAINTED="2048")[0] == 0
+    code, text = carried_out(files, tmp_path / "before", TAINT="37376", TAINTED="512")
+    assert code == 4 and "tainted before the order begins (512)" in text, text
 
 
 def test_events_of_a_race_run_side_by_side(bootable: Bootable) -> None:

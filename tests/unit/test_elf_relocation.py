@@ -22,6 +22,9 @@ ABS32S = RelocationType(name="32S", number=5, bits=32, value="S + A", signed=Tru
 PC32DBL = RelocationType(
     name="PC32DBL", number=6, bits=32, value="S + A - P", field=("31..0 = 32..1",)
 )
+GOTENT = RelocationType(
+    name="GOTENT", number=7, bits=32, value="G(S) + A - P", field=("31..0 = 32..1",)
+)
 # a call whose 24 bits lie within an instruction of 32, with a nop behind it for the kernel
 CALL = RelocationType(
     name="REL24",
@@ -136,12 +139,30 @@ EMPTY = replace(PC32, empty=True)
             BL + NOP,
             6,
             0,
-            "the offset is no multiple of 4, and REL24 counts",
+            "the addend and where symbol and field lie come to no multiple of 4, and REL24",
         ),
         # arch/s390/kernel/module.c, apply_rela_bits(): val & ((1UL << shift) - 1)
         (PC32DBL, "big", "00 00 00 00", 2, 2, ""),
-        (PC32DBL, "big", "00 00 00 00", 3, 2, "the offset is no multiple of 2"),
-        (PC32DBL, "big", "00 00 00 00", 2, 3, "the addend is no multiple of 2"),
+        (
+            GOTENT,
+            "big",
+            "00 00 00 00",
+            3,
+            2,
+            "the addend and where symbol and field lie come to no",
+        ),
+        (
+            GOTENT,
+            "big",
+            "00 00 00 00",
+            2,
+            3,
+            "the addend and where symbol and field lie come to no",
+        ),
+        (GOTENT, "big", "00 00 00 00", 3, 3, ""),
+        # a symbol may be odd, too
+        (PC32DBL, "big", "00 00 00 00", 3, 2, ""),
+        (PC32DBL, "big", "00 00 00 00", 2, 3, ""),
         # cut short by x86, refused by s390
         (PC32, "little", "00 00 00 00", 5, -(1 << 31), ""),
         (
@@ -165,6 +186,17 @@ def test_what_no_kernel_can_apply_is_told(
 ) -> None:
     told = refusal(row, order, bytes.fromhex(raw), offset, addend)
     assert told.startswith(why) if why else not told
+
+
+@pytest.mark.parametrize(
+    ("offset", "addend", "symbol", "fits"),
+    [(2, 2, 4, True), (2, 3, 5, True), (3, 2, 5, True), (2, 3, 4, False), (2, 2, 5, False)],
+)
+def test_an_odd_addend_is_right_of_an_odd_symbol(
+    offset: int, addend: int, symbol: int, fits: bool
+) -> None:
+    told = refusal(PC32DBL, "big", bytes(4), offset, addend, symbol)
+    assert (told == "") is fits
 
 
 def test_a_field_of_one_architecture_has_to_be_empty() -> None:

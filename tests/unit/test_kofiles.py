@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,11 @@ import pytest
 from elf_samples import MODINFO, target, with_section
 
 from orchestrator import catalog
-from orchestrator.build import declared
+from orchestrator.build import declared, prebuilt
 from orchestrator.elf import patchtable, reader, writer
-from orchestrator.elf.patchtable import Function, Layout
+from orchestrator.elf.patchtable import Function, Layout, PatchTable
 from orchestrator.errors import UsageError
+from orchestrator.host import files
 from orchestrator.model import kofiles
 from orchestrator.nouns import ModuleSpec
 
@@ -71,6 +73,43 @@ def test_a_set_toml_that_leads_nowhere_is_not_passed_over(tmp_path: Path) -> Non
     (a_directory(tmp_path) / "set.toml").symlink_to("gone.toml")
     with pytest.raises(UsageError, match=r"set\.toml"):
         catalog.module_set(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name", ["x-{arch}.ko", "two\nlines.ko", os.fsdecode(b"\xff.ko"), "\x7f.ko"]
+)
+def test_a_file_name_that_a_set_toml_cannot_have_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(module("m"))
+    with pytest.raises(UsageError, match=r"no set\.toml can have a file of that name") as caught:
+        catalog.module_set(str(tmp_path))
+    caught.value.full_message.encode()
+
+
+def test_names_of_others_are_names(tmp_path: Path) -> None:
+    """As TOML has them, which has no surrogates; and hundreds of functions, each with a dot."""
+    (tmp_path / "schlüssel-\U0001f511.ko").write_bytes(module("t"))
+    (spec,) = catalog.module_set(str(tmp_path)).modules
+    assert spec.ko == "schlüssel-\U0001f511.ko"
+    functions = tuple(Function(f"f{number}.isra.0", 0) for number in range(300))
+    lines = list(kofiles._patches(PatchTable(None, (("klp_target", functions),), None)))
+    patches = catalog._toml("\n".join(lines).encode(), Path("set.toml"))
+    assert patches == {"klp_target": [function.name for function in functions]}
+    with pytest.raises(UsageError, match="is no name"):
+        list(kofiles._patches(PatchTable(None, (("t", (Function("a\udcff", 0),)),), None)))
+
+
+def test_files_that_are_small_enough_each_are_not_all_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """64 of 256 MiB are holes that cost nothing, and would take 16 GiB of memory."""
+    a_directory(tmp_path)
+    module_set = catalog.module_set(str(tmp_path))
+    larger = sum(path.stat().st_size for path in tmp_path.iterdir()) - 1
+    monkeypatch.setattr(files, "MODULES", larger)
+    with pytest.raises(UsageError, match="with the files before it it is more than 0 MiB"):
+        catalog.module_set(str(tmp_path))
+    with pytest.raises(UsageError, match="with the files before it it is more than 0 MiB"):
+        prebuilt.files(module_set, catalog.arch("x86_64"))
 
 
 def test_several_livepatches_need_somebody_who_says_what_replaces_what(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def test_a_name_and_its_first_position_are_one_function(
         ('depends = ["t"]', 'klp_symbols.tt = ["a"]', "it does not patch 'tt'", "mean 't'"),
         ('depends = ["t"]', 'klp_symbols.other = ["a"]', "not patch 'other'", '"other:NAME"'),
         ('depends = ["t"]', 'klp_symbols.t = ["u:a"]', "'u:a': the set has no", "known modules"),
+        ('depends = ["t"]', 'klp_symbols.vmlinux = ["t:a"]', "'t:a' would be written once", "put"),
         ('depends = ["t"]', 'depends = ["u"]', "'u' is no other module", "known modules: t, p"),
         ('command = "cat /proc/t"', "", "probe 'shown': .*one of `file` and", "a file of the"),
         ("command", 'file = "/t"\ncommand', "probe 'shown': .*one of `file` and", "a file of the"),

@@ -25,10 +25,12 @@ from samples import a_kernel
 
 from orchestrator import catalog
 from orchestrator.build import modules, prebuilt
-from orchestrator.elf import klpformat, reader
+from orchestrator.elf import klpformat, reader, room, rules
+from orchestrator.elf.footprint import Footprint
 from orchestrator.elf.klp import convert
 from orchestrator.elf.records import (
     SHF_ALLOC,
+    SHN_COMMON,
     SHT_PROGBITS,
     SHT_RELA,
     STT_SECTION,
@@ -149,6 +151,38 @@ def test_a_relocation_that_no_kernel_can_apply_is_told_with_its_file(module_set:
     )
 
 
+def test_what_breaks_a_rule_that_kernels_go_by_is_refused(module_set: ModuleSet) -> None:
+    """It was FAIL: the livepatch is refused, or its relocations are written astray."""
+    place = module_set.directory / ARCH.name / "patch.ko"
+    place.write_bytes(the_patch(FUNCTION))
+    good = reader.read(place.read_bytes())
+    (klp,) = (i for i, s in enumerate(good.sections) if klpformat.is_klp_section(s))
+    marked = good.sections[klp].relas[0].symbol
+    unmarked = with_symbol(good, marked, lambda s: replace(s, shndx=SHN_COMMON))
+    freed = with_section(good, klp, lambda s: replace(s, flags=s.flags & ~SHF_ALLOC))
+    early = with_section(good, TEXT, lambda s: replace(s, name="__mcount_loc"))
+    for bad, why in (
+        (unmarked, "COMMON symbols"),
+        (freed, "carries SHF_ALLOC"),
+        (early, "what the loader reads while"),
+    ):
+        place.write_bytes(write(bad))
+        found = prebuilt.files(module_set, ARCH)
+        with pytest.raises(UsageError, match=why) as caught:
+            prebuilt.check_relocations(found, module_set, ARCH)
+        assert str(place) in str(caught.value) and "inspect" in caught.value.hint
+        spec = replace(PATCH, defects=(Defect("", 8, False),))
+        declared = replace(module_set, modules=(spec, TARGET))
+        prebuilt.check_relocations(found, declared, ARCH)
+    custom = with_section(good, klp, lambda s: replace(s, entsize=0, link=0))
+    place.write_bytes(write(custom))  # no kernel asks
+    prebuilt.check_relocations(prebuilt.files(module_set, ARCH), module_set, ARCH)
+
+
+def test_every_rule_that_refuses_is_one() -> None:
+    assert not {name for name in rules.FATAL if rules.RULES[name].warning}
+
+
 def test_another_kernels_module_is_refused(module_set: ModuleSet, tmp_path: Path) -> None:
     tree = tmp_path / "build"
     tree.mkdir()
@@ -192,6 +226,47 @@ def test_another_compiler_s_module_is_refused(
             prebuilt.check_kernel(found, module_set, kernel, ARCH)
     else:
         prebuilt.check_kernel(found, module_set, kernel, ARCH)
+
+
+def with_versions(elf: Elf, **versions: int) -> bytes:
+    entries = (
+        crc.to_bytes(8, "little") + n.encode().ljust(56, b"\0") for n, crc in versions.items()
+    )
+    table = Section("__versions", SHT_PROGBITS, SHF_ALLOC, align=32, data=b"".join(entries))
+    return write(replace(elf, sections=(*elf.sections, table)))
+
+
+@pytest.mark.parametrize(
+    ("versions", "why"),
+    [
+        ({"module_layout": 0x11, "_printk": 0x22}, ""),
+        ({"module_layout": 0x11}, ""),  # the kernel warns once and lets it go
+        (
+            {"module_layout": 0x11, "_printk": 0x23},
+            "version of _printk is 0x23, the kernel's is 0x22",
+        ),
+        ({"module_layout": 0x12, "_printk": 0x22}, "version of module_layout is 0x12"),
+        ({"module_layout": 0x11, "_printk": 0x22, "unused": 7}, ""),
+        (None, "has no versions of symbols"),
+    ],
+)
+def test_symbol_versions_are_the_kernels(
+    module_set: ModuleSet, tmp_path: Path, versions: dict[str, int] | None, why: str
+) -> None:
+    symvers = tmp_path / "Module.symvers"
+    line = "0x{:08x}\t{}\tvmlinux\tEXPORT_SYMBOL\t\n"
+    crcs = (("_printk", 0x22), ("module_layout", 0x11), ("unused", 8))
+    symvers.write_text("".join(line.format(crc, name) for name, crc in crcs))
+    elf = livepatch()
+    data = write(elf) if versions is None else with_versions(elf, **versions)
+    found = {"my_patch": data}
+    if why:
+        with pytest.raises(UsageError, match=why):
+            prebuilt.check_versions(found, module_set, symvers, ARCH)
+    else:
+        prebuilt.check_versions(found, module_set, symvers, ARCH)
+    symvers.write_text("".join(line.format(0, name) for name, _ in crcs))  # it has none
+    prebuilt.check_versions(found, module_set, symvers, ARCH)
 
 
 def test_what_has_to_be_loaded_first_has_to_be_said() -> None:
@@ -299,6 +374,89 @@ def traceable(*places: int) -> bytes:
     return write(append(append(elf, table), its))
 
 
+@pytest.mark.parametrize(
+    ("place", "addend", "align", "fits"),
+    [(8, 4, 8, True), (9, 3, 8, True), (8, 3, 8, False), (9, 4, 8, False), (8, 3, 1, True)],
+)
+def test_where_symbol_and_field_lie_decides_whether_a_type_can_say_it(
+    tmp_path: Path, place: int, addend: int, align: int, fits: bool
+) -> None:
+    """s390's apply_rela_bits() refuses what is odd, and the symbol may be odd, too."""
+    halves = replace(ARCH.relocation(2) or ARCH.relocations[0], field=("31..0 = 32..1",))
+    rows = tuple(halves if row.number == 2 else row for row in ARCH.relocations)
+    arch = replace(ARCH, relocations=rows)
+    made = built(tmp_path, the_patch(FUNCTION, HIDDEN), target())
+    (found, *_) = (r for r in made.modules["my_patch"].klp_relocations if r.symbol == FUNCTION)
+    one = replace(found, type=2, addend=addend, offset=0x10)
+    goal = made.modules["the_target"]
+    ((section, _),) = goal.symbols["target_fn"]
+    elf = reader.read(goal.path.read_bytes())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == section)
+    goal.path.write_bytes(write(with_section(elf, index, lambda s: replace(s, align=align))))
+    modules_made = {
+        "my_patch": replace(made.modules["my_patch"], klp_relocations=(one,)),
+        "the_target": replace(goal, symbols={"target_fn": ((section, place),)}),
+    }
+    if fits:
+        prebuilt.check_steps(replace(made, modules=modules_made), tmp_path / "System.map", arch)
+        return
+    with pytest.raises(UsageError, match="come to no multiple of 2"):
+        prebuilt.check_steps(replace(made, modules=modules_made), tmp_path / "System.map", arch)
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [
+        ("early", "is __init, and gone"),
+        ("twice,1", "is __init, and gone"),
+        ("twice,2", ""),
+        ("late", ""),
+        ("quiet", "is noinstr"),
+        ("absent", ""),  # `check_symbols` has words for it
+    ],
+)
+def test_a_function_of_the_kernel_that_ftrace_does_not_know(
+    module_set: ModuleSet, tmp_path: Path, entry: str, why: str
+) -> None:
+    system_map = tmp_path / "System.map"
+    lines = ("1 _sinittext", "1 early", "2 twice", "9 _einittext", "9 late", "b twice")
+    more = ("10 __noinstr_text_start", "11 quiet", "12 __noinstr_text_end", "20 __entry_text_end")
+    system_map.write_text("".join("{} t {}\n".format(*each.split()) for each in (*lines, *more)))
+
+    def check(spec: ModuleSpec) -> None:
+        prebuilt.check_untraced(replace(module_set, modules=(spec,)), system_map)
+
+    spec = replace(PATCH, patches={"vmlinux": (entry,)})
+    check(replace(spec, defects=(Defect("vmlinux", 22, written=False),)))
+    if not why:
+        check(spec)
+        return
+    with pytest.raises(UsageError, match=why):
+        check(spec)
+
+
+def test_what_no_guest_has_the_memory_for_is_not_booted(tmp_path: Path) -> None:
+    """It would be refused with ENOMEM, which is FAIL."""
+    for mib, fits in ((130, True), (140, False)):
+        large = room.enlarged(target(), Footprint(0, 0, 0, mib << 20))
+        made = built(tmp_path, write(livepatch()), large)
+        if fits:
+            prebuilt.check_memory(made, ARCH)
+            continue
+        with pytest.raises(UsageError, match="take 140 MiB, and of the 192 MiB of") as caught:
+            prebuilt.check_memory(made, ARCH)
+        assert caught.value.hint.startswith("the largest is the_target, with 140 MiB")
+        prebuilt.check_memory(made, replace(ARCH, memory_mb=256))
+
+
+def test_sets_of_ours_fit_every_guest() -> None:
+    """As far as set.toml says what they take."""
+    for module_set in catalog.module_sets().values():
+        rooms = [room.said(spec.room) for spec in module_set.modules if spec.room is not None]
+        for arch in catalog.arches().values():
+            assert sum(map(sum, rooms)) < arch.memory_mb * 0.69 * (1 << 20)
+
+
 def test_a_livepatch_that_never_enables_itself() -> None:
     """It was FAIL: "not there", "never applied"."""
     elf = livepatch()
@@ -307,6 +465,12 @@ def test_a_livepatch_that_never_enables_itself() -> None:
     prebuilt.check_enables(target(), TARGET, "the_target.ko")
     with pytest.raises(UsageError, match=r"my_patch\.ko is a livepatch and never calls klp_enable"):
         prebuilt.check_enables(elf, PATCH, "my_patch.ko")
+    for said in (b"livepatch=Y\0license=Proprietary\0", b"livepatch=Y\0"):
+        sections = list(calls.sections)
+        sections[MODINFO] = replace(sections[MODINFO], data=said)
+        theirs = replace(calls, sections=tuple(sections))
+        with pytest.raises(UsageError, match="no licence that is compatible with the GPL"):
+            prebuilt.check_enables(theirs, PATCH, "my_patch.ko")
 
 
 def test_a_module_without_an_exit_function_is_never_unloaded() -> None:
@@ -330,6 +494,21 @@ def test_a_function_that_ftrace_does_not_know_cannot_be_replaced(tmp_path: Path)
         prebuilt.check_traceable(mine, wrong)
     declared = replace(spec, defects=(Defect("the_target", 22, True),))
     prebuilt.check_traceable(replace(mine, modules=(declared, TARGET)), wrong)
+
+
+def test_what_the_kernel_never_writes_again_is_told(tmp_path: Path) -> None:
+    """It was FAIL: functions that read nothing, or what had been there."""
+    data = the_patch(FUNCTION)
+    spec = replace(PATCH, patches={"the_sarget": ("target_fn",)})
+    found = built(tmp_path, data, target(), spec)
+    with pytest.raises(UsageError, match="when the_target is loaded, which it does not patch"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
+    elf = reader.read(data)
+    (klp,) = (i for i, s in enumerate(elf.sections) if klpformat.is_klp_section(s))
+    kernels = with_section(elf, klp, lambda s: replace(s, name=".klp.rela.vmlinux..text"))
+    found = built(tmp_path, write(kernels), target())
+    with pytest.raises(UsageError, match="leads nowhere once the_target has gone"):
+        prebuilt.check_symbols(found, tmp_path / "System.map")
 
 
 def test_a_symbol_of_a_module_that_the_set_lacks(tmp_path: Path) -> None:
@@ -384,6 +563,7 @@ def test_so_does_one_of_modules_that_others_built(module_set: ModuleSet, tmp_pat
         (b"license=GPL", 0),
         (b"license=Dual BSD/GPL\0description=staging", 0),
         (b"license=Proprietary", 1),
+        (b"description=of no licence", 1),
         (b"license=GPL\0staging=Y", 1 << 10),
         (b"license=BSD\0test=Y", 1 << 18 | 1),
     ],
