@@ -28,7 +28,7 @@ from orchestrator.build import configs, kbuild, kconfig, toolchain
 from orchestrator.build.kbuild import Progress, Site
 from orchestrator.deadline import Deadline
 from orchestrator.errors import BuildError, ConfigError, HarnessError
-from orchestrator.host import files, ours, process, pruning, tools, workdir
+from orchestrator.host import files, process, pruning, tools, workdir
 from orchestrator.model import known
 from orchestrator.nouns import Arch, Kernel, merged
 from orchestrator.source import series, sources, worktree
@@ -81,6 +81,12 @@ def is_built(arch: Arch, tree: SourceTree, series_specs: Sequence[str]) -> bool:
     Raises UsageError, PatchError, ConfigError, HarnessError."""
     recipe = _recipe(arch, tree, _resolved(tree, series_specs))
     return (recipe.place / workdir.DIGESTS).is_file()
+
+
+def is_of(kernel: Kernel, arch: Arch, tree: SourceTree) -> bool:
+    """Is a finished kernel the one that `build` would make of this tree, with the series that it
+    has? Raises as `is_built` does."""
+    return _recipe(arch, tree, _resolved(tree, kernel.series)).key == kernel.key
 
 
 def final_config(
@@ -269,22 +275,15 @@ def _prepared(
     arch, tree, site = recipe.arch, recipe.tree, recipe.site
     with workdir.locked(site.root, say):
         workdir.require_space(workdir.cache_root(), TREE_GIB, f"building the {arch.name} kernel")
-        _keep_work(site, say)
+        pruning.keep_work(site.root, say)
         workdir.own(site.root)
         workdir.whole(workdir.CCACHE)
         if not site.source.exists() and not sources.repair(tree, say):
             tree = sources.fetch(tree.spec, deadline, say)
         say(f"preparing the {arch.name} source tree of {tree.version}")
-        yield worktree.sync(tree, recipe.patched, site.source)
-
-
-def _keep_work(site: Site, say: Callable[[str], None]) -> None:
-    """Put a tree aside in which somebody has worked: a kernel of ours would have his changes in it,
-    or lose them."""
-    record = site.root / pruning.RECORD
-    if record.is_file() and pruning.worked_in(site.source, record):
-        kept = ours.put_aside(site.root, "worked-in")
-        say(f"{kept / pruning.TREE} was worked in: it is kept, and the kernel's tree made anew")
+        yield worktree.sync(
+            tree, recipe.patched, site.source, lambda: sources.check_unchanged(tree)
+        )
 
 
 def _collect(arch: Arch, site: Site, into: Path) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from orchestrator.build import kernel as kernels
 from orchestrator.build.kbuild import Progress
 from orchestrator.builders import klpbuild, kpatch, sympos, tree
 from orchestrator.builders.request import Request
@@ -22,7 +23,7 @@ from orchestrator.catalog import SET_FILE
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, patchtable, reader, relocation
 from orchestrator.elf.records import Elf
-from orchestrator.errors import BuildError
+from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model import kofiles
@@ -76,13 +77,19 @@ def build(
     """The directory of the set, from the cache or built now.
 
     Raises PatchError where the patch does not apply to the kernel's source, BuildError where the
-    builder refuses it or means other symbols than the kernel has, UsageError, HarnessError.
+    builder refuses it or means other symbols than the kernel has, UsageError, HarnessError, also
+    where the source is no longer what the kernel was built of.
     """
     makes = BUILDERS[builder]
     kernel, arch = request.kernel, request.arch
     origin = sources.fetch(kernel.source, deadline, say)
     stack = [series.resolve(name, origin.kernel) for name in kernel.series]
     series.apply(origin.directory, [*stack, request.fix])
+    if not kernels.is_of(kernel, arch, origin):
+        raise HarnessError(
+            f"{kernel.source} was changed since the kernel was built of it",
+            hint="run again, and leave it alone meanwhile",
+        )
     makes.check(request, origin.directory)
     final = (
         workdir.cache_root()
@@ -92,7 +99,10 @@ def build(
     with workdir.locked(final, say):
         if workdir.verify(final):
             written = {*request.files, *makes.WRITES}
-            with tree.opened(kernel, arch, written, say=say) as site, run_dir("fix") as scratch:
+            with (
+                tree.opened(kernel, arch, origin, written, say=say) as site,
+                run_dir("fix") as scratch,
+            ):
                 patches = []
                 for one in request.fix.patches:
                     patches.append(scratch / one.name)

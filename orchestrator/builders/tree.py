@@ -8,13 +8,14 @@ CACHE/livepatch-trees/ARCH-KEY/tree/   one for each kernel: what was compiled in
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import BuildError
-from orchestrator.host import ours, workdir
+from orchestrator.errors import BuildError, UsageError
+from orchestrator.host import ours, pruning, workdir
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources, worktree
 from orchestrator.source.series import Patched
@@ -52,17 +53,19 @@ class BuildTree:
 def opened(
     kernel: Kernel,
     arch: Arch,
+    origin: SourceTree,
     written: Collection[str],
     *,
     say: Callable[[str], None],
 ) -> Iterator[BuildTree]:
     """The tree of a finished kernel, its series on it, locked.
 
-    written: the relative paths that a builder writes to. They are files of the tree's own, no links
-    to those of the source, and are again as they were when the block has ended. Of a build that was
-    killed nothing is kept. Raises UsageError, PatchError, HarnessError.
+    origin: the source of that kernel, as it was when the kernel was built. written: the relative
+    paths that a builder writes to. They are files of the tree's own, no links to those of the
+    source, and are again as they were when the block has ended. Of a build that was killed nothing
+    is kept. A tree in which somebody has worked since the last build is put aside. Raises
+    UsageError, PatchError, HarnessError.
     """
-    origin = sources.fetch(kernel.source, None, say)
     patched = series.apply(
         origin.directory, [series.resolve(name, origin.kernel) for name in kernel.series]
     )
@@ -70,6 +73,7 @@ def opened(
     found = BuildTree(workdir.cache_root() / "livepatch-trees" / f"{arch.name}-{kernel.key[:16]}")
     with workdir.locked(found.root, say), workdir.disk_errors(f"{found.root} cannot be used"):
         workdir.require_space(workdir.cache_root(), GIB, "building a livepatch")
+        pruning.keep_work(found.root, say)
         workdir.own(found.root)
         if found.unfinished.exists():
             say("the last build of a livepatch for this kernel was killed: starting afresh")
@@ -78,7 +82,8 @@ def opened(
         found.unfinished.touch()
         ours.remove(found.made, within=found.root)
         found.made.mkdir()
-        worktree.sync(origin, kept, found.source)
+        worktree.sync(origin, kept, found.source, lambda: sources.check_unchanged(origin))
+        _stays_inside(origin, found.source)
         for name in kept:
             _unlink(found.source / name)
         _configure(found.source / ".config", kernel.config)
@@ -98,14 +103,37 @@ def _settle(tree: BuildTree, origin: SourceTree, kept: Mapping[str, Patched]) ->
 
 
 def _as_they_are(origin: SourceTree, names: Collection[str]) -> Mapping[str, Patched]:
-    """What is there, and what is not, under these names in the source."""
+    """What is there, and what is not, under these names in the source: of a link what it leads to,
+    for nothing is to be written through it."""
     found = {}
     for name in names:
         path = origin.directory / name
-        there = path.is_file() and not path.is_symlink()
+        for above in path.parents[: name.count("/")]:
+            if above.is_symlink():
+                raise _leads_out(origin, above.relative_to(origin.directory), path.resolve())
+        there = path.is_file()
         executable = there and bool(path.stat().st_mode & 0o100)
         found[name] = Patched(path.read_bytes() if there else None, executable)
     return found
+
+
+def _stays_inside(origin: SourceTree, tree: Path) -> None:
+    """Raises UsageError where a build in the tree would write elsewhere, through a link of the
+    source's; what only is read there, a file, may lie anywhere."""
+    top = os.path.realpath(tree)
+    for name in sources.listing(origin):
+        if (tree / name).is_symlink():
+            goal = Path(os.path.realpath(tree / name))
+            if not goal.is_relative_to(top) and not goal.is_file():
+                raise _leads_out(origin, Path(name), goal)
+
+
+def _leads_out(origin: SourceTree, link: Path, goal: Path) -> UsageError:
+    return UsageError(
+        f"{link} of {origin.spec} is a link to {goal}: what is built in a tree would be written "
+        "there",
+        hint="have a copy there in the place of the link",
+    )
 
 
 def _unlink(path: Path) -> None:

@@ -376,6 +376,7 @@ def appearing(
     find it by its name any more. What comes to lie in it even then is put aside, as
     NAME.added-to-SOMETHING. Raises NotOurs, OSError.
     """
+    lasting(Path(os.path.realpath(place)), "choose another place")
     standing.check(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     begun, partial, before = (

@@ -14,7 +14,12 @@ from pathlib import Path
 
 from orchestrator.host import inuse, locks, ours, workdir
 
-TREE, RECORD = "src", "src.json"  # a kernel's tree, and what was put there last
+# kind -> a kernel's tree, the record of what was put there last, and what is there while a build
+# goes on in it, and after a kill, when the record tells nothing
+_TREES = {
+    "trees": ("src", "src.json", None),
+    "livepatch-trees": ("tree", "tree.json", "unfinished"),
+}
 
 # kind of what has no digests -> the names that klp-e2e, git, apt and ccache give at its top
 _TOPS = {
@@ -122,8 +127,26 @@ def _has_others(entry: Path) -> bool:
     if tops is not None and workdir.STAGED.fullmatch(entry.name) is None:
         if any(tops.fullmatch(path.name) is None for path in entry.iterdir()):
             return True
-        return (entry / RECORD).is_file() and worked_in(entry / TREE, entry / RECORD)
+        return bool(_worked_in(entry))
     return workdir.altered(entry)
+
+
+def keep_work(entry: Path, say: Callable[[str], None]) -> None:
+    """Put a kernel's tree aside in which somebody has worked, before a build there: what is built
+    would have his changes in it, or lose them. The caller holds its lock. Raises OSError."""
+    if tree := _worked_in(entry):
+        kept = ours.put_aside(entry, "worked-in")
+        say(f"{kept / tree} was worked in: it is kept, and the kernel's tree made anew")
+
+
+def _worked_in(entry: Path) -> str:
+    """The name of the entry's tree where somebody has worked in it, "" where nobody has."""
+    if entry.parent.name not in _TREES:
+        return ""
+    tree, record, busy = _TREES[entry.parent.name]
+    if not (entry / record).is_file() or (busy and (entry / busy).exists()):
+        return ""
+    return tree if worked_in(entry / tree, entry / record) else ""
 
 
 def worked_in(tree: Path, record: Path) -> bool:
@@ -145,5 +168,6 @@ def worked_in(tree: Path, record: Path) -> bool:
 
 def _newer(path: Path, then: int) -> bool:
     with contextlib.suppress(FileNotFoundError):  # of a build that goes on
-        return path.lstat().st_mtime_ns > then
+        # a time to come is none at which somebody has worked: the source's files have it
+        return then < path.lstat().st_mtime_ns <= time.time_ns()
     return False

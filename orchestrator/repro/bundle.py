@@ -159,6 +159,7 @@ def check(place: Path) -> Path:
     for above in real.parents:
         if above.exists() and not above.is_dir():
             raise UsageError(f"{above} is no directory", "choose another place with -o DIR")
+    ours.lasting(real, "choose another place with -o DIR")
     if not _free(real):
         raise UsageError(
             f"{place} is not empty, and no bundle that is as klp-e2e wrote it",

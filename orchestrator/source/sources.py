@@ -109,6 +109,16 @@ def at_hand(spec: str) -> SourceTree | None:
     return replace(_read(entry, spec, lineage), commit=commit, revision=commit)
 
 
+def check_unchanged(tree: SourceTree) -> None:
+    """Raises HarnessError where the tree is no longer what its digest says: what was made of it
+    meanwhile, and is kept by that, would be of something else."""
+    if not tree.frozen and fetch(tree.spec).digest != tree.digest:
+        raise HarnessError(
+            f"{tree.spec} was changed while it was copied",
+            hint="run again, and leave it alone until the build has begun",
+        )
+
+
 def listing(tree: SourceTree) -> Iterator[str]:
     """The relative path of every file of the tree; of a git checkout, what git would list."""
     if not tree.frozen and (tree.directory / ".git").exists():

@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from orchestrator.host import ours, workdir
@@ -26,14 +26,19 @@ from orchestrator.source.series import Patched
 from orchestrator.source.sources import SourceTree
 
 
-def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> frozenset[str]:
+def sync(
+    source: SourceTree,
+    patched: Mapping[str, Patched],
+    work: Path,
+    check: Callable[[], None] = lambda: None,
+) -> frozenset[str]:
     """Make `work` hold the source tree with `patched` in place of its own files.
 
     Returns the relative paths that changed; of a fresh copy all of them. Files of a frozen source
     are hard-linked: nothing may write to them in place, and nothing does, for a file to be changed
     is replaced. Of others those are compared whose size or times are not what they were last time.
     After a kill the next call puts things right: the record of what was done is removed first and
-    written last.
+    written last. What `check` raises, when all is copied, is as a kill.
     """
     record = work.with_name(work.name + ".json")
     fresh = not work.exists()
@@ -55,6 +60,7 @@ def sync(source: SourceTree, patched: Mapping[str, Patched], work: Path) -> froz
                 same = _same_states(states, before.get("states", {}))
                 names -= (same & there) - touched
     changed = {name for name in names if _put(source, patched.get(name), work, name, fresh)}
+    check()
     done: dict[str, object] = {"digest": source.digest, "patched": sorted(patched)}
     done["states"] = states
     done["top"] = sorted(path.name for path in work.iterdir())

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import time
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from samples import a_kernel
@@ -18,8 +22,9 @@ from orchestrator.catalog import arches
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.errors import BuildError, HarnessError, PatchError, UsageError
+from orchestrator.host import pruning
 from orchestrator.nouns import VMLINUX, Kernel
-from orchestrator.source import series
+from orchestrator.source import series, sources, worktree
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
 FIX = """--- a/kernel/one.c
@@ -94,9 +99,16 @@ def texts(place: Path) -> dict[str, str]:
     }
 
 
+def opened(
+    request: Request, written: Collection[str], say: Callable[[str], None] = lambda _: None
+) -> contextlib.AbstractContextManager[tree.BuildTree]:
+    origin = sources.fetch(request.kernel.source)
+    return tree.opened(request.kernel, HOST, origin, written, say=say)
+
+
 def built(request: Request, said: list[str], seen: list[str] | None = None) -> str:
     written = (*request.files, *klpbuild.WRITES)
-    with tree.opened(request.kernel, HOST, written, say=said.append) as site:
+    with opened(request, written, said.append) as site:
         patch = site.made / "fix.patch"
         patch.write_bytes(request.fix.patches[0].diff.raw)
         made = klpbuild.make(
@@ -144,7 +156,7 @@ def test_a_killed_build_leaves_nothing(request_: Request, source: Path, cache: P
     (place,) = (cache / "livepatch-trees").glob("*/tree")
     with (
         pytest.raises(KeyboardInterrupt),
-        tree.opened(request_.kernel, HOST, request_.files, say=lambda _: None) as site,
+        opened(request_, request_.files) as site,
     ):
         (site.source / "kernel/one.c").write_text("half")
         raise KeyboardInterrupt
@@ -169,18 +181,127 @@ def test_a_builder_that_was_killed_leaves_nothing(request_: Request, cache: Path
 def test_a_file_that_a_builder_writes_is_no_link_to_the_source(
     request_: Request, source: Path
 ) -> None:
-    with tree.opened(request_.kernel, HOST, request_.files, say=lambda _: None) as site:
+    with opened(request_, request_.files) as site:
         (site.source / "kernel/one.c").unlink()
         os.link(source / "kernel/one.c", site.source / "kernel/one.c")
-    with tree.opened(request_.kernel, HOST, request_.files, say=lambda _: None) as site:
+    with opened(request_, request_.files) as site:
         (site.source / "kernel/one.c").write_text("in place")
         assert (source / "kernel/one.c").read_text() == "int one = 1;\n"
 
 
 def test_what_a_patch_adds_goes_again(request_: Request, cache: Path) -> None:
-    with tree.opened(request_.kernel, HOST, ["kernel/new.c"], say=lambda _: None) as site:
+    with opened(request_, ["kernel/new.c"]) as site:
         (site.source / "kernel/new.c").write_text("new")
     assert not (site.source / "kernel/new.c").exists()
+
+
+def test_a_tree_in_which_somebody_has_worked_is_kept(request_: Request, cache: Path) -> None:
+    said: list[str] = []
+    assert built(request_, said)
+    (place,) = (cache / "livepatch-trees").glob("*/tree")
+    os.utime(place.parent, (0, 0))
+    (place / "kernel/one.c").write_text("a day's work")
+    assert pruning.prune(cache, older_than_days=0) == ()
+    assert built(request_, said) == "int one = 3;\n"
+    assert any("was worked in: it is kept" in line for line in said)
+    (kept,) = (cache / "livepatch-trees").glob("*.worked-in-*/tree")
+    assert (kept / "kernel/one.c").read_text() == "a day's work"
+    for entry in (place.parent, kept.parent):
+        os.utime(entry, (0, 0))
+    gone = [entry.path for entry in pruning.prune(cache, older_than_days=0)]
+    assert place.parent in gone and kept.parent not in gone
+
+
+def test_a_tree_of_files_with_times_to_come_is_nobodys_work(
+    request_: Request, source: Path, cache: Path
+) -> None:
+    soon = time.time() + 3600
+    os.utime(source / "kernel/one.c", (soon, soon))
+    for _ in range(2):
+        assert built(request_, [])
+    assert list((cache / "livepatch-trees").glob("*.worked-in-*")) == []
+
+
+def test_what_a_killed_build_left_goes(request_: Request, cache: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), opened(request_, ()) as site:
+        (site.source / "kernel/one.o").write_text("half")
+        raise KeyboardInterrupt
+    os.utime(site.root, (0, 0))
+    assert site.root in [entry.path for entry in pruning.prune(cache, older_than_days=0)]
+
+
+@pytest.mark.parametrize("where", ["elsewhere", "in the source", "nowhere"])
+def test_a_build_writes_through_no_link_of_the_source(
+    request_: Request, source: Path, tmp_path: Path, where: str
+) -> None:
+    goal = {
+        "elsewhere": tmp_path / "mine",
+        "in the source": source / "mine",
+        "nowhere": tmp_path / "no",
+    }[where]
+    if where != "nowhere":
+        goal.mkdir()
+    (source / "kernel/driver").symlink_to(goal)
+    with (
+        pytest.raises(UsageError, match=r"kernel/driver of .* is a link to .*/(mine|no): what is"),
+        opened(request_, request_.files),
+    ):
+        pass
+
+
+def test_links_in_the_tree_and_to_files_are_no_matter(
+    request_: Request, source: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").write_text("mine")
+    (source / "notes").symlink_to(tmp_path / "notes")
+    (source / "kernel/again").symlink_to("../kernel")
+    script = source / "scripts/setlocalversion"
+    script.rename(tmp_path / "setlocalversion")
+    script.symlink_to(tmp_path / "setlocalversion")
+    before = (tmp_path / "setlocalversion").read_text()
+    assert built(request_, []) == "int one = 3;\n"
+    assert (tmp_path / "setlocalversion").read_text() == before and script.is_symlink()
+
+
+def test_what_a_builder_writes_lies_behind_no_link(request_: Request, source: Path) -> None:
+    (source / "scripts").rename(source / "programs")
+    (source / "scripts").symlink_to("programs")
+    with (
+        pytest.raises(UsageError, match=r"scripts of .* is a link to"),
+        opened(request_, klpbuild.WRITES),
+    ):
+        pass
+
+
+def test_a_source_that_changes_while_it_is_copied(
+    request_: Request, source: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a commit it would be kept, and be another's."""
+    real = worktree.sync
+
+    def changing(*args: Any) -> frozenset[str]:
+        (source / "kernel/one.c").write_text("int one = 2;\n")
+        return real(*args)
+
+    monkeypatch.setattr(worktree, "sync", changing)
+    with pytest.raises(HarnessError, match="was changed while it was copied"):
+        built(request_, [])
+    monkeypatch.undo()
+    monkeypatch.setenv("KLP_E2E_CACHE", str(cache))
+    (source / "kernel/one.c").write_text("int one = 1;\n")
+    assert built(request_, []) == "int one = 3;\n"
+
+
+def test_a_source_that_was_changed_since_its_kernel_was_built(request_: Request) -> None:
+    with pytest.raises(HarnessError, match="was changed since the kernel was built of it"):
+        livepatch.build(
+            request_,
+            klpbuild.NAME,
+            jobs=1,
+            progress=lambda *_: None,
+            say=lambda _: None,
+            deadline=Deadline.after(60),
+        )
 
 
 @pytest.mark.parametrize(

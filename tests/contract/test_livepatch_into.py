@@ -13,8 +13,10 @@ from orchestrator.builders import configuring
 from orchestrator.catalog import arches
 from orchestrator.cli import options
 from orchestrator.commands.livepatch import work
-from orchestrator.errors import UsageError
-from orchestrator.host import ours
+from orchestrator.errors import PatchError, UsageError
+from orchestrator.host import ours, workdir
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.source import series, sources
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
@@ -99,6 +101,22 @@ def test_what_lies_there_stays(made: work.Made, tmp_path: Path, what: str) -> No
     assert not [p for p in tmp_path.iterdir() if ours.PARTIAL in p.name]
 
 
+@pytest.mark.parametrize("linked", [False, True])
+def test_nothing_is_put_where_it_does_not_last(
+    made: work.Made, cache: Path, tmp_path: Path, linked: bool
+) -> None:
+    entry = workdir.own(workdir.cache_root() / "livepatch-trees" / "x86_64-0")
+    into = entry / "tree/mine"
+    if linked:
+        (tmp_path / "link").symlink_to(entry)
+        into = tmp_path / "link/mine"
+    with pytest.raises(ours.NotOurs, match="does not last"):
+        work.check_place(into)
+    with pytest.raises(ours.NotOurs, match="does not last"):
+        work.keep(made, into)
+    assert [path.name for path in entry.iterdir()] == [ours.MARK]
+
+
 def test_a_kernel_without_further_options_needs_no_configuration(
     made: work.Made, tmp_path: Path
 ) -> None:
@@ -130,6 +148,24 @@ def test_what_a_configuration_lacks_for_a_patch(tmp_path: Path) -> None:
     assert fragment.name == "dummy.config"
     assert configs.read(str(fragment)).text.endswith("CONFIG_DUMMY=m\n")
     assert configuring.configuration(lacking, HOST) == fragment
+
+
+@pytest.mark.parametrize("name", ["none", "livepatch-reload", "mutants/1.patch"])
+def test_a_patch_is_a_file_whatever_it_is_called(
+    made: work.Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Not the series of ours that has its name."""
+    tree = tmp_path / "linux"
+    tree.mkdir()
+    (tree / "Makefile").write_text("VERSION = 7\nPATCHLEVEL = 3\nSUBLEVEL = 4\nEXTRAVERSION =\n")
+    for empty in ("Kconfig", "Kbuild"):
+        (tree / empty).touch()
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(FIX)
+    monkeypatch.chdir(tmp_path)
+    build = replace(made.build, source=f"dir:{tree}")
+    with pytest.raises(PatchError, match=rf"{name}: .* does not apply"):
+        work.make(build, Path(name), "klp-build", replacing=True, reporter=Reporter(Terminal()))
 
 
 def test_a_patch_that_is_not_there(tmp_path: Path, made: work.Made) -> None:

@@ -60,6 +60,21 @@ def test_anything_else_stays(tmp_path: Path, what: str) -> None:
     )
 
 
+@pytest.mark.parametrize("kind", [MarkKind.ENTRY, MarkKind.RUNS])
+def test_nothing_appears_where_it_would_not_last(tmp_path: Path, kind: MarkKind) -> None:
+    entry = tmp_path / "entry"
+    entry.mkdir()
+    ours.mark(entry, kind)
+    (tmp_path / "link").symlink_to(entry)
+    for place in (entry / "new", entry / "below/new", tmp_path / "link/new"):
+        with (
+            pytest.raises(NotOurs, match="does not last"),
+            ours.appearing(place, MarkKind.BUNDLE),
+        ):
+            pass
+    assert [path.name for path in entry.iterdir()] == [ours.MARK]
+
+
 def test_what_fails_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     place = tmp_path / "place"
     make(place, "one")

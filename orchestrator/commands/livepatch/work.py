@@ -63,7 +63,8 @@ def make(
     (arch,) = wanted.arches
     deadline = Deadline.after(BUILD_SECONDS)
     origin = sources.fetch(wanted.source, deadline, reporter.say)
-    fix = series.resolve(str(patch), origin.kernel)
+    # a file, also where a series of ours has its name
+    fix = series.resolve(str(patch if patch.is_absolute() else f"./{patch}"), origin.kernel)
     stack = [series.resolve(name, origin.kernel) for name in wanted.series]
     series.apply(origin.directory, [*stack, fix])  # before anything is built
     final = kernel.final_config(
@@ -137,6 +138,7 @@ def described(made: Made) -> Iterator[str]:
 
 def check_place(into: Path) -> None:
     """Raises UsageError for what `keep` would not fill: before a build, not after it."""
+    ours.lasting(Path(os.path.realpath(into)), "choose another one")
     if os.path.lexists(into) and (
         into.is_symlink() or not into.is_dir() or next(into.iterdir(), None) is not None
     ):
