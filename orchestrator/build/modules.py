@@ -23,7 +23,7 @@ from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, reader, relocation, room, writer
 from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
 from orchestrator.errors import BuildError, UsageError
-from orchestrator.host import workdir
+from orchestrator.host import walk, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model.movers import FILLER
 from orchestrator.nouns import (
@@ -102,7 +102,7 @@ def _sources(module_set: ModuleSet) -> Mapping[str, Path]:
 def _beside(module_set: ModuleSet) -> dict[str, Path]:
     """The same of what lies in the set's own directory."""
     files = {}
-    for path in sorted(module_set.directory.rglob("*")):
+    for path in sorted(walk.below(module_set.directory)):
         inside = path.relative_to(module_set.directory)
         hidden = any(part.startswith(".") for part in inside.parts)
         if not hidden and not path.name.endswith(_PRODUCTS) and path.is_file():

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TextIO
 
 from orchestrator.errors import UsageError
-from orchestrator.host import locks, standing
+from orchestrator.host import locks, standing, walk
 
 MARK = ".klp-e2e"
 PARTIAL = ".partial"
@@ -216,7 +216,7 @@ def removed(path: Path, within: Path, foreign: Callable[[Path], object]) -> bool
 
 def _seen(path: Path) -> dict[Path, tuple[int, ...]]:
     """What is there, and in it, and how it was last written to."""
-    return {each: _state(each) for each in (path, *path.rglob("*"))}
+    return {each: _state(each) for each in (path, *walk.below(path))}
 
 
 def _state(path: Path) -> tuple[int, ...]:
@@ -276,7 +276,10 @@ def scrap(path: Path) -> None:
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif os.path.lexists(path):
-        shutil.rmtree(path, onerror=_unlock)
+        try:
+            shutil.rmtree(path, onerror=_unlock)
+        except RecursionError:
+            walk.remove(path)
 
 
 def _unlock(_function: object, name: str, info: tuple[object, BaseException, object]) -> None:

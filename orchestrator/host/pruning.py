@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.host import inuse, locks, ours, workdir
+from orchestrator.host import inuse, locks, ours, walk, workdir
 
 # kind -> a kernel's tree, the record of what was put there last, and what is there while a build
 # goes on in it, and after a kill, when the record tells nothing
@@ -98,7 +98,7 @@ def prune(
 def size(path: Path) -> int:
     """Bytes on disk below a path; a file with several hard links counts once."""
     blocks = {}
-    for each in (path, *path.rglob("*")):
+    for each in (path, *walk.below(path)):
         with contextlib.suppress(FileNotFoundError):  # somebody else's temporary file has gone
             info = each.lstat()
             blocks[info.st_dev, info.st_ino] = info.st_blocks
@@ -163,7 +163,7 @@ def worked_in(tree: Path, record: Path) -> bool:
             return True
     except (ValueError, TypeError, AttributeError):
         return True  # it is none of ours
-    return any(_newer(path, then) for path in tree.rglob("*"))
+    return any(_newer(path, then) for path in walk.below(tree))
 
 
 def _newer(path: Path, then: int) -> bool:

@@ -7,19 +7,20 @@ import os
 import stat
 from pathlib import Path
 
+from orchestrator.host import walk
+
 
 def tame(root: Path) -> None:
     """Leave of a tree only files, directories and links that stay within it: through any other the
     next package would write, and we would remove, what is not ours. Nothing keeps rights that its
     caller has not. Raises OSError."""
     within = Path(os.path.realpath(root))
-    for base, directories, names in os.walk(root):
-        for path in (Path(base, name) for name in (*directories, *names)):
-            mode = path.lstat().st_mode
-            if stat.S_ISLNK(mode):
-                if not Path(os.path.realpath(path)).is_relative_to(within):
-                    path.unlink()
-            elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a device, a pipe
+    for path in walk.below(root):
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode):
+            if not Path(os.path.realpath(path)).is_relative_to(within):
                 path.unlink()
-            elif mode & (stat.S_ISUID | stat.S_ISGID):
-                path.chmod(stat.S_IMODE(mode) & 0o777)
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):  # a device, a pipe
+            path.unlink()
+        elif mode & (stat.S_ISUID | stat.S_ISGID):
+            path.chmod(stat.S_IMODE(mode) & 0o777)

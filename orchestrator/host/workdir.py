@@ -28,7 +28,7 @@ from pathlib import Path
 import platformdirs
 
 from orchestrator.errors import HarnessError, UsageError
-from orchestrator.host import inuse, locks, ours
+from orchestrator.host import inuse, locks, ours, walk
 
 log = logging.getLogger(__name__)
 
@@ -331,11 +331,8 @@ def digests(directory: Path) -> Mapping[str, str]:
 
 def published(directory: Path) -> Iterator[tuple[str, Path]]:
     """(relative path, path) of every file and link, without digests.json and our mark."""
-    for base, subdirs, names in os.walk(directory):
-        at = Path(base)
-        links = [name for name in subdirs if (at / name).is_symlink()]
-        for name in names + links:
-            path = at / name
+    for path in walk.below(directory):
+        if path.is_symlink() or not path.is_dir():
             relative = os.path.relpath(path, directory)
             if relative not in (DIGESTS, ours.MARK):
                 yield relative, path

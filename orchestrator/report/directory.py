@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Self
 
 from orchestrator.errors import UsageError
-from orchestrator.host import files, ours
+from orchestrator.host import files, ours, walk
 from orchestrator.model.orders import format as notation
 from orchestrator.model.orders import loaded
 from orchestrator.nouns import Order, set_title
@@ -276,7 +276,7 @@ def strangers(place: Path) -> list[Path]:
         return [place]
     cases = _told(place)
     found = []
-    for path in sorted(place.rglob("*")):
+    for path in sorted(walk.below(place)):
         depth = len(path.relative_to(place).parts)
         here = path.is_dir() and not path.is_symlink()
         if depth == 1:

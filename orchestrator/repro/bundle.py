@@ -30,7 +30,7 @@ from orchestrator import catalog, initramfs
 from orchestrator.build import delivery, modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
-from orchestrator.host import ours, workdir
+from orchestrator.host import ours, walk, workdir
 from orchestrator.model import culprit, issuecheck, orders
 from orchestrator.model.findings import signature
 from orchestrator.model.known import KnownIssue
@@ -295,7 +295,7 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
 
 def _copy_set(directory: Path, into: Path) -> None:
     """What a set is built from: ordinary files, nothing hidden, no names that nobody can type."""
-    for path in sorted(directory.rglob("*")):
+    for path in sorted(walk.below(directory)):
         inside = path.relative_to(directory)
         hidden = any(part.startswith(".") for part in inside.parts)
         linked = path.is_symlink() or any(

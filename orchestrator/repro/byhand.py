@@ -19,6 +19,7 @@ from orchestrator import catalog
 from orchestrator.build import filler
 from orchestrator.elf import reader
 from orchestrator.elf.records import SHT_NOBITS
+from orchestrator.host import walk
 from orchestrator.model import movers
 from orchestrator.model.judge import allowed_taint
 from orchestrator.nouns import (
@@ -146,7 +147,7 @@ def _sources(story: Story, used: Sequence[ModuleSpec], place: Path) -> dict[str,
 def _texts(place: Path) -> dict[str, str]:
     """Path -> text, of a set's files, and of the headers of ours that it includes as "../N.h"."""
     files = {path.name: path for path in catalog.data_dir("images/modules").glob("*.h")}
-    for path in sorted(place.rglob("*")):
+    for path in sorted(walk.below(place)):
         if path.is_file() and not path.name.endswith(_PRODUCTS):
             files[f"{SOURCES}/{path.relative_to(place)}"] = path
     return {name: path.read_text("utf-8", "surrogateescape") for name, path in files.items()}

@@ -20,7 +20,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from orchestrator.errors import UsageError
-from orchestrator.host import files, ours, workdir
+from orchestrator.host import files, ours, walk, workdir
 from orchestrator.model.findings import Signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import ArchName
@@ -166,7 +166,7 @@ def digests(directory: Path) -> dict[str, str]:
     """sha256 of every file by its relative path, without bundle.json and the mark."""
     return {
         str(path.relative_to(directory)): workdir.file_digest(path)
-        for path in sorted(directory.rglob("*"))
+        for path in sorted(walk.below(directory))
         if path.is_file() and path not in (directory / RECORD, directory / ours.MARK)
     }
 
@@ -209,7 +209,7 @@ def foreign(place: Path) -> bool:
 def _knows_all(place: Path, record: Record) -> bool:
     known = {place / name for name in (*record.files, RECORD, ours.MARK)}
     known |= {parent for path in known for parent in path.parents}
-    return all(path in known for path in place.rglob("*"))
+    return all(path in known for path in walk.below(place))
 
 
 def written(place: Path, record: Record) -> Iterator[str]:

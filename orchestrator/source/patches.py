@@ -33,6 +33,7 @@ _QUOTED = re.compile(
 )
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NAME_MAX, _PATH_MAX = 255, 2048  # bytes; trees lie in directories with names of their own
+_DEEPEST = 100  # directories; the kernel's tree has ten
 _NULL = "/dev/null"
 _BY_MAIL = " (a mail program may have wrapped or cut it)"
 
@@ -107,6 +108,8 @@ class Diff:
                 return f"touches {name}, which lies outside the tree"
             if max(map(len, map(_raw, name.split("/")))) > _NAME_MAX or len(_raw(name)) > _PATH_MAX:
                 return f"touches {name[:40]}..., a longer name than a file can have"
+            if name.count("/") > _DEEPEST:
+                return f"touches {name[:40]}..., deeper than any tree has files"
             if _CONTROL.search(name):
                 return f"touches {name!r}, which has control characters in its name"
         return self.damage

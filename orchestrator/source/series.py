@@ -26,7 +26,7 @@ from pathlib import Path
 
 from orchestrator import catalog
 from orchestrator.errors import PatchError, UsageError
-from orchestrator.host import files, process
+from orchestrator.host import files, process, walk
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import merged, series_prefix
 from orchestrator.source import git, mails, patches
@@ -288,7 +288,7 @@ def _copy(tree: Path, scratch: Path, name: str, label: str) -> None:
 
 
 def _inside(directory: Path) -> set[str]:
-    paths = (Path(base) / name for base, _, names in os.walk(directory) for name in names)
+    paths = (path for path in walk.below(directory) if path.is_symlink() or not path.is_dir())
     return {str(path.relative_to(directory)) for path in paths}
 
 

@@ -126,16 +126,19 @@ def listing(tree: SourceTree) -> Iterator[str]:
     return (name for name, _ in _walk(str(tree.directory)))
 
 
-def _walk(top: str, below: str = "") -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _walk(top: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Relative path of every file and link. By scandir: a kernel tree has 80,000 of them, and
     somebody waits for this before each run."""
-    with os.scandir(f"{top}/{below}") as entries:
-        found = list(entries)
-    for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _walk(top, f"{below}{entry.name}/")
-        else:
-            yield f"{below}{entry.name}", entry
+    left = [""]
+    while left:
+        below = left.pop()
+        with os.scandir(f"{top}/{below}") as entries:
+            found = list(entries)
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                left.append(f"{below}{entry.name}/")
+            else:
+                yield f"{below}{entry.name}", entry
 
 
 def _looked_at(tree: SourceTree) -> Iterator[tuple[str, os.stat_result]]:

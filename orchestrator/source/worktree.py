@@ -20,7 +20,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from orchestrator.host import ours, workdir
+from orchestrator.host import ours, walk, workdir
 from orchestrator.source import sources
 from orchestrator.source.series import Patched
 from orchestrator.source.sources import SourceTree
@@ -84,9 +84,9 @@ def _same_states(now: Mapping[str, list[int]], before: Mapping[str, list[int]]) 
 
 def _present(work: Path) -> set[str]:
     return {
-        os.path.relpath(Path(base) / name, work)
-        for base, below, names in os.walk(work)
-        for name in (*names, *(each for each in below if Path(base, each).is_symlink()))
+        os.path.relpath(path, work)
+        for path in walk.below(work)
+        if path.is_symlink() or not path.is_dir()
     }
 
 

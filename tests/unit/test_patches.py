@@ -150,4 +150,11 @@ def test_names_are_distinct_and_fit_for_files() -> None:
 def test_a_longer_name_than_a_file_can_have_is_refused(name: str) -> None:
     text = DIFF.replace("one.c", name)
     assert "a longer name than a file can have" in Patch("p", text).diff.refusal()
+
+
+@pytest.mark.parametrize(("levels", "refused"), [(100, False), (101, True), (1000, True)])
+def test_no_tree_is_so_deep(levels: int, refused: bool) -> None:
+    """Directories a thousand deep are more than what removes them goes down."""
+    text = f"--- /dev/null\n+++ b/{'a/' * levels}x.c\n@@ -0,0 +1 @@\n+1\n"
+    assert ("deeper than any tree" in Patch("p", text).diff.refusal()) is refused
     assert Patch("p", DIFF.replace("one.c", "x" * 255)).diff.refusal() == ""
