@@ -207,6 +207,7 @@ def removed(path: Path, within: Path, foreign: Callable[[Path], object]) -> bool
             f"{path} is not removed: {within} does not say that klp-e2e made it",
             hint="look at it, and move or remove it yourself",
         )
+    _unmounted(path)
     seen = _seen(path)
     if foreign(path):
         return False
@@ -272,14 +273,24 @@ def retire(path: Path, within: Path, word: str) -> None:
 
 def scrap(path: Path) -> None:
     """Remove what this very process has made under a name of its own, or what lies in an entry of
-    the cache that it holds the lock of. Everything else goes by `remove`. Raises OSError."""
+    the cache that it holds the lock of. Everything else goes by `remove`. Raises NotOurs where
+    anything is mounted in it, OSError."""
     if path.is_symlink() or path.is_file():
         path.unlink()
     elif os.path.lexists(path):
+        _unmounted(path)
         try:
             shutil.rmtree(path, onerror=_unlock)
         except RecursionError:
             walk.remove(path)
+
+
+def _unmounted(path: Path) -> None:
+    for place in walk.mounted(path):
+        raise NotOurs(
+            f"{path} is not removed: {place} is mounted, and what is in it is not klp-e2e's",
+            hint=f"umount {place}",
+        )
 
 
 def _unlock(_function: object, name: str, info: tuple[object, BaseException, object]) -> None:

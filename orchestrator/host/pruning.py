@@ -108,7 +108,8 @@ def size(path: Path) -> int:
 def _is_ours(path: Path, root: Path, touched: Callable[[Path], bool]) -> bool:
     mine = ours.proven(path, root) and ours.marked(path, ours.MarkKind.ENTRY)
     going = workdir.STAGED.fullmatch(path.name) is not None
-    return mine and not _has_others(path) and (going or not touched(path))
+    whole = mine and not walk.mounted(path) and not _has_others(path)
+    return whole and (going or not touched(path))
 
 
 def _going(entry: Entry) -> Path:

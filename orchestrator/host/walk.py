@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+_ESCAPED = re.compile(r"\\([0-7]{3})")  # a blank, a tab, an end of line, a backslash
 
 
 def below(top: Path) -> Iterator[Path]:
@@ -26,6 +29,21 @@ def below(top: Path) -> Iterator[Path]:
                 yield Path(entry.path)
                 if entry.is_dir(follow_symlinks=False):
                     left.append(entry.path)
+
+
+def mounted(top: Path) -> list[Path]:
+    """What is mounted in a directory, or on it (proc(5), mountinfo): another's, whatever it lies
+    in, and one of the same disk has the same device."""
+    with contextlib.suppress(OSError):
+        real = os.path.realpath(top)
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+        places = (Path(_ESCAPED.sub(_meant, line.split(" ")[4])) for line in lines)
+        return [place for place in places if place.is_relative_to(real)]
+    return []
+
+
+def _meant(escaped: re.Match[str]) -> str:
+    return chr(int(escaped[1], 8))
 
 
 def remove(top: Path) -> None:
