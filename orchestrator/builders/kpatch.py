@@ -29,6 +29,7 @@ WRITES: tuple[str, ...] = ("Makefile", "scripts/link-vmlinux.sh", "scripts/Makef
 OPTIONS: Mapping[str, str] = {"DEBUG_INFO_DWARF_TOOLCHAIN_DEFAULT": "y"}
 _PROGRAMS = {"gawk": "gawk", "lsdiff": "patchutils", "readelf": "binutils", "strings": "binutils"}
 _ROOT = "root"
+_BINARY = f"{_ROOT}/usr/bin/{NAME}"
 _COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")
 _REFUSED = re.compile(r"^(?:ERROR: |.*\bERROR: )(.+?)(?:\. Check \S+ for more details)?\.?$", re.M)
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
@@ -122,23 +123,44 @@ def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessE
     )
 
 
-def _program(say: Callable[[str], None], deadline: Deadline) -> Path:
-    """Debian's, in the cache. Of several releases the oldest one's, which asks least of the host's
-    libraries."""
+def identity(say: Callable[[str], None]) -> str:
+    """The version that Debian has now, or that is in the cache."""
+    return _chosen(say)[1].name
+
+
+def _chosen(say: Callable[[str], None]) -> tuple[str, Path]:
+    """(release, "" where none can be looked in; where it is in the cache, or is to be). Of several
+    releases the oldest one's, which asks least of the host's libraries."""
     options = archive.lists(say)
     releases = archive.suites_with(NAME, options) if options is not None else []
-    kept = sorted((workdir.cache_root() / "builders").glob(f"{NAME}_*/{_ROOT}/usr/bin/{NAME}"))
-    if not releases and not kept:
+    place = workdir.cache_root() / "builders"
+    if releases:
+        suite, version = releases[0]
+        return suite, place / f"{NAME}_{version.rpartition(':')[2]}"
+    known = (each / workdir.DIGESTS for each in place.glob(f"{NAME}_*") if _is_entry(each.name))
+    kept = [each for each in known if each.is_file()]
+    if not kept:
         raise HarnessError(
             f"no Debian release that can be looked in has {NAME}", hint="is the network there?"
         )
-    if not releases:
-        return kept[-1]
-    suite, version = releases[0]
-    final = workdir.cache_root() / "builders" / f"{NAME}_{version.rpartition(':')[2]}"
+    return "", max(kept, key=lambda each: each.stat().st_mtime).parent
+
+
+def _is_entry(name: str) -> bool:
+    """And none that was put aside, because somebody has changed it?"""
+    return ".damaged-" not in name
+
+
+def _program(say: Callable[[str], None], deadline: Deadline) -> Path:
+    """Debian's, in the cache."""
+    suite, final = _chosen(say)
     with workdir.locked(final, say):
-        if workdir.verify(final):
-            say(f"downloading {NAME} {version} of Debian {suite}")
+        if damage := workdir.verify(final):
+            if not suite:
+                raise HarnessError(
+                    f"the cached {final.name} is damaged ({damage})", hint="is the network there?"
+                )
+            say(f"downloading {final.name} of Debian {suite}")
             (package,) = (p for p in archive.lacking(NAME, suite) if p.name == NAME)
             with workdir.staging(final) as tmp:
                 debs = tmp / "debs"
@@ -149,4 +171,4 @@ def _program(say: Callable[[str], None], deadline: Deadline) -> Path:
                 ours.scrap(debs)
                 workdir.publish(tmp, final)
         workdir.touch(final)
-    return final / _ROOT / "usr/bin" / NAME
+    return final / _BINARY

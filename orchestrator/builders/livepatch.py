@@ -35,8 +35,9 @@ class Builder(Protocol):
     """What each module of a builder has.
 
     WRITES: what it writes to in a kernel's tree, besides the files of the patch. OPTIONS: what it
-    wants of a kernel's configuration. original: the object, vmlinux or a module's, in which it
-    counted symbols of one name; None: in those of the kernel that boots.
+    wants of a kernel's configuration. identity: which of several builders of that
+    name it is, as far as the kernel's source does not tell. original: the object, vmlinux or a
+    module's, in which it counted symbols of one name; None: in those of the kernel that boots.
     """
 
     NAME: str
@@ -56,6 +57,8 @@ class Builder(Protocol):
         deadline: Deadline,
         say: Callable[[str], None],
     ) -> Path: ...
+
+    def identity(self, say: Callable[[str], None]) -> str: ...
 
     def original(self, tree: BuildTree, name: str) -> Path | None: ...
 
@@ -94,7 +97,7 @@ def build(
     final = (
         workdir.cache_root()
         / "livepatches"
-        / f"{arch.name}-{request.name}-{_key(request, builder)}"
+        / f"{arch.name}-{request.name}-{_key(request, builder, makes.identity(say))}"
     )
     with workdir.locked(final, say):
         if workdir.verify(final):
@@ -123,8 +126,8 @@ def build(
     return final / request.name
 
 
-def _key(request: Request, builder: str) -> str:
-    parts = [_LAYOUT, request.kernel.key, builder, str(request.replace), request.name]
+def _key(request: Request, builder: str, identity: str) -> str:
+    parts = [_LAYOUT, request.kernel.key, builder, identity, str(request.replace), request.name]
     parts += [hashlib.sha256(one.diff.raw).hexdigest() for one in request.fix.patches]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 

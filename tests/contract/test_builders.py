@@ -16,15 +16,15 @@ from typing import Any
 import pytest
 from samples import a_kernel
 
-from orchestrator.builders import klpbuild, livepatch, sympos, tree
+from orchestrator.builders import klpbuild, kpatch, livepatch, sympos, tree
 from orchestrator.builders.request import Request
 from orchestrator.catalog import arches
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
 from orchestrator.errors import BuildError, HarnessError, PatchError, UsageError
-from orchestrator.host import pruning
+from orchestrator.host import pruning, workdir
 from orchestrator.nouns import VMLINUX, Kernel
-from orchestrator.source import series, sources, worktree
+from orchestrator.source import archive, series, sources, worktree
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
 FIX = """--- a/kernel/one.c
@@ -302,6 +302,52 @@ def test_a_source_that_was_changed_since_its_kernel_was_built(request_: Request)
             say=lambda _: None,
             deadline=Deadline.after(60),
         )
+
+
+def test_a_livepatch_is_of_the_version_of_its_builder(
+    request_: Request, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without the network of the one that is there."""
+    asked: list[list[tuple[str, str]]] = [
+        [("bookworm", "1:0.9.7-1")],
+        [("bookworm", "0.9.10-1")],
+        [],
+    ]
+    monkeypatch.setattr(archive, "lists", lambda _say: [])
+    monkeypatch.setattr(archive, "suites_with", lambda *_: asked.pop(0))
+    kept_builder()
+    found = [kpatch.identity(lambda _: None) for _ in range(3)]
+    assert found == ["kpatch-build_0.9.7-1", "kpatch-build_0.9.10-1", "kpatch-build_0.9.7-1"]
+    keys = {livepatch._key(request_, kpatch.NAME, each) for each in found}
+    assert len(keys) == 2
+
+
+def kept_builder() -> Path:
+    """Its program, in the cache."""
+    final = workdir.cache_root() / "builders/kpatch-build_0.9.7-1"
+    with workdir.staging(final) as tmp:
+        binary = tmp / "root/usr/bin/kpatch-build"
+        binary.parent.mkdir(parents=True)
+        binary.write_text("#!/bin/sh\n")
+        workdir.publish(tmp, final)
+    return final / "root/usr/bin/kpatch-build"
+
+
+def test_a_builder_that_somebody_has_changed_is_not_run_without_the_network_either(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archive, "lists", lambda _say: None)
+    program = kept_builder()
+    os.utime(program.parents[3], (0, 0))
+    assert kpatch._program(lambda _: None, Deadline.after(9)) == program
+    assert program.parents[3].stat().st_mtime > time.time() - 60  # in use: not to be pruned
+    program.write_text("#!/bin/sh\necho other\n")
+    with pytest.raises(HarnessError, match=r"kpatch-build_0\.9\.7-1 is damaged"):
+        kpatch._program(lambda _: None, Deadline.after(9))
+    workdir.discard(program.parents[3])
+    assert list((workdir.cache_root() / "builders").glob("*.damaged-*"))
+    with pytest.raises(HarnessError, match="no Debian release"):
+        kpatch._program(lambda _: None, Deadline.after(9))
 
 
 @pytest.mark.parametrize(
