@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from orchestrator.builders import configuring
 from orchestrator.catalog import arches
 from orchestrator.cli import options
 from orchestrator.commands.livepatch import work
-from orchestrator.errors import PatchError, UsageError
+from orchestrator.errors import HarnessError, PatchError, UsageError
 from orchestrator.host import ours, workdir
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
@@ -115,6 +116,35 @@ def test_nothing_is_put_where_it_does_not_last(
     with pytest.raises(ours.NotOurs, match="does not last"):
         work.keep(made, into)
     assert [path.name for path in entry.iterdir()] == [ours.MARK]
+
+
+@pytest.mark.parametrize("where", ["in a file", "behind a link to nothing", "not writable"])
+def test_a_place_in_which_nothing_can_be_made_is_told_before_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    into = tmp_path / "above/below/into"
+    match where:
+        case "in a file":
+            (tmp_path / "above").write_text("mine")
+        case "behind a link to nothing":
+            (tmp_path / "above").symlink_to("nowhere")
+        case _:
+            monkeypatch.setattr("os.access", lambda path, _mode: path != tmp_path)
+    with pytest.raises(UsageError, match="nothing can be made in"):
+        work.check_place(into)
+
+
+def test_a_disk_that_is_full_is_told(
+    made: work.Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(HarnessError, match=r"cannot write .*/into: No space left") as raised:
+        work.keep(made, tmp_path / "into")
+    assert "the disk is full" in raised.value.hint
+    assert not [path.name for path in tmp_path.iterdir() if "into" in path.name]
 
 
 def test_a_kernel_without_further_options_needs_no_configuration(

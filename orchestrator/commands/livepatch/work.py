@@ -22,11 +22,13 @@ from orchestrator.elf import klp, patchtable, reader, relocation
 from orchestrator.errors import UsageError
 from orchestrator.host import ours
 from orchestrator.nouns import Arch
+from orchestrator.report import store
 from orchestrator.report.progress import Reporter
 from orchestrator.source import series, sources
 
 BUILD_SECONDS = prepare.BUILD_SECONDS
 CONFIG = "kernel.config"
+_CHOOSE = "choose another one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,17 +140,24 @@ def described(made: Made) -> Iterator[str]:
 
 def check_place(into: Path) -> None:
     """Raises UsageError for what `keep` would not fill: before a build, not after it."""
-    ours.lasting(Path(os.path.realpath(into)), "choose another one")
-    if os.path.lexists(into) and (
-        into.is_symlink() or not into.is_dir() or next(into.iterdir(), None) is not None
-    ):
-        raise UsageError(f"{into} is no new or empty directory", hint="choose another one")
+    ours.lasting(Path(os.path.realpath(into)), _CHOOSE)
+    with store.place_errors(into):
+        if os.path.lexists(into) and (
+            into.is_symlink() or not into.is_dir() or next(into.iterdir(), None) is not None
+        ):
+            raise UsageError(f"{into} is no new or empty directory", hint=_CHOOSE)
+        above = next(each for each in into.absolute().parents if os.path.lexists(each))
+        if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+            raise UsageError(f"nothing can be made in {above}, where {into} goes", hint=_CHOOSE)
 
 
 def keep(made: Made, into: Path) -> None:
     """A copy of the set, and of what its kernel was configured with, in a new or empty directory.
-    Raises NotOurs, OSError."""
-    with ours.appearing(into, ours.MarkKind.SET, lambda _: True) as place:
+    Raises NotOurs, HarnessError."""
+    with (
+        store.write_errors(into),
+        ours.appearing(into, ours.MarkKind.SET, lambda _: True) as place,
+    ):
         for path in sorted(made.place.iterdir()):
             shutil.copyfile(path, place / path.name)
         texts = [configs.read(spec).text for spec in made.build.configs]
