@@ -134,6 +134,16 @@ def test_a_place_in_which_nothing_can_be_made_is_told_before_a_build(
         work.check_place(into)
 
 
+def test_a_mount_point_is_told_before_a_build(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "volume").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == tmp_path / "volume")
+    with pytest.raises(UsageError, match="is a mount point") as raised:
+        work.check_place(tmp_path / "volume")
+    assert str(tmp_path / "volume/livepatch") in raised.value.hint
+
+
 def test_a_disk_that_is_full_is_told(
     made: work.Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -146,6 +146,11 @@ def check_place(into: Path) -> None:
             into.is_symlink() or not into.is_dir() or next(into.iterdir(), None) is not None
         ):
             raise UsageError(f"{into} is no new or empty directory", hint=_CHOOSE)
+        if into.is_mount():  # a container's volume
+            raise UsageError(
+                f"{into} is a mount point, whose place nothing can take",
+                hint=f"name a directory in it: {into / 'livepatch'}",
+            )
         above = next(each for each in into.absolute().parents if os.path.lexists(each))
         if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
             raise UsageError(f"nothing can be made in {above}, where {into} goes", hint=_CHOOSE)
