@@ -204,7 +204,7 @@ def test_a_patch_is_a_file_whatever_it_is_called(
     (tmp_path / name).write_text(FIX)
     monkeypatch.chdir(tmp_path)
     build = replace(made.build, source=f"dir:{tree}")
-    with pytest.raises(PatchError, match=rf"{name}: .* does not apply"):
+    with pytest.raises(PatchError, match=rf"^\./{name}: .* does not apply"):
         work.make(build, Path(name), "klp-build", replacing=True, reporter=Reporter(Terminal()))
 
 
