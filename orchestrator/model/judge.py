@@ -153,7 +153,8 @@ def _relocations(
             key = _key(livepatch, relocation)
             if key not in readings:
                 raise _unread(livepatch, relocation, "was not read")
-            yield _relocation(readings[key], state, before.get(key), observation)
+            written_over = RelocationState.INDETERMINATE if relocation.rewritten else state
+            yield _relocation(readings[key], written_over, before.get(key), observation)
 
 
 def _promised(
