@@ -412,6 +412,8 @@ class _Wrong:
                 return self.refusals is not None and _says(self.issue, said)
             case CheckKind.ANSWER, Health(sign=Sign.TAINT):  # `is_seen` wants to see the warning
                 return bool(self.issue.reports) and words.taints(check) == {"W"}
+            case CheckKind.ANSWER, Health(sign=Sign.WARNINGS):
+                return not found.warned  # a target that is not there
             case CheckKind.ANSWER, Health():
                 return self._is_report(found)
             case CheckKind.ANSWER, _:
@@ -428,6 +430,8 @@ class _Wrong:
                         _same_text(t, text) for t in (probe.original, *probe.patched.values())
                     )
                 )
+            case CheckKind.RELOCATION, Health(sign=Sign.WARNINGS):  # whether to warn was read, too
+                return any(p.warns and self._reads_through(p) for p in self.module_set.probes)
             case CheckKind.VALUE, Shown(probe=name):
                 probe = self._probe(name)
                 return (

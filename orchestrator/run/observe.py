@@ -179,17 +179,19 @@ def observe_rest(
     shown |= {probe.name: look.files[probe.file] for probe in probes if probe.file}
     strange = look.taint & ~allowed_taint(built)
     printed = _printed(guest, console_mark, strange, deadline)
+    complaints, warnings = kernelreports.without(printed, built.set.warnings)
     return replace(
         seen,
         probes=shown,
         taint=look.taint,
         console=plain.excerpt(printed),
         qmp_events=guest.qmp_events(),
-        reports=kernelreports.reports(printed),
-        frames=kernelreports.frames(printed),
-        fault=kernelreports.fault(printed),
-        refusals=kernelreports.refusals(printed),
-        crash=kernelreports.crash_title(printed),
+        reports=kernelreports.reports(complaints),
+        frames=kernelreports.frames(complaints),
+        fault=kernelreports.fault(complaints),
+        refusals=kernelreports.refusals(complaints),
+        crash=kernelreports.crash_title(complaints),
+        warnings=warnings,
     )
 
 
