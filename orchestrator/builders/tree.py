@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import BuildError
+from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import ours, workdir
 from orchestrator.nouns import Arch, Kernel
 from orchestrator.source import series, sources, worktree
@@ -85,7 +85,7 @@ def opened(
         found.log.write_text("")
         try:
             yield found
-        except BuildError:  # the builder ended by itself: what it compiled is whole
+        except (BuildError, UsageError):  # no builder was killed: what it compiled is whole
             _settle(found, origin, kept)
             raise
         _settle(found, origin, kept)
