@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 LINE_CHARACTERS = 4096  # of a line that are looked at; the kernel's own have 1024 at most
@@ -237,6 +237,42 @@ def reports(text: str) -> tuple[str, ...]:
     """
     found = (line for line in _plain(text) if _ANY.match(line))
     return tuple(itertools.islice(found, LINES_TOLD))
+
+
+# __warn() of kernel/panic.c, before Linux 6.18 and since
+_WARNING = re.compile(
+    r"WARNING: (?:CPU: \d{1,5} PID: \d{1,10} at |\[.{1,200}\] )?"
+    rf"(?P<file>.{{1,1000}}):(?P<line>\d{{1,7}}) (?:at )?{_FUNCTION}\+0x[0-9a-f]+/0x[0-9a-f]+"
+    r"(?P<module> \[\w+\])?"
+)
+
+
+def warning(line: str) -> str:
+    """Where a warning comes from, FILE:LINE FUNCTION [MODULE] with the file's name alone, by the
+    line that opens its report; "" of any other line, and of a warning that does not say."""
+    found = _WARNING.match(line)
+    if found is None:
+        return ""
+    file = found["file"].rpartition("/")[2]
+    function = _SUFFIX.sub("", found["function"])
+    return f"{file}:{found['line']} {function}{found['module'] or ''}"
+
+
+def without(text: str, promised: Collection[str]) -> tuple[str, tuple[str, ...]]:
+    """The text without the lines that open a warning of the functions of which such are promised,
+    and these warnings in order; promised and found: as `warning` has them. A warning of the same
+    function from another line is among them."""
+    functions = {each.partition(" ")[2] for each in promised}
+    if not functions:
+        return text, ()
+    kept, found = [], []
+    for line in text.splitlines(keepends=True):
+        parts = [(part, warning(part)) for part in _plain(line)]
+        these = [where for _, where in parts if where.partition(" ")[2] in functions and where]
+        found += these
+        rest = (part for part, where in parts if where not in these)
+        kept.append("\n".join((*rest, "")) if these else line)
+    return "".join(kept), tuple(found)
 
 
 # kernel/printk/printk.c, console_emit_next_record()

@@ -309,6 +309,9 @@ class Probe:
     Or a file of the livepatch `object` that records which callbacks were called for the object
     `function`, from the last pre_patch on: `original` before any call, else for each call the text
     that `patched` has for it ("pre_patch", ...), parted by blanks.
+
+    `warns[L]`: while livepatch L's version is on top, the kernel warns once, and so, each time that
+    the probe is asked: "FILE:LINE FUNCTION [MODULE]", as `kernelreports.warning` has it.
     """
 
     name: str
@@ -320,6 +323,7 @@ class Probe:
     command: str = ""  # for the guest's shell; not run while its object is not loaded
     at: Literal["now", "init", "callbacks"] = "now"
     # init: what the object's own init saw, not what is now; callbacks: such a record
+    warns: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +337,11 @@ class ModuleSet:
 
     def module(self, name: str) -> ModuleSpec | None:
         return next((m for m in self.modules if m.name == name), None)
+
+    @property
+    def warnings(self) -> frozenset[str]:
+        """All that its functions are to warn of, as `kernelreports.warning` has it."""
+        return frozenset(text for probe in self.probes for text in probe.warns.values())
 
 
 # --- orders ------------------------------------------------------------------------------------
@@ -464,6 +473,8 @@ class KlpRelocation:
     symbol: KlpSymbol
     addend: int
     initial: bytes  # the field's bytes in the .ko file, and those that are written behind it
+    rewritten: bool = False  # a static call's: it leads to what is called, see `elf.tables`
+    table: int = 0  # bytes of the section, where the kernel sorts it later: see `elf.tables`
 
 
 @dataclass(frozen=True, slots=True)

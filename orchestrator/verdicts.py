@@ -55,6 +55,8 @@ class Expectation:
     # here when events at the same time may have made it show this or that
     relocations: Mapping[tuple[str, str], RelocationState]  # (loaded livepatch, object)
     why: str = ""  # one line, for `klp-e2e orders`
+    warnings: tuple[str, ...] = ()  # of the kernel's, when all probes have been asked: each as
+    # `kernelreports.warning` has it, sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,7 @@ class Observation:
     fault: int | None = None  # kernelreports.fault() of that text
     refusals: tuple[str, ...] = ()  # kernelreports.refusals() of that text
     crash: str | None = None  # kernelreports.crash_title() of that text
+    warnings: tuple[str, ...] = ()  # those of the functions that are to warn; not in what is above
     seconds: float = 0.0  # the event itself
     readback_seconds: float = 0.0
     growth: Growth | None = None  # of a burst that is long enough
@@ -202,6 +205,7 @@ class Sign(StrEnum):
     LIVEPATCH_TAINT = "taint of livepatches"
     MEMORY = "memory"
     LEAKS = "kmemleak"
+    WARNINGS = "warnings of the set's own"
     GUEST = "guest"  # it lives
 
 
@@ -216,6 +220,8 @@ class Health:
     ] = ()  # FUNCTION, or FUNCTION [MODULE], of the first report, inmost first
     fault: int | None = None  # the address that it says could not be accessed, or was executed
     silent: bool = False  # the guest does not answer, which proves nothing
+    promised: tuple[str, ...] = ()  # warnings of the set's own functions that had to be
+    warned: tuple[str, ...] = ()  # those that there were
 
 
 Detail = Answers | Reading | Unread | Shown | Modules | Patched | Health

@@ -5,7 +5,9 @@
 
 #include <linux/compiler.h>
 #include <linux/errno.h>
+#include <linux/jump_label.h>
 #include <linux/kernel.h>
+#include <linux/kstrtox.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/moduleparam.h>
@@ -134,6 +136,49 @@ static inline int klp_e2e_refuse_set(const char *value, const struct kernel_para
 	.post_patch = prefix##_post_patch,					\
 	.pre_unpatch = prefix##_pre_unpatch,					\
 	.post_unpatch = prefix##_post_unpatch,					\
+}
+
+/*
+ * The parameter `on` of a module, which counts a static key up and down, also while nothing
+ * that branches on it is called, or there. klp_e2e_switch_off() is for the module's exit.
+ */
+#define KLP_E2E_SWITCH(key)						\
+	static bool klp_e2e_on;						\
+	static noinline void klp_e2e_switch(bool on)			\
+	{								\
+		if (on && !klp_e2e_on)					\
+			static_branch_inc(&(key));			\
+		if (!on && klp_e2e_on)					\
+			static_branch_dec(&(key));			\
+		klp_e2e_on = on;					\
+	}								\
+	static noinline void klp_e2e_switch_off(void)			\
+	{								\
+		klp_e2e_switch(false);					\
+	}								\
+	static int klp_e2e_on_set(const char *value, const struct kernel_param *kp) \
+	{								\
+		bool on;						\
+		int err = kstrtobool(value, &on);			\
+									\
+		if (!err)						\
+			klp_e2e_switch(on);				\
+		return err;						\
+	}								\
+	static int klp_e2e_on_get(char *buffer, const struct kernel_param *kp) \
+	{								\
+		return scnprintf(buffer, PAGE_SIZE, "%d\n", klp_e2e_on); \
+	}								\
+	static const struct kernel_param_ops klp_e2e_on_ops = {		\
+		.set = klp_e2e_on_set,					\
+		.get = klp_e2e_on_get,					\
+	};								\
+	module_param_cb(on, &klp_e2e_on_ops, NULL, 0644)
+
+/* Whether a branch went as its key says, which holds whoever has switched it on or off before. */
+static inline const char *klp_e2e_follows(bool branch, bool enabled)
+{
+	return branch == enabled ? "follows" : enabled ? "missed-on" : "missed-off";
 }
 
 #endif

@@ -105,12 +105,20 @@ def final_config(
     recipe = _recipe(arch, tree, _resolved(tree, series_specs))
     if (recipe.place / workdir.DIGESTS).is_file():
         return (recipe.place / CONFIG).read_text()
-    with _prepared(recipe, say, deadline):
-        needed = kconfig.required(_fragments(arch))
-        say(f"configuring the {arch.name} kernel of {tree.version}")
-        return kbuild.configure(
-            arch, recipe.site, recipe.label, recipe.fragment, jobs, deadline, needed
-        )
+    final = workdir.cache_root() / "configured" / f"{arch.name}-{recipe.key[:32]}"
+    with workdir.locked(final, say):
+        if workdir.verify(final):
+            with _prepared(recipe, say, deadline):
+                say(f"configuring the {arch.name} kernel of {tree.version}")
+                needed, asked = kconfig.required(_fragments(arch)), recipe.fragment
+                text = kbuild.configure(
+                    arch, recipe.site, recipe.label, asked, jobs, deadline, needed
+                )
+            with workdir.staging(final) as tmp:
+                (tmp / CONFIG).write_text(text)
+                workdir.publish(tmp, final)
+        workdir.touch(final)
+        return (final / CONFIG).read_text()
 
 
 def _resolved(tree: SourceTree, specs: Sequence[str]) -> list[Series]:

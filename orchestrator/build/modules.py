@@ -21,7 +21,7 @@ from orchestrator import catalog
 from orchestrator.build import declared, delivery, filler, outoftree, outside, prebuilt
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, reader, relocation, room, writer
-from orchestrator.elf.records import SHN_UNDEF, STB_WEAK
+from orchestrator.elf.records import SHN_UNDEF, STB_WEAK, Elf
 from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import walk, workdir
 from orchestrator.host.rundir import run_dir
@@ -213,7 +213,10 @@ def _fill(
             symbols, elsewhere = _klp_symbols(spec, files)
             place = module_set.directory / "set.toml"
             name = f"{place}: klp_symbols of {spec.name}: {spec.name}.ko"
-            data = klp.convert(data, symbols, elsewhere=elsewhere, table=table, name=name)
+            bound = _bound(elf, symbols, files)
+            data = klp.convert(
+                data, symbols, elsewhere=elsewhere, table=table, bound=bound, name=name
+            )
         _refuse_unresolved(spec, data, exported)
         if (
             spec.kind == "livepatch"
@@ -344,6 +347,15 @@ def _klp_symbols(
                 files[spec.name], files[object_name], object_name, given=given
             )
     return tuple(symbols), elsewhere
+
+
+def _bound(elf: Elf, symbols: Collection[KlpSymbol], files: Mapping[str, bytes]) -> frozenset[str]:
+    """The objects that the livepatch needs first all the same: they export what it leaves undefined
+    and what is to be no klp symbol."""
+    deferred = {symbol.name for symbol in symbols}
+    needed = {s.name for s in elf.symbols if s.shndx == SHN_UNDEF and s.name not in deferred}
+    objects = {symbol.object for symbol in symbols} & files.keys()
+    return frozenset(o for o in objects if needed & prebuilt.exports(files[o], f"{o}.ko"))
 
 
 def _exported(symvers: Path) -> frozenset[str]:

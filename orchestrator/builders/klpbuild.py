@@ -113,7 +113,8 @@ def make(
             f"{NAME} was killed by signal {-done.code}", hint=f"nothing it did is kept; {tree.log}"
         )
     if done.code != 0 or not made.is_file():
-        raise why_unbuilt(tree.log.read_text(errors="replace"), request, tree.log)
+        said = tree.log.read_text(errors="replace").replace(f"{patches[0].parent}/", "")
+        raise why_unbuilt(said, request, tree.log)
     return made
 
 
@@ -159,6 +160,10 @@ _ADVICE = {
     "no changes detected": "no object of this configuration changes: does it compile the file, and "
     "does the patch change code?",
     "KLP_BUILD not enabled": "CONFIG_KLP_BUILD=y",
+    "changed data: ": "no livepatch changes data that is there: write to it in a function",
+    "reference init code/data": "what is __init has run, and is gone: leave it out of the patch",
+    "unsupported static branch key": "as it says, in the patch",
+    "unsupported static call key": "as it says, in the patch",
     "objtool klp diff failed": "what it says before that is what it cannot make a livepatch of",
 }
 

@@ -95,7 +95,8 @@ def make(
         )
     made = tree.made / f"{request.name}.ko"
     if done.code != 0 or not made.is_file():
-        raise why_unbuilt(tree.log.read_text(errors="replace"), request, tree.log)
+        said = tree.log.read_text(errors="replace").replace(f"{patches[0].parent}/", "")
+        raise why_unbuilt(said, request, tree.log)
     ours.scrap(kept)
     return made
 

@@ -202,7 +202,7 @@ def _moved(
     asked = tuple(asked)
     both = [
         sympos.places(
-            reader.read(path.read_bytes(), path.name),
+            reader.symbols(path.read_bytes(), path.name),
             (symbol.name for symbol in asked),
             by_address=name == VMLINUX,
         )

@@ -11,22 +11,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from orchestrator.elf.records import STT_FILE, STT_SECTION, Elf
+from orchestrator.elf.records import STB_LOCAL, STT_FILE, STT_SECTION, Symbol
 from orchestrator.nouns import KlpSymbol
 
 _GLOBAL = "no file of its own"  # a global symbol
 
 
-def places(elf: Elf, names: Iterable[str], *, by_address: bool) -> Mapping[str, tuple[str, ...]]:
-    """Name -> the source file of each symbol of it, in the order in which the kernel counts."""
+def places(
+    symbols: Iterable[Symbol], names: Iterable[str], *, by_address: bool
+) -> Mapping[str, tuple[str, ...]]:
+    """Name -> the source file of each symbol of it, in the order in which the kernel counts.
+
+    symbols: of an object, in the order of its table, where the name of a file stands before what is
+    local to it."""
     wanted = set(names)
     found: dict[str, list[tuple[int, str]]] = {name: [] for name in wanted}
     file = _GLOBAL
-    for symbol in elf.symbols:
+    for symbol in symbols:
         if symbol.type == STT_FILE:
             file = symbol.name
         elif symbol.name in wanted and symbol.shndx and symbol.type != STT_SECTION:
-            owner = file if symbol.binding == 0 else _GLOBAL
+            owner = file if symbol.binding == STB_LOCAL else _GLOBAL
             found[symbol.name].append((symbol.value, owner))
     if by_address:
         found = {name: sorted(each, key=lambda one: one[0]) for name, each in found.items()}

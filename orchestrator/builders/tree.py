@@ -90,7 +90,7 @@ def opened(
         found.log.write_text("")
         try:
             yield found
-        except BuildError:  # the builder ended by itself: what it compiled is whole
+        except (BuildError, UsageError):  # no builder was killed: what it compiled is whole
             _settle(found, origin, kept)
             raise
         _settle(found, origin, kept)

@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from orchestrator.elf import fields, relocation
+from orchestrator.elf import fields, relocation, tables
 from orchestrator.elf.inspection import Inspection, Violation, inspect
 from orchestrator.elf.klpformat import (
     PER_CPU,
@@ -80,6 +80,7 @@ def convert(
     *,
     elsewhere: Mapping[KlpSymbol, str] = MappingProxyType({}),
     table: relocation.Table | None = None,
+    bound: Collection[str] = (),
     name: str = "the livepatch",
 ) -> bytes:
     """The module with every relocation against `symbols` deferred until their object is loaded.
@@ -88,6 +89,7 @@ def convert(
     of `depends=`, which would have them loaded first. May be applied again, for further objects.
     elsewhere: of some symbols the object in whose sections their relocations go, where it is not
     their own: a module on which that object depends, or what the kernel has to refuse.
+    bound: objects of which it uses further symbols the ordinary way: they stay in `depends=`.
     With `table` their fields are cleared, as some architectures want them, and relocation
     types that the architecture's table lacks are refused.
 
@@ -115,7 +117,7 @@ def convert(
             moved.setdefault((homes[rela.symbol], section.info), []).append(rela)
     _check_all_used(wanted, moved.values(), name)
     _add_klp_sections(elf, sections, moved)
-    _strip_depends(sections, {symbol.object for symbol in wanted.values()})
+    _strip_depends(sections, {symbol.object for symbol in wanted.values()} - set(bound))
     renamed = tuple(
         replace(symbol, name=symbol_name(wanted[index]), shndx=SHN_LIVEPATCH)
         if index in wanted
@@ -161,7 +163,7 @@ def klp_relocations(
     `table` does not know; `inspect` says it in full.
     """
     found = []
-    shared = fields.shared(elf, table)
+    shared, static = fields.shared(elf, table), tables.calls(elf)
     named = Counter(section.name for section in elf.sections if section.allocated)
     for section in elf.sections:
         if not is_klp_section(section):
@@ -184,6 +186,8 @@ def klp_relocations(
         for rela in section.relas:
             where = f"{name}: {section.name} at {rela.offset:#x}"
             entry = _deferred(elf, parsed[0], target, rela, table, where)
+            if parsed[0] == VMLINUX and (section.info, rela.offset) in static:
+                entry = replace(entry, rewritten=True)
             if other := shared.get((section.info, rela.offset)):
                 raise UsageError(f"{where}: {other} writes the same field", _EDITED)
             found.append(entry)
@@ -212,6 +216,7 @@ def _deferred(
         symbol=symbol,
         addend=rela.addend,
         initial=initial,
+        table=len(target.data) if target.name in tables.ENTRY else 0,
     )
 
 

@@ -60,14 +60,8 @@ def read(data: bytes, name: str = "the module") -> Elf:
     """
     file = _identify(data, name)
     header = file.header
-    sections = _sections(file, data, name)
-    tables = [i for i, s in enumerate(sections) if s.type == SHT_SYMTAB]
-    if len(tables) > 1:
-        raise UsageError(f"{name} has {len(tables)} symbol tables; ELF allows one")
     order: ByteOrder = "little" if file.little_endian else "big"
-    symbols: tuple[Symbol, ...] = ()
-    if tables:
-        sections, symbols = _symbols(sections, tables[0], order, name)
+    sections, tables, symbols = _tables(file, data, name)
     ends = [s.offset + s.size for s in sections if s.has_bytes]
     ends += [len(symbols) * Size.SYM + sections[i].offset + sections[i].size for i in tables]
     ends.append(header["e_shoff"] + len(sections) * Size.SHDR)
@@ -82,6 +76,26 @@ def read(data: bytes, name: str = "the module") -> Elf:
         symbols=symbols,
         trailing=data[max(ends) :],
     )
+
+
+def symbols(data: bytes, name: str) -> tuple[Symbol, ...]:
+    """The symbol table of an ELF64 file, relocatable or linked, as vmlinux is. Raises as `read`."""
+    return _tables(_identify(data, name, linked=True), data, name)[2]
+
+
+def _tables(
+    file: ELFFile, data: bytes, name: str
+) -> tuple[list[Section], list[int], tuple[Symbol, ...]]:
+    """(sections, which of them are symbol tables, symbols)."""
+    sections = _sections(file, data, name)
+    tables = [i for i, s in enumerate(sections) if s.type == SHT_SYMTAB]
+    if len(tables) > 1:
+        raise UsageError(f"{name} has {len(tables)} symbol tables; ELF allows one")
+    if not tables:
+        return sections, tables, ()
+    order: ByteOrder = "little" if file.little_endian else "big"
+    sections, found = _symbols(sections, tables[0], order, name)
+    return sections, tables, found
 
 
 def expect_machine(elf: Elf, machine: int, byte_order: ByteOrder, name: str = "the module") -> None:
@@ -140,8 +154,9 @@ def _number(value: int | str, table: Mapping[str, object]) -> int:
     return number
 
 
-def _identify(data: bytes, name: str) -> ELFFile:
-    """pyelftools' view of `data`, once the ELF header is known to be one a module can have."""
+def _identify(data: bytes, name: str, *, linked: bool = False) -> ELFFile:
+    """pyelftools' view of `data`, once the ELF header is known to be one a module can have, or,
+    with `linked`, a program."""
     if not data:
         raise UsageError(f"{name} is empty")
     for magic, program in _COMPRESSED.items():
@@ -173,6 +188,8 @@ def _identify(data: bytes, name: str) -> ELFFile:
         file = ELFFile(BytesIO(data))
     except (ELFError, ValueError, OverflowError) as err:
         raise UsageError(f"{name} has a damaged ELF header: {err}") from err
+    if linked:
+        return file
     if file.header["e_type"] != "ET_REL":
         raise UsageError(
             f"{name} is not a relocatable object, but ELF type {file.header['e_type']}",

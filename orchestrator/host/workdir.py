@@ -43,6 +43,7 @@ KINDS = (
         "builders",
         "ccache",
         "clones",
+        "configured",
         "debian",
         "emulators",
         "git",

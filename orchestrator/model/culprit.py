@@ -151,6 +151,7 @@ class _Together:
     ) -> None:
         self._set = module_set
         self._alone: dict[Hashable, str] = {}  # what failed before any livepatch -> in which order
+        self._warned: dict[tuple[str, ...], set[tuple[str, ...]]] = {}  # promised -> seen
         self._shown: dict[Text, Counter[str | None]] = {}  # where it was to be shown: what was
         wrong: dict[str, set[str]] = {}  # probe -> what it showed that was wrong, alone
         self._right = set(seen or ())
@@ -165,6 +166,8 @@ class _Together:
                         order = " ".join(each.event for each in result.steps)
                         self._alone.setdefault(_alike(step, check), order)
                     match check.detail:
+                        case Health(sign=Sign.WARNINGS, promised=promised, warned=warned):
+                            self._warned.setdefault(promised, set()).add(warned)
                         case Shown(probe=name, expected_text=str(text), seen_text=was):
                             if alone and not check.good and was is not None:
                                 wrong.setdefault(name, set()).add(was)
@@ -212,6 +215,12 @@ class _Together:
                     return (
                         f"probe '{name}' never showed '{_one_line(text)}', as set.toml has it, but "
                         f"each time '{_one_line(seen)}', and every klp relocation was right"
+                    )
+            case Health(sign=Sign.WARNINGS, promised=promised, warned=warned):
+                if promised and self._warned[promised] == {warned}:
+                    return (
+                        f"warned of '{check.seen}' each time, and never of '{check.expected}', as "
+                        "set.toml has it, and every klp relocation was right"
                     )
             case Health(frames=(first, *_)) if self._never_well(_owner(first)):
                 return (

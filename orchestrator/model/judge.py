@@ -37,6 +37,7 @@ _TAINTS = "PFSRMBUDAWCIOELKXTN"
 # What loading an unsigned out-of-tree livepatch sets: O, E, K.
 LIVEPATCH_TAINT = 1 << 15
 ALLOWED_TAINT = 1 << 12 | 1 << 13 | LIVEPATCH_TAINT
+WARNING_TAINT = 1 << 9  # W
 
 # QMP events that only a crashed or rebooting guest emits. x86_64 with panic=-1 shows nothing but
 # "SHUTDOWN guest-reset"; see qapi/run-state.json, ShutdownCause.
@@ -100,8 +101,10 @@ def with_cmdline(expectation: Expectation, cmdline: str) -> Expectation:
 
 
 def allowed_taint(built: BuiltSet) -> int:
-    """What loading modules of that set may bring."""
-    return functools.reduce(operator.or_, (m.taint for m in built.modules.values()), ALLOWED_TAINT)
+    """What loading modules of that set, and asking its probes, may bring."""
+    warned = WARNING_TAINT if built.set.warnings else 0
+    taints = (module.taint for module in built.modules.values())
+    return functools.reduce(operator.or_, taints, ALLOWED_TAINT | warned)
 
 
 def crash_of(crash: str | None, qmp_events: tuple[str, ...]) -> str | None:
@@ -153,7 +156,8 @@ def _relocations(
             key = _key(livepatch, relocation)
             if key not in readings:
                 raise _unread(livepatch, relocation, "was not read")
-            yield _relocation(readings[key], state, before.get(key), observation)
+            written_over = RelocationState.INDETERMINATE if relocation.rewritten else state
+            yield _relocation(readings[key], written_over, before.get(key), observation)
 
 
 def _promised(
@@ -288,6 +292,8 @@ def _health(
     if reports:
         found = Health(Sign.CONSOLE, reports, observation.frames, observation.fault)
     yield words.health(found, "no kernel report")
+    if built.set.warnings:
+        yield words.warnings(expectation.warnings, observation.warnings)
     taint, allowed = observation.taint, allowed_taint(built)
     yield words.health(
         Health(Sign.TAINT),

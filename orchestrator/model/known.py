@@ -11,6 +11,7 @@ import fnmatch
 import itertools
 import operator
 import re
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -412,6 +413,8 @@ class _Wrong:
                 return self.refusals is not None and _says(self.issue, said)
             case CheckKind.ANSWER, Health(sign=Sign.TAINT):  # `is_seen` wants to see the warning
                 return bool(self.issue.reports) and words.taints(check) == {"W"}
+            case CheckKind.ANSWER, Health(sign=Sign.WARNINGS):
+                return not found.warned  # a target that is not there
             case CheckKind.ANSWER, Health():
                 return self._is_report(found)
             case CheckKind.ANSWER, _:
@@ -428,6 +431,10 @@ class _Wrong:
                         _same_text(t, text) for t in (probe.original, *probe.patched.values())
                     )
                 )
+            case CheckKind.RELOCATION, Health(sign=Sign.WARNINGS):  # whether to warn was read, too
+                reading = (p for p in self.module_set.probes if self._reads_through(p))
+                less = not Counter(found.warned) - Counter(found.promised)
+                return less and any(probe.warns for probe in reading)
             case CheckKind.VALUE, Shown(probe=name):
                 probe = self._probe(name)
                 return (

@@ -16,6 +16,7 @@ from orchestrator.nouns import VMLINUX, ModuleSet, ModuleSpec, Probe
 
 CALLS = (*COMES, *GOES)
 _NAME = re.compile(r"[A-Za-z0-9_]{1,55}")  # MODULE_NAME_LEN is 56
+_WARNING = re.compile(r"[^\s/:]{1,255}:[1-9][0-9]{0,6} [A-Za-z_]\w{0,511}( \[\w{1,55}\])?")
 COPIES = 16  # of one module
 _MODULES = 64  # of a set: its usual orders are as many as the third power of that
 
@@ -81,7 +82,15 @@ def _words(module_set: ModuleSet) -> Iterator[tuple[str, str]]:
             yield from (("failures", text) for text in (failure.parameter, failure.object))
         yield from (("defects", defect.object) for defect in spec.defects)
     for probe in module_set.probes:
-        for text in (probe.name, probe.object, probe.function, probe.file, *probe.patched):
+        for text in (
+            probe.name,
+            probe.object,
+            probe.function,
+            probe.file,
+            *probe.patched,
+            *probe.warns,
+            *probe.warns.values(),
+        ):
             yield "probe", text
 
 
@@ -205,6 +214,14 @@ def _of_probe(probe: Probe, module_set: ModuleSet) -> Iterator[tuple[str, str]]:
         yield f"file: '{probe.file}' is no path in the guest", "a path begins with a /"
     if probe.object != VMLINUX and module_set.module(probe.object) is None:
         yield f"object: the set has no module '{probe.object}'", _known(module_set)
+    for name, text in probe.warns.items():
+        if name not in probe.patched or probe.at != "now":
+            yield (
+                f"warns: there is no text that it shows now under {name}",
+                "a warning is that of a patched function that is called when the probe is asked",
+            )
+        if _WARNING.fullmatch(text) is None:
+            yield f"warns: '{text}' is no place", 'as in "patch.c:42 my_show [my_livepatch]"'
     if probe.at == "callbacks":
         if missing := [call for call in CALLS if call not in probe.patched]:
             yield (

@@ -112,7 +112,17 @@ def expectation(world: World, past: Progress) -> Expectation:
         ),
         relocations=dict(sorted(relocations.items())),
         why=past.why,
+        warnings=tuple(sorted(_warnings(world, state))),
     )
+
+
+def _warnings(world: World, state: State) -> Iterator[str]:
+    """What the kernel warns of when each probe is asked once."""
+    for probe in world.module_set.probes:
+        asked = dict(_shown(world, state, probe)).get(probe.name) is not None
+        over = world.on_top(state.stack, probe) if probe.warns and asked else ""
+        if over in probe.warns:
+            yield probe.warns[over]
 
 
 def _shown(world: World, state: State, probe: Probe) -> Iterator[tuple[str, str | None]]:

@@ -117,8 +117,8 @@ def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
 
     For each livepatch and each module of the set that it patches, every order in which the one is
     loaded, disabled and unloaded, and the other loaded, unloaded and loaded again, with what takes
-    the memory that it left before that (see `movers`). For a livepatch with none of them, the one
-    order there is. For every two livepatches of one object that stand next to one another, orders
+    the memory that it left before that (see `movers`). For a livepatch with none of them, its life,
+    once and twice. For every two livepatches of one object that stand next to one another, orders
     that have both loaded. What they depend on comes first. `explore` goes on from there.
     """
     livepatches = [spec for spec in module_set.modules if spec.kind == "livepatch"]
@@ -129,7 +129,7 @@ def usual(name: str, module_set: ModuleSet) -> tuple[Case, ...]:
         for target in targets:
             found += _together(module_set, (spec,), target, life)
         if not targets:
-            found.append(_after_needed(module_set, [spec.name], life))
+            found += [_after_needed(module_set, [spec.name], life * times) for times in (1, 2)]
     for one, other in _neighbours(livepatches):
         found += _stacked(module_set, one, other)
         found += _stacked(module_set, other, one)

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
-from orchestrator import errnos
-from orchestrator.nouns import KlpRelocation
+from orchestrator import errnos, kernelreports
+from orchestrator.nouns import VMLINUX, KlpRelocation
 from orchestrator.verdicts import (
     Answers,
     Check,
@@ -19,6 +20,7 @@ from orchestrator.verdicts import (
     RelocationState,
     Shown,
     Sign,
+    Step,
     Unread,
 )
 
@@ -69,7 +71,10 @@ def reading(found: Reading) -> Check:
             seen += "" if good else _resolving(found)
         case RelocationState.INDETERMINATE:
             good = True
-            expected = f"any bytes (indeterminate): {found.object} was loaded and refused"
+            why = f"{found.object} was loaded and refused"
+            if found.object == VMLINUX:
+                why = "the kernel writes there what the static call calls by now"
+            expected = f"any bytes (indeterminate): {why}"
     return Check(CheckKind.RELOCATION, subject(found), expected, seen, good, found)
 
 
@@ -199,6 +204,21 @@ def health(
 def late(reports: tuple[str, ...], frames: tuple[str, ...] = (), fault: int | None = None) -> Check:
     """What the kernel reported after its event had been judged."""
     return health(Health(Sign.CONSOLE, reports, frames, fault), "no kernel report")
+
+
+def warnings(promised: tuple[str, ...], seen: tuple[str, ...]) -> Check:
+    """Those that the set's own functions make: each as often as it is promised, and from the line
+    that is."""
+    found = Health(Sign.WARNINGS, promised=tuple(sorted(promised)), warned=tuple(sorted(seen)))
+    wanted, got = (", ".join(each) or "none" for each in (found.promised, found.warned))
+    return health(found, wanted, got, found.promised == found.warned)
+
+
+def complaints(steps: Iterable[Step], console: str) -> str:
+    """What a console printed during these steps, without the warnings that were promised then."""
+    details = (check.detail for step in steps for check in step.checks)
+    promised = {w for found in details if isinstance(found, Health) for w in found.promised}
+    return kernelreports.without(console, promised)[0]
 
 
 SILENT = "does not answer"  # what a check of health sees of a guest that hangs

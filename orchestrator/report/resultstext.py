@@ -16,7 +16,7 @@ from rich.text import Text
 
 from orchestrator import catalog
 from orchestrator.kernelreports import crash_title
-from orchestrator.model import movers, orders
+from orchestrator.model import movers, orders, words
 from orchestrator.nouns import Case
 from orchestrator.plain import printable, short
 from orchestrator.report import verdict
@@ -105,7 +105,7 @@ def failure(result: CaseResult) -> RenderableType:
             ("expected", Text(check.expected)),
             ("seen", Text(short(check.seen))),
         ]
-    title = crash_title(result.console)
+    title = crash_title(words.complaints(result.steps, result.console))
     last_words = "\n".join(result.console.splitlines()[-CONSOLE_LINES:])
     if title or last_words:
         lines.append(("console", Text(title or last_words)))

@@ -189,11 +189,16 @@ def _leading(read: Reading) -> str:
     return f"{text}; {read.beside}" if read.beside else text
 
 
+def _complaints(story: Story) -> str:
+    """The console without the warnings that the set's own functions are to make."""
+    return kernelreports.without(story.result.console, story.built.set.warnings)[0]
+
+
 def _said(story: Story, first: Check) -> list[str]:
     """What the kernel said of it: its first report, or why it refused; else its last lines."""
     lines = [line.rstrip()[:MOST_SHOWN] for line in story.result.console.splitlines()]
     refused = first.detail.said if isinstance(first.detail, Answers) else ()
-    opening = (kernelreports.reports(story.result.console) or refused)[:1]
+    opening = (kernelreports.reports(_complaints(story)) or refused)[:1]
     at = next((n for n, line in enumerate(lines) if opening and opening[0] in line), None)
     if at is not None:
         return lines[at : at + CONSOLE_LINES]
@@ -208,7 +213,7 @@ def _where(story: Story, first: Check) -> Iterator[str]:
     if story.issue:
         yield story.issue.reference
         return
-    frames = kernelreports.frames(story.result.console)[:FRAMES]
+    frames = kernelreports.frames(_complaints(story))[:FRAMES]
     if frames:
         yield f"{', '.join(frames)}: the inmost frames of the kernel's report"
     applied = story.arch.loader or f"{arch_directory(story.arch)}/kernel/, {_LOADER}"

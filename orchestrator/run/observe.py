@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 from orchestrator import kernelreports, plain
 from orchestrator.deadline import Deadline
-from orchestrator.elf import encoding, following, relocation
+from orchestrator.elf import encoding, following, relocation, tables
 from orchestrator.errors import HarnessError, OutOfTime
 from orchestrator.model import memory
 from orchestrator.model.judge import allowed_taint
@@ -45,6 +45,7 @@ from orchestrator.vm.guest import Guest, Look
 
 REPORT_SECONDS = 1.0
 EVENT_SECONDS = 20.0  # for one event, or one look; times the architecture's time_scale
+PIECE = 4096  # bytes of guest memory that are read at once: MAX_PEEK of images/guest/agent.c
 SETTLE_SECONDS = 10.0  # a transition of an idle guest takes one scheduler pass; times time_scale
 
 
@@ -178,17 +179,19 @@ def observe_rest(
     shown |= {probe.name: look.files[probe.file] for probe in probes if probe.file}
     strange = look.taint & ~allowed_taint(built)
     printed = _printed(guest, console_mark, strange, deadline)
+    complaints, warnings = kernelreports.without(printed, built.set.warnings)
     return replace(
         seen,
         probes=shown,
         taint=look.taint,
         console=plain.excerpt(printed),
         qmp_events=guest.qmp_events(),
-        reports=kernelreports.reports(printed),
-        frames=kernelreports.frames(printed),
-        fault=kernelreports.fault(printed),
-        refusals=kernelreports.refusals(printed),
-        crash=kernelreports.crash_title(printed),
+        reports=kernelreports.reports(complaints),
+        frames=kernelreports.frames(complaints),
+        fault=kernelreports.fault(complaints),
+        refusals=kernelreports.refusals(complaints),
+        crash=kernelreports.crash_title(complaints),
+        warnings=warnings,
     )
 
 
@@ -243,6 +246,7 @@ def _read_relocations(
         _field(view, look, entry, raw)
         for entry, raw in zip(entries, guest.read_memory(ranges, deadline), strict=True)
     ]
+    fields = _sorted(guest, view, look, entries, fields, deadline)
     hops = [
         following.hop(view.arch, field, _slots(view.arch, look, name))
         for (name, *_), field in zip(entries, fields, strict=True)
@@ -250,7 +254,7 @@ def _read_relocations(
     further = [(hop.address, hop.size) for hop in hops if hop is not None]
     contents = iter(guest.read_memory(further, deadline))
     readings = []
-    for (name, rela, address), field, hop in zip(entries, fields, hops, strict=True):
+    for (name, rela, _), field, hop in zip(entries, fields, hops, strict=True):
         led = following.follow(view.arch, field, hop, None if hop is None else next(contents))
         order = view.arch.byte_order
         readings.append(
@@ -258,9 +262,9 @@ def _read_relocations(
                 livepatch=name,
                 relocation=rela,
                 type_name=field.row.name,
-                address=address,
+                address=field.address,
                 raw=field.raw,
-                leads_to=led.to,
+                leads_to=tables.leads_to(view.arch, field) if rela.table else led.to,
                 via=led.via,
                 symbol_address=field.symbol,
                 beside=relocation.beside(field.row, order, rela.initial, field.raw) or led.beside,
@@ -268,6 +272,30 @@ def _read_relocations(
             )
         )
     return tuple(readings)
+
+
+def _sorted(
+    guest: Guest,
+    view: GuestView,
+    look: Look,
+    entries: Sequence[tuple[str, KlpRelocation, int]],
+    fields: Sequence[following.Field],
+    deadline: Deadline,
+) -> list[following.Field]:
+    """The fields of `entries`, those in tables that the kernel has sorted where they are now."""
+    result = list(fields)
+    numbers: dict[tuple[str, str, int], list[int]] = {}  # of each table: its fields
+    for number, (name, rela, _) in enumerate(entries):
+        if rela.table:
+            numbers.setdefault((name, rela.section, rela.table), []).append(number)
+    for (name, section, size), mine in numbers.items():
+        start = _section_address(look, name, section)
+        pieces = [(start + at, min(PIECE, size - at)) for at in range(0, size, PIECE)]
+        content = b"".join(piece or b"" for piece in guest.read_memory(pieces, deadline))
+        now = tables.found(view.arch, section, start, content, [result[n] for n in mine])
+        for number, field in zip(mine, now, strict=True):
+            result[number] = field
+    return result
 
 
 def _field(

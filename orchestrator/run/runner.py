@@ -50,6 +50,7 @@ class EventRun:
 
     def __init__(self, guest: Guest, view: GuestView, event: Event) -> None:
         self.step = Step(format_event(event), (), 0.0, 0.0, 0)
+        self.warnings = 0  # of the set's own that were judged
         self._guest = guest
         self._view = view
         self._event = event
@@ -92,6 +93,7 @@ class EventRun:
         seen = observe_rest(guest, view, memory, self._mark, until, _unsafe(view, possible))
         after, checks = _fittest([(a, judge(e, seen, previous, view.built)) for a, e in possible])
         self.step = replace(self.step, checks=checks)
+        self.warnings = len(seen.warnings)
         if not self.step.good and (why := guest.stood_still()):
             raise HarnessError(why, hint="is this host, or QEMU, being stopped now and then?")
         wrong = {check.kind for check in checks if not check.good}
@@ -107,7 +109,12 @@ class EventRun:
 
     def speak(self, late: Sequence[str]) -> None:
         """Note what the kernel complained of after the event had been judged."""
-        self.note(_late(tuple(late), self.console()))
+        self.note(_late(tuple(late), self._complaints()))
+
+    def _complaints(self) -> str:
+        """The same without the warnings that the set's own functions are to make."""
+        printed = self._guest.console_since(self._mark)
+        return kernelreports.without(printed, self._view.built.set.warnings)[0]
 
     def note(self, check: Check) -> None:
         """What was looked at after the event had been judged."""
@@ -118,7 +125,7 @@ class EventRun:
         QEMU that has ended, an oops or a panic), or a relocation that was read to be wrong before
         the guest hung. The step says so, and what was reported before it; and also when the guest
         is silent, which by itself proves nothing."""
-        printed = self._guest.console_since(self._mark)
+        printed = self._complaints()
         said = kernelreports.death_title if lost.ended else kernelreports.crash_title
         first = kernelreports.crash_title(printed)
         title = crash_of(said(printed), self._guest.qmp_events())
@@ -231,12 +238,16 @@ class CaseRun:
     def _silence(self, log: str) -> tuple[Status, str]:
         """What the kernel has said since its last event was judged belongs to that event. And what
         its log knows the console must have shown, or the console has proved nothing."""
-        said = kernelreports.reports(self._guest.printed(self._mark, self._soon()))
+        promised = self._view.built.set.warnings
+        printed = self._guest.printed(self._mark, self._soon())
+        complaints, warnings = kernelreports.without(printed, promised)
+        judged = sum(taken.warnings for taken in self._taken)
+        said = (*kernelreports.reports(complaints), *warnings[judged:])
         if said:
             last = self._taken[-1]
             last.speak(said)
             return Status.FAIL, f"{last.step.event}: console: {'; '.join(said)}"
-        if unseen := kernelreports.reports(log):
+        if unseen := kernelreports.reports(kernelreports.without(log, promised)[0]):
             raise HarnessError(
                 f"the kernel's log has what its console did not show: {'; '.join(unseen)}",
                 hint="what has taken its parameter ignore_loglevel back, or printk's time stamps?",

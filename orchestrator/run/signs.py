@@ -142,7 +142,8 @@ def sign(module_set: ModuleSet, step: Step, printed: str, where: Field | None) -
         case CheckKind.SYSFS:
             return replace(found, kind="sysfs", command=_sysfs(module_set, first))
         case CheckKind.HEALTH:
-            return _of_health(found, first.detail, printed)
+            complaints, _ = kernelreports.without(printed, module_set.warnings)
+            return _of_health(found, first.detail, complaints)
     return found
 
 
@@ -171,7 +172,7 @@ def _of_health(found: Sign, detail: object, printed: str) -> Sign:
             missing = f"$(($(cat /proc/sys/kernel/tainted) & {LIVEPATCH_TAINT})) -eq 0"
             command = f"if [ {missing} ]; then echo 0; else echo '{found.expected}'; fi"
             return replace(found, kind="sysfs", command=command)
-        case Sort.MEMORY | Sort.LEAKS:
+        case Sort.MEMORY | Sort.LEAKS | Sort.WARNINGS:
             return found
     said = kernelreports.reports(printed)
     if not said:

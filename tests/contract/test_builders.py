@@ -424,9 +424,10 @@ def test_which_file_a_symbol_is_of(tmp_path: Path) -> None:
         subprocess.run(argv, cwd=tmp_path, check=True)
     found = []
     for order in (objects, objects[::-1]):
-        subprocess.run(["ld", "-r", "-o", str(tmp_path / VMLINUX), *order], check=True)
-        elf = reader.read((tmp_path / VMLINUX).read_bytes(), VMLINUX)
-        found.append(sympos.places(elf, ["same", "one", "none"], by_address=True))
+        linked = ["ld", "-e", "one", "-o", str(tmp_path / VMLINUX), *order]
+        subprocess.run(linked, check=True)
+        symbols = reader.symbols((tmp_path / VMLINUX).read_bytes(), VMLINUX)
+        found.append(sympos.places(symbols, ["same", "one", "none"], by_address=True))
     assert found[0]["same"] == ("one.c", "two.c") and found[1]["same"] == ("two.c", "one.c")
     assert found[0]["one"] == found[1]["one"] == ("no file of its own",)
     assert found[0]["none"] == ()

@@ -219,20 +219,25 @@ def run(
     event: Callable[[], None],
     errno: int = 0,
     before: tuple[Leak, ...] | None = None,
+    judged: int = 0,
 ) -> CaseResult:
     """A case of one event that is good; `event` is what the kernel does after it was judged. errno:
-    what it is answered with, as it should be. before: see CaseRun."""
+    what it is answered with, as it should be. before: see CaseRun. judged: how many promised
+    warnings were."""
     arch = SimpleNamespace(time_scale=1.0)
     case = Case("one", "basic", orders.parse("+klp_target"))
 
     def take(self: EventRun, *_: object) -> tuple[None, None]:
         good = an_answer(errno, errno)
+        self.warnings = judged
         self.step = replace(self.step, checks=(good,))
         event()
         return None, None
 
     monkeypatch.setattr(EventRun, "take", take)
-    view = cast(GuestView, SimpleNamespace(arch=arch, built=SimpleNamespace(modules={})))
+    warns = SimpleNamespace(warnings=frozenset({"x.c:5 f [p]"}))
+    built = SimpleNamespace(modules={}, set=warns)
+    view = cast(GuestView, SimpleNamespace(arch=arch, built=built))
     kernel = cast(Kernel, SimpleNamespace(capabilities=frozenset()))
     return CaseRun(world.guest, view, kernel, CaseResult(case, "any"), before).run_events()
 
@@ -254,6 +259,16 @@ def test_what_the_kernel_says_after_its_last_event_was_judged_is_fail(
     assert (result.status, result.reason) == (Status.FAIL, f"+klp_target: console: {HUNG}")
     failure = result.first_failure()
     assert failure is not None and failure[2].kind is CheckKind.HEALTH
+
+
+@pytest.mark.parametrize(("judged", "status"), [(0, Status.FAIL), (1, Status.PASS)])
+def test_a_promised_warning_that_comes_when_all_was_judged_is_fail(
+    judged: int, status: Status, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "WARNING: CPU: 0 PID: 5 at /mine/x.c:5 f+0x1/0x2 [p]"
+    result = run(world, monkeypatch, lambda: world.kernel.printk(said), judged=judged)
+    assert result.status is status
+    assert ("x.c:5 f [p]" in result.reason) == (status is Status.FAIL)
 
 
 def test_what_only_the_log_knows_is_error(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

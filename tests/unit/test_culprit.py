@@ -381,3 +381,14 @@ def test_of_a_text_that_did_not_change_the_compiler_is_a_suspect_too() -> None:
         "suspects   the kernel; or the modules, or set.toml, of this set (is the function inl"
         in (resultstext.plain(resultstext.failure(failed)))
     )
+
+
+def test_a_warning_that_is_nowhere_as_promised_is_the_sets_mistake() -> None:
+    def warned(*seen: str) -> Check:
+        return words.warnings(("x.c:5 f [p]",), seen)
+
+    same = ran("+p +t", (), (warned("x.c:6 f [p]"),)), ran("+t +p", (), (warned("x.c:6 f [p]"),))
+    assert [each.status for each in judge_together(same, MINE)] == [Status.ERROR] * 2
+    for other in ((), ("x.c:7 f [p]",), ("x.c:5 f [p]",)):
+        results = same[0], ran("+t +p", (), (warned(*other),))
+        assert judge_together(results, MINE)[0].status is Status.FAIL

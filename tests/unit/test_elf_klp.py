@@ -89,6 +89,11 @@ def test_the_object_need_no_longer_be_loaded_first() -> None:
     )
 
 
+def test_an_object_that_is_used_the_ordinary_way_as_well_has_to_be_loaded_first() -> None:
+    bound = read(convert(write(livepatch()), [CALLED], bound=["the_target"]))
+    assert bound.sections[MODINFO] == livepatch().sections[MODINFO]
+
+
 def test_a_section_that_loses_every_entry_stays_empty() -> None:
     elf = with_section(livepatch(), RELA_DATA, lambda s: replace(s, relas=s.relas[:1]))
     after = read(convert(write(elf), [READ]))
@@ -206,6 +211,10 @@ REFUSALS: list[tuple[Callable[[Elf], Elf], list[KlpSymbol], str]] = [
     ),
     late("__jump_table"),
     late(".altinstructions"),
+    late(".static_call_sites"),
+    late("__ex_table"),
+    late("__dyndbg"),
+    late("__tracepoints_ptrs"),
     late(".init.data"),
     late(".data..percpu"),
     (
@@ -357,3 +366,19 @@ def test_relocations_of_a_module_that_others_built() -> None:
         broken = with_section(elf, 12, lambda s, r=bad: replace(s, relas=(r,)))  # type: ignore[misc] # as above
         with pytest.raises(UsageError, match=message):
             klp_relocations(broken, table)
+
+
+def test_a_static_calls_field_is_the_kernels_to_write_and_its_tables_to_sort() -> None:
+    sites = with_relas(
+        ".static_call_sites", SHF_ALLOC, Rela(0, CALL, 1, 0x13), Rela(4, CALL, HIDDEN, 0)
+    )
+    elf = read(convert(write(sites(livepatch())), [CORE, CALLED], table=table))
+    found = {(r.section, r.offset): (r.rewritten, r.table) for r in klp_relocations(elf, table)}
+    assert found == {
+        (".text", 0x0C): (False, 0),
+        (".text", 0x14): (True, 0),  # a call of 5 bytes at 0x13
+        (".text", 0x1C): (False, 0),
+        (".static_call_sites", 4): (False, 32),
+    }
+    plain = read(convert(write(livepatch()), [CORE], table=table))
+    assert not any(r.rewritten for r in klp_relocations(plain, table))

@@ -20,6 +20,7 @@ from orchestrator.nouns import (
     KlpSymbol,
     ModuleSet,
     ModuleSpec,
+    Probe,
 )
 from orchestrator.verdicts import (
     Answers,
@@ -34,6 +35,7 @@ from orchestrator.verdicts import (
     RelocationReading,
     RelocationState,
     Shown,
+    Sign,
 )
 
 VALUE = KlpSymbol("klp_target", "klp_value", 0)
@@ -437,3 +439,50 @@ def test_why_a_wrong_slot_is_not_stale_is_told(
         "12 34", initial="00 02", hop="got", hop_address=1, before=before, earlier=earlier
     )
     assert check.seen.endswith(f"0x8 below the symbol{told}")
+
+
+WARNS = Probe("warn", "t", "f", "a", {"klp_patch": "b"}, file="/f", warns={"klp_patch": "x.c:5 f"})
+
+
+@pytest.mark.parametrize(
+    ("promised", "seen", "good"),
+    [
+        (("x.c:5 f",), ("x.c:5 f",), True),
+        ((), (), True),
+        (("x.c:5 f",), (), False),
+        (("x.c:5 f",), ("x.c:6 f",), False),
+        (("x.c:5 f",), ("x.c:5 f", "x.c:5 f"), False),
+        ((), ("x.c:5 f",), False),
+    ],
+)
+def test_a_promised_warning_is_there_once_and_from_its_line(
+    promised: tuple[str, ...], seen: tuple[str, ...], good: bool
+) -> None:
+    warning = replace(BUILT, set=replace(BUILT.set, probes=(WARNS,)))
+    wanted = replace(EXPECTATION, warnings=promised)
+    checks = judge(wanted, replace(GOOD, warnings=seen, taint=GOOD.taint | 1 << 9), None, warning)
+    bad = [check for check in checks if not check.good]
+    assert [check.subject for check in bad] == [str(Sign.WARNINGS)] * (not good)
+    assert len(checks) == len(judge(EXPECTATION, GOOD, None, BUILT)) + 1
+
+
+def test_only_a_set_that_warns_may_bring_the_taint_of_a_warning() -> None:
+    checks = judge(EXPECTATION, replace(GOOD, taint=GOOD.taint | 1 << 9), None, BUILT)
+    assert [check.subject for check in checks if not check.good] == [str(Sign.TAINT)]
+
+
+def test_a_field_that_the_kernel_writes_itself_may_lead_anywhere() -> None:
+    symbol = KlpSymbol("vmlinux", "__SCT__called", 0)
+    field = KlpRelocation("vmlinux", ".text", 0x30, 20, symbol, 2, bytes(4), rewritten=True)
+    elsewhere = replace(
+        reading(1, "00001800", 0x7000, 0x6000), relocation=field, symbol_address=0x6000
+    )
+    wanted = replace(
+        EXPECTATION,
+        relocations={**EXPECTATION.relocations, ("klp_patch", "vmlinux"): RelocationState.APPLIED},
+    )
+    for rewritten in (True, False):
+        here = replace(field, rewritten=rewritten)
+        seen = replace(GOOD, relocations=(*GOOD.relocations, replace(elsewhere, relocation=here)))
+        checks = judge(wanted, seen, None, a_set(*RELOCATIONS, here))
+        assert all(check.good for check in checks) == rewritten

@@ -17,6 +17,8 @@ from orchestrator.kernelreports import (
     dropped,
     refusals,
     reports,
+    warning,
+    without,
 )
 from orchestrator.vm import marks
 
@@ -205,6 +207,38 @@ SAMPLES = {
 @pytest.mark.parametrize(("text", "title"), SAMPLES.items(), ids=list(SAMPLES.values()))
 def test_crash_has_a_title(text: str, title: str) -> None:
     assert crash_title(text) == title
+
+
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("WARNING: CPU: 0 PID: 51 at /a b/special/x.c:57 f+0x2c/0x80 [m]", "x.c:57 f [m]"),
+        ("WARNING: CPU: 0 PID: 52 at kernel/livepatch/core.c:1167 g+0x2a4/0x2d0", "core.c:1167 g"),
+        ("WARNING: CPU: 3 PID: 1 at x.c:57 f.constprop.0+0x2c/0x80 [m]", "x.c:57 f [m]"),
+        ("WARNING: /own/set/x.c:57 at f+0x12/0x30 [m], CPU#0: a/1", "x.c:57 f [m]"),
+        ("WARNING: [n & 1] ../x.c:57 at f+0x12/0x30 [m], CPU#0: a/1", "x.c:57 f [m]"),
+        ("WARNING: at f+0x12/0x30 [m], CPU#0: a/1", ""),
+        ("WARNING: possible circular locking dependency detected", ""),
+        ("x.c:57 f+0x2c/0x80 [m]", ""),
+    ],
+)
+def test_a_warning_says_where_it_comes_from(line: str, where: str) -> None:
+    assert warning(line) == where
+
+
+def test_promised_warnings_are_told_from_all_others() -> None:
+    promised = "[    1.0] WARNING: CPU: 0 PID: 5 at /s/x.c:57 f+0x2c/0x80 [m]".replace(
+        "1.0", "1.000"
+    )
+    moved, other = promised.replace(":57", ":58"), promised.replace("[m]", "[n]")
+    oops = "[    2.000] Unable to handle kernel pointer dereference in virtual kernel address space"
+    text = f"before\n{promised}\n{other}\nhalf a line{moved}\n{oops}\n"
+    rest, found = without(text, {"x.c:57 f [m]"})
+    assert found == ("x.c:57 f [m]", "x.c:58 f [m]")
+    assert reports(rest) == (other.partition("] ")[2], oops.partition("] ")[2])
+    assert "before\n" in rest and "half a line" in rest
+    assert without(text, ()) == (text, ())
+    assert reports(without(promised, {"x.c:57 f"})[0])  # of the kernel proper, not of m
 
 
 # What guests print while all is well, on either architecture.

@@ -742,3 +742,24 @@ def test_a_record_is_known_only_beside_a_slot_that_still_has_the_old_address() -
     assert judged(slot(0x18)) is Status.FAIL  # written anew
     assert judged(slot(0x8, "q")) is Status.FAIL
     assert judged() is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("seen", "refused", "astray"),
+    [
+        ((), Status.KNOWN, Status.KNOWN),
+        (("x.c:5 f [p]", "x.c:5 f [p]"), Status.FAIL, Status.FAIL),
+        (("x.c:6 f [p]",), Status.FAIL, Status.FAIL),
+    ],
+)
+def test_a_warning_that_is_not_given_follows_from_what_was_not_run_or_reads_astray(
+    seen: tuple[str, ...], refused: Status, astray: Status
+) -> None:
+    warns = replace(SET.probes[0], warns={"p": "x.c:5 f [p]"})
+    mine = replace(SET, probes=(warns,))
+    warned = words.warnings(("x.c:5 f [p]",), seen)
+    assert known.judge_known(failed(ANSWER, warned), mine, kernel(), [ISSUE]).status is refused
+    issue = replace(LACK, kind=CheckKind.RELOCATION, errno="", via="got")
+    stale = a_reading("12 34", hop="got", hop_address=1)
+    assert judged_at_reload(issue, stale, warned, of=mine) is astray
+    assert judged_at_reload(issue, stale, warned) is Status.FAIL  # nothing of the set warns

@@ -22,7 +22,7 @@ from orchestrator.errors import GuestLost, HarnessError, OutOfTime
 from orchestrator.explore.walker import Walker, WalkListener
 from orchestrator.host.process import Running
 from orchestrator.model import orders, words
-from orchestrator.nouns import Case
+from orchestrator.nouns import BuiltSet, Case, ModuleSet, Probe
 from orchestrator.run.observe import GuestView
 from orchestrator.run.runner import EventRun
 from orchestrator.run.slot import GuestOptions, GuestSlot
@@ -54,6 +54,16 @@ STATUSES = (-9, -15, -6, -11, 1, 0, None)
 def console(tmp_path: Path) -> Iterator[serial.Console]:
     with serial.kept(tmp_path / "console.log") as made:
         yield made
+
+
+FOO = "foo.c:1 foo"  # as WARN has it
+
+
+def a_view(*warnings: str) -> GuestView:
+    """Of a set whose functions are to give these warnings."""
+    probe = Probe("warn", "t", "f", "a", warns={str(n): text for n, text in enumerate(warnings)})
+    built = BuiltSet(ModuleSet("mine", Path("nowhere"), (), probes=(probe,)), {})
+    return GuestView(ARCH, built, {})
 
 
 Lose = Callable[[str, int | None, HarnessError], HarnessError]
@@ -179,7 +189,7 @@ def test_what_was_reported_before_a_death_is_not_forgotten(first: str) -> None:
         stood_still=lambda: "",
     )
     (event,) = orders.parse("+klp_target").events
-    taken = EventRun(cast(Guest, guest), cast(GuestView, None), event)
+    taken = EventRun(cast(Guest, guest), a_view(), event)
     assert taken.end(GuestLost("gone", ended=True)) == f"{DEADLY[OOPS]} in bar"
     details = [c.detail for c in taken.step.checks if isinstance(c.detail, Health)]
     assert details[-1].frames == ("bar [livepatch_x]",)
@@ -200,7 +210,7 @@ def test_a_guest_that_hangs_after_what_was_read_to_be_wrong_is_the_kernels(
         stood_still=lambda: "",
     )
     (event,) = orders.parse("+klp_target").events
-    taken = EventRun(cast(Guest, guest), cast(GuestView, None), event)
+    taken = EventRun(cast(Guest, guest), a_view(), event)
     check = a_reading("12 34", symbol_address=0x10 if wrong else 0x8)
     taken.step = replace(taken.step, checks=(check,))
     assert check.good is not wrong
@@ -210,3 +220,18 @@ def test_a_guest_that_hangs_after_what_was_read_to_be_wrong_is_the_kernels(
         assert [each.seen for each in taken.step.checks] == [check.seen, words.SILENT]
     else:
         assert why is None
+
+
+def test_a_promised_warning_is_no_reason_why_a_guest_hangs() -> None:
+    guest = SimpleNamespace(
+        console_untold=lambda: 0,
+        console_since=lambda mark: WARN,
+        qmp_events=lambda: (),
+        stood_still=lambda: "",
+    )
+    (event,) = orders.parse("+klp_target").events
+    ends = [
+        EventRun(cast(Guest, guest), view, event).end(GuestLost("it hangs", silent=True))
+        for view in (a_view(FOO), a_view("foo.c:2 bar"), a_view())
+    ]
+    assert ends == [None, "WARNING in foo", "WARNING in foo"]

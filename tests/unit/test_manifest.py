@@ -149,6 +149,15 @@ def test_a_name_and_its_first_position_are_one_function(
             "it replaces show, twin,2 of it",
         ),
         ('patched.p = "2"', "", "does not say what it shows under p", 'add `p = "..."`'),
+        *(
+            ('patched.p = "2"', f'patched.p = "2"\nwarns.{text}', message, hint)
+            for text, message, hint in (
+                ('t = "x.c:1 f [p]"', "warns: there is no text .* under t", "patched function"),
+                ('p = "x.c f [p]"', r"warns: 'x.c f \[p\]' is no place", "my_livepatch"),
+                ('p = "a/x.c:1 f [p]"', "warns: .* is no place", "patch.c:42"),
+                ('p = "x.c:1 f\\n"', "has control characters", "without"),
+            )
+        ),
         (
             "command =",
             'at = "callbacks"\ncommand =',

@@ -302,6 +302,32 @@ def test_no_probe_calls_into_a_module_that_is_gone() -> None:
     assert after("+u +far +t -u +u").probes["t"] == "far"
 
 
+@pytest.mark.parametrize(
+    ("order", "warnings"),
+    [
+        ("+a", ()),
+        ("+t", ()),
+        ("+a +t", ("x.c:1 f",)),
+        ("+a +t +t", ("x.c:1 f",)),  # asked again, it warns again
+        ("+a +t +b", ()),
+        ("+a +t a=0", ()),
+        ("+a +t -t", ()),
+        ("+u +far +t", ("x.c:2 f",)),
+        ("+u +far +t -u", ()),  # nobody asks
+    ],
+)
+def test_a_function_warns_while_its_version_is_on_top(
+    order: str, warnings: tuple[str, ...]
+) -> None:
+    probes = tuple(
+        replace(probe, warns={"a": "x.c:1 f", "far": "x.c:2 f"}) if probe.name == "t" else probe
+        for probe in SET.probes
+    )
+    mine = replace(SET, probes=probes)
+    found = model.expectations(mine, orders.parse(order, mine), BARE)[-1]
+    assert found.warnings == warnings
+
+
 def test_functions_in_sysfs_have_their_position() -> None:
     """klp_init_func(), whether the object is there or not."""
     assert after("+one").patches["one"].functions == {"t": ("show,1", "twin,2"), "u": ("twin,1",)}

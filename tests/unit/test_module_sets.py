@@ -63,7 +63,7 @@ def definitions(text: str, name: str) -> int:
 def test_all_sets_are_there() -> None:
     issue = (
         "basic two-targets stacked replace vmlinux callbacks init-fails refusing refused depends "
-        "held sympos no-functions states samples far page-end packed"
+        "held sympos no-functions states samples far page-end packed special keys"
     )
     assert set(SETS) == set(issue.split())
     basic = SETS["basic"]
@@ -83,7 +83,7 @@ def test_livepatches_know_their_objects(module_set: ModuleSet) -> None:
     for spec in module_set.modules:
         assert bool(spec.patches) == (spec.kind == "livepatch"), spec.name
         assert spec.patches.keys() <= objects
-        assert spec.klp_symbols.keys() <= spec.patches.keys()
+        assert spec.klp_symbols.keys() <= {*spec.patches, VMLINUX}  # written as it loads
         assert {f.parameter for f in spec.failures} <= set(spec.parameters)
         assert {f.object for f in spec.failures} <= {"", *spec.patches}
         assert {d.object for d in spec.defects} <= spec.patches.keys()
@@ -125,7 +125,8 @@ def test_targets_define_what_is_patched(module_set: ModuleSet) -> None:
     for probe in module_set.probes:
         assert probe.at == "now" or probe.object != VMLINUX  # the kernel has no init to look from
         if probe.object != VMLINUX:
-            parameter = probe.file.removeprefix(f"/sys/module/{probe.object}/parameters/")
+            parameters = f"/sys/module/{probe.object}/parameters/"
+            [parameter] = re.findall(rf"{parameters}(\w+)", probe.file or probe.command)
             text = source(module_set, probe.object)
             if probe.at == "callbacks":
                 [prefix] = re.findall(rf"KLP_E2E_CALLBACKS\((\w+), {parameter},\s", text)
@@ -149,7 +150,8 @@ def test_sympos_counts_definitions(module_set: ModuleSet) -> None:
                 owner, _, symbol = entry.rpartition(":")
                 name, _, sympos = symbol.partition(",")
                 found = definitions(source(module_set, owner or target), name)
-                assert 1 <= int(sympos) <= found > 1 if sympos else owner and found == 1, entry
+                named = owner or modules.AUTO not in entries
+                assert 1 <= int(sympos) <= found > 1 if sympos else named and found == 1, entry
 
 
 @own_sets
@@ -182,6 +184,18 @@ def test_livepatches_declare_what_set_toml_says(module_set: ModuleSet) -> None:
             assert f"module_param({failure.parameter}, int, " in text
             ends = f"(return |, )-{failure.parameter}" + r"\)?;"
             assert re.search(ends, text)
+
+
+@own_sets
+def test_a_warning_is_where_set_toml_says(module_set: ModuleSet) -> None:
+    """A line further up moves it, and the kernel tells the line."""
+    for probe in module_set.probes:
+        for livepatch, text in probe.warns.items():
+            file, line, function, module = re.split("[: ]", text)
+            assert module == f"[{livepatch}]"
+            before = (module_set.directory / file).read_text().splitlines()[: int(line)]
+            assert "WARN_ON" in before[-1]
+            assert re.search(rf"\b{function}\(void\)$", [x for x in before if x.endswith(")")][-1])
 
 
 @own_sets

@@ -91,7 +91,7 @@ def test_what_has_to_be_there_comes_in_a_sequence_that_loads() -> None:
 
 def test_our_own_sets_that_cannot_move_their_target_get_a_filler() -> None:
     with_ours = {n for n, s in catalog.module_sets().items() if s.module(FILLER) is not None}
-    wanted = "depends held no-functions packed page-end refused replace states sympos"
+    wanted = "depends held keys no-functions packed page-end refused replace states sympos"
     assert with_ours == set(wanted.split())
 
 

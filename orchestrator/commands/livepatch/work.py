@@ -128,7 +128,7 @@ def described(made: Made) -> Iterator[str]:
         found = klp.klp_relocations(elf, relocation.table(made.arch.relocations), path.name)
         times: dict[tuple[str, str], int] = {}
         for each in found:
-            key = (each.object, str(each.symbol))
+            key = (each.object, str(each.symbol).removesuffix(",0"))
             times[key] = times.get(key, 0) + 1
         for (target, symbol), count in times.items():
             yield f"  deferred until {target} is there: {symbol}" + f" ({count} times)" * (

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What the kernel itself changes of a module after vmlinux's klp relocations were written. Pure.
+
+Tables that it sorts while the module loads: where an entry is found then. Static calls.
+
+A klp relocation of vmlinux is written before that, and what it has written moves with its entry;
+the fields are relative, and changed with the move. Sources: jump_label_sort_entries() of
+kernel/jump_label.c, static_call_sort_entries() of kernel/static_call_inline.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from orchestrator.elf import following
+from orchestrator.elf.klpformat import is_klp_section
+from orchestrator.elf.records import Elf
+from orchestrator.nouns import Arch
+
+# bytes of an entry: struct jump_entry with HAVE_ARCH_JUMP_LABEL_RELATIVE, struct static_call_site
+ENTRY: Mapping[str, int] = {"__jump_table": 16, ".static_call_sites": 8}
+STATIC_CALLS = ".static_call_sites"
+_CALL = range(1, 5)  # bytes of a call before its field: arch/x86/kernel/static_call.c, insn_type
+# jump_entry_set_init(), static_call_set_init(): added to the key of code that is freed after init
+IN_INIT = 2
+
+
+def found(
+    arch: Arch, section: str, start: int, content: bytes, fields: Sequence[following.Field]
+) -> tuple[following.Field, ...]:
+    """The fields where their entries are by now: each at its own place, or at another entry's that
+    leads to its symbol and that no field before it was found at; unchanged where there is none.
+
+    section: one of ENTRY. start: where it lies, with this content. fields: as they were read at the
+    places that the .ko file says, all of this section.
+    """
+    size, taken = ENTRY[section], set[int]()
+    result = []
+    for field in fields:
+        own, width = field.address - start, len(field.raw)
+        at = own % size
+        places = (own, *range(at, len(content) - width + 1, size))
+        moved = (
+            replace(field, address=start + place, raw=content[place : place + width])
+            for place in places
+            if place not in taken
+        )
+        right = (each for each in moved if leads_to(arch, each) == each.symbol)
+        there = next(right, field)
+        taken.add(there.address - start)
+        result.append(there)
+    return tuple(result)
+
+
+def leads_to(arch: Arch, field: following.Field) -> int | None:
+    """Where a field of such a table leads, less what says that its code is gone after init."""
+    led = following.follow(arch, field, None, None).to
+    if field.symbol is not None and led == field.symbol + IN_INIT:
+        return field.symbol
+    return led
+
+
+def calls(elf: Elf) -> frozenset[tuple[int, int]]:
+    """(section, offset) where the field of a static call may lie. The kernel writes there what is
+    called by now, in place of the trampoline, while the module loads and whenever that changes
+    (static_call_add_module(), __static_call_update())."""
+    sites = (
+        (symbol.shndx, symbol.value + rela.addend)
+        for section in elf.sections
+        if 0 < section.info < len(elf.sections) and not is_klp_section(section)
+        if elf.sections[section.info].name == STATIC_CALLS
+        for rela in section.relas
+        if rela.offset % ENTRY[STATIC_CALLS] == 0 and rela.symbol < len(elf.symbols)
+        for symbol in (elf.symbols[rela.symbol],)
+    )
+    return frozenset((section, at + width) for section, at in sites for width in _CALL)
