@@ -20,6 +20,8 @@ from orchestrator.model import kofiles
 from orchestrator.nouns import ModuleSpec
 
 GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
+# of tests/corpus/6.1/both.patch; what is in its debug sections was taken out
+KPATCH = Path(__file__).parent / "genuine/kpatch-build-0.9.10.ko"
 NO_LAYOUT = Layout(*[0] * 14)
 PATCHES = {"klp_target": ("patched_one", "other")}
 
@@ -42,6 +44,18 @@ def test_the_tables_of_klp_build_are_read() -> None:
     functions = (Function("patched_one", 0), Function("other", 0))
     assert found.objects == (("klp_target", functions),)
     assert patchtable.prepared(reader.read(module("t"), "t.ko"), "t.ko") is None
+
+
+def test_the_tables_of_kpatch_build_are_read() -> None:
+    found = patchtable.prepared(reader.read(KPATCH.read_bytes(), "p.ko"), "p.ko")
+    assert found is not None and found.replace is None and found.states is None
+    assert found.objects == (
+        ("vmlinux", (Function("cmdline_proc_show", 1),)),
+        ("dummy", (Function("dummy_xmit", 1),)),
+    )
+    text = kofiles.set_text({"p.ko": KPATCH.read_bytes(), "d.ko": module("dummy")})
+    assert '"vmlinux" = [\n    "cmdline_proc_show,1",\n]' in text
+    assert 'name = "dummy"\nkind = "target"' in text
 
 
 def test_a_directory_of_modules_is_a_set(tmp_path: Path) -> None:
