@@ -42,6 +42,10 @@ CALLS: Mapping[str, Sequence[Sequence[str]]] = {
     "compare": [(PLACE, f"{PLACE}/2020-01-02-020000")],
     "history": [OUTPUT],
     "kselftest": [OUTPUT, ("--resume", PLACE)],
+    "livepatch": [
+        (f"{PLACE}/klp-fix.patch", "--kernel", "debian:6.1", "--into", PLACE),
+        (f"{PLACE}/klp-fix.patch", "--kernel", "debian:6.1", *OUTPUT),
+    ],
     "malformed": [OUTPUT, ("--resume", PLACE)],
     "convert": [
         (f"{PLACE}/patch.ko", "--object", "x", "-o", f"{PLACE}/order.ko"),
