@@ -32,6 +32,7 @@ _ROOT = "root"
 _BINARY = f"{_ROOT}/usr/bin/{NAME}"
 _COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")
 _REFUSED = re.compile(r"^(?:ERROR: |.*\bERROR: )(.+?)(?:\. Check \S+ for more details)?\.?$", re.M)
+_SECTION = re.compile(r"^\S+: changed section \S+ not selected for inclusion$", re.MULTILINE)
 _COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
 
 
@@ -115,6 +116,7 @@ def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessE
             hint=f"that is this machine's, and says nothing of the patch; the whole log: {log}",
         )
     said = [match[0] for match in _COMPILER.finditer(text)][:1]
+    said += [match[0] for match in _SECTION.finditer(text)]
     said += [match[1] for match in _REFUSED.finditer(text)]
     last = (text.strip().splitlines() or [f"{NAME} said nothing"])[-1]
     return BuildError(

@@ -371,6 +371,23 @@ def test_why_unbuilt(
     assert type(found) is kind and words in str(found)
 
 
+def test_why_kpatch_build_builds_nothing(request_: Request, tmp_path: Path) -> None:
+    """As 0.9.10 says it, of tests/corpus/6.1/refused-data.patch."""
+    text = (
+        "ERROR: dummy.o: 1 unsupported section change(s)\n\n"
+        "dummy.o: changed section .data.numdummies not selected for inclusion\n"
+        "ERROR: 1 error(s) encountered. Check /somewhere/build.log for more details.\n"
+    )
+    found = kpatch.why_unbuilt(text, request_, tmp_path / "log")
+    assert isinstance(found, BuildError)
+    assert str(found).endswith(
+        ": dummy.o: changed section .data.numdummies not selected for inclusion; "
+        "dummy.o: 1 unsupported section change(s); 1 error(s) encountered"
+    )
+    full = kpatch.why_unbuilt("ld: No space left on device\n", request_, tmp_path / "log")
+    assert isinstance(full, HarnessError)
+
+
 def test_a_kernel_it_cannot_build_for(request_: Request, source: Path) -> None:
     klpbuild.check(request_, source)
     request_.kernel.config.write_text("# CONFIG_KLP_BUILD is not set\n")
