@@ -15,12 +15,13 @@ from pathlib import Path
 
 from orchestrator.build import kbuild, toolchain
 from orchestrator.build.kbuild import Progress
+from orchestrator.builders import running
 from orchestrator.builders.request import Request
 from orchestrator.builders.tree import BuildTree
 from orchestrator.deadline import Deadline
 from orchestrator.elf.klpformat import object_name
 from orchestrator.errors import BuildError, HarnessError, MissingTool, UsageError
-from orchestrator.host import process, tools
+from orchestrator.host import tools
 from orchestrator.nouns import VMLINUX
 
 NAME = "klp-build"
@@ -36,7 +37,6 @@ _COMPILED = re.compile(r"^#\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")  # with V=1
 _SAID = re.compile(r"^error: klp-build: (?!line \d+: )(.+)$", re.MULTILINE)
 _LINE = re.compile(r"^error: klp-build: (line \d+: .+)$", re.MULTILINE)
 _OBJTOOL = re.compile(r"^(?:\S+: )?error: objtool\S*: (.+)$|^(\S+: error: objtool: .+)$", re.M)
-_COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
 
 
 def check(request: Request, source: Path) -> None:
@@ -89,33 +89,20 @@ def make(
     command = [f"./{SCRIPT}", "--keep-tmp", "--verbose", f"--jobs={jobs}", f"--output={made}"]
     command += [] if request.replace else ["--no-replace"]
     command += ["--short-circuit=2"] if again else []
-    command += map(str, patches)
     say(f"{NAME} builds {request.name}.ko" + ("" if again else ", and before it the kernel"))
     expected = 0 if again else kernel.objects
-    compiled = 0
-
-    def on_line(line: str) -> None:
-        nonlocal compiled
-        if match := _COMPILED.match(line[: kbuild.LINE]):
-            compiled += 1
-            progress(compiled, max(expected, compiled + 1), match[1])
-
-    done = process.run(
+    return running.run(
+        NAME,
         tools.building(command, ("HOME",), environment),
-        cwd=tree.source,
-        log=tree.log,
-        check=False,
-        on_line=on_line,
+        request,
+        tree,
+        patches,
+        compiled=_COMPILED,
+        expected=expected,
+        progress=progress,
         deadline=deadline,
+        why_unbuilt=why_unbuilt,
     )
-    if done.code < 0:
-        raise HarnessError(
-            f"{NAME} was killed by signal {-done.code}", hint=f"nothing it did is kept; {tree.log}"
-        )
-    if done.code != 0 or not made.is_file():
-        said = tree.log.read_text(errors="replace").replace(f"{patches[0].parent}/", "")
-        raise why_unbuilt(said, request, tree.log)
-    return made
 
 
 def identity(say: Callable[[str], None]) -> str:
@@ -136,22 +123,11 @@ def original(tree: BuildTree, name: str) -> Path | None:
 def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessError:
     """What a build that failed comes to, by what it said: HarnessError where this machine is to
     blame, BuildError with the builder's own words where patch or kernel are."""
-    if fault := kbuild.fault_of_machine(text):
-        return HarnessError(
-            f"{request.name} could not be built here: {fault}",
-            hint=f"that is this machine's, and says nothing of the patch; the whole log: {log}",
-        )
-    said = [match[0] for rule in (_COMPILER, _OBJTOOL) for match in rule.finditer(text)][:1]
+    said = [match[0] for rule in (running.COMPILER, _OBJTOOL) for match in rule.finditer(text)][:1]
     said += [match[1] for match in _SAID.finditer(text)] or [
         match[1] for match in _LINE.finditer(text)
     ]
-    last = (text.strip().splitlines() or [f"{NAME} said nothing"])[-1]
-    words = "; ".join(said) or last
-    return BuildError(
-        f"{NAME} does not build {request.fix.name}: {words}",
-        hint=f"{_advice(words)}the whole log: {log}",
-        log=str(log),
-    )
+    return running.failure(NAME, text, request, log, said, _advice)
 
 
 _ADVICE = {
@@ -169,5 +145,4 @@ _ADVICE = {
 
 
 def _advice(words: str) -> str:
-    found = next((advice for mark, advice in _ADVICE.items() if mark in words), "")
-    return f"{found}\n" if found else ""
+    return next((advice for mark, advice in _ADVICE.items() if mark in words), "")

@@ -10,12 +10,14 @@ refuses, a line begins with `ERROR: `; -d -d shows what make says.
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orchestrator.build import kbuild
 from orchestrator.build.kbuild import Progress
+from orchestrator.builders import running
 from orchestrator.builders.request import Request
 from orchestrator.builders.tree import BuildTree
 from orchestrator.deadline import Deadline
@@ -33,13 +35,12 @@ _BINARY = f"{_ROOT}/usr/bin/{NAME}"
 _COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")
 _REFUSED = re.compile(r"^(?:ERROR: |.*\bERROR: )(.+?)(?:\. Check \S+ for more details)?\.?$", re.M)
 _SECTION = re.compile(r"^\S+: changed section \S+ not selected for inclusion$", re.MULTILINE)
-_COMPILER = re.compile(r"^\S+:\d+(?::\d+)?: (?:fatal )?error: .+$", re.MULTILINE)
 
 
 def check(request: Request, source: Path) -> None:
     """As that of klp-build."""
     del source
-    if request.arch.cross_compile:
+    if request.arch.kvm_host != platform.machine():
         raise UsageError(
             f"{NAME} builds for the machine that it runs on, and not for {request.arch.name}",
             hint="run klp-e2e on such a machine",
@@ -74,30 +75,18 @@ def make(
     command += ["--name", request.name, "--output", str(tree.made), "--debug", "--debug"]
     command += [] if request.replace else ["--non-replace"]
     say(f"{NAME} builds {request.name}.ko")
-    expected, compiled = request.kernel.objects, 0
-
-    def on_line(line: str) -> None:
-        nonlocal compiled
-        if match := _COMPILED.match(line[: kbuild.LINE]):
-            compiled += 1
-            progress(compiled, max(expected, compiled + 1), match[1])
-
-    done = process.run(
-        tools.building([*command, *map(str, patches)], (), environment),
-        cwd=tree.root,
-        log=tree.log,
-        check=False,
-        on_line=on_line,
+    made = running.run(
+        NAME,
+        tools.building(command, (), environment),
+        request,
+        tree,
+        patches,
+        compiled=_COMPILED,
+        expected=request.kernel.objects,
+        progress=progress,
         deadline=deadline,
+        why_unbuilt=why_unbuilt,
     )
-    if done.code < 0:
-        raise HarnessError(
-            f"{NAME} was killed by signal {-done.code}", hint=f"nothing it did is kept; {tree.log}"
-        )
-    made = tree.made / f"{request.name}.ko"
-    if done.code != 0 or not made.is_file():
-        said = tree.log.read_text(errors="replace").replace(f"{patches[0].parent}/", "")
-        raise why_unbuilt(said, request, tree.log)
     ours.scrap(kept)
     return made
 
@@ -110,20 +99,10 @@ def original(tree: BuildTree, name: str) -> Path | None:
 
 def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessError:
     """As that of klp-build."""
-    if fault := kbuild.fault_of_machine(text):
-        return HarnessError(
-            f"{request.name} could not be built here: {fault}",
-            hint=f"that is this machine's, and says nothing of the patch; the whole log: {log}",
-        )
-    said = [match[0] for match in _COMPILER.finditer(text)][:1]
+    said = [match[0] for match in running.COMPILER.finditer(text)][:1]
     said += [match[0] for match in _SECTION.finditer(text)]
     said += [match[1] for match in _REFUSED.finditer(text)]
-    last = (text.strip().splitlines() or [f"{NAME} said nothing"])[-1]
-    return BuildError(
-        f"{NAME} does not build {request.fix.name}: {'; '.join(dict.fromkeys(said)) or last}",
-        hint=f"the whole log: {log}",
-        log=str(log),
-    )
+    return running.failure(NAME, text, request, log, said)
 
 
 def identity(say: Callable[[str], None]) -> str:

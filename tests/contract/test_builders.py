@@ -360,6 +360,8 @@ def test_a_builder_that_somebody_has_changed_is_not_run_without_the_network_eith
         ("vmlinux.o: error: objtool: f: no such symbol\n"
          "error: klp-build: objtool klp diff failed\n", BuildError,
          "no such symbol; objtool klp diff failed"),
+        ("./klp-build: line 605: 4711 Killed   \"${cmd[@]}\"\nerror: klp-build: objtool failed\n",
+         HarnessError, "line 605: 4711 Killed"),
         ("error: klp-build: line 12: 'make clean'\n", BuildError, "line 12: 'make clean'"),
         ("", BuildError, "said nothing"),
     ],
