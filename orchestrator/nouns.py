@@ -210,6 +210,9 @@ class Arch:
     qemu_package: Package | Literal[""] = ""  # that brings one where the host's is older
     userland: Userland = Userland()
     snapshots: bool = True  # whether a guest is itself again when QEMU has gone back to one
+    ram: Annotated[str, Field(pattern=r"^(0x[0-9a-f]{1,16})?$")] = (
+        ""  # where a guest's RAM begins, if it is to be written to before a snapshot-load: `vm.ram`
+    )
     by_default: bool = True  # whether a command takes it where none is named
     since: Annotated[str, Field(pattern=r"^([1-9][0-9]{0,2}\.[0-9]{1,3})?$")] = (
         ""  # the first kernel version that has livepatch there; "": all that we know

@@ -462,6 +462,19 @@ static bool unsettled(void)
 }
 
 /*
+ * Have the clock interrupt again. QEMU may have gone back to a snapshot without the interrupt that
+ * the kernel had asked for (of loongarch's timer it keeps the registers only: target/loongarch/
+ * machine.c), and the kernel asks for a later one only: whoever sleeps would sleep for ever. What is
+ * long past is earlier than anything (kernel/time/hrtimer.c, hrtimer_reprogram()).
+ */
+static void wake_clock(void)
+{
+	struct timespec past = { .tv_nsec = 1 };
+
+	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &past, NULL);
+}
+
+/*
  * settle MSEC -> {"errno":0 or ETIMEDOUT,"usec":T}
  *
  * Quiet twice in a row: a look takes several reads, and what it read first may be old by its end.
@@ -473,6 +486,7 @@ static void do_settle(void)
 
 	if (nargs != 2)
 		return fail("settle MSEC");
+	wake_clock();
 	limit = began + 1000 * strtoull(args[1], NULL, 10);
 	for (;;) {
 		quiet = unsettled() ? 0 : quiet + 1;
@@ -552,6 +566,7 @@ static void do_hello(void)
 	struct utsname name;
 	char cmdline[4096] = "";
 
+	wake_clock();
 	uname(&name);
 	read_file("/proc/cmdline", cmdline, sizeof(cmdline));
 	cmdline[strcspn(cmdline, "\n")] = 0;

@@ -26,7 +26,7 @@ from orchestrator.host import lines, process, workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.kernelreports import crash_title, death_title
 from orchestrator.nouns import Accel, Arch
-from orchestrator.vm import pulse, qmp, serial, ssh
+from orchestrator.vm import pulse, qmp, ram, serial, ssh
 from orchestrator.vm.qemu import Places, qemu_argv
 
 log = logging.getLogger(__name__)
@@ -221,6 +221,10 @@ def _boot(
         console = stack.enter_context(serial.kept(at.console))
         started = replace(arch, qemu=emulator.program(arch))
         argv = qemu_argv(started, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
+        if arch.ram and accel == "tcg":
+            begin = int(arch.ram, 16)
+            end = begin + (arch.memory_mb << 20)
+            argv += ram.written_anew(argv, begin, end, at.directory, deadline)
         stack.enter_context(_named(argv))
         log.info("%s: booting %s under %s; its console: %s", arch.name, kernel, accel, at.console)
         running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
