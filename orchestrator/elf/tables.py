@@ -22,7 +22,8 @@ from orchestrator.nouns import Arch
 ENTRY: Mapping[str, int] = {"__jump_table": 16, ".static_call_sites": 8}
 STATIC_CALLS = ".static_call_sites"
 _CALL = range(1, 5)  # bytes of a call before its field: arch/x86/kernel/static_call.c, insn_type
-# jump_entry_set_init(), static_call_set_init(): added to the key of code that is freed after init
+# jump_entry_set_init(), static_call_set_init(): this bit of a key says whether its code is freed
+# after init. In a .ko it may say something else: JUMP_TABLE_ENTRY() of x86's asm/jump_label.h
 IN_INIT = 2
 
 
@@ -54,9 +55,10 @@ def found(
 
 
 def leads_to(arch: Arch, field: following.Field) -> int | None:
-    """Where a field of such a table leads, less what says that its code is gone after init."""
+    """Where a field of such a table leads, whatever it says of its code's being gone after init."""
     led = following.follow(arch, field, None, None).to
-    if field.symbol is not None and led == field.symbol + IN_INIT:
+    changed = -IN_INIT if field.addend & IN_INIT else IN_INIT
+    if field.symbol is not None and led == field.symbol + changed:
         return field.symbol
     return led
 

@@ -24,14 +24,16 @@ def table(arch: Arch, keys: str, flags: int = 0) -> bytes:
     return content
 
 
-def read_back(name: str, klp: str, keys: str, flags: int = 0) -> list[tuple[int, int | None]]:
+def read_back(
+    name: str, klp: str, keys: str, flags: int = 0, addend: int = 0
+) -> list[tuple[int, int | None]]:
     """(entry, where it leads) of each klp relocation. klp: the keys of the .ko's entries, "-" of
-    one without a klp relocation; keys: what lies there now."""
+    one without a klp relocation; keys: what lies there now, and its `flags`. addend: of each."""
     arch = catalog.arch(name)
     [row] = [row for row in arch.relocations if row.name == ROWS[name]]
     content = table(arch, keys, flags)
     fields = [
-        following.Field(row, START + at, content[at : at + 8], 0, KEYS[key])
+        following.Field(row, START + at, content[at : at + 8], addend, KEYS[key])
         for at, key in zip(range(KEY_AT, len(content), 16), klp, strict=True)
         if key != "-"
     ]
@@ -59,6 +61,19 @@ def test_an_entry_is_found_where_it_was_sorted_to(
 
 def test_an_entry_for_init_code_says_so_in_its_key() -> None:
     assert read_back("x86_64", "ba", "ab", tables.IN_INIT) == [(1, 0x2000), (0, 0x1000)]
+
+
+@pytest.mark.parametrize("flags", [0, 2])
+@pytest.mark.parametrize("addend", [2, 3])
+def test_the_kernel_writes_that_over_what_objtool_was_told(addend: int, flags: int) -> None:
+    """`key + 2`: a jump of which objtool has made a nop, arch/x86/include/asm/jump_label.h."""
+    now = flags | addend & 1
+    assert read_back("x86_64", "ba", "ab", now, addend) == [(1, 0x2000), (0, 0x1000)]
+
+
+@pytest.mark.parametrize(("flags", "addend"), [(4, 0), (1, 0), (1, 2), (4, 2), (0, 1)])
+def test_no_other_bit_is_passed_over(flags: int, addend: int) -> None:
+    assert read_back("x86_64", "a", "a", flags, addend) != [(0, 0x1000)]
 
 
 @pytest.mark.parametrize(("klp", "now"), [("a", "c"), ("ab", "cb"), ("aa", "ac"), ("ba", "ac")])
