@@ -35,7 +35,8 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import show, tell_place
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore import exploration
-from orchestrator.explore.exploration import Campaign, CampaignOptions, Listener, Strategy
+from orchestrator.explore.campaign import Campaign, CampaignOptions, Strategy
+from orchestrator.explore.exploration import Listener
 from orchestrator.explore.walker import EventPath as Events
 from orchestrator.model.findings import Reproducer
 from orchestrator.model.orders import format as notation

@@ -36,8 +36,7 @@ from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Accel, Case, CaseKind, Order
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
-from orchestrator.run import scriptrun, selftests, slot, workers
-from orchestrator.run.slot import GuestSlot
+from orchestrator.run import selftests, slot, workers
 from orchestrator.verdicts import CaseResult, GuestRecord, RunKind
 
 ADDITION = "kselftest"  # images/guest/NAME.toml
@@ -99,7 +98,7 @@ def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Re
         ]
         used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
         reporter.begin("cases", len(writer.results), writer.run.planned)
-        workers.run_cases(bootables, chosen, used, on_result, on_guest, run_script, writer.done)
+        workers.run_cases(bootables, chosen, used, on_result, on_guest, writer.done)
 
 
 def _tree(bootable: Bootable, wanted: KselftestOptions, reporter: Reporter) -> SelftestTree:
@@ -131,11 +130,6 @@ def with_tests(bootable: Bootable, tree: SelftestTree, scratch: Path) -> Bootabl
     tools = image.addition(bootable.arch, ADDITION).read_bytes()
     userland.write_bytes(initramfs.stack(bootable.userland.read_bytes(), tools, tree.archive()))
     return replace(bootable, userland=userland)
-
-
-def run_script(guests: GuestSlot, case: Case) -> CaseResult:
-    """A script on a fresh guest that has the tests; nothing is raised but Ctrl-C."""
-    return guests.use(case, scriptrun.run_script)
 
 
 @app.command(epilog=EXAMPLE + "klp-e2e kselftest --arch s390x --test test-callbacks.sh")

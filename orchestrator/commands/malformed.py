@@ -66,7 +66,6 @@ from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter
 from orchestrator.repro import bundle
 from orchestrator.run import slot, workers
-from orchestrator.run.slot import GuestSlot
 from orchestrator.verdicts import CaseResult, GuestRecord, Health, RunKind, Status
 
 MODULE_SETS = tuple(ground.module_set for ground in GROUNDS)
@@ -149,7 +148,8 @@ def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: 
     bootables = {b.arch.name: with_broken(b, names, writer.path) for b in made}
 
     def on_result(result: CaseResult) -> None:
-        told = writer.add(result)
+        able = bootables[result.arch].kernel.capabilities
+        told = writer.add(judged(result, able))
         reporter.result(told, len(writer.results), writer.run.planned)
         if told.status is Status.FAIL and told.first_failure() is not None:
             name = bundle.name(told.arch, told.case.module_set, told.case.name)
@@ -162,12 +162,7 @@ def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: 
     used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
     made = tuple(bootables.values())
     reporter.begin("cases", len(writer.results), writer.run.planned)
-    workers.run_cases(made, wanted.cases, used, on_result, on_guest, run_case, writer.done)
-
-
-def run_case(guests: GuestSlot, case: Case) -> CaseResult:
-    """One case on a fresh guest, judged; nothing is raised but Ctrl-C."""
-    return judged(guests.run_case(case), guests.bootable.kernel.capabilities)
+    workers.run_cases(made, wanted.cases, used, on_result, on_guest, writer.done)
 
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:

@@ -1,264 +1,32 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""An exploration of module sets on several guests: who walks what, what was found, and totals that
-add up."""
+"""An exploration of module sets on several guests: who walks what, and what becomes of failures."""
 
 from __future__ import annotations
 
-import itertools
-import threading
+import contextlib
+import queue
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
-from typing import Annotated
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from pydantic import AliasChoices, Field
-from pydantic.fields import FieldInfo
-
-from orchestrator import catalog
-from orchestrator.build.prepare import Bootable
 from orchestrator.explore import triage
-from orchestrator.explore.walker import Costs, EventPath, Hit, Walker, WalkListener
-from orchestrator.model import orders, search
-from orchestrator.model.culprit import Text, judge_together, right_texts
+from orchestrator.explore.campaign import Campaign, CampaignOptions
+from orchestrator.explore.units import Failed, NotRun, Sort, Spent, Told, Verified, Walk
+from orchestrator.explore.walker import EventPath
+from orchestrator.model import orders
+from orchestrator.model.culprit import right_texts
 from orchestrator.model.findings import (
-    Finding,
     Reproducer,
+    Signature,
     added,
     counted,
     explained,
     of_step,
-    rejudged,
 )
-from orchestrator.model.search import Choice, WorkItem
-from orchestrator.nouns import Order, set_title
-from orchestrator.run.slot import GuestOptions, GuestSlot
-from orchestrator.run.workers import with_slots
-from orchestrator.verdicts import GuestRecord, Step
-
-PART = 120  # events in a work item: some tens of seconds
-RANDOM_DEPTH = 10
-DEPTH = 4
-
-
-def also(name: str, before: str) -> FieldInfo:
-    """A field that schema 1 of explore.json has by another name."""
-    info: FieldInfo = Field(validation_alias=AliasChoices(name, before))
-    return info
-
-
-class Strategy(StrEnum):
-    """Which orders are taken."""
-
-    EXHAUSTIVE = "exhaustive"  # every event in every state
-    RANDOM = "random"  # walks by a seed
-    PAIRS = "pairs"  # every two events in either sequence, in few orders
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignOptions:
-    """What is to be explored, and for how long."""
-
-    strategy: Strategy = Strategy.EXHAUSTIVE
-    depth: Annotated[int, Field(ge=1)] | None = (
-        None  # None: until the budget is used up, or the strategy's own
-    )
-    budget: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = (
-        None  # seconds for all sets together
-    )
-    orders: Annotated[int, Field(ge=1)] = 100  # random walks, where no budget bounds them
-    seed: int = 1
-    choice: Choice = field(default_factory=Choice)
-    merge: bool = True  # see `walk`
-    confirm: Annotated[int, Field(ge=0)] = 10  # cold boots of each reproducer of a finding
-    guests: Annotated[int, Field(ge=1, le=1024)] = 1  # of each architecture
-
-
-@dataclass(slots=True)
-class Stats:
-    """What became of one module set's plan on one architecture.
-
-    planned = verified + failed + beyond + unwalked + what is still to come.
-    """
-
-    states: int = 0
-    planned: int = 0
-    verified: int = 0  # events after which all was as it should be: as many orders
-    failed: int = 0
-    blocked: Annotated[int, also("blocked", "beyond")] = (
-        0  # events behind a failed one, which nobody can verify
-    )
-    not_run: Annotated[int, also("not_run", "unwalked")] = 0  # given up for trouble of the harness
-    depth: int = 0  # of the longest verified order
-    relocations: int = 0  # read back
-    seconds: float = 0.0  # guests' time
-    saves: int = 0
-    restores: int = 0
-    repeated: int = 0  # events done again to get to a state
-    spent: dict[str, float] = field(default_factory=dict)  # seconds of walking, by what took them
-    whole: bool = True  # the plan leaves out no state for its depth
-    errors: Annotated[Counter[str], also("errors", "troubles")] = field(
-        default_factory=Counter
-    )  # why -> events not walked
-
-    @property
-    def done(self) -> int:
-        return self.verified + self.failed + self.blocked + self.not_run
-
-    @property
-    def per_minute(self) -> float:
-        """Verified orders in a minute of one guest."""
-        return 60 * self.verified / self.seconds if self.seconds else 0.0
-
-
-class Campaign:
-    """One module set on one architecture: its plan, handed out in work items, and what was found.
-
-    May be used from several threads.
-    """
-
-    def __init__(self, bootable: Bootable, name: str, wanted: CampaignOptions) -> None:
-        self.bootable = bootable
-        self.name = name
-        self.stats = Stats()
-        self.findings: tuple[Finding, ...] = ()
-        self.done: set[EventPath] = set()
-        self.dead: set[EventPath] = set()
-        self.right: set[Text] = set()  # that probes were seen to show where they were to
-        self.triage = threading.Lock()
-        self._ahead: set[EventPath] = set()  # counted as planned, and handed out
-        self._mutex = threading.Lock()
-        self._wanted = wanted
-        self._items = self._all()
-
-    @property
-    def _planned_by_item(self) -> bool:
-        """Else the whole plan is counted before it begins."""
-        return self._wanted.budget is not None or self._wanted.strategy is not Strategy.EXHAUSTIVE
-
-    def next(self) -> WorkItem | None:
-        """The next part of the plan of which something is left, None when there is none."""
-        with self._mutex:
-            return next(self._items, None)
-
-    # --- what is told of the walk --------------------------------------------------------------
-
-    def verified(self, path: EventPath, relocations: int) -> bool:
-        """False when it was verified before, and is not to be counted again."""
-        with self._mutex:
-            if path in self.done:
-                return False
-            self.done.add(path)
-            self._ahead.discard(path)
-            self.stats.verified += 1
-            self.stats.relocations += relocations
-            self.stats.depth = max(self.stats.depth, len(path))
-            return True
-
-    def failed(self, path: EventPath, blocked: int) -> None:
-        with self._mutex:
-            self.dead.add(path)
-            self.stats.failed += 1
-            self.stats.blocked += blocked
-
-    def not_run(self, path: EventPath, edges: int, why: str) -> None:
-        """`edges` events from `path` on are given up; where they were planned one by one, as many
-        of them as nobody has verified. What is handed out again is planned again."""
-        with self._mutex:
-            if self._planned_by_item:
-                lost = {each for each in self._ahead if each[: len(path)] == path}
-                self._ahead -= lost
-                edges = len(lost)
-            self.stats.not_run += edges
-            self.stats.errors[why] += edges
-
-    def spent(self, seconds: float, costs: Costs) -> None:
-        """A guest's time on a work item, and what its walker has spent since it began."""
-        with self._mutex:
-            self.stats.seconds += seconds
-            self.stats.saves += costs.saves
-            self.stats.restores += costs.restores
-            self.stats.repeated += costs.repeated
-            for what, took in costs.spent.items():
-                self.stats.spent[what] = self.stats.spent.get(what, 0.0) + took
-            costs.saves = costs.restores = costs.repeated = 0
-            costs.spent.clear()
-
-    def judge_together(self, whole: bool) -> None:
-        """At the end of a walk: for what was found in a set that is not ours, may the set itself be
-        to blame? whole: nothing of it was walked before this Campaign was made."""
-        if catalog.is_place(self.name):
-            results = [way.result for found in self.findings for way in found.reproducers]
-            seen = self.right if whole else None
-            module_set = self.bootable.sets[self.name].set
-            self.findings = rejudged(self.findings, judge_together(results, module_set, seen))
-
-    def __str__(self) -> str:
-        return f"{self.bootable.arch.name} {set_title(self.name)}"
-
-    # --- the plan ------------------------------------------------------------------------------
-
-    def _all(self) -> Iterator[WorkItem]:
-        wanted = self._wanted
-        module_set = self.bootable.sets[self.name].set
-        able = self.bootable.kernel.capabilities
-        if wanted.strategy is Strategy.EXHAUSTIVE:
-            yield from self._ever_deeper()
-            return
-        depth = wanted.depth or RANDOM_DEPTH
-        chosen: Iterator[Order]
-        if wanted.strategy is Strategy.PAIRS:
-            chosen = iter(search.pairs(module_set, able, depth, wanted.seed))
-        else:
-            chosen = search.random_orders(module_set, able, depth, wanted.seed, wanted.choice)
-            if wanted.budget is None:
-                chosen = itertools.islice(chosen, wanted.orders)
-        for order in chosen:
-            yield from self._left(search.chain(order))
-
-    def _ever_deeper(self) -> Iterator[WorkItem]:
-        """To the depth asked for; within a budget, depth by depth."""
-        wanted = self._wanted
-        depths: Iterator[int] = iter([wanted.depth or DEPTH])
-        if wanted.budget is not None:
-            depths = itertools.islice(itertools.count(1), wanted.depth)
-        for depth in depths:
-            plan = search.exhaustive(
-                self.bootable.sets[self.name].set,
-                self.bootable.kernel.capabilities,
-                depth,
-                wanted.choice,
-                merge=wanted.merge,
-            )
-            self.stats.states = plan.states
-            self.stats.whole = plan.complete
-            if wanted.budget is None:
-                self.stats.planned = plan.edges
-            for item in search.items(plan.root, PART):
-                yield from self._left(item)
-            if plan.complete:
-                return
-
-    def _left(self, item: WorkItem) -> Iterator[WorkItem]:
-        left = search.undone(item, self.done, self.dead)
-        if left is not None:
-            if self._planned_by_item:
-                self.stats.planned += self._new(left)
-            yield left
-
-    def _new(self, item: WorkItem) -> int:
-        """How many of its events nobody has verified yet, nor another guest has before it."""
-        before = len(self._ahead)
-
-        def count(path: EventPath, branch: search.Branch) -> None:
-            self._ahead |= {(*path, event) for event in branch.settled} - self.done
-            for child in branch.children:
-                self._ahead |= {(*path, child.event)} - self.done
-                count((*path, child.event), child)
-
-        count(item.before, item.branch)
-        return len(self._ahead) - before
+from orchestrator.run.slot import GuestOptions
+from orchestrator.run.workers import Executor, Here
+from orchestrator.verdicts import CaseResult, GuestRecord, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,117 +48,137 @@ def explore(
     wanted: CampaignOptions,
     options: GuestOptions,
     listener: Listener,
+    executor: Executor | None = None,
 ) -> None:
-    """Walk every ground, the architectures side by side, with so many guests each.
+    """Walk every campaign, the architectures side by side, with so many guests each.
 
     Trouble with guests is counted and stops nothing else. On Ctrl-C, and on whatever the listener
     raises, the guests are ended and it comes through.
     """
-    stop = threading.Event()
-    mutex = threading.Lock()
     end = None if wanted.budget is None else time.monotonic() + wanted.budget
-    bootables = {campaign.bootable.arch.name: campaign.bootable for campaign in campaigns}
-
-    def guest(record: GuestRecord) -> None:
-        with mutex:
-            listener.guest(record)
-
-    def slot(bootable: Bootable, cold: bool) -> GuestSlot:
-        cpus = 2 if wanted.choice.races else 1
-        return GuestSlot(bootable, replace(options, cold=cold), stop, guest, cpus)
-
-    def over() -> bool:
-        return stop.is_set() or (end is not None and time.monotonic() > end)
-
-    def work(mine: GuestSlot) -> None:
-        workers = [
-            _Worker(mine, slot(mine.bootable, cold=True), campaign, wanted, listener, mutex, over)
-            for campaign in campaigns
-            if campaign.bootable.arch.name == mine.bootable.arch.name
-        ]
-        while workers:  # in turn: a budget is for all of them
-            workers = [worker for worker in workers if not over() and worker.item()]
-
-    slots = [
-        slot(bootable, options.cold)
-        for bootable in bootables.values()
-        for _ in range(wanted.guests)
+    arches = dict.fromkeys(campaign.bootable.arch.name for campaign in campaigns)
+    queues = [
+        _Queue(
+            [c for c in campaigns if c.bootable.arch.name == arch], wanted, options, listener, end
+        )
+        for arch in arches
     ]
-    with_slots(slots, work, stop)
+    (executor or Here()).perform(queues)
 
 
-class _Worker:
-    """One guest's part in one ground."""
+class _Queue:
+    """One architecture's campaigns, in turn: a budget is for all of them. What is found is sorted
+    before anything further is walked."""
 
     def __init__(
         self,
-        slot: GuestSlot,
-        cold: GuestSlot,
-        campaign: Campaign,
+        campaigns: Sequence[Campaign],
         wanted: CampaignOptions,
+        options: GuestOptions,
         listener: Listener,
-        mutex: threading.Lock,
-        over: Callable[[], bool],
+        end: float | None,
     ) -> None:
-        self._slot = slot
-        self._cold = cold
-        self._ground = campaign
-        self._tries = wanted.confirm
+        """end: when the budget is used up, as time.monotonic() has it."""
+        self._wanted = wanted
+        self._options = options
+        self._cpus = 2 if wanted.choice.races else 1
         self._listener = listener
-        self._mutex = mutex
-        self._hits: list[tuple[EventPath, Hit, int]] = []
-        able = campaign.bootable.kernel.capabilities
-        heard = WalkListener(self._verified, self._hit, campaign.not_run)
-        self._walker = Walker(slot, campaign.name, able, heard, over)
+        self._end = end
+        self._turn = deque(campaigns)
+        self._failures = {c.name: _Failures(c, listener) for c in campaigns}
 
-    def item(self) -> bool:
-        """Walk the next part of the plan; False when there is none."""
-        campaign = self._ground
-        item = campaign.next()
-        if item is None:
-            return False
-        began = time.monotonic()
-        self._walker.walk(item)
-        campaign.spent(time.monotonic() - began, self._walker.costs)
-        with campaign.triage, self._cold:
-            self._sort_hits()
-        with self._mutex:
+    @property
+    def width(self) -> int:
+        return self._wanted.guests
+
+    def next(self) -> Walk | Sort | None:
+        for failures in self._failures.values():
+            if (seen := failures.next()) is not None:
+                bootable = failures.campaign.bootable
+                return Sort(bootable, self._options, self._cpus, seen, self._wanted.confirm)
+        left = None if self._end is None else self._end - time.monotonic()
+        while self._turn and (left is None or left > 0):
+            campaign = self._turn.popleft()
+            if (item := campaign.next()) is not None:
+                self._turn.append(campaign)
+                where = campaign.bootable, campaign.name
+                return Walk(*where, self._options, self._cpus, item, left)
+        return None
+
+    def told(self, unit: Walk | Sort, message: Told) -> None:
+        failures = self._failures[unit.module_set]
+        campaign = failures.campaign
+        match message:
+            case Verified(path, step, seconds):
+                if campaign.verified(path, step.relocations_read):
+                    campaign.right |= right_texts(step)
+                    self._listener.verified(campaign, path, step, seconds)
+            case Failed():
+                failures.failed(message)
+            case NotRun(path, edges, why):
+                campaign.not_run(path, edges, why)
+            case Spent():
+                campaign.spent(message)
+            case Reproducer():
+                failures.sorted(message)
+        if not isinstance(message, Verified):
             self._listener.change(campaign)
-        return True
 
-    def _verified(self, path: EventPath, step: Step, seconds: float) -> None:
-        if self._ground.verified(path, step.relocations_read):
-            with self._mutex:
-                self._ground.right |= right_texts(step)
-                self._listener.verified(self._ground, path, step, seconds)
+    def guest(self, record: GuestRecord) -> None:
+        self._listener.guest(record)
 
-    def _hit(self, path: EventPath, hit: Hit, blocked: int) -> None:
-        self._ground.failed(path, blocked)
-        self._hits.append((path, hit, blocked))
 
-    def _sort_hits(self) -> None:
-        """Told of only when it is sorted: what is not will be found again by who goes on later."""
-        for path, hit, blocked in self._hits:
-            self._sort(hit)
-            if self._slot.stopped:
-                return
-            with self._mutex:
-                self._listener.failed(self._ground, path, blocked)
-        self._hits.clear()
+class _Failures:
+    """A campaign's failures, sorted one after the other: what was found decides whether the next
+    one is new."""
 
-    def _sort(self, hit: Hit) -> None:
-        """Into the findings: a hit more of a reproducer that is known, else a new one."""
-        campaign = self._ground
-        like = of_step(hit.order.events[-1], hit.step)
-        seen = triage.seen_once(campaign.bootable, campaign.name, hit)
-        at = explained(campaign.findings, like, seen)
-        if at is not None:
-            campaign.findings = counted(campaign.findings, at)
-            return
-        self._listener.say(f"{campaign}: minimising {orders.format(hit.order)}")
-        reproducer = triage.reproducer(seen, self._slot.run_case, self._cold.run_case, self._tries)
-        if self._slot.stopped:
-            return  # what was tried after that says nothing
-        with self._mutex:
-            reproducer = self._listener.found(campaign, reproducer)
-        campaign.findings = added(campaign.findings, like, reproducer)
+    def __init__(self, campaign: Campaign, listener: Listener) -> None:
+        self.campaign = campaign
+        self._listener = listener
+        self._waiting: deque[Failed] = deque()
+        self._sorted: Failed | None = None  # the one that is being sorted, or is to be
+        self._seen: queue.SimpleQueue[CaseResult] = queue.SimpleQueue()  # it, for who sorts it
+
+    def next(self) -> CaseResult | None:
+        """A failure of a kind that nobody has seen, as it was seen; None when there is none, or
+        somebody is at it."""
+        with contextlib.suppress(queue.Empty):
+            return self._seen.get_nowait()
+        return None
+
+    def failed(self, failed: Failed) -> None:
+        self.campaign.failed(failed.path, failed.blocked)
+        self._waiting.append(failed)
+        self._turn()
+
+    def sorted(self, reproducer: Reproducer) -> None:
+        """What the failure that `next` gave comes from."""
+        failed, self._sorted = self._sorted, None
+        assert failed is not None, "nobody was at it"
+        reproducer = self._listener.found(self.campaign, reproducer)
+        self.campaign.findings = added(self.campaign.findings, _like(failed), reproducer)
+        self._tell(failed)
+        self._turn()
+
+    def _turn(self) -> None:
+        """What a finding explains is a hit more of it; the first that none does is to be sorted."""
+        campaign = self.campaign
+        while self._waiting and self._sorted is None:
+            failed = self._waiting.popleft()
+            seen = triage.seen_once(campaign.bootable, campaign.name, failed.hit)
+            at = explained(campaign.findings, _like(failed), seen)
+            if at is None:
+                self._listener.say(f"{campaign}: minimising {orders.format(failed.hit.order)}")
+                self._sorted = failed
+                self._seen.put(seen)
+            else:
+                campaign.findings = counted(campaign.findings, at)
+                self._tell(failed)
+
+    def _tell(self, failed: Failed) -> None:
+        """Only when it is sorted: what is not will be found again by who goes on later."""
+        self._listener.failed(self.campaign, failed.path, failed.blocked)
+
+
+def _like(failed: Failed) -> Signature:
+    return of_step(failed.hit.order.events[-1], failed.hit.step)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -80,6 +80,13 @@ class Costs:
         setattr(self, what, 0.8 * old + 0.2 * seconds / times)
         self.spent[what] += seconds
 
+    def told(self) -> tuple[int, int, int, Mapping[str, float]]:
+        """(saves, restores, repeated, spent) since they were last told."""
+        told = self.saves, self.restores, self.repeated, dict(self.spent)
+        self.saves = self.restores = self.repeated = 0
+        self.spent.clear()
+        return told
+
 
 @dataclass(frozen=True, slots=True)
 class _State:
@@ -111,9 +118,11 @@ class Walker:
         capabilities: AbstractSet[str],
         listener: WalkListener,
         over: Callable[[], bool],
+        costs: Costs,
     ) -> None:
-        """over: is it to end now? What is not told of by then is still to be walked."""
-        self.costs = Costs()
+        """over: is it to end now? What is not told of by then is still to be walked. costs: what
+        was learned of them so far."""
+        self.costs = costs
         self._slot = slot
         self._name = module_set
         self._set = slot.bootable.sets[module_set].set

@@ -20,7 +20,7 @@ from typing import Annotated, Literal, TextIO
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore.exploration import Campaign, CampaignOptions, Stats, also
+from orchestrator.explore.campaign import Campaign, CampaignOptions, Stats, also
 from orchestrator.host import files, ours
 from orchestrator.model import orders
 from orchestrator.model.findings import Finding, Reproducer, Signature

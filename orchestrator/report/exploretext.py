@@ -13,7 +13,7 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.explore.exploration import Stats
+from orchestrator.explore.campaign import Stats
 from orchestrator.model import orders
 from orchestrator.model.culprit import SUSPECT
 from orchestrator.model.findings import Finding, Reproducer

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Work on several guests at once: one worker each, side by side."""
+"""Who does units of work: this machine, on several guests side by side."""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from typing import Any, Protocol
 
 from orchestrator.build.prepare import Bootable
 from orchestrator.host import process
 from orchestrator.model.orders import format as notation
 from orchestrator.nouns import Case
-from orchestrator.run.slot import GuestOptions, GuestSlot
+from orchestrator.run.site import Site
+from orchestrator.run.slot import GuestOptions
+from orchestrator.run.units import CaseQueue, Queue
 from orchestrator.verdicts import CaseResult, GuestRecord
 
 LOOK_SECONDS = 0.5
@@ -21,64 +24,74 @@ OnResult = Callable[[CaseResult], None]
 OnGuest = Callable[[GuestRecord], None]
 
 
+class Executor(Protocol):
+    def perform(self, queues: Sequence[Queue]) -> None:
+        """Do every unit of every queue, the queues side by side. On Ctrl-C, and on whatever a queue
+        raises, the guests are ended at once and it comes through."""
+
+
+class Here:
+    """This machine: for each queue as many sites as it is wide."""
+
+    def perform(self, queues: Sequence[Queue]) -> None:
+        stop = threading.Event()
+        mutex = threading.Lock()
+        works = []
+        sites = []
+        for queue in queues:
+            turn = threading.Lock()
+            for _ in range(queue.width):
+                sites.append(Site(stop, functools.partial(_in_turn, mutex, queue.guest)))
+                works.append(functools.partial(_work, queue, sites[-1], turn, mutex))
+
+        def end() -> None:
+            for site in sites:
+                site.kill()
+
+        side_by_side(works, stop, end)
+
+
+def _in_turn(mutex: threading.Lock, told: Callable[[Any], None], message: Any) -> None:
+    with mutex:
+        told(message)
+
+
+def _work(queue: Queue, site: Site, turn: threading.Lock, mutex: threading.Lock) -> None:
+    with site:
+        while not site.stopped:
+            with turn:
+                unit = queue.next()
+            if unit is None:
+                return
+
+            def tell(message: Any, unit: Any = unit) -> None:
+                with mutex:
+                    if not site.stopped:
+                        queue.told(unit, message)
+
+            unit.do(site, tell)
+
+
 def run_cases(
     bootables: Sequence[Bootable],
     cases: Sequence[Case],
     options: GuestOptions,
     on_result: OnResult,
     on_guest: OnGuest = lambda record: None,
-    run: Callable[[GuestSlot, Case], CaseResult] = GuestSlot.run_case,
     done: Container[tuple[str, str, str]] = (),
+    executor: Executor | None = None,
 ) -> None:
     """Run every case on every bootable, the bootables, and the guests of each, side by side.
 
     `done`: (architecture, SET/NAME, order) of those that need not run.
-    `on_result` and `on_guest` are called from the workers' threads, one call at a time. On Ctrl-C,
-    and on whatever a callback raises, the guests are ended at once and it comes through.
+    `on_result` and `on_guest` are called from several threads, one call at a time.
     """
-    mutex = threading.Lock()
-    stop = threading.Event()
-
-    def guest(seen: GuestRecord) -> None:
-        with mutex:
-            on_guest(seen)
-
-    def worker(slot: GuestSlot) -> None:
-        """The cases in turn; a guest that is lost or misbehaves is replaced by a new one."""
-        while not stop.is_set():
-            with mutex:
-                case = next(waiting[slot], None)
-            if case is None:
-                return
-            result = run(slot, case)
-            with mutex:
-                if stop.is_set():
-                    return  # an interrupted case has no result
-                on_result(result)
-
-    waiting: dict[GuestSlot, Iterator[Case]] = {}
+    queues = []
     for bootable in bootables:
-        # one for all guests of this bootable
         name = bootable.arch.name
-        left = iter([c for c in cases if (name, c.label, notation(c.order)) not in done])
-        waiting |= {GuestSlot(bootable, options, stop, guest): left for _ in range(options.guests)}
-    with_slots(list(waiting), worker, stop)
-
-
-def with_slots(
-    slots: Sequence[GuestSlot], work: Callable[[GuestSlot], None], stop: threading.Event
-) -> None:
-    """Do `work` with each slot, side by side, and end its guest; see `side_by_side`."""
-
-    def worker(slot: GuestSlot) -> None:
-        with slot:
-            work(slot)
-
-    def end() -> None:
-        for slot in slots:
-            slot.kill()
-
-    side_by_side([functools.partial(worker, slot) for slot in slots], stop, end)
+        left = [c for c in cases if (name, c.label, notation(c.order)) not in done]
+        queues.append(CaseQueue(bootable, left, options, on_result, on_guest))
+    (executor or Here()).perform(queues)
 
 
 def wait_for(futures: Iterable[Future[None]]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import samples
 
-from orchestrator.explore.exploration import CampaignOptions, Stats
+from orchestrator.explore.campaign import CampaignOptions, Stats
 from orchestrator.history.changes import symptom
 from orchestrator.history.nights import (
     Job,

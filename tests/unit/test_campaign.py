@@ -19,7 +19,7 @@ from orchestrator.cli import options
 from orchestrator.commands import explore
 from orchestrator.errors import Exit, UsageError
 from orchestrator.explore import triage
-from orchestrator.explore.exploration import Campaign, CampaignOptions, Strategy
+from orchestrator.explore.campaign import Campaign, CampaignOptions, Strategy
 from orchestrator.explore.walker import EventPath as Events
 from orchestrator.explore.walker import Hit
 from orchestrator.model import orders, words

@@ -29,7 +29,7 @@ from orchestrator.commands import build, explore
 from orchestrator.commands.mutate import work
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.model import orders
 from orchestrator.model.known import KnownIssue
 from orchestrator.nouns import (

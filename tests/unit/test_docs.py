@@ -20,7 +20,7 @@ from orchestrator.catalog import default_arches
 from orchestrator.commands.nightly import config
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
-from orchestrator.explore import exploration
+from orchestrator.explore import campaign
 from orchestrator.history import nights
 from orchestrator.model import known, suite
 from orchestrator.port import card, coverage
@@ -196,7 +196,7 @@ FORMATS: Mapping[str, Sequence[type]] = {
         *(
             explorejson.ExploreDocument,
             explorejson.ReproducerRecord,
-            exploration.Stats,
+            campaign.Stats,
             explorejson.Walked,
         ),
         *(

@@ -19,7 +19,7 @@ from orchestrator.build.prepare import Bootable
 from orchestrator.catalog import arches
 from orchestrator.deadline import Deadline
 from orchestrator.errors import GuestLost, HarnessError, OutOfTime
-from orchestrator.explore.walker import Walker, WalkListener
+from orchestrator.explore.walker import Costs, Walker, WalkListener
 from orchestrator.host.process import Running
 from orchestrator.model import orders, words
 from orchestrator.nouns import BuiltSet, Case, ModuleSet, Probe
@@ -158,7 +158,7 @@ def test_a_kernel_that_crashes_while_booting_is_no_finding_of_an_order() -> None
         told.append("hit")
 
     hears = WalkListener(hit, hit, lambda path, edges, why: told.append(why))
-    walker = Walker(cast(GuestSlot, slot), "basic", frozenset(), hears, lambda: False)
+    walker = Walker(cast(GuestSlot, slot), "basic", frozenset(), hears, lambda: False, Costs())
     first, second = orders.parse("+klp_patch +klp_target").events
     assert not walker._verify((first,), second, 1)
     assert told == ["it died while booting"]

@@ -38,7 +38,7 @@ from orchestrator.commands.nightly.config import Config, Matrix
 from orchestrator.commands.nightly.inputs import Facts
 from orchestrator.commands.nightly.work import NightOptions
 from orchestrator.errors import Exit, HarnessError, NoHistory, UsageError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.history import files
 from orchestrator.history.database import NAME, History
 from orchestrator.history.nights import Job, JobKind, JobRecord, Night, Row, Skip, State

@@ -20,7 +20,7 @@ from orchestrator.cli.outsiders import Given
 from orchestrator.commands import explore, minimise
 from orchestrator.commands.mutate import work
 from orchestrator.errors import UsageError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.nouns import Channel
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.progress import Reporter

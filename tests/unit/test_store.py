@@ -12,7 +12,7 @@ from test_campaign import head
 from test_report import a_case, a_result, a_run
 
 from orchestrator.errors import BuildError, HarnessError, MissingTool, UsageError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.host import ours
 from orchestrator.port.card import ReportCard
 from orchestrator.report import cardjson, directory, explorejson, store, trialsjson

@@ -42,7 +42,9 @@ def bootables() -> list[Bootable]:
 
 
 @pytest.mark.parametrize("guests", [1, 2, 3])
-def test_each_bench_runs_every_case_once_on_all_its_guests(guests: int) -> None:
+def test_each_bench_runs_every_case_once_on_all_its_guests(
+    guests: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     meeting = threading.Barrier(guests)
     used: set[GuestSlot] = set()
     found: list[CaseResult] = []
@@ -55,13 +57,14 @@ def test_each_bench_runs_every_case_once_on_all_its_guests(guests: int) -> None:
         return CaseResult(case, slot.bootable.arch.name)
 
     made = bootables()
-    workers.run_cases(made, CASES, GuestOptions(guests=guests), found.append, run=run)
+    monkeypatch.setattr(GuestSlot, "run_case", run)
+    workers.run_cases(made, CASES, GuestOptions(guests=guests), found.append)
     times = Counter((result.arch, result.case.name) for result in found)
     assert len(times) == len(made) * len(CASES) and set(times.values()) == {1}
     assert Counter(id(slot.bootable) for slot in used)[id(made[0])] == guests
 
 
-def test_a_case_is_done_when_set_name_and_order_agree() -> None:
+def test_a_case_is_done_when_set_name_and_order_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     (bootable,) = bootables()[:1]
     arch = bootable.arch.name
     done = {
@@ -75,11 +78,12 @@ def test_a_case_is_done_when_set_name_and_order_agree() -> None:
     def run(slot: GuestSlot, case: Case) -> CaseResult:
         return CaseResult(case, arch)
 
-    workers.run_cases([bootable], CASES, GuestOptions(), found.append, run=run, done=done)
+    monkeypatch.setattr(GuestSlot, "run_case", run)
+    workers.run_cases([bootable], CASES, GuestOptions(), found.append, done=done)
     assert [result.case for result in found] == CASES[1:]
 
 
-def test_what_a_callback_raises_ends_all_lanes() -> None:
+def test_what_a_callback_raises_ends_all_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[Case] = []
 
     def run(slot: GuestSlot, case: Case) -> CaseResult:
@@ -89,8 +93,9 @@ def test_what_a_callback_raises_ends_all_lanes() -> None:
     def on_result(result: CaseResult) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(GuestSlot, "run_case", run)
     with pytest.raises(KeyboardInterrupt):
-        workers.run_cases(bootables()[:1], CASES, GuestOptions(guests=2), on_result, run=run)
+        workers.run_cases(bootables()[:1], CASES, GuestOptions(guests=2), on_result)
     assert len(ran) <= 4
 
 

@@ -18,7 +18,8 @@ from orchestrator.build.prepare import Bootable
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError
 from orchestrator.explore import exploration
-from orchestrator.explore.exploration import Campaign, CampaignOptions, Listener, Strategy
+from orchestrator.explore.campaign import Campaign, CampaignOptions, Strategy
+from orchestrator.explore.exploration import Listener
 from orchestrator.explore.walker import EventPath as Events
 from orchestrator.model import orders, search
 from orchestrator.model.findings import Reproducer

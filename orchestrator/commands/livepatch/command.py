@@ -28,7 +28,7 @@ from orchestrator.commands import explore
 from orchestrator.commands.livepatch import work
 from orchestrator.commands.run import work as runs
 from orchestrator.errors import Exit, UsageError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.nouns import Accel, Channel
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal, tell

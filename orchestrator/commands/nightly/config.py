@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from orchestrator.explore.exploration import Strategy
+from orchestrator.explore.campaign import Strategy
 
 Count = Annotated[int, Field(ge=0, le=100_000)]
 Guests = Annotated[int, Field(ge=0, le=1000)]  # each has a thread

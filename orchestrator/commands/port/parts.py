@@ -20,7 +20,7 @@ from orchestrator.commands.kselftest import KselftestOptions
 from orchestrator.commands.malformed import MalformedOptions
 from orchestrator.commands.run import work as orders_work
 from orchestrator.errors import Exit, KlpError
-from orchestrator.explore.exploration import CampaignOptions
+from orchestrator.explore.campaign import CampaignOptions
 from orchestrator.model import search
 from orchestrator.model.search import Choice
 from orchestrator.nouns import Accel, Burst, Case, Channel, Load, Race
