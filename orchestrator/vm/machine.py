@@ -221,13 +221,17 @@ def _boot(
         console = stack.enter_context(serial.kept(at.console))
         started = replace(arch, qemu=emulator.program(arch))
         argv = qemu_argv(started, kernel, at.directory, accel=accel, cmdline=cmdline, debug=debug)
+        # not among what is told of this guest: whoever boots another one needs none of it
+        images = []
         if arch.ram and accel == "tcg":
             begin = int(arch.ram, 16)
             end = begin + (arch.memory_mb << 20)
-            argv += ram.written_anew(argv, begin, end, at.directory, deadline)
+            images = ram.written_anew(argv, begin, end, at.directory, deadline)
         stack.enter_context(_named(argv))
         log.info("%s: booting %s under %s; its console: %s", arch.name, kernel, accel, at.console)
-        running = stack.enter_context(process.start(argv, stdout=at.qemu_log, stderr=at.qemu_log))
+        running = stack.enter_context(
+            process.start([*argv, *images], stdout=at.qemu_log, stderr=at.qemu_log)
+        )
         stack.enter_context(console.watched(serial.LIMIT_BYTES, running.kill))
         felt = stack.enter_context(pulse.felt(running.pid))
 
