@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.cli import session
 from orchestrator.commands.bisect import work
 from orchestrator.commands.nightly import bisects, inputs, jobs, plan, resources, retry
 from orchestrator.commands.nightly.config import Config
@@ -169,6 +170,8 @@ class NightRun:
             reason=ended.why,
             exit_code=ended.code,
             finished=started + seconds,  # the wall clock may have been set meanwhile
+            host=session.host_name(),
+            machine=jobs.machine(self.place, record),
         )
 
         def change(night: Night) -> Night:
