@@ -488,10 +488,9 @@ def test_more_than_the_disk_has_cannot_stay_free(tmp_path: Path) -> None:
 # --- the place of nights -------------------------------------------------------------------------
 
 
-def options(nights: Path, file: Path, **more: bool) -> NightOptions:
-    given = {"wait": False, **more}
+def options(nights: Path, file: Path, *, wait: bool = False) -> NightOptions:
     config = Config((Matrix(("debian:6.1",), ("none",), ("x",)),), keep_free=0.0)
-    return NightOptions(file, config, (), nights, resume="", notify="", **given)
+    return NightOptions(file, config, (), nights, resume="", wait=wait, notify="")
 
 
 @pytest.mark.parametrize(
