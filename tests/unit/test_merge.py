@@ -17,10 +17,12 @@ from history_samples import a_result, a_run, a_suite
 from samples import klp, read_changes
 
 from orchestrator.commands.merge import work as merging
-from orchestrator.commands.nightly import content, inputs, plan, work
+from orchestrator.commands.nightly import content, inputs, plan, resources, work
 from orchestrator.commands.nightly.config import Config, Exploring, Matrix
+from orchestrator.commands.nightly.nightrun import Before, Limits, NightRun
 from orchestrator.commands.nightly.plan import Reader, Target
-from orchestrator.errors import Exit, UsageError
+from orchestrator.deadline import Deadline
+from orchestrator.errors import Exit, HarnessError, UsageError
 from orchestrator.history import files, parts
 from orchestrator.history.nights import (
     Blame,
@@ -36,7 +38,9 @@ from orchestrator.history.nights import (
     Verdict,
 )
 from orchestrator.history.parts import Given
-from orchestrator.host import ours
+from orchestrator.host import ours, workdir
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.verdicts import Status
 
 READ = Reader(
@@ -125,7 +129,7 @@ def test_what_a_job_needs_is_told(tmp_path: Path) -> None:
     assert (build["kind"], core["kind"]) == ("build", "run")
     assert core["needs"]["memory"] > build["needs"]["memory"] == 0
     assert core["needs"]["compilers"] and core["needs"]["accel"] == "auto"
-    assert core["cell"] == build["cell"] == "debian-6.1/x86_64"
+    assert [core["cell"]] == [build["cell"]] == found["cells"] == ["debian-6.1/x86_64"]
     assert core["command"][:3] == ["run", "--arch", "x86_64"] and core["seconds"] > 0
 
 
@@ -197,6 +201,36 @@ def test_a_part_misses_nothing_that_another_part_has(tmp_path: Path) -> None:
     ended = work.report_night(nights, files.read(place), [])
     assert {each.row.job for each in ended.changes.changed} == {CORE_ONE}
     assert not any(each.what == "kernel" for each in ended.changes.inputs)
+
+
+def test_a_part_holds_the_machine_and_not_the_place(tmp_path: Path) -> None:
+    """Several machines may have theirs in one place; a night there may be at its end."""
+    nights = tmp_path / "nights"
+    nights.mkdir()
+    with workdir.locked(nights / resources.LOCK):
+        with pytest.raises(HarnessError, match="another night runs in"):
+            resources.alone(nights, False, print).__enter__()
+        there = pytest.raises(HarnessError, match="another night runs on this machine")
+        with resources.alone(nights, False, print, part=True), there:
+            resources.alone(nights, False, print, part=True).__enter__()
+
+
+def test_a_part_removes_no_night_to_make_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources, "make", lambda *_: pytest.fail("it removes old nights"))
+    nights = tmp_path / "nights"
+    before(nights)
+    place = a_part(nights, a_night(), ONE)
+    limits = Limits(Deadline.after(3600), 0.0, Config((), keep_free=1e9))
+    reporter = Reporter(Terminal(quiet=True))
+    night = files.document(place)
+    waiting = replace(night, jobs=tuple(replace(r, state=State.WAITING) for r in night.jobs))
+    running = NightRun(place, replace(waiting, rows=()), {}, Before(nights, {}), limits, reporter)
+    running.run_jobs(1)
+    skips = [(record.skip, "are to stay free" in record.reason) for record in running.night.jobs]
+    assert skips == [(Skip.DISK, True)] * 2
+    assert (nights / "2026-01-01-020000").is_dir()
 
 
 # --- nights and parts of a few words -------------------------------------------------------------

@@ -664,6 +664,31 @@ def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
     assert left == {NIGHTS[0], NIGHTS[1], NIGHTS[3]} and (archive / files.NIGHT).exists()
 
 
+def test_a_part_removes_no_old_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a place that several machines share none of them knows what the others need."""
+    nights = a_place(tmp_path / "nights")
+    kept = [keep(nights, name) for name in NIGHTS[:3]]
+    made = keep(nights, "part-x")
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "state"))
+
+    class Done:
+        """A part without work."""
+
+        place, night = made, a_night("part-x")
+
+        def run_jobs(self, guests: int) -> None: ...
+
+        def end(self, trouble: str) -> None: ...
+
+    monkeypatch.setattr(work, "_night_run", lambda *_: Done())
+    wanted = options(nights, tmp_path / "n.toml")
+    wanted = replace(wanted, config=replace(wanted.config, keep_nights=1), only=("*",))
+    work.run_night(wanted, Reporter(Terminal(quiet=True)))
+    assert all(path.is_dir() for path in kept)
+    work.run_night(replace(wanted, only=()), Reporter(Terminal(quiet=True)))
+    assert not any(path.is_dir() for path in kept), "a whole night does"
+
+
 # --- the report ----------------------------------------------------------------------------------
 
 

@@ -57,18 +57,21 @@ class PlanDocument:
     digest: str  # of the file and what it names, the same wherever they lie: likewise
     budget: float  # seconds
     guests: int  # side by side, on this machine
+    cells: tuple[str, ...]  # of all jobs, each once
     jobs: tuple[PlannedJob, ...]  # in the order in which they are begun
 
 
 def text(planned: Planned, wanted: NightOptions) -> str:
     """One JSON document. Raises UsageError."""
+    found = tuple(_planned(job, planned) for job in planned.jobs)
     made = PlanDocument(
         schema=SCHEMA,
         tool=version(),
         digest=work.digest_of(wanted),
         budget=options.seconds(wanted.config.budget),
         guests=wanted.guests,
-        jobs=tuple(_planned(job, planned) for job in planned.jobs),
+        cells=tuple(dict.fromkeys(job.cell for job in found)),
+        jobs=found,
     )
     return json.dumps(asdict(made), indent=2)
 

@@ -266,7 +266,9 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     if adopted:
         reporter.say(adopted)
     wanted = replace(wanted, nights=wanted.nights.resolve())
-    with resources.alone(wanted.nights, wanted.wait, reporter.say), contextlib.ExitStack() as life:
+    part = bool(wanted.only) or bool(wanted.resume and not is_night(wanted.resume))
+    alone = resources.alone(wanted.nights, wanted.wait, reporter.say, part=part)
+    with alone, contextlib.ExitStack() as life:
         with write_errors(wanted.nights):
             life.enter_context(standing.at_work(wanted.nights))
         running = _night_run(wanted, troubles, reporter)
@@ -286,6 +288,8 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
                 notify.send(wanted.notify, running.place, ended.night, ended.changes)
             except HarnessError as err:
                 troubles.append(err.full_message)
+        if part:
+            return replace(ended, troubles=tuple(troubles))
         # Last: whatever is wrong with an old night, this one has been told.
         pruned = resources.prune(wanted.nights, wanted.config.keep_nights, running.night.name)
         troubles += pruned.troubles
@@ -400,7 +404,8 @@ def name_of(nights: Path, part: Part | None = None) -> str:
     """After the time; and after every night there is, whatever the clock says. That of a part is no
     night's, so that nobody takes it for one, and another machine's part has another."""
     if part is not None:
-        digits = hashlib.sha256("\n".join(part.only).encode()).hexdigest()[:8]
+        whose = (session.host_name(), str(os.getpid()), *part.only)
+        digits = hashlib.sha256("\n".join(whose).encode()).hexdigest()[:8]
         first = f"part-{time.strftime('%Y-%m-%d-%H%M%S')}-{digits}"
         numbered = (f"{first}.{number}" for number in itertools.count(1))
         candidates = itertools.chain((first,), numbered)
