@@ -16,13 +16,13 @@ from orchestrator.host import ours, walk
 
 _BLOCK = 1 << 20
 _LEFT = (ours.MARK, ".lock")  # say whose a directory is, and who is at work there: not of a copy
-_KINDS = (ours.MarkKind.RESULTS, ours.MarkKind.BUNDLE)
 
 
 def copy(top: Path, inner: str, goal: Path) -> list[str]:
     """What is at `inner` in `top`, a file or a directory with all in it, at `goal`, where nothing
-    may be; of nothing there nothing. A directory that its mark calls results or a bundle is marked
-    as one of ours: its copy is.
+    may be; of nothing there nothing. A directory that its mark calls a bundle is marked as one of
+    ours, for its copy is, and the sums in its record tell what belongs to it. No other mark is
+    taken over: it would make more of a stranger's files than a copy.
 
     inner: a path that leads down from `top`. Returns what was left behind, by its path in `top`:
     links, devices, and what may not be read. Raises OSError: the goal cannot be written, or there
@@ -31,6 +31,8 @@ def copy(top: Path, inner: str, goal: Path) -> list[str]:
     source, root = top / inner, Path(os.path.realpath(top))
     if not os.path.lexists(source):
         return []
+    if {*Path(inner).parts} & {*_LEFT}:
+        return [inner]
     left: list[str] = []
     if not stat.S_ISDIR(source.lstat().st_mode):
         return [inner] * (not _copy_file(source, root, goal))
@@ -48,10 +50,9 @@ def copy(top: Path, inner: str, goal: Path) -> list[str]:
 
 def _directory(source: Path, goal: Path) -> None:
     goal.mkdir(parents=True, exist_ok=True)
-    said = source / ours.MARK
-    kind = next((kind for kind in _KINDS if ours.says(said) == kind), None)
-    if kind is not None and not os.path.lexists(goal / ours.MARK):
-        ours.mark(goal, kind)
+    bundle = ours.MarkKind.BUNDLE
+    if ours.says(source / ours.MARK) == bundle and not os.path.lexists(goal / ours.MARK):
+        ours.mark(goal, bundle)
 
 
 def _copy_file(source: Path, root: Path, goal: Path) -> bool:

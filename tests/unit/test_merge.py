@@ -12,8 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bundle_samples
 import pytest
-from history_samples import a_result, a_run, a_suite
+from history_samples import a_result, a_run, a_suite, an_exploration
 from samples import klp, read_changes
 
 from orchestrator.commands.merge import work as merging
@@ -38,9 +39,11 @@ from orchestrator.history.nights import (
     Verdict,
 )
 from orchestrator.history.parts import Given
-from orchestrator.host import ours, workdir
+from orchestrator.host import copying, ours, workdir
 from orchestrator.report.progress import Reporter
 from orchestrator.report.terminal import Terminal
+from orchestrator.repro import bundle
+from orchestrator.repro.record import load_record
 from orchestrator.verdicts import Status
 
 READ = Reader(
@@ -359,7 +362,9 @@ def test_parts_make_what_one_machine_would_have_made(tmp_path: Path) -> None:
     named = [replace(each, since="") for each in one.changes.changed]
     assert [replace(each, since="") for each in other.changes.changed] == named
     listed = [sorted(str(p.relative_to(top)) for p in top.rglob("*")) for top in (mine, theirs)]
-    assert [name for name in listed[0] if not name.endswith(".lock")] == listed[1]
+    own = (f"{CORE_ONE}/", f"{CORE_TWO}/")  # marks and locks of commands are not of copies
+    names = [f"jobs/{job}{name}" for job in own for name in (ours.MARK, ".lock")]
+    assert [name for name in listed[0] if name not in names] == listed[1]
     for name in ("index.html", *(p for p in listed[0] if p.startswith("cases/"))):
         assert page(theirs / name, other.night.name) == page(mine / name, whole.name)
     assert content.foreign(theirs) == "", "it may go when its time has come"
@@ -662,6 +667,45 @@ def test_patches_of_others_are_not_there_to_be_built(tmp_path: Path) -> None:
     ended = merging.merge([one, two], tmp_path / "nights")
     place = tmp_path / "nights" / ended.night.name
     assert inputs.known(place, PLAN[1]) is None and not (place / inputs.SERIES).exists()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_merged_night_goes_in_its_time_with_its_bundles(whole: bool, tmp_path: Path) -> None:
+    """A bundle in which somebody has changed a file stays, and so does the night."""
+    one, two = both(tmp_path)
+    job = two / "jobs" / CORE_TWO
+    shutil.rmtree(job)
+    an_exploration(job, found=Status.FAIL)
+    place = job / "findings" / "one-basic"
+    bootable = bundle_samples.a_bench(tmp_path / "bench")
+    bundle.write(place, bootable, bundle_samples.a_result(bundle_samples.ANSWER), (1, 1))
+    if not whole:
+        (place / "kernel").write_text("mine")
+    ended = merging.merge([one, two], tmp_path / "nights")
+    made = tmp_path / "nights" / ended.night.name
+    copied = made / place.relative_to(two)
+    assert load_record(copied) == load_record(place)
+    assert (content.foreign(made) == "") is whole
+
+
+def test_a_copy_is_no_more_than_a_copy(tmp_path: Path) -> None:
+    """A mark that a stranger wrote says nothing; but what it calls a bundle may go in its time."""
+    top = tmp_path / "part"
+    for name in ("bundle", "cache entry", "results", "nights", "night"):
+        (top / "jobs" / name).mkdir(parents=True)
+        ours.mark(top / "jobs" / name, ours.MarkKind(name))
+        (top / "jobs" / name / "file").write_text("x")
+    (top / "jobs" / "linked").mkdir()
+    (top / "jobs" / "linked" / ours.MARK).symlink_to(top / "jobs" / "bundle" / ours.MARK)
+    assert copying.copy(top, "jobs", tmp_path / "made") == []
+    made = tmp_path / "made"
+    assert [path.name for path in made.iterdir() if ours.marked(path)] == ["bundle"]
+    assert len([*made.glob("*/file")]) == 5
+    within = f"jobs/night/{ours.MARK}"
+    assert copying.copy(top, within, made / "night" / ours.MARK) == [within]
+    assert not ours.marked(made / "night")
+    with pytest.raises(FileExistsError):
+        copying.copy(top, "jobs", made)
 
 
 def test_a_merge_that_cannot_be_written_leaves_no_night(
