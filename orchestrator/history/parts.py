@@ -234,37 +234,60 @@ def _of_jobs(holders: Mapping[str, int | None]) -> Iterator[Copy]:
 
 def _kernels(given: Sequence[Given]) -> list[tuple[int, KernelInput]]:
     """(part, kernel) of each kernel once. QEMU may be another on each machine, and all are named.
-    Raises UsageError where what is called one kernel is two."""
+
+    Raises UsageError where what is called one kernel is two: on one architecture in all that it is
+    made of, on several in source and patches, which one machine would have looked up once.
+    """
     found: dict[tuple[str, str], tuple[int, KernelInput]] = {}
+    sources: dict[str, tuple[int, KernelInput]] = {}
     for number, each in enumerate(given):
         for kernel in each.night.kernels:
             key = kernel.kernel, kernel.arch
-            if key not in found:
-                found[key] = number, kernel
-                continue
+            for (holder, other), unlike in (
+                (sources.setdefault(kernel.kernel, (number, kernel)), _other_source),
+                (found.setdefault(key, (number, kernel)), _other_build),
+            ):
+                if what := unlike(other, kernel):
+                    raise UsageError(
+                        f"{given[holder].called} and {each.called} have run {kernel.kernel} on "
+                        f"{kernel.arch} of two kinds: {what}",
+                        hint="run again the part that is out of date; "
+                        "name a branch by its commit where parts begin at different times",
+                    )
             holder, other = found[key]
-            if what := _unlike(other, kernel):
-                raise UsageError(
-                    f"{given[holder].called} and {each.called} have run {kernel.kernel} on "
-                    f"{kernel.arch} of two kinds: {what}",
-                    hint="run again the part that is out of date",
-                )
             emulators = dict.fromkeys([*other.qemu.split("; "), kernel.qemu])
             found[key] = holder, replace(other, qemu="; ".join(filter(None, emulators)))
     return list(found.values())
 
 
-def _unlike(one: KernelInput, other: KernelInput) -> str:
-    """What makes another kernel of it."""
-    for what, mine, theirs in (
-        ("source version", one.source_version, other.source_version),
-        ("commit", one.commit, other.commit),
+def _other_build(one: KernelInput, other: KernelInput) -> str:
+    """What, but for its source, makes another kernel of it."""
+    return _first_unlike(
         ("release", one.release, other.release),
         ("compiler", one.compiler, other.compiler),
         ("configuration", " ".join(one.configs), " ".join(other.configs)),
-    ):
-        if mine != theirs:
-            return f"{what} {mine or 'none'}, {what} {theirs or 'none'}"
+    )
+
+
+def _first_unlike(*pairs: tuple[str, str, str]) -> str:
+    """pairs: what it is, and its two values."""
+    return next(
+        (
+            f"{what} {one or 'none'}, {what} {two or 'none'}"
+            for what, one, two in pairs
+            if one != two
+        ),
+        "",
+    )
+
+
+def _other_source(one: KernelInput, other: KernelInput) -> str:
+    told = _first_unlike(
+        ("source version", one.source_version, other.source_version),
+        ("commit", one.commit, other.commit),
+    )
+    if told:
+        return told
     if list(one.patches.items()) != list(other.patches.items()):
         names = {*one.patches.items()} ^ {*other.patches.items()}
         return f"patch {min(name for name, _ in names)}" if names else "its patches' order"

@@ -562,6 +562,17 @@ def test_a_kernel_that_is_two_is_refused(what: str, tmp_path: Path) -> None:
     assert not (tmp_path / "nights").exists()
 
 
+@pytest.mark.parametrize("what", ["commit 0123456789ab", "patch fix.patch"])
+def test_one_kernel_on_two_architectures_is_of_one_source(what: str, tmp_path: Path) -> None:
+    """A branch, or a series of one's own, that moved between the parts."""
+    moved = a_night(kernels=(a_kernel("one"), a_kernel("two", **KINDS[what])))
+    one, two = both(tmp_path, moved)
+    said = klp("merge", one, two, "-o", tmp_path / "nights")
+    assert said.code == Exit.USAGE and f"of two kinds: {what}" in said.err
+    other_tools = a_night(kernels=(a_kernel("one"), a_kernel("two", compiler="clang")))
+    assert merging.merge(both(tmp_path / "other", other_tools), tmp_path / "nights").page
+
+
 def test_a_configuration_that_is_two_is_refused(tmp_path: Path) -> None:
     one, two = both(tmp_path)
     third = a_part(tmp_path / "c", a_night(blames=()), [PLAN[0].name])
