@@ -418,6 +418,15 @@ def test_a_part_that_did_not_end_is_no_part_of_a_good_night(
     assert two.name in ended.night.trouble
 
 
+def test_a_merged_night_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Its states and its jobs' directories are a stranger's: only what was begun here goes on."""
+    one = a_part(tmp_path / "a", passed(), ONE, finished=None)
+    ended = merging.merge([one], tmp_path / "nights")
+    assert ended.night.finished is None
+    told = klp("nightly", a_file(tmp_path), "--resume", tmp_path / "nights" / ended.night.name)
+    assert told.code == Exit.USAGE and "it was merged of parts" in told.err
+
+
 def test_a_job_counts_where_it_ran(tmp_path: Path) -> None:
     """It was planned in two parts, and there was no time for it in one."""
     left = [

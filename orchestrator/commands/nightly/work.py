@@ -427,6 +427,8 @@ def _unfinished(nights: Path, name: str) -> Night:
             why = "it was not begun here: nothing in it says so"
         elif not is_night(name) and found.part is None:
             why = "it is called neither as a night nor as a part of one"
+        elif found.parts:
+            why = "it was merged of parts, which were begun elsewhere: go on with those"
         elif found.finished is not None:
             why = "it has ended"
         else:
