@@ -439,6 +439,8 @@ class Run:
     tool: str = ""  # klp-e2e's version; "": an older one did not write it down
     own_sets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # architecture -> path
     # of a module set that is not ours -> digest of what it holds, the same wherever it lies
+    host_name: str = ""  # what the machine is called; "": an older klp-e2e did not write it down
+    host_kind: str = ""  # its CPU and cores: times compare among machines of one kind
 
     def option(self, name: str, default: str = "") -> str:
         """One of `options` as text."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
 from orchestrator.cli.version import version
 from orchestrator.errors import BuildError, UsageError
+from orchestrator.host import files
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
 from orchestrator.nouns import Accel, Arch, Case, Userland
@@ -30,6 +32,10 @@ from orchestrator.verdicts import Run, RunKind
 from orchestrator.vm import machine
 
 DIGITS = 16  # of a digest: enough to tell builds apart
+CPUS = Path("/proc/cpuinfo")
+_MODEL = re.compile(
+    r"(?im)^(?:model name|cpu model|cpu|cpu part)[ \t]*:[ \t]*(\S.*)|machine = (\w+)"
+)
 
 
 def host_needs(arches: Iterable[Arch]) -> list[hosts.Need]:
@@ -80,6 +86,8 @@ def begun(
         toolchain=wanted.toolchain,
         planned=0,
         host=host_line(),
+        host_name=host_name(),
+        host_kind=host_kind(),
         options={"accel": accel},
         tool=version(),
         strict=strict,
@@ -184,13 +192,38 @@ def buildable(
     return tuple(made), {name: err.full_message for name, err in unbuilt.items()}
 
 
+def host_name() -> str:
+    """What this machine is called."""
+    return platform.node()
+
+
+def host_kind() -> str:
+    """Machine, CPU and cores, on one line: what times depend on before all else."""
+    try:
+        told = files.read(CPUS, files.TEXT).decode(errors="replace")
+    except OSError:
+        told = ""
+    return f"{platform.machine()} {cpu_model(told)}".rstrip() + f", {_cores()} cores"
+
+
+def cpu_model(cpuinfo: str) -> str:
+    """From /proc/cpuinfo, in which every architecture calls it otherwise; "" where it is not told.
+    The first CPU's: it stands for all."""
+    found = _MODEL.search(cpuinfo)
+    return " ".join(next(filter(None, found.groups())).split()) if found else ""
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0))
+
+
 def host_line() -> str:
     """`Debian GNU/Linux 12 (bookworm), Linux 6.1.0-28-amd64, x86_64, 2 cores, 8 GB`"""
     try:
         system = platform.freedesktop_os_release()["PRETTY_NAME"]
     except (OSError, KeyError):
         system = platform.system()
-    cores = len(os.sched_getaffinity(0))
+    cores = _cores()
     memory = psutil.virtual_memory().total / 1e9
     release, machine = platform.release(), platform.machine()
     return f"{system}, Linux {release}, {machine}, {cores} cores, {memory:.0f} GB"

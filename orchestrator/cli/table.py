@@ -38,6 +38,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
     },
     "Nightly": {
         "nightly": "Run a matrix of kernels, unattended.",
+        "merge": "Make one night of parts that were run here and there.",
         "compare": "Say what changed from A to B, and which inputs.",
         "history": "List the nights, newest first.",
     },

@@ -60,24 +60,37 @@ def changes(
     past: (job, case) -> the nights before this one, newest first; empty where there is no history:
     then `before` alone is what it is compared with. configs: see `inputs`.
     """
-    earlier = _Earlier(before, past)
+    machines = {record.job.name: record.machine for record in now.jobs}
+    earlier = _Earlier(before, past, machines)
     here = {(row.job, row.case): row for row in now.rows}
     walks = {(r.job, r.within) for r in (*now.rows, *earlier.rows.values()) if r.within}
-    pace = speed.pace((row, earlier.of(row)) for row in now.rows)
-    changed = [*_missing(now, here, earlier, pace)]
+    paces = _paces(now, earlier)
+    pace_of = {r.job.name: paces[r.host] for r in now.jobs}
+    changed = [*_missing(now, here, earlier, pace_of)]
     for key, row in here.items():
         # What a walk found is told by its findings, once.
         if key in walks and _is_verdict(row.status):
             continue
-        found = _news(now.name, row, earlier.of(row), pace)
+        found = _news(now.name, row, earlier.of(row), pace_of.get(row.job, 1.0))
         if found is not None and (found.change is not Change.NEW_CASE or before is not None):
             changed.append(found)
     worst = list(Change)
     changed.sort(key=lambda c: (worst.index(c.change), c.row.job, c.row.case))
     if before is None:
         return Changes("", tuple(changed))
-    different = (*inputs(now, before, configs or {}), *speed.pace_changes(pace))
+    different = (*inputs(now, before, configs or {}), *speed.pace_changes(paces))
     return Changes(before.name, tuple(changed), different)
+
+
+def _paces(now: Night, earlier: _Earlier) -> Mapping[str, float]:
+    """Host -> how fast it was: of a night that was merged of parts each may have its own pace."""
+    hosts = {record.job.name: record.host for record in now.jobs}
+    rows: dict[str, list[Row]] = {host: [] for host in hosts.values()}
+    for row in now.rows:
+        rows.setdefault(hosts.get(row.job, ""), []).append(row)
+    return {
+        host: speed.pace((row, earlier.of(row)) for row in those) for host, those in rows.items()
+    }
 
 
 class Standing(NamedTuple):
@@ -137,8 +150,14 @@ class _Earlier:
     """The nights before this one, by case."""
 
     def __init__(
-        self, before: Night | None, past: Mapping[tuple[str, str], Sequence[PastResult]]
+        self,
+        before: Night | None,
+        past: Mapping[tuple[str, str], Sequence[PastResult]],
+        machines: Mapping[str, str],
     ) -> None:
+        """machines: job -> the kind that ran it now; what others took is not compared with it."""
+        self._machines = machines
+        self._before = {r.job.name: r.machine for r in before.jobs} if before else {}
         self.rows = {(r.job, r.case): r for r in before.rows} if before else {}
         self._night = before.name if before else ""
         self._past = past
@@ -158,13 +177,15 @@ class _Earlier:
     def _case(self, job: str, case: str) -> list[PastResult]:
         known = list(self._past.get((job, case), ()))
         row = self.rows.get((job, case))
-        if row is None or any(p.night == self._night for p in known):
-            return known
-        return [as_past(self._night, row), *known]
+        if row is not None and all(p.night != self._night for p in known):
+            known = [as_past(self._night, row, self._before.get(job, "")), *known]
+        mine = self._machines.get(job, "")
+        return [p if p.machine == mine else replace(p, timed=False) for p in known]
 
 
-def as_past(night: str, row: Row) -> PastResult:
-    return PastResult(night, row.status, row.seconds, row.symptom, row.timed, row.content)
+def as_past(night: str, row: Row, machine: str = "") -> PastResult:
+    found = PastResult(night, row.status, row.seconds, row.symptom, row.timed, row.content)
+    return replace(found, machine=machine)
 
 
 def _is_verdict(status: Status) -> bool:
@@ -279,7 +300,10 @@ def _passed(night: str, row: Row, earlier: Sequence[PastResult], pace: float) ->
 
 
 def _missing(
-    now: Night, here: Mapping[tuple[str, str], Row], earlier: _Earlier, pace: float
+    now: Night,
+    here: Mapping[tuple[str, str], Row],
+    earlier: _Earlier,
+    paces: Mapping[str, float],
 ) -> Iterator[Changed]:
     """Cases that had a verdict in the night before. Where a job has not ended, or was cut short,
     nothing is said of those it did not come to."""
@@ -299,6 +323,7 @@ def _missing(
         elif _is_verdict(walk.status):
             reason = f"not found again: {walk.reason}"
             passed = replace(row, status=Status.PASS, reason=reason, symptom="", timed=False)
-            found = _passed(now.name, replace(passed, runs=1, failed=0), earlier.of(row), pace)
+            again = replace(passed, runs=1, failed=0)
+            found = _passed(now.name, again, earlier.of(row), paces.get(row.job, 1.0))
             if found is not None:
                 yield found

@@ -48,6 +48,8 @@ def wrong(night: Night) -> str:
         return "two of its jobs have one name"
     places = [*((row.job, row.case, row.directory) for row in night.rows)]
     places += [(blame.job, blame.case, blame.directory) for blame in night.blames]
+    if why := _odd_part(night):
+        return why
     known = set(names)
     for job, case, place in places:
         if job not in known:
@@ -61,6 +63,16 @@ def wrong(night: Night) -> str:
             return f"{kernel.config!r} is no file in a night"
     odd = next((number for number in _numbers(night) if not abs(number) <= MOST), None)
     return "" if odd is None else f"{odd} is no number that it can have"
+
+
+def _odd_part(night: Night) -> str:
+    planned = [job.name for job in night.part.plan] if night.part else []
+    for name in (*planned, *(night.part.only if night.part else ())):
+        if not is_inside(name):
+            return f"{name!r} is no name of a job"
+    if len(set(planned)) < len(planned):
+        return "two jobs of its plan have one name"
+    return ""
 
 
 def _contradiction(night: Night) -> str:

@@ -195,6 +195,12 @@ class History:
         """What became of these cases in these nights (id, name), in the order of the nights."""
         nights = {number: (place, name) for place, (number, name) in enumerate(late)}
         symptoms = dict(self._do("SELECT id, text FROM symptoms"))
+        jobs = dict(self._do("SELECT id, job FROM cases"))
+        machines = {
+            (job, night): kind
+            for job, night, kind in self._do("SELECT job, night, kind FROM machines")
+            if night in nights
+        }
         found: dict[int, list[tuple[int, PastResult]]] = {}
         for case, night, status, ms, symptom, timed, content in self._do(
             'SELECT "case", night, status, ms, symptom, timed, content FROM json_each(?)'
@@ -207,6 +213,7 @@ class History:
                     *(name, _STATUS[status], ms / 1000, symptoms.get(symptom, "")),
                     timed=timed == 1,
                     content=content,
+                    machine=machines.get((jobs[case], night), ""),
                 )
                 found.setdefault(case, []).append((place, past))
         return {
@@ -226,6 +233,8 @@ class History:
     # --- one night --------------------------------------------------------------------------------
 
     def _put(self, night: Night, mine: bool = True) -> str:
+        if night.part is not None:
+            return f"{night.name} is a part of a night, and none of its own: `klp-e2e merge`"
         at = self._do("SELECT started, finished, tool, host FROM nights WHERE name = ?", night.name)
         if at and (not mine or at[0][0] != night.started):
             if at[0] == (night.started, night.finished, night.tool, night.host):
@@ -244,7 +253,7 @@ class History:
             str(digest(night, Changes("")).verdict),  # what of it is new is for its own page
         )
         [(number,)] = self._do("SELECT id FROM nights WHERE name = ?", night.name)
-        for table in ("counts", "kernels", "durations", "results") if known else ():
+        for table in ("counts", "kernels", "durations", "machines", "results") if known else ():
             self._do(f"DELETE FROM {table} WHERE night = ?", number)
         self._many(
             "INSERT INTO counts VALUES (?, ?, ?)",
@@ -270,6 +279,10 @@ class History:
         self._many(
             "INSERT OR REPLACE INTO durations VALUES (?, ?, ?)",
             ((jobs[name], number, ms) for name, ms in _durations(night)),
+        )
+        self._many(
+            "INSERT OR REPLACE INTO machines VALUES (?, ?, ?)",
+            ((jobs[r.job.name], number, r.machine) for r in night.jobs if r.machine),
         )
         self._results(number, night, jobs)
         return ""

@@ -196,7 +196,20 @@ def _tone(night: Night, verdict: Verdict) -> Status:
 
 
 def _headline(night: Night, changes: Changes) -> str:
-    """`2 new failures, 1 fixed`; of a night without news what is not good in it."""
+    """`2 new failures, 1 fixed`; of a night without news what is not good in it. A part says that
+    it is one: what is good of it says nothing of the night."""
+    told = _told(night, changes)
+    return f"{share(night)}: {told}" if night.part else told
+
+
+def share(night: Night) -> str:
+    """`a part of a night, 2 of 98 jobs`; "" of a whole one."""
+    if night.part is None:
+        return ""
+    return f"a part of a night, {len(night.jobs)} of {amount(len(night.part.plan), 'job')}"
+
+
+def _told(night: Night, changes: Changes) -> str:
     kinds = [each.change for each in changes.changed]
     news = [c for c in Change if c in kinds and c not in QUIET]
     parts = [amount(kinds.count(change), change) for change in news]

@@ -29,7 +29,7 @@ from orchestrator.history.nights import (
     Skip,
     State,
 )
-from orchestrator.history.results import RESULTS, RunRows, read_run, trouble
+from orchestrator.history.results import RESULTS, RunRows, machine, read_run, trouble
 from orchestrator.host.files import CONFIG
 from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Kernel
@@ -205,7 +205,8 @@ def _job(found: RunRows, arch: str) -> JobRecord:
         why="",
     )
     state = State.RUNNING if run.finished is None else State.ENDED
-    return JobRecord(job, state, run.trouble, None, run.started, run.finished)
+    record = JobRecord(job, state, run.trouble, None, run.started, run.finished)
+    return replace(record, host=run.host_name, machine=machine(run, arch))
 
 
 def _kernel(found: RunRows, kernel: Kernel) -> KernelInput:

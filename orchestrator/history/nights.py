@@ -69,6 +69,7 @@ class Skip(StrEnum):
     SOURCE = "source"  # the kernel's source, or its series, cannot be had
     KERNEL = "kernel"  # its kernel was not built
     DISK = "disk"  # there is no room
+    PART = "part"  # of a night merged of parts: none of these has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,8 @@ class JobRecord:
     started: float | None = None
     finished: float | None = None
     skip: Skip | None = None  # of one that is SKIPPED
+    host: str = ""  # the name of the machine that ran it; "": not recorded
+    machine: str = ""  # its kind, within which durations compare: CPU, cores, accelerator; likewise
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +139,15 @@ class Blame:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Of a night that is run in several parts: which one this is, and of which whole."""
+
+    only: tuple[str, ...]  # names of its jobs
+    plan: tuple[Job, ...]  # every job of the whole night, in the file's order
+    digest: str  # of the night's file and what it is judged by, the same wherever they lie
+
+
+@dataclass(frozen=True, slots=True)
 class Night:
     """night.json, and what the history keeps."""
 
@@ -152,6 +164,8 @@ class Night:
     blames: tuple[Blame, ...] = ()
     trouble: str = ""  # why it ended before everything had run
     interrupted: bool = False  # somebody ended it
+    part: Part | None = None  # None: it is whole
+    parts: tuple[str, ...] = ()  # names of those that it was merged of
 
 
 class Verdict(StrEnum):
@@ -193,6 +207,7 @@ class PastResult:
     symptom: str = ""  # empty: none, or not kept
     timed: bool = True  # as in Row
     content: str = ""  # likewise
+    machine: str = ""  # as in JobRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,13 @@ _READERS: Mapping[str, Callable[[Path, str], RunRows]] = {
 }
 
 
+def machine(run: Run, arch: str) -> str:
+    """The kind of machine that its guests of an architecture ran on, within which times compare:
+    CPU, cores, accelerator. "" where an older klp-e2e did not write it down."""
+    accels = sorted({guest.accel for guest in run.guests if guest.arch == arch})
+    return ", ".join((run.host_kind, *accels)) if run.host_kind else ""
+
+
 def trouble(case: str, reason: str) -> Row:
     """A row that is no case: why there are none, or fewer."""
     return Row("", case, Status.ERROR, reason, symptom(reason), timed=False)

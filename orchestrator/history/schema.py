@@ -71,6 +71,13 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (f"PRAGMA application_id = {OURS}",),
     ("ALTER TABLE nights ADD COLUMN verdict TEXT",),
     ("ALTER TABLE results ADD COLUMN content TEXT NOT NULL DEFAULT ''",),
+    (
+        """CREATE TABLE machines (
+            job INTEGER NOT NULL REFERENCES jobs,
+            night INTEGER NOT NULL REFERENCES nights,
+            kind TEXT NOT NULL,
+            PRIMARY KEY (job, night)) WITHOUT ROWID""",
+    ),
 )
 VERSION = len(MIGRATIONS)
 
@@ -98,4 +105,5 @@ ODD = (
     "SELECT 1 FROM nights WHERE verdict NOT IN"
     f" ({', '.join(repr(str(verdict)) for verdict in Verdict)})",
     "SELECT 1 FROM durations WHERE typeof(ms) <> 'integer'",
+    "SELECT 1 FROM machines WHERE typeof(kind) <> 'text'",
 )

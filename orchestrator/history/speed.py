@@ -2,13 +2,14 @@
 """Slower or faster than the noise of earlier nights and tonight's own pace explain. Pure.
 
 A case for which a guest was booted is not compared: the boot is in its time. On a night on which
-everything takes twice as long, no case is slower than the others: that is said once.
+everything takes twice as long, no case is slower than the others: that is said once. What a case
+took on a machine of another kind (CPU, cores, accelerator) is not `timed`: `changes` sees to it.
 """
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 
 from orchestrator.history.nights import Change, Changed, InputChange, PastResult, Row
@@ -34,11 +35,18 @@ def pace(cases: Iterable[tuple[Row, Sequence[PastResult]]]) -> float:
     return statistics.median(ratios) if len(ratios) >= ENOUGH else 1.0
 
 
-def pace_changes(pace: float) -> tuple[InputChange, ...]:
-    """What a reader is to know of the machine, if anything."""
-    if abs(pace - 1) <= SHARE:
-        return ()
-    return (InputChange("", "", "time that cases take", "as usual", f"{pace:.1f} times as much"),)
+def pace_changes(paces: Mapping[str, float]) -> tuple[InputChange, ...]:
+    """What a reader is to know of the machines, if anything. paces: host -> its own; which it is
+    stands there where they are several."""
+    what = "time that cases take"
+    return tuple(
+        InputChange(
+            *("", "", f"{what} on {host}" if host and len(paces) > 1 else what),
+            *("as usual", f"{pace:.1f} times as much"),
+        )
+        for host, pace in paces.items()
+        if abs(pace - 1) > SHARE
+    )
 
 
 def news(night: str, row: Row, earlier: Sequence[PastResult], pace: float) -> Changed | None:

@@ -84,12 +84,22 @@ def marked(directory: Path, kind: MarkKind | None = None) -> bool:
             return False
         if said.st_uid != os.geteuid():
             return False
-        with (directory / MARK).open("rb") as file:
+    except OSError:
+        return False
+    found = says(directory / MARK)
+    return found == kind if kind else found in set(MarkKind)
+
+
+def says(path: Path) -> object:
+    """What a file called as a mark says that its directory is, whoever wrote it; None: nothing."""
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):
+            return None
+        with path.open("rb") as file:
             read = json.loads(file.read(_MARK_BYTES))
     except (OSError, ValueError, RecursionError):
-        return False
-    found = read.get("klp-e2e") if isinstance(read, dict) else None
-    return found == kind if kind else found in set(MarkKind)
+        return None
+    return read.get("klp-e2e") if isinstance(read, dict) else None
 
 
 def make(directory: Path, kind: MarkKind, hint: str, *, mode: int = 0o777) -> None:

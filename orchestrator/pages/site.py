@@ -153,7 +153,9 @@ def _facts(night: Night) -> list[str]:
     found = [night.name, f"begun {begun}"]
     if night.finished is not None:
         found.append(f"took {duration(night.finished - night.started)}")
-    return [*found, f"{len(night.rows)} cases in {len(night.jobs)} jobs"]
+    found.append(f"{len(night.rows)} cases in {len(night.jobs)} jobs")
+    found += [f"merged of {len(night.parts)} parts"] if night.parts else []
+    return [*found, digest.share(night)] if night.part else found
 
 
 # --- a case ------------------------------------------------------------------------------------

@@ -133,4 +133,4 @@ finally:
         timeout=60,
         check=True,
     )
-    assert done.stdout.split() == ["minimise", "mutate", "malformed"]
+    assert done.stdout.split() == ["minimise", "mutate", "malformed", "merge"]

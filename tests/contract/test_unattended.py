@@ -4,7 +4,7 @@ our nightly.toml. No timer is ever started here: systemctl is a fake."""
 
 from __future__ import annotations
 
-import re
+import json
 import secrets
 import shutil
 import sys
@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from typer.testing import CliRunner
 
 from orchestrator.catalog import load_toml
-from orchestrator.commands.nightly import timer
+from orchestrator.commands.nightly import plan, timer, work
 from orchestrator.commands.nightly.config import Config
 from orchestrator.errors import Exit
 from orchestrator.host import process
@@ -145,22 +145,36 @@ def test_a_night_that_nobody_described_is_not_installed(
     assert not (tmp_path / "config").exists()
 
 
-@pytest.mark.parametrize("place", ["github", "gitlab"])
-def test_a_ci_job_runs_the_matrix_of_its_architecture(place: str, tmp_path: Path) -> None:
-    written = (ROOT / ".ci" / place / "nightly.yml").read_text()
-    shown = YAML().load(written)
-    steps = (
-        [step.get("run", "") for step in shown["jobs"]["nightly"]["steps"]]
+def planning(place: str) -> list[str]:
+    """The lines of the job that plans, from the matrix on."""
+    shown = YAML().load((ROOT / ".ci" / place / "nightly.yml").read_text())
+    lines = (
+        [step.get("run", "") for step in shown["jobs"]["plan"]["steps"]]
         if place == "github"
-        else shown["klp-e2e"]["before_script"]
+        else [*shown["klp-e2e-plan"]["script"]]
     )
-    [script] = [step for step in steps if "sed -e" in step]
-    script = re.sub(r"\$\{\{ matrix\.arch \}\}", "s390x", script)
-    (tmp_path / "kernel-config").mkdir()
-    ours = tmp_path / "kernel-config" / "nightly.toml"
-    shutil.copy(ROOT / "kernel-config" / "nightly.toml", ours)
-    process.run(["bash", "-ec", script], cwd=tmp_path, env={"ARCH": "s390x"})
-    before, made = (load_toml(path, Config) for path in (ours, tmp_path / "nightly.toml"))
-    assert [matrix.kernels for matrix in made.matrix] == [each.kernels for each in before.matrix]
-    assert {matrix.arches for matrix in made.matrix} == {("s390x",)}
-    assert made.budget == "4h"
+    first = next(number for number, line in enumerate(lines) if line.startswith("sed "))
+    return lines[first:]
+
+
+@pytest.mark.parametrize("place", ["github", "gitlab"])
+def test_ci_jobs_run_every_job_of_the_matrix_once(place: str, tmp_path: Path) -> None:
+    """What the job that plans hands on names all of it, and each a part of its own."""
+    for name in ("kernel-config", ".ci"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    (tmp_path / ".venv").symlink_to(Path(sys.executable).parents[1])
+    output = tmp_path / "output"
+    script = "\n".join(planning(place))
+    process.run(["bash", "-euc", script], cwd=tmp_path, env={"GITHUB_OUTPUT": str(output)})
+
+    if place == "github":
+        cells = json.loads(output.read_text().removeprefix("cells="))
+    else:
+        jobs = YAML().load((tmp_path / "child.yml").read_text())
+        made = [job for job in jobs.values() if "extends" in job and job["extends"] == ".cell"]
+        cells = [job["variables"]["CELL"] for job in made]
+    file = tmp_path / "nightly.toml"
+    whole = work.jobs(work.night_options(file, tmp_path / "nights", None, False, None))
+    assert whole and load_toml(file, Config).budget == "4h"
+    parts = [job.name for cell in cells for job in plan.chosen(whole, [f"{cell}/*"])]
+    assert sorted(parts) == sorted(job.name for job in whole)

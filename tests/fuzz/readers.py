@@ -43,7 +43,7 @@ from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.elf.inspection import inspect
 from orchestrator.elf.records import SHF_INFO_LINK, SHT_RELA, ByteOrder, Elf, Rela, Section
 from orchestrator.elf.writer import write
-from orchestrator.history import changes, digest
+from orchestrator.history import changes, checked, digest, nights, parts
 from orchestrator.history import files as history_files
 from orchestrator.model import issuecheck, known, memory, model, orders, suite
 from orchestrator.model.findings import Signature
@@ -409,6 +409,19 @@ def told_night(place: Path) -> None:
     history_files.configs(place, night, place, night)
 
 
+def merged_part(place: Path) -> None:
+    """With all that may go from its directory to a night's: nothing outside of the two."""
+    given = parts.Given(str(place), history_files.read(place))
+    made = parts.merged([given], "2026-02-01-020000")
+    (place / "out").mkdir(exist_ok=True)
+    history_files.write(place / "out", made.night)
+    assert history_files.document(place / "out").parts == made.night.parts
+    for copy in made.copies:
+        assert checked.is_inside(copy.source) and checked.is_inside(copy.goal), copy
+        assert copy.goal.startswith(("jobs/", "again/", "bisects/", "inputs/")), copy
+        assert not copy.goal.startswith("inputs/series"), copy
+
+
 def told_exploration(place: Path) -> None:
     (place / explorejson.JOURNAL).unlink(missing_ok=True)
     found = explorejson.load_exploration(place)
@@ -651,6 +664,20 @@ def some_night(place: Path) -> Path:
     return place
 
 
+def some_part(place: Path) -> Path:
+    place.mkdir()
+    plan = tuple(record.job for record in SOME_NIGHT.jobs)
+    part = nights.Part(tuple(job.name for job in plan), plan, "0" * 64)
+    kernels = tuple(
+        dataclasses.replace(k, config="inputs/x.config", commit="0123456789ab")
+        for k in SOME_NIGHT.kernels
+    )
+    rows = SOME_NIGHT.rows[:2] + SOME_NIGHT.rows[3:]
+    night = dataclasses.replace(SOME_NIGHT, part=part, kernels=kernels, rows=rows)
+    history_files.write(place, night)
+    return place
+
+
 JOURNAL = lines(
     '{"arch":"one","set":"basic","order":"+klp_patch","good":true,"relocations":3}\n'
     '{"arch":"one","set":"basic","order":"+klp_target","good":false,"beyond":2,"seconds":0.5}\n'
@@ -703,6 +730,7 @@ READERS = (
     ),
     json_reader("card.json", "card.json", made_by(some_card, "card.json"), told_card),
     json_reader("night.json", "night.json", made_by(some_night, "night.json"), told_night),
+    json_reader("part", "night.json", made_by(some_part, "night.json"), merged_part),
     json_reader("bundle.json", "bundle.json", a_bundle, bundle_record.load_record),
     json_reader("found.json", "found.json", made_by(some_find, "found.json"), work.kept),
     Reader("config", own("kernel-config/*.config"), LINES, options_of),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -20,24 +21,32 @@ from orchestrator import cli
 from orchestrator.host import process
 
 CI = Path(__file__).parents[2] / ".ci"
-FILES = {"vendor.github-workflows": "github", "vendor.gitlab-ci": "gitlab"}
-EACH = pytest.mark.parametrize("place", FILES.values())
+GITHUB, GITLAB, CELLS = "github/nightly.yml", "gitlab/nightly.yml", "gitlab/cells.yml"
+FILES = {
+    GITHUB: {"nightly", "merge", "cache"},
+    GITLAB: {"nightly"},
+    CELLS: {"nightly", "merge", "cache"},
+}
+EACH = pytest.mark.parametrize("place", FILES)
+NAMES = ("debian-6.1+livepatch-reload/s390x", "debian-6.1/x86_64")
 
 
 def text(place: str) -> str:
-    return (CI / place / "nightly.yml").read_text()
+    return (CI / place).read_text()
 
 
-@pytest.mark.parametrize(("schema", "place"), FILES.items())
-def test_the_file_is_as_its_schema_has_it(schema: str, place: str, tmp_path: Path) -> None:
-    def valid(file: Path) -> bool:
-        words = ["--builtin-schema", schema, str(file)]
-        return CliRunner().invoke(check_jsonschema.main, words).exit_code == 0
+def valid(file: Path, place: str) -> bool:
+    schema = "vendor.github-workflows" if place == GITHUB else "vendor.gitlab-ci"
+    words = ["--builtin-schema", schema, str(file)]
+    return CliRunner().invoke(check_jsonschema.main, words).exit_code == 0
 
-    assert valid(CI / place / "nightly.yml")
+
+@EACH
+def test_the_file_is_as_its_schema_has_it(place: str, tmp_path: Path) -> None:
+    assert valid(CI / place, place)
     broken = tmp_path / "nightly.yml"
     broken.write_text(re.sub(r"(?m)^( +)(timeout\S*): .*", r"\1\2: {}", text(place)))
-    assert not valid(broken)
+    assert not valid(broken, place)
 
 
 def strings(value: Any) -> Iterator[str]:
@@ -52,7 +61,7 @@ def strings(value: Any) -> Iterator[str]:
 def test_every_command_line_is_one_of_ours(place: str) -> None:
     lines = [line for each in strings(YAML().load(text(place))) for line in each.splitlines()]
     ours = [line.split(".venv/bin/klp-e2e ")[1] for line in lines if "/klp-e2e " in line]
-    assert {line.split()[0] for line in ours} == {"nightly", "cache"}
+    assert {line.split()[0] for line in ours} == FILES[place]
     for line in ours:
         assert known(shlex.split(re.split(r"\s*(?:\|\||&&|;|>)", line)[0])), line
 
@@ -60,6 +69,34 @@ def test_every_command_line_is_one_of_ours(place: str) -> None:
 def known(words: list[str]) -> bool:
     """Whether `klp-e2e` has this command with these options; it is only asked for its help."""
     return typer.testing.CliRunner().invoke(cli.app, [*words, "--help"]).exit_code == 0
+
+
+def made_of_the_plan(place: str, at: Path, **more: str) -> None:
+    """What the job that plans does with the plan, in this directory."""
+    (line,) = [each for each in strings(YAML().load(text(place))) if "python3 -" in each]
+    line = re.sub(r"(?m)^\.venv/bin/klp-e2e .*\n", "", line)  # that made the plan
+    (at / "plan.json").write_text(json.dumps({"cells": NAMES}))
+    process.run(["bash", "-euc", line], cwd=at, env=more)
+
+
+def test_github_gets_a_matrix_of_the_plan(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    made_of_the_plan(GITHUB, tmp_path, GITHUB_OUTPUT=str(output))
+    name, _, value = output.read_text().partition("=")
+    assert name == "cells" and json.loads(value) == [*NAMES] and value.count("\n") == 1
+    assert "fromJSON(needs.plan.outputs.cells)" in text(GITHUB)
+
+
+def test_gitlab_gets_a_child_pipeline_of_the_plan(tmp_path: Path) -> None:
+    child = tmp_path / "child.yml"
+    shutil.copy(CI / CELLS, child)
+    made_of_the_plan(GITLAB, tmp_path)
+    assert valid(child, CELLS)
+    jobs = YAML().load(child.read_text())
+    for name in NAMES:
+        assert jobs[name]["extends"] == ".cell"
+        assert jobs[name]["variables"]["CELL"] == name
+        assert "/" not in jobs[name]["variables"]["SLUG"]
 
 
 def test_what_is_not_ours_would_be_noticed() -> None:

@@ -9,12 +9,14 @@ import json
 import os
 import re
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import bundle_samples
 import pytest
 from samples import klp
 from test_report import RELOAD, a_case, a_result, a_run
@@ -24,6 +26,7 @@ from orchestrator.cli import options
 from orchestrator.commands.mutate import work
 from orchestrator.commands.run import work as run_work
 from orchestrator.errors import Exit, UsageError
+from orchestrator.history import results
 from orchestrator.host import locks, ours
 from orchestrator.model import orders
 from orchestrator.model.culprit import SUSPECT
@@ -42,10 +45,12 @@ from orchestrator.report import (
 from orchestrator.report.cardjson import CardDirectory
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.report.explorejson import ExploreDirectory
+from orchestrator.report.progress import Reporter
+from orchestrator.report.terminal import Terminal
 from orchestrator.report.trialsjson import TriedDirectory
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.trials import Trial
-from orchestrator.verdicts import Run, Status
+from orchestrator.verdicts import CaseResult, GuestRecord, Run, Status
 
 
 def snapshot(place: Path) -> dict[str, str]:
@@ -548,3 +553,45 @@ def test_what_is_kept_of_a_case_that_failed_is_what_it_loaded() -> None:
     failed = replace(a_result(Status.FAIL), case=replace(a_case(), order=order))
     assert run_work._to_keep(failed, built) == [Path("/k/klp_patch.ko"), Path("/k/klp_target.ko")]
     assert run_work._to_keep(a_result(Status.PASS), built) == []
+
+
+def test_trials_say_which_guests_they_were_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each its own, and the experiment all: its times compare among machines of a kind."""
+    bench = bundle_samples.a_bench(tmp_path / "bench")
+    result = bundle_samples.a_result(bundle_samples.SUCCESS)
+    arch = bench.arch.name
+
+    class Slot:
+        """A guest that is ended with the trial."""
+
+        def __init__(self, bootable: object, options: object, stop: object, on_guest: Any) -> None:
+            self._on_guest = on_guest
+
+        def __enter__(self) -> Slot:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self._on_guest(GuestRecord(arch, "tcg", 1.0, 2.0, "poweroff", 3.0))
+
+        def run_case(self, case: object) -> CaseResult:
+            return result
+
+    monkeypatch.setattr(work, "GuestSlot", Slot)
+    build = options.build_options(["x86_64"], "debian:6.1", ["none"], 1)
+    asked = work.ExperimentOptions(
+        build, AlterationKind.MUTANT, (), None, "core", False, 1, tmp_path / "t"
+    )
+    with _tried(tmp_path / "t", RUN) as writer:
+        worker = work._Worker(
+            *(asked, (result.case,), bench, writer, Reporter(Terminal(quiet=True))),
+            *(threading.Event(), threading.Lock()),
+        )
+        for name in ("one", "two"):
+            worker._orders(name, bench, Trial(name, arch), [result.case], whole=True)
+    found = trialsjson.load_trials(tmp_path / "t").run
+    assert [guest.accel for guest in found.guests] == ["tcg", "tcg"]
+    for name in ("one", "two"):
+        assert len(directory.read(tmp_path / "t" / name / arch)[0].guests) == 1
+    assert results.machine(replace(found, host_kind="CPU"), arch) == "CPU, tcg"

@@ -17,7 +17,7 @@ from samples import commands
 
 from orchestrator import cli, nouns
 from orchestrator.catalog import default_arches
-from orchestrator.commands.nightly import config
+from orchestrator.commands.nightly import config, planfile
 from orchestrator.elf.inspection import Inspection
 from orchestrator.errors import Exit
 from orchestrator.explore import campaign
@@ -208,6 +208,7 @@ FORMATS: Mapping[str, Sequence[type]] = {
             record.Record,
         ),
         *(nights.Night, nights.Row, nights.Changes, nights.Changed),
+        *(planfile.PlanDocument, planfile.PlannedJob, planfile.Needs),
     ],
 }
 

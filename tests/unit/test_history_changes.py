@@ -186,6 +186,41 @@ def test_a_slow_night_is_said_once() -> None:
     assert few.inputs == ()
 
 
+MINE, OTHER = "CPU, 2 cores, tcg", "CPU, 2 cores, kvm"
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "slower"),
+    [(MINE, MINE, True), (OTHER, MINE, False), ("", MINE, False), (MINE, "", False)],
+)
+def test_times_are_compared_within_a_kind_of_machine(then: str, now: str, slower: bool) -> None:
+    """What was not recorded is no kind that compares with another. A verdict counts wherever."""
+    past = [replace(each, machine=then) for each in some_past(".....")]
+    night = a_night("n6", a_row(".", seconds=9.0), jobs=[replace(a_job(), machine=now)])
+    before = a_night("n5", a_row("."), jobs=[replace(a_job(), machine=then)])
+    for known in (past, past[1:]):  # of the last night the files may tell
+        found = changes(night, before, {KEY: known}).changed
+        assert [each.change for each in found] == [Change.SLOWER] * slower
+    failed = replace(night, rows=(a_row("F"),))
+    [found_wrong] = changes(failed, before, {KEY: past}).changed
+    assert (found_wrong.change, found_wrong.last_good) == (Change.NEW_FAILURE, "n5")
+
+
+def test_each_host_has_its_own_pace() -> None:
+    """Of two, on which a night's parts ran, one was busy: no case of it is slower than the rest."""
+    past, rows = {}, []
+    for job in ("a/one/core", "b/one/core"):
+        for number in range(12):
+            case = f"basic/{number}"
+            past[job, case] = [replace(each, seconds=10.0) for each in some_past(".....")]
+            rows.append(a_row(".", case, job, seconds=30.0 if job[0] == "b" else 10.0))
+    records = [replace(a_job(f"{host}/one/core"), host=host) for host in "ab"]
+    told = changes(a_night("n6", *rows, jobs=records), a_night("n5"), past)
+    assert told.changed == ()
+    (pace,) = [each for each in told.inputs if each.what.startswith("time")]
+    assert (pace.what, pace.after) == ("time that cases take on b", "3.0 times as much")
+
+
 def test_slower_since() -> None:
     past = some_past(".......")
     past[:2] = [replace(each, seconds=4.2) for each in past[:2]]

@@ -65,6 +65,19 @@ def hold(path: Path, *statements: str) -> Iterator[None]:
 # --- look-ups ------------------------------------------------------------------------------------
 
 
+def test_on_which_kind_of_machine_a_case_ran_is_kept(tmp_path: Path) -> None:
+    (night,) = nights(".")
+    records = (replace(a_job(), machine="CPU, 2 cores, tcg"), a_job("other/job"))
+    kept = replace(night, jobs=records)
+    with History(tmp_path / NAME) as history:
+        history.add(kept)
+        found = history.past("")
+        assert found[KEY][0].machine == "CPU, 2 cores, tcg"
+        assert found["other/job", "basic/reload"][0].machine == ""
+        history.add(night)  # once more, by what an older klp-e2e would write
+        assert history.past("")[KEY][0].machine == ""
+
+
 def test_what_is_put_in_comes_out(tmp_path: Path) -> None:
     with History(tmp_path / NAME) as history:
         for night in nights(".FF"):

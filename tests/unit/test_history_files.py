@@ -24,6 +24,7 @@ from history_samples import (
 )
 from samples import read_changes
 
+from orchestrator.cli import session
 from orchestrator.errors import HarnessError, UsageError
 from orchestrator.history import files
 from orchestrator.history.changes import changes
@@ -31,7 +32,7 @@ from orchestrator.history.nights import Blame, Change, JobKind, Night, Row, Skip
 from orchestrator.report import trialsjson
 from orchestrator.report.directory import ResultsDirectory
 from orchestrator.trials import CONTROL, DOCUMENT, Trial, TrialOutcome, contradiction
-from orchestrator.verdicts import Status
+from orchestrator.verdicts import GuestRecord, Status
 
 NIGHT = replace(
     a_night(
@@ -516,3 +517,35 @@ def test_trials_that_contradict_themselves_are_refused(
 def test_what_is_right_of_a_trial(trial: Trial, right: bool) -> None:
     """The documentation is caught only by every rule."""
     assert (not contradiction(trial)) is right
+
+
+def test_a_run_says_on_which_kind_of_machine_it_ran(tmp_path: Path) -> None:
+    """Of each architecture, for its guests may have another accelerator."""
+    guests = [
+        GuestRecord(*pair, 1.0, 2.0, "poweroff", 3.0) for pair in (("a", "tcg"), ("b", "kvm"))
+    ]
+    run = replace(a_run("a", "b"), guests=tuple(guests), host_name="me", host_kind="CPU, 2 cores")
+    a_suite(tmp_path / "run", run, a_result("a"), a_result("b"))
+    found = files.read(tmp_path / "run").jobs
+    assert [(job.host, job.machine) for job in found] == [
+        *(("me", "CPU, 2 cores, tcg"), ("me", "CPU, 2 cores, kvm")),
+    ]
+    a_suite(tmp_path / "older", replace(run, host_kind="", host_name=""), a_result("a"))
+    assert {(job.host, job.machine) for job in files.read(tmp_path / "older").jobs} == {("", "")}
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "model"),
+    [
+        (
+            "processor\t: 0\nmodel name\t: A CPU @ 2.00GHz\n\nmodel name\t: another",
+            "A CPU @ 2.00GHz",
+        ),
+        ("processor\t: 0\ncpu\t\t: POWER9, altivec supported\n", "POWER9, altivec supported"),
+        ("processor 0: version = FF,  identification = 1,  machine = 3906\n", "3906"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\nCPU part\t: 0xd0c\n", "0xd0c"),
+        ("", ""),
+    ],
+)
+def test_a_cpu_s_model_is_found_whatever_it_is_called(cpuinfo: str, model: str) -> None:
+    assert session.cpu_model(cpuinfo) == model

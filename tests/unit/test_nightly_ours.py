@@ -488,10 +488,9 @@ def test_more_than_the_disk_has_cannot_stay_free(tmp_path: Path) -> None:
 # --- the place of nights -------------------------------------------------------------------------
 
 
-def options(nights: Path, file: Path, **more: bool) -> NightOptions:
-    given = {"wait": False, **more}
+def options(nights: Path, file: Path, *, wait: bool = False) -> NightOptions:
     config = Config((Matrix(("debian:6.1",), ("none",), ("x",)),), keep_free=0.0)
-    return NightOptions(file, config, (), nights, resume="", notify="", **given)
+    return NightOptions(file, config, (), nights, resume="", wait=wait, notify="")
 
 
 @pytest.mark.parametrize(
@@ -663,6 +662,31 @@ def test_a_mail_is_sent_whatever_is_wrong_with_old_nights(
     assert ended.troubles[-1] == f"{nights / NIGHTS[1]} is not removed: {why}"
     left = {path.name for path in nights.iterdir() if path.is_dir()}
     assert left == {NIGHTS[0], NIGHTS[1], NIGHTS[3]} and (archive / files.NIGHT).exists()
+
+
+def test_a_part_removes_no_old_night(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a place that several machines share none of them knows what the others need."""
+    nights = a_place(tmp_path / "nights")
+    kept = [keep(nights, name) for name in NIGHTS[:3]]
+    made = keep(nights, "part-x")
+    monkeypatch.setenv("KLP_E2E_STATE", str(tmp_path / "state"))
+
+    class Done:
+        """A part without work."""
+
+        place, night = made, a_night("part-x")
+
+        def run_jobs(self, guests: int) -> None: ...
+
+        def end(self, trouble: str) -> None: ...
+
+    monkeypatch.setattr(work, "_night_run", lambda *_: Done())
+    wanted = options(nights, tmp_path / "n.toml")
+    wanted = replace(wanted, config=replace(wanted.config, keep_nights=1), only=("*",))
+    work.run_night(wanted, Reporter(Terminal(quiet=True)))
+    assert all(path.is_dir() for path in kept)
+    work.run_night(replace(wanted, only=()), Reporter(Terminal(quiet=True)))
+    assert not any(path.is_dir() for path in kept), "a whole night does"
 
 
 # --- the report ----------------------------------------------------------------------------------

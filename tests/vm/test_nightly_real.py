@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import re
@@ -23,7 +24,8 @@ from orchestrator.cli import options
 from orchestrator.commands.nightly import content
 from orchestrator.errors import Exit
 from orchestrator.history import files
-from orchestrator.history.nights import Change, Night, State
+from orchestrator.history.digest import digest
+from orchestrator.history.nights import Change, Changes, Night, State
 from orchestrator.source.alterations import AlterationKind
 from orchestrator.verdicts import Status
 
@@ -125,6 +127,37 @@ def test_three_nights(klp: Klp, nights: Path, series: Path) -> None:
         assert content.foreign(place) == "", "all of it may go when its time has come"
     compared = klp.run("compare", *map(str, list(files.nights(nights))[:2]), env=own_state(klp))
     assert compared.code == Exit.TEST_FAILURE and "bad.patch" in compared.out
+
+
+def test_parts_that_were_run_apart_make_the_night(klp: Klp, nights: Path) -> None:
+    """Each in a place of its own, as on machines of their own; the rest is of the unit tests."""
+    assert klp.run(*nightly(klp, matrix=BOTH), env=own_state(klp)).code == Exit.GOOD
+    whole = last(nights)
+    config = klp.directory / "short.toml"
+    made: list[str] = []
+    plan = klp.run("nightly", str(config), "--dry-run", "--json", env=own_state(klp))
+    for cell in json.loads(plan.out)["cells"]:
+        place = klp.directory / f"machine-{len(made)}"
+        words = ["nightly", str(config), "-o", str(place), "--only", f"{cell}/*"]
+        told = klp.run(*words, env=own_state(klp))
+        assert told.code == Exit.GOOD and "a part of a night" in told.out
+        made += [str(path) for path in place.glob("part-*")]
+    assert len(made) == 2
+    merged = klp.directory / "merged"
+    told = klp.run("merge", made[0], "-o", str(merged), env=own_state(klp))
+    assert told.code == Exit.HARNESS and "2 jobs not run" in told.out
+    told = klp.run("merge", *made, "-o", str(merged), env=own_state(klp))
+    assert told.code == Exit.GOOD, told.out + told.err
+    found = last(merged)
+    assert outcome(found) == outcome(whole)
+    assert digest(found, Changes("")) == digest(whole, Changes(""))
+    assert [kernel.release for kernel in found.kernels] != []
+    place = merged / found.name
+    pages = [len([*(each / "cases").glob("*.html")]) for each in (place, nights / whole.name)]
+    assert pages[0] == pages[1] > 0
+    assert content.foreign(place) == "", "all of it may go when its time has come"
+    compared = klp.run("compare", str(nights / whole.name), str(place), env=own_state(klp))
+    assert compared.code == Exit.GOOD, compared.out
 
 
 # --- whatever happens on the way -----------------------------------------------------------------

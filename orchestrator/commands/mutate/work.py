@@ -36,7 +36,7 @@ from orchestrator.run.slot import GuestOptions, GuestSlot
 from orchestrator.source import alterations, series
 from orchestrator.source.alterations import Alteration, AlterationKind
 from orchestrator.trials import CONTROL, DOCUMENT, Trial, TrialOutcome, judged
-from orchestrator.verdicts import CaseResult, RunKind, Status
+from orchestrator.verdicts import CaseResult, GuestRecord, RunKind, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,15 +251,24 @@ class _Worker:
             kernels=(bootable.kernel,),
             planned=len(cases),
             started=time.time(),
+            guests=(),
         )
         results: list[CaseResult] = []
         place = self._writer.place(name, self._arch.name)
         used = GuestOptions(accel=self._asked.accel)
+
+        def on_guest(record: GuestRecord) -> None:
+            """The experiment's, too: they say what its times were measured on."""
+            directory.update(replace(directory.run, guests=(*directory.run.guests, record)))
+            with self._mutex:
+                head = self._writer.head.run
+                self._writer.update(replace(head, guests=(*head.guests, record)))
+
         with (
             run_dir("broken") as scratch,
             ResultsDirectory(place, run) as directory,
             GuestSlot(
-                malformed.with_those_of(bootable, cases, scratch), used, self._stop
+                malformed.with_those_of(bootable, cases, scratch), used, self._stop, on_guest
             ) as self._slot,
         ):
             for case in cases:

@@ -10,14 +10,15 @@ import typer
 
 from orchestrator.cli.program import EXAMPLE, app, complain, guarded
 from orchestrator.cli.showing import show
-from orchestrator.commands.nightly import text, work
-from orchestrator.errors import Exit
+from orchestrator.commands.nightly import planfile, text, work
+from orchestrator.errors import Exit, UsageError
 from orchestrator.report.progress import Reporter
-from orchestrator.report.terminal import Terminal
+from orchestrator.report.terminal import Terminal, tell
 
 
 @app.command(
     epilog=EXAMPLE + "klp-e2e nightly --dry-run\n"
+    "  klp-e2e nightly mine.toml --only '*/core'\n"
     "  klp-e2e nightly mine.toml -o nights --notify-command 'mail -s \"$KLP_E2E_SUBJECT\" me'"
 )
 @guarded
@@ -37,10 +38,24 @@ def nightly(
         bool,
         typer.Option("--dry-run", help="Print the plan, with each job's time, and run nothing."),
     ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="With --dry-run: print the plan as JSON.")
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only",
+            metavar="JOB",
+            help="Run a part of the night: this job, and the build of its kernel. A pattern such "
+            "as '*/core' will do; may be given again. `klp-e2e merge` makes a night of parts.",
+        ),
+    ] = None,
     resume: Annotated[
         Path | None,
         typer.Option(
-            "--resume", metavar="DIR", help="Go on with this night, the newest, which did not end."
+            "--resume",
+            metavar="DIR",
+            help="Go on with this night, the newest, or part of one, which did not end.",
         ),
     ] = None,
     wait: Annotated[
@@ -54,9 +69,15 @@ def nightly(
     ] = None,
 ) -> Exit:
     """Run a matrix of kernels, unattended. Says what changed since the night before."""
-    wanted = work.night_options(config, output, resume, wait, notify_command)
+    if as_json and not dry_run:
+        raise UsageError("--json is of --dry-run", hint="a night's own JSON is its night.json")
+    wanted = work.night_options(config, output, resume, wait, notify_command, only or ())
     if dry_run:
-        show(text.plan(work.planned(wanted), wanted))
+        planned = work.planned(wanted)
+        if as_json:
+            tell(planfile.text(planned, wanted))
+        else:
+            show(text.plan(planned, wanted))
         return Exit.GOOD
     with Reporter(Terminal(stderr=True)) as reporter:
         ended = work.run_night(wanted, reporter)

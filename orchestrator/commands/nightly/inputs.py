@@ -125,12 +125,12 @@ def of_run(place: Path, job: Job, facts: Facts) -> KernelInput | None:
     )
 
 
-def differences(facts: Facts, before: KernelInput) -> str:
-    """What is not as it was, in words; "" when nothing is."""
-    now = facts.digests
+def differences(version: str, now: Mapping[str, str], before: KernelInput) -> str:
+    """What is not as it was, in words; "" when nothing is. version: the source's; now: digests of
+    patches by name."""
     found = []
-    if facts.source_version != before.source_version:
-        found.append(f"{before.source_version} is {facts.source_version} now")
+    if version != before.source_version:
+        found.append(f"{before.source_version} is {version} now")
     found += [f"{name} is new" for name in now if name not in before.patches]
     found += [f"{name} is gone" for name in before.patches if name not in now]
     found += [f"{n} has changed" for n in now if before.patches.get(n, now[n]) != now[n]]

@@ -22,7 +22,7 @@ import orchestrator
 from orchestrator.cli import options, outsiders
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
-from orchestrator.history import changes, files
+from orchestrator.history import changes, files, results
 from orchestrator.history.nights import Job, JobKind, JobRecord, Row
 from orchestrator.host import ours, process
 from orchestrator.report import directory, documents, explorejson, store, trialsjson
@@ -151,6 +151,14 @@ def rows(night: Path, record: JobRecord, ended: JobEnd) -> tuple[Row, ...]:
     row = Row(job.name, case, status, f"{job.kind} ended with {ended.code}: {why}")
     row = replace(row, symptom=changes.symptom(row.reason), reproduce=_line(record))
     return (*found, row)
+
+
+def machine(night: Path, record: JobRecord) -> str:
+    """The kind of machine that it ran on; "" where no guest did."""
+    try:
+        return results.machine(documents.run_in(directory_of(night, record)), record.job.arch)
+    except UsageError:
+        return ""
 
 
 def _line(record: JobRecord) -> str:

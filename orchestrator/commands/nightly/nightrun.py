@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from orchestrator.cli import session
 from orchestrator.commands.bisect import work
 from orchestrator.commands.nightly import bisects, inputs, jobs, plan, resources, retry
 from orchestrator.commands.nightly.config import Config
@@ -169,6 +170,8 @@ class NightRun:
             reason=ended.why,
             exit_code=ended.code,
             finished=started + seconds,  # the wall clock may have been set meanwhile
+            host=session.host_name(),
+            machine=jobs.machine(self.place, record),
         )
 
         def change(night: Night) -> Night:
@@ -203,9 +206,18 @@ class NightRun:
         if job.estimate >= left and not self._record(job).started:
             takes = f"it takes about {duration(job.estimate)}"
             return Skip.TIME, f"the night's time is up: {takes}, and {duration(left)} are left"
-        with self._making_room:
-            full = resources.make(self.place.parent, self._limits.config.keep_free, self.night.name)
+        full = self._lacks_room()
         return (Skip.DISK, full) if full else None
+
+    def _lacks_room(self) -> str:
+        """In words; "" where there is enough, or old nights could make it. To a part they are not
+        there to be removed: others may be at work in the place of nights, and know of them."""
+        nights, gib = self.place.parent, self._limits.config.keep_free
+        if self.night.part is not None:
+            short = resources.lacks(nights, gib)
+            return short.told if short else ""
+        with self._making_room:
+            return resources.make(nights, gib, self.night.name)
 
     def _say(self, line: str) -> None:
         done = sum(r.state in (State.ENDED, State.SKIPPED) for r in self.night.jobs)

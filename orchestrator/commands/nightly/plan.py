@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
+import hashlib
 import itertools
 import re
 import statistics
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
-from orchestrator.commands.nightly.config import Config, Matrix
+from orchestrator.commands.nightly.config import Config, Exploring, Matrix
+from orchestrator.errors import UsageError
 from orchestrator.history.nights import Job, JobKind, Night, State
 
 # Seconds that a job takes when no night has told yet. A build is the dear one: its first time.
@@ -35,6 +39,7 @@ KNOWN_ISSUES = "--known-issues"
 SUITE = "core"  # that `run` takes by default
 USUAL = "orders"  # what a set's usual orders are called
 NONE = "none"  # of series, of configurations: as the architecture has it
+DIGITS = 6  # hexadecimal, that tell jobs apart that would have one name
 _COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NOT_IN_PATHS = re.compile(r"[^A-Za-z0-9._+@=-]+")
 
@@ -62,7 +67,12 @@ class Reader:
 
 
 def expand(config: Config, read: Reader) -> tuple[Job, ...]:
-    """Every job of the matrix once, in its order: of each kernel the build first."""
+    """Every job of the matrix once, in its order: of each kernel the build first.
+
+    A name is made of the matrix's words alone, never of where anything lies, so that it is the same
+    on every machine. A second job of a name has digits of its own words behind it, not a number
+    that would count what else the file has.
+    """
     found: dict[tuple[str, ...], Job] = {}
     names: set[str] = set()
     files = read.known_issues(config.known_issues)
@@ -80,13 +90,58 @@ def expand(config: Config, read: Reader) -> tuple[Job, ...]:
                     ):
                         if job.command in found:
                             continue
-                        name, number = job.name, 1
-                        while name in names:
-                            number += 1
-                            name = f"{job.name}-{number}"
+                        words = (source, series, chosen, toolchain, target.name, job.what)
+                        walk = _told(matrix.explore) if job.kind is JobKind.EXPLORE else ()
+                        name = _distinct(job, repr((words, walk)), names)
                         names.add(name)
                         found[job.command] = replace(job, name=name)
     return tuple(found.values())
+
+
+def _told(walk: Exploring | None) -> tuple[tuple[str, object], ...]:
+    """What of a walk's keys is not as it is by default: those that are added later change no
+    name."""
+    keys = ((key.name, getattr(walk, key.name), key.default) for key in fields(Exploring))
+    return tuple((name, value) for name, value, default in keys if walk and value != default)
+
+
+def _distinct(job: Job, words: str, names: Container[str]) -> str:
+    """words: of the matrix, that make the job. A number, too, for what differs in nothing but where
+    it lies: two architectures of one name."""
+    if job.name not in names:
+        return job.name
+    digits = hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:DIGITS]
+    with_digits = name = f"{job.name}-{digits}"
+    for number in itertools.count(2):
+        if name not in names:
+            break
+        name = f"{with_digits}-{number}"
+    return name
+
+
+def chosen(jobs: Sequence[Job], patterns: Sequence[str]) -> tuple[Job, ...]:
+    """The jobs that a pattern fits, or one's name is, and the builds of their kernels, in the order
+    of `jobs`. Raises UsageError for a pattern that nothing fits, with the names like it."""
+    names = [job.name for job in jobs]
+    for pattern in patterns:
+        if not any(_fits(name, pattern) for name in names):
+            close = difflib.get_close_matches(pattern, names, n=3, cutoff=0.4)
+            raise UsageError(
+                f"no job of the night is called {pattern}",
+                hint=f"did you mean {', '.join(close)}?" if close else "--dry-run lists them",
+            )
+    wanted = {name for name in names if any(_fits(name, pattern) for pattern in patterns)}
+    kernels = {(job.kernel, job.arch) for job in jobs if job.name in wanted}
+    return tuple(
+        job
+        for job in jobs
+        if job.name in wanted or (job.kind is JobKind.BUILD and (job.kernel, job.arch) in kernels)
+    )
+
+
+def _fits(name: str, pattern: str) -> bool:
+    """A name may have a bracket in it."""
+    return name == pattern or fnmatch.fnmatchcase(name, pattern)
 
 
 def stack_words(series: Sequence[str], configs: Sequence[str], toolchain: str) -> tuple[str, ...]:

@@ -154,12 +154,18 @@ def _remove(night: Path) -> str:
 
 
 @contextlib.contextmanager
-def alone(nights: Path, wait: bool, say: Callable[[str], None]) -> Iterator[None]:
+def alone(
+    nights: Path, wait: bool, say: Callable[[str], None], *, part: bool = False
+) -> Iterator[None]:
     """Hold this machine for one night, and the place of nights, where another machine, user or
-    container may hold one, too. Raises HarnessError when another one runs, unless `wait`."""
-    mine = workdir.state_dir() / "nightly"
+    container may hold one, too. Raises HarnessError when another one runs, unless `wait`.
+
+    part: of a night, which writes nothing there but itself: several machines may have theirs there.
+    """
+    locks = [(workdir.state_dir() / "nightly", "on this machine")]
+    locks += [] if part else [(nights / LOCK, f"in {nights}")]
     with contextlib.ExitStack() as stack:
-        for lock, where in ((mine, "on this machine"), (nights / LOCK, f"in {nights}")):
+        for lock, where in locks:
 
             def busy(_line: str, where: str = where) -> None:
                 if not wait:

@@ -8,12 +8,15 @@ DIR/NIGHT/night.json                   the plan, and what is known of it
           bisects/                     which patch is to blame
           inputs/                      configurations and patches of its kernels
           index.html, cases/, ...      the report: pages/site.py, announce/files.py
+DIR/part-.../                          the same of a part of a night (--only), which is no night
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,7 +35,7 @@ from orchestrator.commands.nightly.inputs import Facts
 from orchestrator.commands.nightly.nightrun import Before, Limits, NightRun
 from orchestrator.deadline import Deadline
 from orchestrator.errors import HarnessError, KlpError, NoHistory, UsageError
-from orchestrator.history import changes, files
+from orchestrator.history import changes, files, parts
 from orchestrator.history.checked import is_night
 from orchestrator.history.database import NAME, History
 from orchestrator.history.digest import NightDigest, digest
@@ -42,11 +45,14 @@ from orchestrator.history.nights import (
     JobKind,
     JobRecord,
     Night,
+    Part,
     PastResult,
     Skip,
     State,
 )
 from orchestrator.host import ours, standing
+from orchestrator.host.files import TEXT
+from orchestrator.host.files import read as read_file
 from orchestrator.nouns import Arch
 from orchestrator.pages import site
 from orchestrator.report.progress import Reporter
@@ -65,6 +71,7 @@ class NightOptions:
     resume: str  # name of the night to go on with, or ""
     wait: bool
     notify: str  # a shell command, or ""
+    only: tuple[str, ...] = ()  # patterns of jobs, of which a part of the night is; empty: all
 
     @property
     def guests(self) -> int:
@@ -83,11 +90,21 @@ class NightEnd:
 
 
 def night_options(
-    file: Path | None, nights: Path | None, resume: Path | None, wait: bool, command: str | None
+    file: Path | None,
+    nights: Path | None,
+    resume: Path | None,
+    wait: bool,
+    command: str | None,
+    only: Sequence[str] = (),
 ) -> NightOptions:
     """From what was typed. Raises UsageError when anything in the file cannot be."""
     if resume is not None:
         options.resumed_only(nights)
+        if only:
+            raise UsageError(
+                "--resume and --only exclude each other",
+                hint="leave out --only: a part goes on with the jobs that it was begun with",
+            )
         resume = resume.resolve()
         if not (resume / files.NIGHT).exists():
             raise UsageError(
@@ -117,11 +134,14 @@ def night_options(
         resume=resume.name if resume else "",
         wait=wait,
         notify=command or "",
+        only=tuple(only),
     )
     options.seconds(config.budget)
     _for_bisects(config)
-    if all(job.kind is JobKind.BUILD for job in jobs(made)):
+    whole = jobs(made)
+    if all(job.kind is JobKind.BUILD for job in whole):
         raise UsageError(f"{file}: there is no job in it", hint="`suites`, or kselftest = true, …")
+    plan.chosen(whole, made.only)
     return made
 
 
@@ -182,6 +202,29 @@ def jobs(wanted: NightOptions) -> tuple[Job, ...]:
         return plan.expand(wanted.config, read)
 
 
+def asked(whole: Sequence[Job], only: Sequence[str]) -> tuple[Job, ...]:
+    """Those of a night's jobs that are to be carried out. Raises UsageError."""
+    return plan.chosen(whole, only) if only else tuple(whole)
+
+
+def digest_of(wanted: NightOptions) -> str:
+    """Of what makes all jobs what they are: the file, its lists of known issues, its architectures,
+    their paths left out. Two machines on which it is the same run parts of one night. What kernels
+    are made of is not in it: it is known when they are. Raises UsageError."""
+    names = [wanted.file]
+    with contextlib.chdir(wanted.file.parent):
+        names += options.issue_files(tuple(map(Path, wanted.config.known_issues)))
+    found = hashlib.sha256()
+    for name in names:
+        try:
+            found.update(hashlib.sha256(read_file(name, TEXT)).digest())
+        except OSError as err:
+            raise UsageError(f"{name}: {err.strerror}") from err
+    arches = (repr(replace(arch, file=None, configs=())) for arch in wanted.arches)
+    found.update("\n".join(arches).encode(errors="surrogateescape"))
+    return found.hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class Planned:
     jobs: tuple[Job, ...]  # in the order in which they are begun
@@ -191,8 +234,8 @@ class Planned:
 def planned(wanted: NightOptions) -> Planned:
     """For --dry-run. Nothing is fetched: what has changed since the last night is not looked up."""
     resources.possible(wanted.nights, wanted.config.keep_free)
-    before = _before(wanted.nights, "", [])
-    found = jobs(wanted)
+    before = known_before(wanted.nights, "")
+    found = asked(jobs(wanted), wanted.only)
     ordered = plan.ordered(found, before.last, {}, before.seconds, built(found))
     out = plan.left_out(ordered, options.seconds(wanted.config.budget), wanted.guests)
     return Planned(ordered, frozenset(job.name for job in out))
@@ -223,7 +266,9 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
     if adopted:
         reporter.say(adopted)
     wanted = replace(wanted, nights=wanted.nights.resolve())
-    with resources.alone(wanted.nights, wanted.wait, reporter.say), contextlib.ExitStack() as life:
+    part = bool(wanted.only) or bool(wanted.resume and not is_night(wanted.resume))
+    alone = resources.alone(wanted.nights, wanted.wait, reporter.say, part=part)
+    with alone, contextlib.ExitStack() as life:
         with write_errors(wanted.nights):
             life.enter_context(standing.at_work(wanted.nights))
         running = _night_run(wanted, troubles, reporter)
@@ -243,6 +288,8 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
                 notify.send(wanted.notify, running.place, ended.night, ended.changes)
             except HarnessError as err:
                 troubles.append(err.full_message)
+        if part:
+            return replace(ended, troubles=tuple(troubles))
         # Last: whatever is wrong with an old night, this one has been told.
         pruned = resources.prune(wanted.nights, wanted.config.keep_nights, running.night.name)
         troubles += pruned.troubles
@@ -252,13 +299,18 @@ def run_night(wanted: NightOptions, reporter: Reporter) -> NightEnd:
 def _night_run(wanted: NightOptions, troubles: list[str], reporter: Reporter) -> NightRun:
     """The night as it is to be worked on: a new one with its plan, or what a kill left of one."""
     held = _unfinished(wanted.nights, wanted.resume) if wanted.resume else None
-    name = held.name if held else _name(wanted.nights)
+    whole = jobs(wanted)
+    mine_only = _held_part(held, whole) if held and held.part else wanted.only
+    todo = asked(whole, mine_only)
+    names = tuple(job.name for job in todo)
+    part = Part(names, whole, digest_of(wanted)) if mine_only else None
+    name = held.name if held else name_of(wanted.nights, part)
     mine = wanted.nights / name
-    before = _before(wanted.nights, name, troubles)
+    before = known_before(wanted.nights, name, troubles)
     begun = {record.job.name: record.job for record in held.jobs} if held else {}
-    asked = [plan.as_begun(job, begun.get(job.name)) for job in jobs(wanted)]
-    found, facts, missing = nightrun.look(asked, reporter)
-    planned = _begun(wanted, name, found, before, facts)
+    pinned = [plan.as_begun(job, begun.get(job.name)) for job in todo]
+    found, facts, missing = nightrun.look(pinned, reporter)
+    planned = replace(_begun(wanted, name, found, before, facts), part=part)
     if held:
         planned = resumed(planned, held)
     with write_errors(mine):
@@ -272,6 +324,23 @@ def _night_run(wanted: NightOptions, troubles: list[str], reporter: Reporter) ->
     deadline = Deadline.after(options.seconds(config.budget))
     limits = Limits(deadline, _for_bisects(config), config)
     return NightRun(mine, planned, facts, Before(wanted.nights, before.past), limits, reporter)
+
+
+def _held_part(held: Night, whole: Sequence[Job]) -> tuple[str, ...]:
+    """The jobs that a part was begun with: of what it says only their names are taken, and these
+    are to be the plan's. Raises UsageError."""
+    assert held.part is not None
+    known = {job.name for job in whole}
+    if not held.part.only or (other := [name for name in held.part.only if name not in known]):
+        raise _other_night(held, other[0] if held.part.only else "it has no job")
+    return held.part.only
+
+
+def _other_night(held: Night, what: str) -> UsageError:
+    return UsageError(
+        f"the file is not what {held.name} was begun with: {what}",
+        hint="without --resume a night begins",
+    )
 
 
 def resumed(planned: Night, held: Night) -> Night:
@@ -288,16 +357,18 @@ def resumed(planned: Night, held: Night) -> Night:
             f"{planned.config} is not what night {held.name} was begun with: {other[0]}",
             hint="without --resume a night begins",
         )
+    if planned.part and held.part and planned.part.digest != held.part.digest:
+        raise _other_night(held, "a part has to fit the others")
     records = tuple(replace(states[r.job.name], job=r.job) for r in planned.jobs)
     goes_on = replace(held, finished=None, trouble="", interrupted=False)
-    return replace(goes_on, config=planned.config, jobs=records)
+    return replace(goes_on, config=planned.config, jobs=records, part=planned.part)
 
 
 def _begun(
     wanted: NightOptions,
     name: str,
     found: Sequence[Job],
-    before: _Known,
+    before: Known,
     facts: Mapping[tuple[str, str], Facts],
 ) -> Night:
     """A night with its plan."""
@@ -305,7 +376,8 @@ def _begun(
     for then in before.last.kernels if before.last else ():
         for job in found:
             if (job.kernel, job.arch) == (then.kernel, then.arch) and nightrun.key(job) in facts:
-                what = inputs.differences(facts[nightrun.key(job)], then)
+                known = facts[nightrun.key(job)]
+                what = inputs.differences(known.source_version, known.digests, then)
                 changed[job.kernel, job.arch] = what
     ordered = plan.ordered(found, before.last, changed, before.seconds, built(found))
     return Night(
@@ -328,22 +400,35 @@ def _possible(record: JobRecord, missing: Mapping[tuple[str, str], str]) -> JobR
     return replace(record, state=State.SKIPPED, skip=Skip.SOURCE, reason=why)
 
 
-def _name(nights: Path) -> str:
-    """After the time; and after every night there is, whatever the clock says."""
+def name_of(nights: Path, part: Part | None = None) -> str:
+    """After the time; and after every night there is, whatever the clock says. That of a part is no
+    night's, so that nobody takes it for one, and another machine's part has another."""
+    if part is not None:
+        whose = (session.host_name(), str(os.getpid()), *part.only)
+        digits = hashlib.sha256("\n".join(whose).encode()).hexdigest()[:8]
+        first = f"part-{time.strftime('%Y-%m-%d-%H%M%S')}-{digits}"
+        numbered = (f"{first}.{number}" for number in itertools.count(1))
+        candidates = itertools.chain((first,), numbered)
+        return next(name for name in candidates if not os.path.lexists(nights / name))
     name = time.strftime("%Y-%m-%d-%H%M%S")
     last = max((path.name for path in nights.iterdir() if is_night(path.name)), default="")
     return name if name > last else f"{last}.1"
 
 
 def _unfinished(nights: Path, name: str) -> Night:
-    """The night of that name, if it is the newest and has not ended. Raises UsageError."""
+    """The night of that name, if it is the newest and has not ended, or such a part of one. Raises
+    UsageError."""
     newest = [*files.nights(nights)][-1:]
-    if newest != [nights / name]:
+    if is_night(name) and newest != [nights / name]:
         why = f"{newest[0].name} is the newest night there" if newest else "there is no night"
     else:
         found = files.document(nights / name)
         if not (found.name == name and ours.marked(nights / name, ours.MarkKind.NIGHT)):
             why = "it was not begun here: nothing in it says so"
+        elif not is_night(name) and found.part is None:
+            why = "it is called neither as a night nor as a part of one"
+        elif found.parts:
+            why = "it was merged of parts, which were begun elsewhere: go on with those"
         elif found.finished is not None:
             why = "it has ended"
         else:
@@ -357,7 +442,9 @@ def _unfinished(nights: Path, name: str) -> Night:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class Known:
+    """What earlier nights tell."""
+
     past: Mapping[tuple[str, str], Sequence[PastResult]]
     took: Mapping[str, Sequence[float]]  # job -> seconds, newest first
     last: Night | None
@@ -366,9 +453,9 @@ class _Known:
         return self.took.get(job, ())
 
 
-def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
+def known_before(nights: Path, name: str, troubles: list[str] | None = None) -> Known:
     """What there is to know before the night of this name; without a history that can be read, what
-    the last night's files tell."""
+    the last night's files tell, and why is added to `troubles`."""
     last = _last(nights, name)
     past: Mapping[tuple[str, str], Sequence[PastResult]] = {}
     took: dict[str, Sequence[float]] = {}
@@ -378,10 +465,15 @@ def _before(nights: Path, name: str, troubles: list[str]) -> _Known:
                 past = history.past(name)
                 took = {r.job.name: history.seconds(r.job.name) for r in last.jobs} if last else {}
         except NoHistory as err:
-            troubles.append(f"{err}; the night goes on without")
+            if troubles is not None:
+                troubles.append(f"{err}; the night goes on without")
     if not past and last is not None:
-        past = {(r.job, r.case): (changes.as_past(last.name, r),) for r in last.rows}
-    return _Known(past, took, last)
+        kinds = {record.job.name: record.machine for record in last.jobs}
+        past = {
+            (r.job, r.case): (changes.as_past(last.name, r, kinds.get(r.job, "")),)
+            for r in last.rows
+        }
+    return Known(past, took, last)
 
 
 def _last(nights: Path, name: str) -> Night | None:
@@ -389,7 +481,9 @@ def _last(nights: Path, name: str) -> Night | None:
     before = [path for path in files.nights(nights) if not name or path.name < name]
     for path in reversed(before):
         with contextlib.suppress(UsageError):
-            return files.read(path)
+            night = files.read(path)
+            if night.part is None:  # a part that somebody has given the name of a night
+                return night
     return None
 
 
@@ -407,16 +501,18 @@ def report_again(directory: Path) -> NightEnd:
 def report_night(
     nights: Path, found: Night, troubles: list[str], *, listed: bool = True
 ) -> NightEnd:
-    """Everything that is written of a night. Without history it is compared with the last one."""
-    before = _last(nights, found.name)
-    known = _before(nights, found.name, [])
+    """Everything that is written of a night. Without history it is compared with the last one. A
+    part is compared with what of that it has, and listed nowhere."""
+    last = _last(nights, found.name)
+    before = parts.alike(last, found) if last else None
+    known = known_before(nights, found.name)
     mine = nights / found.name
     both = files.configs(mine, found, nights / before.name, before) if before else {}
     news = changes.changes(found, before, known.past, both)
     files.write_changes(mine, news)
     page = site.write(nights, found, news, known.past)
     announcements.write(mine, found, news)
-    if listed and place.may_list(nights):
+    if listed and found.part is None and place.may_list(nights):
         try:
             with History(nights / NAME) as history:
                 told = history.add(found, mine=ours.marked(mine, ours.MarkKind.NIGHT))
