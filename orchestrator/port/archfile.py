@@ -28,7 +28,9 @@ from orchestrator.nouns import Arch, Encoding, Instead, RelocationType, Stub, Us
 
 BITS = (8, 16, 24, 32, 64)
 GIVEN = ("name", "file", "configs")  # fields of Arch that are not in the file
-MAY_BE_EMPTY = ("cross_compile", "cmdline", "since", "loader", "qemu_version", "qemu_package")
+MAY_BE_EMPTY = (
+    *("cross_compile", "cmdline", "since", "loader", "qemu_version", "qemu_package", "ram"),
+)
 FILE = "the file"
 FRAGMENT = "Kconfig fragment"
 
