@@ -107,7 +107,7 @@ test-tools: venv # a browser to look at the pages with; what checks the timer's 
 $(STAMP): pyproject.toml | host
 	@test -x $(BIN)/pip || { $(PYTHON) -m venv $(VENV) && touch $(MADE); }
 	@echo "installing into $(VENV) what pyproject.toml asks for"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev,fleet]'
 	@touch $@
 
 clean: ## remove the environment and what tools left; results and the cache stay

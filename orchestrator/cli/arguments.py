@@ -143,6 +143,10 @@ AccelOption = Annotated[
         "--accel", help="What guests run under; auto: KVM where it works, else TCG (emulation)."
     ),
 ]
+FleetOption = Annotated[
+    bool,
+    typer.Option("--fleet", help="Have the guests run on the workers of `klp-e2e fleet`."),
+]
 ChannelOption = Annotated[
     Channel,
     typer.Option(

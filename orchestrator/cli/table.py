@@ -41,6 +41,7 @@ GROUPS: Mapping[str, Mapping[str, str]] = {
         "merge": "Make one night of parts that were run here and there.",
         "compare": "Say what changed from A to B, and which inputs.",
         "history": "List the nights, newest first.",
+        "fleet": "Let many machines work for one command.",
     },
     "Files and host": {
         "convert": "Defer a module's relocations.",

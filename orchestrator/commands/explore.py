@@ -20,6 +20,7 @@ from orchestrator.cli.arguments import (
     ArchOption,
     ChannelOption,
     ConfigOption,
+    FleetOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
@@ -38,6 +39,7 @@ from orchestrator.explore import exploration
 from orchestrator.explore.campaign import Campaign, CampaignOptions, Strategy
 from orchestrator.explore.exploration import Listener
 from orchestrator.explore.walker import EventPath as Events
+from orchestrator.fleet import chosen
 from orchestrator.model.findings import Reproducer
 from orchestrator.model.orders import format as notation
 from orchestrator.model.search import Choice
@@ -122,7 +124,9 @@ def guests_of(built: BuildOptions) -> int:
     return max(1, len(os.sched_getaffinity(0)) // len(built.arches))
 
 
-def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter) -> None:
+def run_exploration(
+    asked: ExploreOptions, writer: ExploreDirectory, reporter: Reporter, fleet: bool = False
+) -> None:
     """Walk it, or what is left of it, within the writer's block: every verified order and every
     finding is on disk at once."""
     session.need_emulators(asked.build, asked.accel, reporter.say)
@@ -144,16 +148,17 @@ def run_exploration(asked: ExploreOptions, writer: ExploreDirectory, reporter: R
     whole = not any(campaign.done for campaign in campaigns)
     with _Scribe(writer, campaigns, reporter) as scribe:
         used = GuestOptions(channel=asked.channel, accel=asked.accel)
-        exploration.explore(campaigns, asked.wanted, used, scribe.listener())
+        executor = chosen.executor(fleet, reporter.say)
+        exploration.explore(campaigns, asked.wanted, used, scribe.listener(), executor)
         for campaign in campaigns:
             campaign.judge_together(whole)
 
 
-def explored(asked: ExploreOptions, writer: ExploreDirectory) -> Exit:
+def explored(asked: ExploreOptions, writer: ExploreDirectory, fleet: bool = False) -> Exit:
     """Do it, and show what there is of it, however it ends."""
     try:
         with writer, Reporter(Terminal(stderr=True)) as reporter:
-            run_exploration(asked, writer, reporter)
+            run_exploration(asked, writer, reporter, fleet)
     finally:
         if writer.head.campaigns:
             show(exploretext.exploration_report(writer.head))
@@ -285,6 +290,7 @@ def explore(
     ] = None,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
+    fleet: FleetOption = False,
     known_issues: KnownIssuesOption = None,
     strict: StrictOption = False,
     output: OutputOption = None,
@@ -326,4 +332,4 @@ def explore(
         sets = options.module_sets(modules or ())
         asked = ExploreOptions(built, sets, wanted, channel, strict, options.results(output), accel)
         writer = begin(asked, tuple(sys.argv))
-    return explored(asked, writer)
+    return explored(asked, writer, fleet)

@@ -20,6 +20,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ConfigOption,
+    FleetOption,
     JobsOption,
     KernelOption,
     OutputOption,
@@ -32,6 +33,7 @@ from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.cli.showing import run_and_show
 from orchestrator.deadline import Deadline
 from orchestrator.errors import Exit, UsageError
+from orchestrator.fleet import chosen
 from orchestrator.host.rundir import run_dir
 from orchestrator.nouns import Accel, Case, CaseKind, Order
 from orchestrator.report.directory import ResultsDirectory
@@ -65,7 +67,9 @@ def begin(wanted: KselftestOptions, command: Sequence[str]) -> ResultsDirectory:
     return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
-def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_scripts(
+    wanted: KselftestOptions, writer: ResultsDirectory, reporter: Reporter, fleet: bool = False
+) -> None:
     """Every script on every architecture, in the order of kselftest.
 
     Raises UsageError for a script that is not there, HarnessError, and BuildError when no kernel
@@ -74,11 +78,11 @@ def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Re
     session.need_emulators(wanted.build, wanted.accel, reporter.say)
     made, unbuilt = session.buildable(wanted.build, (), reporter)
     trees = [_tree(bootable, wanted, reporter) for bootable in made]
-    chosen = cases(trees[0], wanted.tests)  # of one source and series all have the same
+    scripts = cases(trees[0], wanted.tests)  # of one source and series all have the same
     writer.update(
         replace(
             writer.run,
-            planned=len(chosen) * len(wanted.build.arches),
+            planned=len(scripts) * len(wanted.build.arches),
             kernels=tuple(bootable.kernel for bootable in made),
             unbuilt=unbuilt,
             qemu={bootable.arch.name: prepare.qemu_version(bootable.arch) for bootable in made},
@@ -98,7 +102,8 @@ def run_scripts(wanted: KselftestOptions, writer: ResultsDirectory, reporter: Re
         ]
         used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
         reporter.begin("cases", len(writer.results), writer.run.planned)
-        workers.run_cases(bootables, chosen, used, on_result, on_guest, writer.done)
+        executor = chosen.executor(fleet, reporter.say)
+        workers.run_cases(bootables, scripts, used, on_result, on_guest, writer.done, executor)
 
 
 def _tree(bootable: Bootable, wanted: KselftestOptions, reporter: Reporter) -> SelftestTree:
@@ -145,6 +150,7 @@ def kselftest(
         typer.Option("--test", metavar="SCRIPT", help="Run only this script; may be given again."),
     ] = None,
     accel: AccelOption = Accel.AUTO,
+    fleet: FleetOption = False,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -159,4 +165,4 @@ def kselftest(
         accel=accel,
     )
     writer = begin(wanted, tuple(sys.argv))
-    return run_and_show(writer, lambda reporter: run_scripts(wanted, writer, reporter))
+    return run_and_show(writer, lambda reporter: run_scripts(wanted, writer, reporter, fleet))

@@ -26,6 +26,7 @@ from orchestrator.cli.arguments import (
     AccelOption,
     ArchOption,
     ConfigOption,
+    FleetOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
@@ -41,6 +42,7 @@ from orchestrator.cli.showing import run_and_show
 from orchestrator.elf import reader
 from orchestrator.elf.records import Elf
 from orchestrator.errors import Exit, UsageError
+from orchestrator.fleet import chosen
 from orchestrator.host import ours, workdir
 from orchestrator.model import orders
 from orchestrator.model.malformations import (
@@ -133,7 +135,9 @@ def begin(wanted: MalformedOptions, command: Sequence[str]) -> ResultsDirectory:
     return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
-def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_malformed(
+    wanted: MalformedOptions, writer: ResultsDirectory, reporter: Reporter, fleet: bool = False
+) -> None:
     """Every case on every architecture; a guest that a module crashes is replaced by another.
 
     Raises HarnessError, and BuildError when no kernel builds.
@@ -162,7 +166,8 @@ def run_malformed(wanted: MalformedOptions, writer: ResultsDirectory, reporter: 
     used = slot.GuestOptions(guests=wanted.guests, accel=wanted.accel)
     made = tuple(bootables.values())
     reporter.begin("cases", len(writer.results), writer.run.planned)
-    workers.run_cases(made, wanted.cases, used, on_result, on_guest, writer.done)
+    executor = chosen.executor(fleet, reporter.say)
+    workers.run_cases(made, wanted.cases, used, on_result, on_guest, writer.done, executor)
 
 
 def judged(result: CaseResult, capabilities: AbstractSet[str]) -> CaseResult:
@@ -311,6 +316,7 @@ def malformed(
     known_issues: KnownIssuesOption = None,
     strict: StrictOption = False,
     accel: AccelOption = Accel.AUTO,
+    fleet: FleetOption = False,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -322,4 +328,6 @@ def malformed(
     resumed = resume is not None
     wanted = MalformedOptions(built, chosen, place, resumed=resumed, accel=accel, strict=strict)
     writer = begin(wanted, tuple(sys.argv))
-    return run_and_show(writer, lambda reporter: run_malformed(wanted, writer, reporter), speeds)
+    return run_and_show(
+        writer, lambda reporter: run_malformed(wanted, writer, reporter, fleet), speeds
+    )

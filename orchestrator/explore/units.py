@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from orchestrator.build.prepare import Bootable
@@ -88,6 +88,9 @@ class Walk:
         Walker(slot, self.module_set, able, heard, over, costs).walk(self.item)
         tell(Spent(time.monotonic() - began, *costs.told()))
 
+    def given_up(self, why: str) -> Iterable[Told]:
+        return [NotRun(self.item.before, self.item.edges, why)]
+
 
 @dataclass(frozen=True, slots=True)
 class Sort:
@@ -109,3 +112,6 @@ class Sort:
         found = triage.reproducer(self.seen, warm.run_case, cold.run_case, self.tries)
         if not site.stopped:  # what was tried after that says nothing
             tell(found)
+
+    def given_up(self, why: str) -> Iterable[Told]:
+        return [Reproducer(self.seen)]  # as it was seen: how often it fails nobody knows

@@ -46,6 +46,7 @@ KINDS = (
         "configured",
         "debian",
         "emulators",
+        "fleet",
         "git",
         "guest",
         "kernels",

@@ -8,7 +8,8 @@ a unit that is done twice, or half, does no harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -23,10 +24,16 @@ Tell = Callable[[Any], None]
 
 
 class Unit(Protocol):
+    @property
+    def bootable(self) -> Bootable: ...
+
     def do(self, site: Site, tell: Tell) -> None:
         """Tell each message as soon as it is known. Trouble with guests is part of what is told;
         raised is Ctrl-C, and what was not foreseen. Where the site is stopped, what is not known by
         then is not told."""
+
+    def given_up(self, why: str) -> Iterable[Any]:
+        """What is told of it where it cannot be done anywhere: ERROR, never a verdict."""
 
 
 class Queue(Protocol):
@@ -64,6 +71,10 @@ class Cases:
             if not site.stopped:  # an interrupted case has no result
                 tell(result)
 
+    def given_up(self, why: str) -> Iterable[CaseResult]:
+        arch = self.bootable.arch.name
+        return [CaseResult(case=case, arch=arch, reason=why) for case in self.cases]
+
 
 def of_case(slot: GuestSlot, case: Case) -> CaseResult:
     """One case on a fresh guest; nothing is raised but Ctrl-C."""
@@ -73,7 +84,7 @@ def of_case(slot: GuestSlot, case: Case) -> CaseResult:
 
 
 class CaseQueue:
-    """Cases of one bootable, each a unit."""
+    """Cases of one bootable, so many a unit."""
 
     def __init__(
         self,
@@ -82,20 +93,22 @@ class CaseQueue:
         options: GuestOptions,
         on_result: Callable[[CaseResult], None],
         on_guest: Callable[[GuestRecord], None],
+        grain: int = 1,
     ) -> None:
         self._bootable = bootable
         self._options = options
         self._left: Iterator[Case] = iter(cases)
         self._on_result = on_result
         self._on_guest = on_guest
+        self._grain = grain
 
     @property
     def width(self) -> int:
         return self._options.guests
 
     def next(self) -> Cases | None:
-        case = next(self._left, None)
-        return None if case is None else Cases(self._bootable, self._options, (case,))
+        cases = tuple(itertools.islice(self._left, self._grain))
+        return Cases(self._bootable, self._options, cases) if cases else None
 
     def told(self, unit: Unit, message: CaseResult) -> None:
         self._on_result(message)

@@ -25,6 +25,10 @@ OnGuest = Callable[[GuestRecord], None]
 
 
 class Executor(Protocol):
+    @property
+    def grain(self) -> int:
+        """How many cases a unit has: handing one out costs something."""
+
     def perform(self, queues: Sequence[Queue]) -> None:
         """Do every unit of every queue, the queues side by side. On Ctrl-C, and on whatever a queue
         raises, the guests are ended at once and it comes through."""
@@ -32,6 +36,8 @@ class Executor(Protocol):
 
 class Here:
     """This machine: for each queue as many sites as it is wide."""
+
+    grain = 1
 
     def perform(self, queues: Sequence[Queue]) -> None:
         stop = threading.Event()
@@ -86,12 +92,13 @@ def run_cases(
     `done`: (architecture, SET/NAME, order) of those that need not run.
     `on_result` and `on_guest` are called from several threads, one call at a time.
     """
+    executor = executor or Here()
     queues = []
     for bootable in bootables:
         name = bootable.arch.name
         left = [c for c in cases if (name, c.label, notation(c.order)) not in done]
-        queues.append(CaseQueue(bootable, left, options, on_result, on_guest))
-    (executor or Here()).perform(queues)
+        queues.append(CaseQueue(bootable, left, options, on_result, on_guest, executor.grain))
+    executor.perform(queues)
 
 
 def wait_for(futures: Iterable[Future[None]]) -> None:

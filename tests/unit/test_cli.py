@@ -508,6 +508,7 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], None]:
             on_result: Callable[[CaseResult], None],
             on_guest: Callable[[GuestRecord], None],
             done: frozenset[tuple[str, str]],
+            executor: object,
         ) -> None:
             for bootable in bootables:
                 on_guest(GuestRecord(bootable.kernel.arch, "tcg", 2.5, 60.0, "poweroff", 0.0))

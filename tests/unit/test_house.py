@@ -26,7 +26,7 @@ FLOORS = (
     "build port",
     "builders vm",
     "run",
-    "explore repro",
+    "explore repro fleet",
     "report",
     "history",
     "pages announce",
@@ -48,6 +48,9 @@ OWNERS = {
     "sqlite3": "history.store",
     "jinja2": "templating",
     "urllib": "source.download",
+    "distributed": "fleet",
+    "dask": "fleet.service",
+    "fsspec": "fleet.store",
 }
 # no I/O: folders and modules
 PURE = (

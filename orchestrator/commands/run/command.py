@@ -14,6 +14,7 @@ from orchestrator.cli.arguments import (
     ArchOption,
     ChannelOption,
     ConfigOption,
+    FleetOption,
     JobsOption,
     KernelOption,
     KnownIssuesOption,
@@ -85,6 +86,7 @@ def run(
     ] = False,
     channel: ChannelOption = Channel.AGENT,
     accel: AccelOption = Accel.AUTO,
+    fleet: FleetOption = False,
     output: OutputOption = None,
     resume: ResumeOption = None,
     jobs: JobsOption = None,
@@ -94,11 +96,12 @@ def run(
     built = options.build_options(arch, kernel, series, jobs, config, toolchain, known_issues)
     wanted = options.run_options(built, cases, output, strict, cold, channel, resume, accel)
     if each_patch:
-        if wanted.resumed:
-            raise UsageError("--each-patch begins anew", hint="leave out --resume")
+        if wanted.resumed or fleet:
+            given = "--fleet" if fleet else "--resume"
+            raise UsageError(f"--each-patch begins anew, here: leave out {given}")
         return run_each_patch(wanted)
     writer = work.results_directory(wanted, tuple(sys.argv))
-    return run_and_show(writer, lambda reporter: work.run_orders(wanted, writer, reporter))
+    return run_and_show(writer, lambda reporter: work.run_orders(wanted, writer, reporter, fleet))
 
 
 def run_each_patch(wanted: options.RunOptions) -> Exit:

@@ -12,6 +12,7 @@ from orchestrator.build import prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.cli import session
 from orchestrator.cli.options import RunOptions
+from orchestrator.fleet import chosen
 from orchestrator.model import culprit, orders
 from orchestrator.nouns import BuiltSet
 from orchestrator.report.directory import ResultsDirectory
@@ -39,7 +40,9 @@ def results_directory(wanted: RunOptions, command: Sequence[str]) -> ResultsDire
     return ResultsDirectory(wanted.directory, run, resume=wanted.resumed)
 
 
-def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter) -> None:
+def run_orders(
+    wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter, fleet: bool = False
+) -> None:
     """Every case on every architecture; each result is on disk before the next one begins.
 
     An architecture that does not build does not keep the others from running: a patch may break
@@ -68,9 +71,10 @@ def run_orders(wanted: RunOptions, writer: ResultsDirectory, reporter: Reporter)
     def on_guest(record: GuestRecord) -> None:
         writer.update(replace(writer.run, guests=(*writer.run.guests, record)))
 
-    chosen = slot.GuestOptions(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
+    executor = chosen.executor(fleet, reporter.say)
+    used = slot.GuestOptions(wanted.cold, wanted.channel, wanted.guests, wanted.accel)
     reporter.begin("cases", len(writer.results), writer.run.planned)
-    workers.run_cases(made, wanted.cases, chosen, on_result, on_guest, done=writer.done)
+    workers.run_cases(made, wanted.cases, used, on_result, on_guest, writer.done, executor)
     for bootable in made:
         _judge_together(writer, bootable)
 
