@@ -3,10 +3,12 @@
 
     make corpus ARGS="7.3"                 # all of tests/corpus/7.3
     make corpus ARGS="7.3 namesake both"   # some of them
+    make corpus ARGS="7.3 keep=DIR"        # what ran is kept in DIR, by a patch's name
 
 corpus.toml says for each what it must come to: what is patched and deferred, or the words by which
-the builder refuses it. A line for each; exit 1 where one is otherwise. Not among the tests: a
-kernel is built twice for it, and its source may leave the mirrors.
+the builder refuses it; of what it warns; and with what the orders fail, where the builder or the
+kernel is at fault. A line for each; exit 1 where one is otherwise. Not among the tests: a kernel
+is built twice for it, and its source may leave the mirrors.
 """
 
 from __future__ import annotations
@@ -22,10 +24,13 @@ from typing import Any
 
 HERE = Path(__file__).parent
 KLP_E2E = Path(sys.executable).with_name("klp-e2e")
+KEEP = "keep="
 
 
 def main(version: str, *names: str) -> int:
     place = HERE / version
+    keep = next((Path(n.removeprefix(KEEP)) for n in names if n.startswith(KEEP)), None)
+    names = tuple(name for name in names if not name.startswith(KEEP))
     corpus = tomllib.loads((place / "corpus.toml").read_text())
     known = {entry["name"] for entry in corpus["patch"]}
     files = {path.stem for path in place.glob("*.patch")}
@@ -35,16 +40,18 @@ def main(version: str, *names: str) -> int:
     wrong = 0
     for entry in corpus["patch"]:
         if not names or entry["name"] in names:
-            line, right = prove(place, corpus, entry)
+            line, right = prove(place, corpus, entry, keep)
             print(line, flush=True)
             wrong += not right
     return int(bool(wrong))
 
 
-def prove(place: Path, corpus: dict[str, Any], entry: dict[str, Any]) -> tuple[str, bool]:
+def prove(
+    place: Path, corpus: dict[str, Any], entry: dict[str, Any], keep: Path | None
+) -> tuple[str, bool]:
     """A patch's line, and whether it came to what it must."""
     with tempfile.TemporaryDirectory(prefix="klp-e2e-corpus-") as scratch:
-        results = Path(scratch) / "results"
+        results = (keep or Path(scratch)) / entry["name"]
         argv = [
             str(KLP_E2E),
             "livepatch",
@@ -53,7 +60,11 @@ def prove(place: Path, corpus: dict[str, Any], entry: dict[str, Any]) -> tuple[s
             str(results),
         ]
         argv += ["--kernel", corpus["kernel"], "--builder", corpus["builder"]]
-        argv += ["--config", str(place / "kernel.config"), *entry.get("options", [])]
+        if "series" in corpus:
+            argv += ["--series", str(place / corpus["series"])]
+        for config in (*corpus.get("configs", []), str(place / "kernel.config")):
+            argv += ["--config", config]
+        argv += entry.get("options", [])
         began = time.monotonic()
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
         seconds = time.monotonic() - began
