@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
+from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol, Origin
 
 # --- what should be, what is -------------------------------------------------------------------
 
@@ -439,6 +439,8 @@ class Run:
     tool: str = ""  # klp-e2e's version; "": an older one did not write it down
     own_sets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # architecture -> path
     # of a module set that is not ours -> digest of what it holds, the same wherever it lies
+    origins: Mapping[str, Origin] = field(default_factory=dict)  # path of a module set whose
+    # livepatch was built of source patches -> of which, and by whom
 
     def option(self, name: str, default: str = "") -> str:
         """One of `options` as text."""

@@ -4,29 +4,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elf_samples import MODINFO, target, with_section
 from samples import a_kernel
 
+from orchestrator.build import kernel as kernels
 from orchestrator.builders import klpbuild, kpatch, livepatch, sympos, tree
 from orchestrator.builders.request import Request
 from orchestrator.catalog import arches
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
+from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, HarnessError, PatchError, UsageError
 from orchestrator.host import pruning, workdir
 from orchestrator.nouns import VMLINUX, Kernel
 from orchestrator.source import archive, series, sources, worktree
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
+GENUINE = Path(__file__).parents[1] / "unit/genuine/objtool-7.3.4.ko"
 FIX = """--- a/kernel/one.c
 +++ b/kernel/one.c
 @@ -1 +1 @@
@@ -348,6 +354,64 @@ def test_a_builder_that_somebody_has_changed_is_not_run_without_the_network_eith
     assert list((workdir.cache_root() / "builders").glob("*.damaged-*"))
     with pytest.raises(HarnessError, match="no Debian release"):
         kpatch._program(lambda _: None, Deadline.after(9))
+
+
+WARNED = """o.o: warning: objtool: the kernel's own, of every build
+warning: klp-build: fix.patch applied with fuzz
+Diffing objects
+t.o: warning: objtool: f: disabling unsupported tracepoint t
+t.o: warning: objtool: f: disabling unsupported tracepoint t
+warning: objtool: f: disabling unsupported pr_debug()
+t.o: changed function: f
+"""
+
+
+def test_what_builders_warn_of() -> None:
+    assert klpbuild.warnings(WARNED) == (
+        "fix.patch applied with fuzz",
+        "f: disabling unsupported tracepoint t",
+        "f: disabling unsupported pr_debug()",
+    )
+    said = "WARNING: of make's\nf.o: WARNING: unable to correlate x, assuming variable is new\n"
+    assert kpatch.warnings(said) == ("unable to correlate x, assuming variable is new",)
+
+
+def test_a_set_says_of_what_it_was_built_and_by_whom(
+    request_: Request, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the patch lies beside it. Another time it comes from the cache."""
+    monkeypatch.setattr(kernels, "is_of", lambda *_: True)
+    monkeypatch.setattr(klpbuild, "_PROGRAMS", {})
+    monkeypatch.setattr(klpbuild, "_HASHES", source / "Makefile")
+    script = SCRIPT.replace("cp kernel/one.c", f"cp {GENUINE}")
+    (source / klpbuild.SCRIPT).write_text(f"{script}cat >&2 <<'END'\n{WARNED}END\n")
+    tree_of_kernel = tmp_path / "built"
+    tree_of_kernel.mkdir()
+    modinfo = b"license=GPL\0name=klp_target\0"
+    elf = with_section(target(), MODINFO, lambda section: replace(section, data=modinfo))
+    (tree_of_kernel / "klp_target.ko").write_bytes(write(elf))
+    asked = replace(request_, kernel=replace(request_.kernel, build_tree=tree_of_kernel))
+
+    def made() -> Path:
+        return livepatch.build(
+            asked,
+            klpbuild.NAME,
+            jobs=1,
+            progress=lambda *_: None,
+            say=lambda _: None,
+            deadline=Deadline.after(60),
+        )
+
+    place = made()
+    assert place == made()
+    assert (place / "fix.patch").read_text() == FIX
+    tables = tomllib.loads((place / "set.toml").read_text())
+    assert tables["origin"] == {
+        "builder": "klp-build",
+        "version": asked.kernel.release,
+        "warned": [*klpbuild.warnings(WARNED)],
+        "patches": [{"file": "fix.patch", "sha256": hashlib.sha256(FIX.encode()).hexdigest()}],
+    }
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from typing import Any
 HERE = Path(__file__).parent
 KLP_E2E = Path(sys.executable).with_name("klp-e2e")
 KEEP = "keep="
+PATCHES, DEFERRED, WARNS = "patches ", "deferred until ", " warns: "
 
 
 def main(version: str, *names: str) -> int:
@@ -76,25 +77,31 @@ def prove(
                 f"{head}: {'refused' if right else 'WRONG'}: {(told or [done.stderr])[-1]}",
                 right,
             )
+        shown = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
         patched = dict(
-            line.strip().removeprefix("patches ").split(": ", 1)
-            for line in done.stdout.splitlines()
-            if line.startswith("  patches ")
+            line.removeprefix(PATCHES).split(": ", 1) for line in shown if line.startswith(PATCHES)
         )
         deferred = sorted(
-            line.partition(": ")[2].partition(" (")[0]
-            for line in done.stdout.splitlines()
-            if line.startswith("  deferred ")
+            line.partition(": ")[2].partition(" (")[0] for line in shown if DEFERRED in line
         )
+        warned = sorted(line.partition(WARNS)[2] for line in shown if WARNS in line)
         wanted = {target: ", ".join(each) for target, each in entry["patches"].items()}
-        right = done.returncode == 0 and patched == wanted and deferred == sorted(entry["deferred"])
+        right = patched == wanted and deferred == sorted(entry["deferred"])
+        right &= warned == sorted(entry.get("warned", []))
         if not (results / "results.json").is_file():
             return f"{head}: WRONG, exit {done.returncode}: {done.stderr}", False
-        run = json.loads((results / "results.json").read_text())
-        statuses = [case["status"] for case in run["cases"]]
+        cases = json.loads((results / "results.json").read_text())["cases"]
+        statuses = [case["status"] for case in cases]
+        if "fails" in entry:
+            failed = [case["reason"] for case in cases if case["status"] == "FAIL"]
+            right &= bool(failed) and all(entry["fails"] in reason for reason in failed)
+        right &= done.returncode == int("fails" in entry)
         told_all = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
         what = "; ".join(f"{target}: {names}" for target, names in patched.items())
         late = ", ".join(deferred) or "nothing"
+        told_all += "".join(f"; warns: {each}" for each in warned)
+        reasons = dict.fromkeys(case["reason"] for case in cases if case["reason"])
+        told_all += "".join(f"; {each}" for each in reasons)
         verdict = told_all if right else f"WRONG, exit {done.returncode}: {told_all}"
         return f"{head}: patches {what}; deferred {late}; {verdict}", right
 

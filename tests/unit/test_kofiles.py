@@ -17,8 +17,14 @@ from orchestrator.elf.patchtable import Function, Layout, PatchTable
 from orchestrator.errors import UsageError
 from orchestrator.host import files
 from orchestrator.model import kofiles
-from orchestrator.nouns import ModuleSpec
+from orchestrator.nouns import ModuleSpec, Origin, SourcePatch
 
+ORIGIN = Origin(
+    "kpatch-build",
+    "0.9.10-1",
+    (SourcePatch("a-1.patch", "0" * 64), SourcePatch("a-2.patch", "1" * 64)),
+    ('f: "quoted" \\ \x1b[2J', "two\nlines"),
+)
 GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
 # of tests/corpus/6.1/both.patch; what is in its debug sections was taken out
 KPATCH = Path(__file__).parent / "genuine/kpatch-build-0.9.10.ko"
@@ -163,3 +169,14 @@ def test_what_a_set_toml_says_is_held_against_them(
         return
     with pytest.raises(UsageError, match=wrong):
         declared.check(spec, data, NO_LAYOUT, Path("set.toml"))
+
+
+def test_of_what_a_builder_made_it(tmp_path: Path) -> None:
+    """What a builder says may hold anything; what was written is read."""
+    (tmp_path / "livepatch.ko").write_bytes(GENUINE.read_bytes())
+    text = kofiles.set_text({"livepatch.ko": GENUINE.read_bytes()})
+    (tmp_path / "set.toml").write_text(text + kofiles.origin_text(ORIGIN))
+    origin = catalog.module_set(f"{tmp_path}/").origin
+    assert origin is not None and origin.patches == ORIGIN.patches
+    assert (origin.builder, origin.version) == (ORIGIN.builder, ORIGIN.version)
+    assert len(origin.warned) == 2 and all(each.isprintable() for each in origin.warned)
