@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,6 +51,37 @@ def test_the_tables_of_klp_build_are_read() -> None:
     functions = (Function("patched_one", 0), Function("other", 0))
     assert found.objects == (("klp_target", functions),)
     assert patchtable.prepared(reader.read(module("t"), "t.ko"), "t.ko") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "objects"),
+    [
+        (
+            "two-objects",
+            (
+                ("klp_target", (Function("target_patched", 0),)),
+                ("vmlinux", (Function("core_patched", 0),)),
+            ),
+        ),
+        ("namesake", (("vmlinux", (Function("twin", 2),)),)),
+        ("tables", (("vmlinux", (Function("core_tables", 0),)),)),
+    ],
+)
+def test_the_objects_of_klp_build_are_read(
+    name: str, objects: tuple[tuple[str, tuple[Function, ...]], ...]
+) -> None:
+    """As many as there are; a function that the patch adds, a callback, is none that it patches."""
+    data = GENUINE.with_name(f"{name}-7.3.4.ko").read_bytes()
+    found = patchtable.prepared(reader.read(data, "p.ko"), "p.ko")
+    assert found is not None and found.objects == objects
+    text = tomllib.loads(kofiles.set_text({"p.ko": data, "t.ko": module("klp_target")}))
+    kinds = {spec["name"]: spec["kind"] for spec in text["modules"]}
+    assert kinds["klp_target"] == ("target" if name == "two-objects" else "plain")
+    (livepatch,) = (spec for spec in text["modules"] if spec["kind"] == "livepatch")
+    assert livepatch["patches"] == {
+        target: [f"{f.name},{f.sympos}" if f.sympos else f.name for f in functions]
+        for target, functions in objects
+    }
 
 
 def test_the_tables_of_kpatch_build_are_read() -> None:
