@@ -12,13 +12,12 @@ from typing import Annotated
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli import options
 from orchestrator.cli.program import EXAMPLE, app, guarded
 from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import files, ours
 from orchestrator.host.workdir import disk_errors
-from orchestrator.nouns import Arch
+from orchestrator.nouns import Arch, KlpSymbol
 from orchestrator.report.terminal import tell
 
 
@@ -75,7 +74,7 @@ def convert_file(
         )
     data = read_file(source)
     arch = arch_of(data, str(source), arch_files)
-    wanted = options.klp_symbols(name, symbols)
+    wanted = klp_symbols(name, symbols)
     if auto is not None:
         given = {symbol.name for symbol in wanted}
         wanted += klp.auto_symbols(data, read_file(auto), name, given=given)
@@ -108,6 +107,20 @@ def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
             partial.write_bytes(data)
     except FileExistsError:  # somebody has made it meanwhile
         raise there from None
+
+
+def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:
+    """`NAME` or `NAME,SYMPOS` of one object, for the converter; sympos 0 means "unique"."""
+    made = []
+    for text in texts:
+        name, comma, position = text.partition(",")
+        if not name or (comma and not position.isdecimal()):
+            raise UsageError(
+                f"'{text}' is no symbol",
+                hint="NAME, or NAME,N for the N-th of that name in the symbol table",
+            )
+        made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
+    return tuple(made)
 
 
 ArchFileOption = Annotated[
