@@ -492,7 +492,7 @@ class KlpRelocation:
     symbol: KlpSymbol
     addend: int
     initial: bytes  # the field's bytes in the .ko file, and those that are written behind it
-    rewritten: bool = False  # a static call's: it leads to what is called, see `elf.tables`
+    rewritten: bool = False  # a static call's, or of code with an alternative: see `elf.tables`
     table: int = 0  # bytes of the section, where the kernel sorts it later: see `elf.tables`
 
 

@@ -163,7 +163,8 @@ def klp_relocations(
     `table` does not know; `inspect` says it in full.
     """
     found = []
-    shared, static = fields.shared(elf, table), tables.calls(elf)
+    shared = fields.shared(elf, table)
+    rewritten = tables.calls(elf) | tables.alternatives(elf)
     named = Counter(section.name for section in elf.sections if section.allocated)
     for section in elf.sections:
         if not is_klp_section(section):
@@ -186,7 +187,7 @@ def klp_relocations(
         for rela in section.relas:
             where = f"{name}: {section.name} at {rela.offset:#x}"
             entry = _deferred(elf, parsed[0], target, rela, table, where)
-            if parsed[0] == VMLINUX and (section.info, rela.offset) in static:
+            if parsed[0] == VMLINUX and (section.info, rela.offset) in rewritten:
                 entry = replace(entry, rewritten=True)
             if other := shared.get((section.info, rela.offset)):
                 raise UsageError(f"{where}: {other} writes the same field", _EDITED)

@@ -65,6 +65,7 @@ def test_the_tables_of_klp_build_are_read() -> None:
         ),
         ("namesake", (("vmlinux", (Function("twin", 2),)),)),
         ("tables", (("vmlinux", (Function("core_tables", 0),)),)),
+        ("alternative", (("vmlinux", (Function("core_chosen", 0),)),)),
     ],
 )
 def test_the_objects_of_klp_build_are_read(

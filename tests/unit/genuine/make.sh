@@ -5,7 +5,7 @@
 #
 #	./make.sh SOURCE VERSION	(x86_64; needs gcc, ld; objtool needs libelf-dev, libxxhash-dev)
 #
-# makes objtool-VERSION.ko, two-objects-VERSION.ko, namesake-VERSION.ko and tables-VERSION.ko here.
+# makes NAME-VERSION.ko here, of each NAME that is linked below.
 set -eu
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 objtool=$1/tools/objtool/objtool lds=$1/scripts/module.lds.S version=$2
@@ -61,3 +61,5 @@ diff vmlinux.o special.c -DKIND=NAMESAKE '-DKIND=NAMESAKE -DSECOND'
 link namesake
 diff vmlinux.o special.c -DKIND=TABLES "$others" "${others}_still"
 link tables
+diff vmlinux.o special.c -DKIND=ALTERNATIVE "$others" "${others}_still"
+link alternative

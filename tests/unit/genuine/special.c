@@ -7,6 +7,7 @@
 #define NAMESAKE 2
 #define TABLES 3
 #define OTHERS 4
+#define ALTERNATIVE 5
 #define SEC(x) __attribute__((section(x), used, aligned(1)))
 #define NOINLINE __attribute__((noinline, noclone))
 /* as include/linux/livepatch_helpers.h: a pointer that objtool looks for by its name */
@@ -66,6 +67,30 @@ int core_first(int n) { return twin(n) + 1; }
 static NOINLINE int same(int n) { return n + 3; }
 int WHICH(int n);
 int WHICH(int n) { return same(n) + 1; }
+
+#elif KIND == ALTERNATIVE
+/* As arch/x86/include/asm/alternative.h: of two calls of what nobody exports, and none of them. */
+int core_plain(int n);
+int core_other_one(int n);
+int core_chosen(int n);
+NOINLINE int core_plain(int n) { return n + 1; }
+NOINLINE int core_other_one(int n) { return n + 2; }
+int core_chosen(int n)
+{
+	int found = n;
+
+#ifdef PATCHED
+	asm volatile("771: call core_plain\n773:\n"
+		     ".pushsection .altinstructions, \"aM\", @progbits, 14\n"
+		     ".long 771b - ., 774f - .\n.4byte 21\n.byte 773b - 771b, 775f - 774f\n.popsection\n"
+		     ".pushsection .altinstr_replacement, \"ax\"\n"
+		     "912: .pushsection .discard.annotate_data, \"M\", @progbits, 8\n"
+		     ".long 912b - ., 1\n.popsection\n774: call core_other_one\n775:\n.popsection\n"
+		     : "+a" (found) : "D" (n) : "memory", "cc", "rcx", "rdx", "rsi", "r8", "r9", "r10", "r11");
+	found += core_plain(n);
+#endif
+	return found + 1;
+}
 
 #elif KIND == TABLES
 /* The key of a static branch, as include/linux/jump_label.h has it; one is exported. */
