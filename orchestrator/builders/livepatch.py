@@ -23,11 +23,13 @@ from orchestrator.catalog import SET_FILE
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, patchtable, reader, relocation
 from orchestrator.elf.records import Elf
+from orchestrator.elf.rules import FATAL
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model import kofiles
 from orchestrator.nouns import VMLINUX, Arch, Kernel, KlpSymbol, Origin, SourcePatch
+from orchestrator.plain import one_line
 from orchestrator.source import series, sources
 
 
@@ -118,6 +120,7 @@ def build(
                 made = makes.make(
                     request, site, patches, jobs=jobs, progress=progress, deadline=deadline, say=say
                 )
+                _check_format(request, made, makes)
                 _check_positions(request, site, made, makes)
                 with workdir.staging(final) as tmp:
                     place = tmp / request.name
@@ -181,6 +184,25 @@ def objects(elf: Elf, name: str) -> tuple[str, ...]:
     """What a livepatch says it patches, as far as it says so before it is loaded."""
     said = patchtable.prepared(elf, name)
     return tuple(each for each, _ in said.objects) if said else ()
+
+
+def _check_format(request: Request, made: Path, makes: Builder) -> None:
+    """Raises BuildError for a livepatch that a right kernel refuses, or writes astray."""
+    arch = request.arch
+    found = klp.inspect(
+        made.read_bytes(),
+        table=relocation.table(arch.relocations),
+        none=arch.none,
+        name=made.name,
+    )
+    broken = [f"{v.where}: {v.text}" for v in found.violations if v.rule in FATAL]
+    if broken:
+        raise BuildError(
+            f"{makes.NAME} made a {made.name} that no kernel can apply as it is meant:\n"
+            + "\n".join(map(one_line, broken[:_WARNINGS])),
+            hint=f"that is a fault of {makes.NAME}'s, and not of the patch; leave out of the patch "
+            "what it says",
+        )
 
 
 def _check_positions(request: Request, site: BuildTree, made: Path, makes: Builder) -> None:

@@ -311,12 +311,18 @@ def _check_section(
             f"{target.name} uses {first}, but is not loaded into memory",
             "build without debugging information, or objcopy --strip-debug first",
         )
+    replaced = tables.alternatives(elf)
     kept = {rela.offset for rela in section.relas if rela.symbol not in wanted}
     for rela in moving:
         symbol = wanted[rela.symbol]
         late = homes[rela.symbol] != VMLINUX
         if why := why_not(target.name, late, built_for(elf)):
             raise UsageError(f"{target.name} uses {symbol}, which cannot be deferred: {why}")
+        if late and (section.info, rela.offset) in replaced:
+            raise UsageError(
+                f"{target.name}+{rela.offset:#x} uses {symbol}, which cannot be deferred: it is "
+                "code that has an alternative, which is put there while the livepatch loads"
+            )
         if rela.offset in kept:
             raise UsageError(
                 f"{target.name}+{rela.offset:#x} has relocations against {symbol} and against "

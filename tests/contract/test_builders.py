@@ -376,23 +376,24 @@ def test_what_builders_warn_of() -> None:
     assert kpatch.warnings(said) == ("unable to correlate x, assuming variable is new",)
 
 
-def test_a_set_says_of_what_it_was_built_and_by_whom(
+@pytest.fixture
+def makes(
     request_: Request, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """And the patch lies beside it. Another time it comes from the cache."""
+) -> Callable[[Path], Path]:
+    """The set of a livepatch that the builder, so to speak, has made."""
     monkeypatch.setattr(kernels, "is_of", lambda *_: True)
     monkeypatch.setattr(klpbuild, "_PROGRAMS", {})
     monkeypatch.setattr(klpbuild, "_HASHES", source / "Makefile")
-    script = SCRIPT.replace("cp kernel/one.c", f"cp {GENUINE}")
-    (source / klpbuild.SCRIPT).write_text(f"{script}cat >&2 <<'END'\n{WARNED}END\n")
-    tree_of_kernel = tmp_path / "built"
-    tree_of_kernel.mkdir()
+    built = tmp_path / "built"
+    built.mkdir()
     modinfo = b"license=GPL\0name=klp_target\0"
     elf = with_section(target(), MODINFO, lambda section: replace(section, data=modinfo))
-    (tree_of_kernel / "klp_target.ko").write_bytes(write(elf))
-    asked = replace(request_, kernel=replace(request_.kernel, build_tree=tree_of_kernel))
+    (built / "klp_target.ko").write_bytes(write(elf))
+    asked = replace(request_, kernel=replace(request_.kernel, build_tree=built))
 
-    def made() -> Path:
+    def made(module: Path) -> Path:
+        script = SCRIPT.replace("cp kernel/one.c", f"cp {module}")
+        (source / klpbuild.SCRIPT).write_text(f"{script}cat >&2 <<'END'\n{WARNED}END\n")
         return livepatch.build(
             asked,
             klpbuild.NAME,
@@ -402,16 +403,34 @@ def test_a_set_says_of_what_it_was_built_and_by_whom(
             deadline=Deadline.after(60),
         )
 
-    place = made()
-    assert place == made()
+    return made
+
+
+def test_a_set_says_of_what_it_was_built_and_by_whom(
+    makes: Callable[[Path], Path], request_: Request
+) -> None:
+    """And the patch lies beside it. Another time it comes from the cache."""
+    place = makes(GENUINE)
+    assert place == makes(GENUINE)
     assert (place / "fix.patch").read_text() == FIX
     tables = tomllib.loads((place / "set.toml").read_text())
     assert tables["origin"] == {
         "builder": "klp-build",
-        "version": asked.kernel.release,
+        "version": request_.kernel.release,
         "warned": [*klpbuild.warnings(WARNED)],
         "patches": [{"file": "fix.patch", "sha256": hashlib.sha256(FIX.encode()).hexdigest()}],
     }
+
+
+def test_a_livepatch_that_no_kernel_applies_as_it_is_meant_is_its_builders_fault(
+    makes: Callable[[Path], Path], cache: Path
+) -> None:
+    """And not the kernel's: it is not run, nor kept."""
+    with pytest.raises(BuildError, match="no kernel can apply as it is meant") as raised:
+        makes(GENUINE.parent / "wrong/alternative-7.3.4.ko")
+    assert ".text+0x5, code that has an alternative" in raised.value.full_message
+    assert "fault of klp-build's" in raised.value.hint
+    assert not [path for path in (cache / "livepatches").iterdir() if path.is_dir()]
 
 
 @pytest.mark.parametrize(

@@ -192,6 +192,16 @@ def test_what_objtool_defers_is_read(
         assert entries["__jump_table"] == 32
 
 
+def test_what_a_builder_defers_and_no_kernel_applies_is_told() -> None:
+    """objtool klp diff of 7.3.4 asks of a module's symbol whether a static key or a static call is
+    the kernel's to read while the livepatch loads, and does not ask of an alternative."""
+    found, _ = of_genuine("wrong/alternative-7.3.4")
+    assert {v.rule for v in found.violations} == {"section-target-early"}
+    code, copied = sorted(violation.where for violation in found.violations)
+    assert ".text+0x5, code that has an alternative" in code
+    assert ".klp.rela.klp_target..altinstr_replacement: " in copied
+
+
 OBJECTS = {"objtool-7.3.4": b"klp_target", "two-objects-7.3.4": b"klp_target"}
 OBJECTS |= {"kpatch-build-0.9.10": b"dummy"}
 ALONG_GENUINE = {  # what a builder's module says of itself needs its symbols

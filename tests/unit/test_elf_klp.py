@@ -437,3 +437,18 @@ def test_the_shapes_that_kernels_have_had_of_an_alternative(
     nowhere = replace(first, symbol=4000), *relas[1:]
     assert len(tables.alternatives(change(bytes(content), nowhere))) == bytes_
     assert tables.alternatives(change(b"", relas)) == frozenset()
+
+
+def test_no_modules_symbol_is_deferred_in_code_with_an_alternative() -> None:
+    """The kernel has put another instruction there by then; one of vmlinux it applies before."""
+    entry = bytes(12) + b"\5\0"  # of struct alt_instr: 5 bytes, from 0x13
+    sites = with_relas(
+        tables.ALTERNATIVES, SHF_ALLOC, Rela(0, CALL, 1, 0x13), Rela(4, CALL, 1, 0x30)
+    )
+    elf = sites(livepatch())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == tables.ALTERNATIVES)
+    elf = with_section(elf, index, lambda s: replace(s, data=entry))
+    with pytest.raises(UsageError, match=r"\.text\+0x14 uses the_target:hidden,0, which cannot be"):
+        convert(write(elf), [replace(CORE, object="the_target")], table=table)
+    found = klp_relocations(read(convert(write(elf), [CORE, CALLED], table=table)), table)
+    assert {r.offset for r in found if r.rewritten} == {0x14}

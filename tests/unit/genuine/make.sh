@@ -63,3 +63,7 @@ diff vmlinux.o special.c -DKIND=TABLES "$others" "${others}_still"
 link tables
 diff vmlinux.o special.c -DKIND=ALTERNATIVE "$others" "${others}_still"
 link alternative
+# what objtool makes, and no kernel can apply as it is meant
+mkdir -p "$here/wrong"
+diff klp_target.o special.c '-DKIND=ALTERNATIVE -DMODULE'
+link wrong/alternative
