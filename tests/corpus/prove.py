@@ -72,11 +72,9 @@ def prove(
         head = f"{entry['name']}: {corpus['builder']}, {corpus['kernel']}, {seconds:.0f} s"
         if "refused" in entry:
             right = done.returncode == 3 and entry["refused"] in done.stderr
-            told = [line for line in done.stderr.splitlines() if "does not build" in line]
-            return (
-                f"{head}: {'refused' if right else 'WRONG'}: {(told or [done.stderr])[-1]}",
-                right,
-            )
+            told = done.stderr.partition("klp-e2e: ")[2] or done.stderr
+            words = " ".join(told.partition("\n    ")[0].split())  # what to do comes after it
+            return f"{head}: {'refused' if right else 'WRONG'}: {words}", right
         shown = [line.strip() for line in done.stdout.splitlines() if line.startswith("  ")]
         patched = dict(
             line.removeprefix(PATCHES).split(": ", 1) for line in shown if line.startswith(PATCHES)
@@ -89,7 +87,8 @@ def prove(
         right = patched == wanted and deferred == sorted(entry["deferred"])
         right &= warned == sorted(entry.get("warned", []))
         if not (results / "results.json").is_file():
-            return f"{head}: WRONG, exit {done.returncode}: {done.stderr}", False
+            told = done.stderr.partition("klp-e2e: ")[2] or done.stderr
+            return f"{head}: WRONG, exit {done.returncode}: {told}", False
         cases = json.loads((results / "results.json").read_text())["cases"]
         statuses = [case["status"] for case in cases]
         if "fails" in entry:
