@@ -28,7 +28,9 @@ ALTERNATIVES = ".altinstructions"
 # 6.2; 13: s390 since then; 14: x86 since then.
 _LENGTH_AT: Mapping[int, int] = {12: 10, 13: 12, 14: 12}
 _CALL = range(1, 5)  # bytes of a call before its field: arch/x86/kernel/static_call.c, insn_type
-# jump_entry_set_init(), static_call_set_init(): added to the key of code that is freed after init
+# jump_entry_set_init(), static_call_set_init(): a bit of the key, set for code that is freed after
+# init and cleared for all other. A .ko may have it set in the addend: objtool has gone by it
+# (arch/x86/include/asm/jump_label.h with HAVE_JUMP_LABEL_HACK).
 IN_INIT = 2
 
 
@@ -60,11 +62,12 @@ def found(
 
 
 def leads_to(arch: Arch, field: following.Field) -> int | None:
-    """Where a field of such a table leads, less what says that its code is gone after init."""
+    """Where a field of such a table leads, whatever it says of its code being gone after init."""
     led = following.follow(arch, field, None, None).to
-    if field.symbol is not None and led == field.symbol + IN_INIT:
-        return field.symbol
-    return led
+    if led is None or field.symbol is None:
+        return led
+    differs = (led + field.addend) ^ (field.symbol + field.addend)
+    return field.symbol if differs == IN_INIT else led
 
 
 def calls(elf: Elf) -> frozenset[tuple[int, int]]:
