@@ -391,6 +391,18 @@ def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(
     assert '[ "$value" = ' in with_value and check.subject in with_value
 
 
+def test_a_table_that_the_kernel_has_sorted_is_read_by_no_shell(bootable: Bootable) -> None:
+    """It would find another entry there, and a right kernel would be REPRODUCED."""
+    built = bootable.sets["./tiny"]
+    check = relocation_check(bootable, RelocationState.APPLIED)
+    module = built.modules["my_patch"]
+    entries = tuple(replace(entry, table=32) for entry in module.klp_relocations)
+    modules = {**built.modules, "my_patch": replace(module, klp_relocations=entries)}
+    step = Step("+x", (check,), 0, 0, 0)
+    assert signs.field(ARCH, built, step) is not None
+    assert signs.field(ARCH, replace(built, modules=modules), step) is None
+
+
 def test_a_field_is_read_as_the_table_says(bootable: Bootable) -> None:
     built = bootable.sets["./tiny"]
     check = relocation_check(bootable, RelocationState.APPLIED)
