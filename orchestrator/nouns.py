@@ -342,6 +342,7 @@ class Origin:
     version: str
     patches: tuple[SourcePatch, ...]  # of the kernel's source, in their order
     warned: tuple[str, ...] = ()  # what the builder warned of: it has left that out, or guessed
+    replace: bool = True  # False: it was told to let it stand beside others
 
 
 @dataclass(frozen=True, slots=True)

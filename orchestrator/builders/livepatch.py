@@ -152,7 +152,8 @@ def _describe(
         patches.append(SourcePatch(file, hashlib.sha256(one.diff.raw).hexdigest()))
     more = [f"and {len(warned) - _WARNINGS} more"] if len(warned) > _WARNINGS else []
     kept = (*(each[:_WARNING] for each in warned[:_WARNINGS]), *more)
-    origin = Origin(builder, identity or request.kernel.release, tuple(patches), kept)
+    version = identity or request.kernel.release
+    origin = Origin(builder, version, tuple(patches), kept, request.replace)
     (place / SET_FILE).write_text(kofiles.set_text(given) + kofiles.origin_text(origin))
 
 

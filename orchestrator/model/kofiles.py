@@ -67,6 +67,7 @@ def origin_text(origin: Origin) -> str:
     warned = [one_line(each) for each in origin.warned]
     lines = ["", "[origin]", f"builder = {_text(origin.builder)}"]
     lines += [f"version = {_text(origin.version)}", f"warned = {_list(warned)}"]
+    lines += [] if origin.replace else ["replace = false"]
     for patch in origin.patches:
         lines += ["[[origin.patches]]", f"file = {_text(patch.file)}"]
         lines += [f"sha256 = {_text(patch.sha256)}"]

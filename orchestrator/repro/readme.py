@@ -268,6 +268,7 @@ def _built_again(story: Story) -> str:
     words += ["--arch", story.arch.name, "--kernel", kernel.source]
     words += [word for name in kernel.series for word in ("--series", name)]
     words += [word for name in kernel.configs for word in ("--config", name)]
+    words += [] if origin.replace else ["--no-replace"]
     return shlex.join([*words, "--builder", origin.builder])
 
 

@@ -497,7 +497,7 @@ def built_of(bootable: Bootable, *patches: SourcePatch) -> Bootable:
     """Its livepatch is a builder's."""
     built = bootable.sets["./tiny"]
     specs = tuple(replace(spec, ko=f"{spec.name}.ko") for spec in built.set.modules)
-    origin = Origin("klp-build", "7.3.4", patches, ("f: left out",))
+    origin = Origin("klp-build", "7.3.4", patches, ("f: left out",), replace=False)
     made = replace(built, set=replace(built.set, modules=specs, origin=origin))
     return replace(bootable, sets={"./tiny": made})
 
@@ -513,8 +513,8 @@ def test_the_source_patch_of_a_livepatch_goes_into_a_bundle(
     assert (place / "set/fix.patch").read_bytes() == fix
     text = (place / "README.md").read_text()
     assert "- `my_patch`: klp-build 7.3.4 built it of set/fix.patch; klp relocations: " in text
-    again = "klp-e2e livepatch set/fix.patch --arch x86_64 --kernel debian:6.1 --builder klp-build"
-    assert f"\n    {again}\n" in text
+    again = "klp-e2e livepatch set/fix.patch --arch x86_64 --kernel debian:6.1 --no-replace"
+    assert f"\n    {again} --builder klp-build\n" in text
     assert "set/fix.patch" in json.loads((place / "bundle.json").read_text())["files"]
     assert bundle.read(place).shown_by(a_result(ANSWER))
 

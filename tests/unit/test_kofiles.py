@@ -25,6 +25,7 @@ ORIGIN = Origin(
     "0.9.10-1",
     (SourcePatch("a-1.patch", "0" * 64), SourcePatch("a-2.patch", "1" * 64)),
     ('f: "quoted" \\ \x1b[2J', "two\nlines"),
+    replace=False,
 )
 GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
 # of tests/corpus/6.1/both.patch; what is in its debug sections was taken out
@@ -212,4 +213,5 @@ def test_of_what_a_builder_made_it(tmp_path: Path) -> None:
     origin = catalog.module_set(f"{tmp_path}/").origin
     assert origin is not None and origin.patches == ORIGIN.patches
     assert (origin.builder, origin.version) == (ORIGIN.builder, ORIGIN.version)
+    assert not origin.replace
     assert len(origin.warned) == 2 and all(each.isprintable() for each in origin.warned)
