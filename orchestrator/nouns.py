@@ -330,6 +330,25 @@ class Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class SourcePatch:
+    """file: beside the set.toml. sha256: of what the builder was given."""
+
+    file: Annotated[str, Field(pattern=f"^{_FILE}$", max_length=255)]
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of what, and by whom, the livepatch of a set was built (`klp-e2e livepatch`)."""
+
+    builder: str  # its name, as --builder takes it
+    version: str
+    patches: tuple[SourcePatch, ...]  # of the kernel's source, in their order
+    warned: tuple[str, ...] = ()  # what the builder warned of: it has left that out, or guessed
+    replace: bool = True  # False: it was told to let it stand beside others
+
+
+@dataclass(frozen=True, slots=True)
 class ModuleSet:
     name: str
     directory: Path  # holds set.toml and the C sources
@@ -337,6 +356,7 @@ class ModuleSet:
     description: str = ""
     probes: tuple[Probe, ...] = ()
     in_tree: str = ""  # instead of own sources: a directory of the kernel tree with built modules
+    origin: Origin | None = None
 
     def module(self, name: str) -> ModuleSpec | None:
         return next((m for m in self.modules if m.name == name), None)
@@ -476,7 +496,7 @@ class KlpRelocation:
     symbol: KlpSymbol
     addend: int
     initial: bytes  # the field's bytes in the .ko file, and those that are written behind it
-    rewritten: bool = False  # a static call's: it leads to what is called, see `elf.tables`
+    rewritten: bool = False  # a static call's, or of code with an alternative: see `elf.tables`
     table: int = 0  # bytes of the section, where the kernel sorts it later: see `elf.tables`
 
 

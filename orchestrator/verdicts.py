@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol
+from orchestrator.nouns import Case, Kernel, KlpRelocation, KlpSymbol, Origin
 
 # --- what should be, what is -------------------------------------------------------------------
 
@@ -441,6 +441,8 @@ class Run:
     # of a module set that is not ours -> digest of what it holds, the same wherever it lies
     host_name: str = ""  # what the machine is called; "": an older klp-e2e did not write it down
     host_kind: str = ""  # its CPU and cores: times compare among machines of one kind
+    origins: Mapping[str, Origin] = field(default_factory=dict)  # path of a module set whose
+    # livepatch was built of source patches -> of which, and by whom
 
     def option(self, name: str, default: str = "") -> str:
         """One of `options` as text."""

@@ -3,8 +3,9 @@
 
 Facts of the script in 7.3 this relies on: it works in the kernel's directory, on the .config there;
 it keeps its objects in klp-tmp with -T, and with -S 2 begins at the patched kernel, which needs
-klp-tmp/1-orig/.complete; it refuses by lines that begin with `error: klp-build: `; make is called
-without variables, and takes those of MAKEFLAGS.
+klp-tmp/1-orig/.complete; it refuses by lines that begin with `error: klp-build: `; what objtool
+leaves out of a livepatch (a tracepoint, a pr_debug() of a module's) is a warning of it after
+"Diffing objects"; make is called without variables, and takes those of MAKEFLAGS.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ _COMPILED = re.compile(r"^#\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")  # with V=1
 _SAID = re.compile(r"^error: klp-build: (?!line \d+: )(.+)$", re.MULTILINE)
 _LINE = re.compile(r"^error: klp-build: (line \d+: .+)$", re.MULTILINE)
 _OBJTOOL = re.compile(r"^(?:\S+: )?error: objtool\S*: (.+)$|^(\S+: error: objtool: .+)$", re.M)
+
+
+_DIFFING = "Diffing objects"
+_WARNED = re.compile(r"^warning: klp-build: (.+)$", re.MULTILINE)
+_OBJTOOL_WARNED = re.compile(r"^(?:\S+: )?warning: objtool: (.+)$", re.MULTILINE)
 
 
 def check(request: Request, source: Path) -> None:
@@ -142,6 +148,13 @@ _ADVICE = {
     "unsupported static call key": "as it says, in the patch",
     "objtool klp diff failed": "what it says before that is what it cannot make a livepatch of",
 }
+
+
+def warnings(text: str) -> tuple[str, ...]:
+    """Its own, and objtool's of the livepatch: those of the kernel itself come before that."""
+    own = text.rpartition(f"\n{_DIFFING}\n")[2]
+    found = [match[1] for match in _WARNED.finditer(text)]
+    return tuple(dict.fromkeys(found + [match[1] for match in _OBJTOOL_WARNED.finditer(own)]))
 
 
 def _advice(words: str) -> str:

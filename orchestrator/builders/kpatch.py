@@ -36,6 +36,8 @@ _COMPILED = re.compile(r"^\s+(?:CC|AS)(?: \[M\])?\s+(\S+\.o)$")
 _REFUSED = re.compile(r"^(?:ERROR: |.*\bERROR: )(.+?)(?:\. Check \S+ for more details)?\.?$", re.M)
 _SECTION = re.compile(r"^\S+: changed section \S+ not selected for inclusion$", re.MULTILINE)
 
+_WARNED = re.compile(r"^\S+\.o: WARNING: (.+)$", re.MULTILINE)
+
 
 def check(request: Request, source: Path) -> None:
     """As that of klp-build."""
@@ -103,6 +105,11 @@ def why_unbuilt(text: str, request: Request, log: Path) -> BuildError | HarnessE
     said += [match[0] for match in _SECTION.finditer(text)]
     said += [match[1] for match in _REFUSED.finditer(text)]
     return running.failure(NAME, text, request, log, said)
+
+
+def warnings(text: str) -> tuple[str, ...]:
+    """Those of its create-diff-object, as `FILE.o: WARNING: ...`."""
+    return tuple(dict.fromkeys(match[1] for match in _WARNED.finditer(text)))
 
 
 def identity(say: Callable[[str], None]) -> str:

@@ -2,7 +2,7 @@
 """A source patch becomes a module set: the livepatch that a builder makes of it, the modules that
 it patches as they came with the kernel, and a set.toml of what they say of themselves.
 
-CACHE/livepatches/ARCH-NAME-KEY/NAME/     a finished set
+CACHE/livepatches/ARCH-NAME-KEY/NAME/     a finished set, with the patches beside it
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from orchestrator.catalog import SET_FILE
 from orchestrator.deadline import Deadline
 from orchestrator.elf import klp, klpformat, patchtable, reader, relocation
 from orchestrator.elf.records import Elf
+from orchestrator.elf.rules import FATAL
 from orchestrator.errors import BuildError, HarnessError
 from orchestrator.host import workdir
 from orchestrator.host.rundir import run_dir
 from orchestrator.model import kofiles
-from orchestrator.nouns import VMLINUX, Arch, Kernel, KlpSymbol
+from orchestrator.nouns import VMLINUX, Arch, Kernel, KlpSymbol, Origin, SourcePatch
+from orchestrator.plain import one_line
 from orchestrator.source import series, sources
 
 
@@ -35,9 +37,10 @@ class Builder(Protocol):
     """What each module of a builder has.
 
     WRITES: what it writes to in a kernel's tree, besides the files of the patch. OPTIONS: what it
-    wants of a kernel's configuration. identity: which of several builders of that
-    name it is, as far as the kernel's source does not tell. original: the object, vmlinux or a
-    module's, in which it counted symbols of one name; None: in those of the kernel that boots.
+    wants of a kernel's configuration. identity: which of several builders of that name it is, as
+    far as the kernel's source does not tell. warnings: what it warned of, by its log, of what it
+    has made. original: the object, vmlinux or a module's, in which it counted symbols of one name;
+    None: in those of the kernel that boots.
     """
 
     NAME: str
@@ -58,6 +61,8 @@ class Builder(Protocol):
         say: Callable[[str], None],
     ) -> Path: ...
 
+    def warnings(self, text: str) -> tuple[str, ...]: ...
+
     def identity(self, say: Callable[[str], None]) -> str: ...
 
     def original(self, tree: BuildTree, name: str) -> Path | None: ...
@@ -65,7 +70,8 @@ class Builder(Protocol):
 
 BUILDERS: Mapping[str, Builder] = {klpbuild.NAME: klpbuild, kpatch.NAME: kpatch}
 LOG = "build.log"
-_LAYOUT = "1"  # of an entry: another number makes all of them anew
+_WARNINGS, _WARNING = 50, 500  # kept of a builder; characters of each
+_LAYOUT = "2"  # of an entry: another number makes all of them anew
 
 
 def build(
@@ -94,10 +100,11 @@ def build(
             hint="run again, and leave it alone meanwhile",
         )
     makes.check(request, origin.directory)
+    identity = makes.identity(say)
     final = (
         workdir.cache_root()
         / "livepatches"
-        / f"{arch.name}-{request.name}-{_key(request, builder, makes.identity(say))}"
+        / f"{arch.name}-{request.name}-{_key(request, builder, identity)}"
     )
     with workdir.locked(final, say):
         if workdir.verify(final):
@@ -113,13 +120,15 @@ def build(
                 made = makes.make(
                     request, site, patches, jobs=jobs, progress=progress, deadline=deadline, say=say
                 )
+                _check_format(request, made, makes)
                 _check_positions(request, site, made, makes)
                 with workdir.staging(final) as tmp:
                     place = tmp / request.name
                     place.mkdir()
                     for name, data in _modules(made.read_bytes(), request).items():
                         (place / name).write_bytes(data)
-                    _describe(place)
+                    said = site.log.read_text(errors="replace")
+                    _describe(place, request, builder, makes.warnings(said), identity)
                     shutil.copyfile(site.log, tmp / LOG)
                     workdir.publish(tmp, final)
         workdir.touch(final)
@@ -132,9 +141,20 @@ def _key(request: Request, builder: str, identity: str) -> str:
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
-def _describe(place: Path) -> None:
+def _describe(
+    place: Path, request: Request, builder: str, warned: Sequence[str], identity: str
+) -> None:
+    """set.toml, and the patches by the names that it has for them."""
     given = {path.name: path.read_bytes() for path in sorted(place.glob("*.ko"))}
-    (place / SET_FILE).write_text(kofiles.set_text(given))
+    patches = []
+    for file, one in zip(request.patch_files, request.fix.patches, strict=True):
+        (place / file).write_bytes(one.diff.raw)
+        patches.append(SourcePatch(file, hashlib.sha256(one.diff.raw).hexdigest()))
+    more = [f"and {len(warned) - _WARNINGS} more"] if len(warned) > _WARNINGS else []
+    kept = (*(each[:_WARNING] for each in warned[:_WARNINGS]), *more)
+    version = identity or request.kernel.release
+    origin = Origin(builder, version, tuple(patches), kept, request.replace)
+    (place / SET_FILE).write_text(kofiles.set_text(given) + kofiles.origin_text(origin))
 
 
 # --- what goes with it -------------------------------------------------------------------------
@@ -165,6 +185,25 @@ def objects(elf: Elf, name: str) -> tuple[str, ...]:
     """What a livepatch says it patches, as far as it says so before it is loaded."""
     said = patchtable.prepared(elf, name)
     return tuple(each for each, _ in said.objects) if said else ()
+
+
+def _check_format(request: Request, made: Path, makes: Builder) -> None:
+    """Raises BuildError for a livepatch that a right kernel refuses, or writes astray."""
+    arch = request.arch
+    found = klp.inspect(
+        made.read_bytes(),
+        table=relocation.table(arch.relocations),
+        none=arch.none,
+        name=made.name,
+    )
+    broken = [f"{v.where}: {v.text}" for v in found.violations if v.rule in FATAL]
+    if broken:
+        raise BuildError(
+            f"{makes.NAME} made a {made.name} that no kernel can apply as it is meant:\n"
+            + "\n".join(map(one_line, broken[:_WARNINGS])),
+            hint=f"that is a fault of {makes.NAME}'s, and not of the patch; leave out of the patch "
+            "what it says",
+        )
 
 
 def _check_positions(request: Request, site: BuildTree, made: Path, makes: Builder) -> None:

@@ -29,7 +29,6 @@ from orchestrator.nouns import (
     Arch,
     Case,
     Channel,
-    KlpSymbol,
     Order,
     Toolchain,
     merged,
@@ -351,20 +350,6 @@ def seconds(text: str) -> float:
     if found is None or not float(found[1]):
         raise UsageError(f"'{text}' is no time", hint="a time is written 30s, 10m or 2h")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
-
-
-def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:
-    """`NAME` or `NAME,SYMPOS` of one object, for the converter; sympos 0 means "unique"."""
-    made = []
-    for text in texts:
-        name, comma, position = text.partition(",")
-        if not name or (comma and not position.isdecimal()):
-            raise UsageError(
-                f"'{text}' is no symbol",
-                hint="NAME, or NAME,N for the N-th of that name in the symbol table",
-            )
-        made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
-    return tuple(made)
 
 
 def patches_of(kind: AlterationKind, directory: Path | None) -> Path:

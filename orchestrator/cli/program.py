@@ -27,7 +27,6 @@ from typer.completion import (  # type: ignore[attr-defined]  # it has them from
 )
 from typer.core import TyperCommand, TyperGroup
 
-from orchestrator.cli import version
 from orchestrator.cli.table import COMMANDS, GROUPS
 from orchestrator.errors import Exit, HarnessError, KlpError
 from orchestrator.report import log
@@ -175,6 +174,7 @@ class Shell(StrEnum):
 def say_version(ctx: typer.Context, wanted: bool) -> None:
     """For `--version`. Raises typer.Exit."""
     if wanted and not ctx.resilient_parsing:
+        version = import_module("orchestrator.cli.version")  # with all that runs git
         raise typer.Exit(int(outcome(lambda: _say(f"{NAME} {version.version()}"))))
 
 

@@ -26,7 +26,7 @@ from orchestrator.errors import BuildError, UsageError
 from orchestrator.host import files
 from orchestrator.host.workdir import file_digest
 from orchestrator.model import orders
-from orchestrator.nouns import Accel, Arch, Case, Userland
+from orchestrator.nouns import Accel, Arch, Case, Origin, Userland
 from orchestrator.report.progress import Reporter
 from orchestrator.verdicts import Run, RunKind
 from orchestrator.vm import machine
@@ -139,6 +139,16 @@ def own_sets(bootables: Iterable[Bootable]) -> Mapping[str, Mapping[str, str]]:
             if catalog.is_place(name)
         }
         for bootable in bootables
+    }
+
+
+def origins(bootables: Iterable[Bootable]) -> Mapping[str, Origin]:
+    """Module set -> of what its livepatch was built, and by whom, where that is known."""
+    return {
+        name: made.set.origin
+        for bootable in bootables
+        for name, made in bootable.sets.items()
+        if made.set.origin is not None
     }
 
 

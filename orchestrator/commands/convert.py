@@ -5,19 +5,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from orchestrator import catalog
-from orchestrator.cli import options
 from orchestrator.cli.program import EXAMPLE, app, guarded
-from orchestrator.elf import klp, reader, relocation
+from orchestrator.elf import klp, klpformat, reader, relocation
 from orchestrator.errors import Exit, UsageError
 from orchestrator.host import files, ours
 from orchestrator.host.workdir import disk_errors
-from orchestrator.nouns import Arch
+from orchestrator.nouns import Arch, KlpSymbol
 from orchestrator.report.terminal import tell
 
 
@@ -43,6 +43,14 @@ def arch_of(data: bytes, name: str, arch_files: Sequence[str] = ()) -> Arch:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """symbols: how many are deferred. needed: their object, where `depends=` still names it."""
+
+    symbols: int
+    needed: tuple[str, ...]
+
+
 def convert_file(
     source: Path,
     goal: Path,
@@ -52,8 +60,8 @@ def convert_file(
     arch_files: Sequence[str] = (),
     *,
     force: bool = False,
-) -> int:
-    """Write `goal`, `source` with its relocations against the symbols deferred; their number.
+) -> Converted:
+    """Write `goal`, `source` with its relocations against the symbols deferred.
 
     With `auto` every undefined symbol which that module defines is added, and the object's name is
     by default that of the file. force: also where a file is.
@@ -66,7 +74,7 @@ def convert_file(
         )
     data = read_file(source)
     arch = arch_of(data, str(source), arch_files)
-    wanted = options.klp_symbols(name, symbols)
+    wanted = klp_symbols(name, symbols)
     if auto is not None:
         given = {symbol.name for symbol in wanted}
         wanted += klp.auto_symbols(data, read_file(auto), name, given=given)
@@ -75,11 +83,15 @@ def convert_file(
             f"{source} has no undefined symbol that {auto} defines",
             hint="nothing is to be deferred; is it the right target?",
         )
+    # modpost names in depends= whose exports it uses. Only with the target's file is it known that
+    # none is left; where one is, modprobe needs that line.
+    bound = () if auto is not None else (klpformat.object_name(name),)
     table = relocation.table(arch.relocations)
-    made = klp.convert(data, wanted, table=table, name=str(source))
+    made = klp.convert(data, wanted, bound=bound, table=table, name=str(source))
     with disk_errors(f"cannot write {goal}"):
         write_atomically(goal, made, force=force)
-    return len(wanted)
+    left = set(bound).intersection(klpformat.dependencies(reader.read(made, str(goal))))
+    return Converted(len(wanted), tuple(left))
 
 
 def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
@@ -95,6 +107,20 @@ def write_atomically(path: Path, data: bytes, *, force: bool) -> None:
             partial.write_bytes(data)
     except FileExistsError:  # somebody has made it meanwhile
         raise there from None
+
+
+def klp_symbols(object_name: str, texts: Sequence[str]) -> tuple[KlpSymbol, ...]:
+    """`NAME` or `NAME,SYMPOS` of one object, for the converter; sympos 0 means "unique"."""
+    made = []
+    for text in texts:
+        name, comma, position = text.partition(",")
+        if not name or (comma and not position.isdecimal()):
+            raise UsageError(
+                f"'{text}' is no symbol",
+                hint="NAME, or NAME,N for the N-th of that name in the symbol table",
+            )
+        made.append(KlpSymbol(object_name.replace("-", "_"), name, int(position or 0)))
+    return tuple(made)
 
 
 ArchFileOption = Annotated[
@@ -136,6 +162,11 @@ def convert(
 ) -> Exit:
     """Defer a module's relocations. Makes a livepatch module of an ordinary one."""
     files = arch_file or ()
-    number = convert_file(source, goal, object_name, symbol or (), auto, files, force=force)
-    tell(f"{goal}: {number} klp symbol{'s' * (number != 1)}")
+    done = convert_file(source, goal, object_name, symbol or (), auto, files, force=force)
+    tell(f"{goal}: {done.symbols} klp symbol{'s' * (done.symbols != 1)}")
+    for name in done.needed:
+        tell(
+            f"depends= still names {name}, of which it may use other exports: "
+            f"--auto {name}.ko defers all of them"
+        )
     return Exit.GOOD

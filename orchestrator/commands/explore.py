@@ -141,6 +141,7 @@ def run_exploration(
             },
             inputs={**run.inputs, **session.inputs(asked.build), **session.built(bootables)},
             own_sets=session.own_sets(bootables),
+            origins=session.origins(bootables),
         )
     )
     campaigns = [Campaign(b, name, asked.wanted) for b in bootables for name in asked.module_sets]

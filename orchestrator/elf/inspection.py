@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from orchestrator.elf import relocation
+from orchestrator.elf import relocation, tables
 from orchestrator.elf.klpformat import (
     LEFT_OVER_PREFIX,
     SECTION_PREFIX,
@@ -146,6 +146,8 @@ def inspect(
     )
 
 
+_REPLACED = "code that has an alternative, which is put there while the livepatch loads"
+
 _Broken = Iterator[tuple[str, str]]  # (rule, where)
 
 
@@ -206,6 +208,7 @@ def _violations(
     yield from _module_rules(elf, [s for _, s in klp])
     yield from _symbol_rules(elf, uses)
     seen: set[tuple[str, int]] = set()
+    replaced = tables.alternatives(elf)
     for index, section in klp:
         where = f"section {index} {section.name}"
         yield from _section_rules(elf, section, where)
@@ -216,6 +219,9 @@ def _violations(
         for rela in section.relas:
             at = f"{where}, {_applies_to(elf, section) or 'section ?'}+{rela.offset:#x}"
             yield from _relocation_rules(elf, section, rela, at, table)
+            late = _object(section) not in ("", VMLINUX)
+            if late and (section.info, rela.offset) in replaced:
+                yield "section-target-early", f"{at}, {_REPLACED}"
     yield from _ordinary_rules(elf, none)
 
 

@@ -163,7 +163,8 @@ def klp_relocations(
     `table` does not know; `inspect` says it in full.
     """
     found = []
-    shared, static = fields.shared(elf, table), tables.calls(elf)
+    shared = fields.shared(elf, table)
+    rewritten = tables.calls(elf) | tables.alternatives(elf)
     named = Counter(section.name for section in elf.sections if section.allocated)
     for section in elf.sections:
         if not is_klp_section(section):
@@ -186,7 +187,7 @@ def klp_relocations(
         for rela in section.relas:
             where = f"{name}: {section.name} at {rela.offset:#x}"
             entry = _deferred(elf, parsed[0], target, rela, table, where)
-            if parsed[0] == VMLINUX and (section.info, rela.offset) in static:
+            if parsed[0] == VMLINUX and (section.info, rela.offset) in rewritten:
                 entry = replace(entry, rewritten=True)
             if other := shared.get((section.info, rela.offset)):
                 raise UsageError(f"{where}: {other} writes the same field", _EDITED)
@@ -310,12 +311,18 @@ def _check_section(
             f"{target.name} uses {first}, but is not loaded into memory",
             "build without debugging information, or objcopy --strip-debug first",
         )
+    replaced = tables.alternatives(elf)
     kept = {rela.offset for rela in section.relas if rela.symbol not in wanted}
     for rela in moving:
         symbol = wanted[rela.symbol]
         late = homes[rela.symbol] != VMLINUX
         if why := why_not(target.name, late, built_for(elf)):
             raise UsageError(f"{target.name} uses {symbol}, which cannot be deferred: {why}")
+        if late and (section.info, rela.offset) in replaced:
+            raise UsageError(
+                f"{target.name}+{rela.offset:#x} uses {symbol}, which cannot be deferred: it is "
+                "code that has an alternative, which is put there while the livepatch loads"
+            )
         if rela.offset in kept:
             raise UsageError(
                 f"{target.name}+{rela.offset:#x} has relocations against {symbol} and against "

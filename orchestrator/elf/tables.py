@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """What the kernel itself changes of a module after vmlinux's klp relocations were written. Pure.
 
-Tables that it sorts while the module loads: where an entry is found then. Static calls.
+Tables that it sorts while the module loads: where an entry is found then. Static calls, and code
+that has an alternative.
 
 A klp relocation of vmlinux is written before that, and what it has written moves with its entry;
 the fields are relative, and changed with the move. Sources: jump_label_sort_entries() of
@@ -15,15 +16,21 @@ from dataclasses import replace
 
 from orchestrator.elf import following
 from orchestrator.elf.klpformat import is_klp_section
-from orchestrator.elf.records import Elf
+from orchestrator.elf.records import Elf, Rela
 from orchestrator.nouns import Arch
 
 # bytes of an entry: struct jump_entry with HAVE_ARCH_JUMP_LABEL_RELATIVE, struct static_call_site
 ENTRY: Mapping[str, int] = {"__jump_table": 16, ".static_call_sites": 8}
 STATIC_CALLS = ".static_call_sites"
+ALTERNATIVES = ".altinstructions"
+# struct alt_instr: bytes of an entry -> where in it is how long the code is. Its first field leads
+# to the code, its second to the alternative. 12: arm64, loongarch, s390 up to 6.11, and x86 up to
+# 6.2; 13: s390 since then; 14: x86 since then.
+_LENGTH_AT: Mapping[int, int] = {12: 10, 13: 12, 14: 12}
 _CALL = range(1, 5)  # bytes of a call before its field: arch/x86/kernel/static_call.c, insn_type
-# jump_entry_set_init(), static_call_set_init(): this bit of a key says whether its code is freed
-# after init. In a .ko it may say something else: JUMP_TABLE_ENTRY() of x86's asm/jump_label.h
+# jump_entry_set_init(), static_call_set_init(): a bit of the key, set for code that is freed after
+# init and cleared for all other. A .ko may have it set in the addend: objtool has gone by it
+# (arch/x86/include/asm/jump_label.h with HAVE_JUMP_LABEL_HACK).
 IN_INIT = 2
 
 
@@ -55,12 +62,12 @@ def found(
 
 
 def leads_to(arch: Arch, field: following.Field) -> int | None:
-    """Where a field of such a table leads, whatever it says of its code's being gone after init."""
+    """Where a field of such a table leads, whatever it says of its code being gone after init."""
     led = following.follow(arch, field, None, None).to
-    changed = -IN_INIT if field.addend & IN_INIT else IN_INIT
-    if field.symbol is not None and led == field.symbol + changed:
-        return field.symbol
-    return led
+    if led is None or field.symbol is None:
+        return led
+    differs = (led + field.addend) ^ (field.symbol + field.addend)
+    return field.symbol if differs == IN_INIT else led
 
 
 def calls(elf: Elf) -> frozenset[tuple[int, int]]:
@@ -77,3 +84,32 @@ def calls(elf: Elf) -> frozenset[tuple[int, int]]:
         for symbol in (elf.symbols[rela.symbol],)
     )
     return frozenset((section, at + width) for section, at in sites for width in _CALL)
+
+
+def alternatives(elf: Elf) -> frozenset[tuple[int, int]]:
+    """(section, offset) of the bytes of code that has an alternative. Where the processor wants it
+    the kernel puts that there while the module loads (apply_alternatives(), after
+    apply_relocations()). None, where the table is of a shape that no kernel has had."""
+    found = set[tuple[int, int]]()
+    for section in elf.sections:
+        if not 0 < section.info < len(elf.sections) or is_klp_section(section):
+            continue
+        table = elf.sections[section.info]
+        if table.name == ALTERNATIVES and section.relas:
+            found |= _replaced(elf, table.data, section.relas)
+    return frozenset(found)
+
+
+def _replaced(elf: Elf, table: bytes, relas: Sequence[Rela]) -> set[tuple[int, int]]:
+    """Of one table, with the relocations that fill it: two of each entry."""
+    size, odd = divmod(2 * len(table), len(relas))
+    if odd or size not in _LENGTH_AT:
+        return set()
+    found = set[tuple[int, int]]()
+    for rela in relas:
+        at = rela.offset + _LENGTH_AT[size]
+        if rela.offset % size == 0 and at < len(table) and rela.symbol < len(elf.symbols):
+            symbol = elf.symbols[rela.symbol]
+            start = symbol.value + rela.addend
+            found |= {(symbol.shndx, start + n) for n in range(table[at])}
+    return found

@@ -24,7 +24,7 @@ SETTINGS = {
     "distributed.admin.log-length": 0,  # who asks keeps the journal
     "distributed.worker.memory.terminate": False,  # its memory is guests'; the kernel looks to that
 }
-logging.getLogger("distributed").setLevel(logging.WARNING)
+logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what is wrong is said by us
 AGAIN_SECONDS = 2.0  # between tries to reach a scheduler
 REST_SECONDS = 5.0  # between looks whether a guest is still used
 
@@ -56,8 +56,9 @@ async def schedule(
                 dashboard_address="127.0.0.1:0",  # nobody reaches it from elsewhere
             )
             await scheduler
-        except (OSError, ValueError) as err:
-            raise UsageError(f"nobody can listen at {listen}: {err}") from err
+        except (OSError, ValueError, RuntimeError) as err:
+            why = err.__cause__ or err
+            raise UsageError(f"nobody can listen at {listen}: {why}") from err
         async with scheduler:
             begun(scheduler.address)
             await ended.wait()

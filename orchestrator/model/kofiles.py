@@ -11,6 +11,7 @@ from orchestrator.elf import klpformat, patchtable, reader
 from orchestrator.elf.patchtable import Function, PatchTable
 from orchestrator.elf.records import Elf
 from orchestrator.errors import UsageError
+from orchestrator.nouns import Origin
 from orchestrator.plain import one_line
 
 _ARCH = "{arch}"  # what `ko` of a set.toml has for the architecture's name
@@ -58,6 +59,18 @@ def set_text(files: Mapping[str, bytes]) -> str:
             lines += [f"depends = {_list(depends)}"]
         if file in tables:
             lines += ["replace = true", "[modules.patches]", *_patches(tables[file])]
+    return "\n".join(lines) + "\n"
+
+
+def origin_text(origin: Origin) -> str:
+    """What follows in a set.toml of ours, where a builder made its livepatch. Raises UsageError."""
+    warned = [one_line(each) for each in origin.warned]
+    lines = ["", "[origin]", f"builder = {_text(origin.builder)}"]
+    lines += [f"version = {_text(origin.version)}", f"warned = {_list(warned)}"]
+    lines += [] if origin.replace else ["replace = false"]
+    for patch in origin.patches:
+        lines += ["[[origin.patches]]", f"file = {_text(patch.file)}"]
+        lines += [f"sha256 = {_text(patch.sha256)}"]
     return "\n".join(lines) + "\n"
 
 

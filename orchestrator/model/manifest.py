@@ -70,6 +70,9 @@ def _words(module_set: ModuleSet) -> Iterator[tuple[str, str]]:
     description, a probe's command, and what probes show."""
     yield "the directory's name", module_set.name
     yield "in_tree", module_set.in_tree
+    if module_set.origin is not None:
+        origin = module_set.origin
+        yield from (("origin", text) for text in (origin.builder, origin.version, *origin.warned))
     for spec in module_set.modules:
         yield "name", spec.name
         yield "ko", spec.ko

@@ -6,7 +6,7 @@
            bundle.json                          for us: what failed, on what, sha256 of every file
            kernel  System.map  config           of the kernel
            userland.cpio.gz  overlay.cpio       the guest's initramfs, in two parts
-           modules/NAME.ko  set/                the module set, and what was compiled
+           modules/NAME.ko  set/                the module set, and what was compiled, or patched
            ARCH.toml                            its architecture, when it is none of ours
            id_ed25519  known_hosts              keys of this bundle's guest and of no other
            console.log  dmesg  qemu-command     from the boot in which it was seen
@@ -18,6 +18,7 @@ reproduce.sh is a script of whoever made it.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shlex
@@ -30,12 +31,12 @@ from orchestrator import catalog, initramfs
 from orchestrator.build import delivery, modules, prepare
 from orchestrator.build.prepare import Bootable
 from orchestrator.errors import Exit, UsageError
-from orchestrator.host import ours, walk, workdir
+from orchestrator.host import files, ours, walk, workdir
 from orchestrator.model import culprit, issuecheck, orders
 from orchestrator.model.findings import signature
 from orchestrator.model.known import KnownIssue
 from orchestrator.model.movers import FILLER, completed
-from orchestrator.nouns import BuiltSet, Case, Kernel
+from orchestrator.nouns import BuiltSet, Case, Kernel, ModuleSet
 from orchestrator.plain import lines, one_line
 from orchestrator.repro import byhand, record, script
 from orchestrator.repro.readme import readme
@@ -276,6 +277,7 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
         _copy_set(built.set.directory, into / SET)
     (into / SET_FILE).parent.mkdir(exist_ok=True)
     (into / SET_FILE).write_bytes(catalog.set_text(built.set.directory))
+    _copy_patches(built.set, into / SET)
     (into / MODULES).mkdir()
     pack = delivery.packing(kernel)
     keys = ssh.new_keys()
@@ -291,6 +293,17 @@ def _fill(into: Path, bootable: Bootable, built: BuiltSet) -> None:
     ):
         (into / name).touch(mode=PRIVATE)
         (into / name).write_bytes(content)
+
+
+def _copy_patches(module_set: ModuleSet, into: Path) -> None:
+    """What its livepatch was built of, as far as that still lies beside it and is what it was: who
+    changes it has his reason, and the bundle is of the livepatch."""
+    for patch in module_set.origin.patches if module_set.origin else ():
+        path = module_set.directory / patch.file
+        if files.is_ordinary(path) and path.stat().st_size <= modules.SOURCE_MAX:
+            content = files.read(path, modules.SOURCE_MAX)
+            if hashlib.sha256(content).hexdigest() == patch.sha256:
+                (into / patch.file).write_bytes(content)
 
 
 def _copy_set(directory: Path, into: Path) -> None:

@@ -12,6 +12,7 @@ from orchestrator import kernelreports, plain
 from orchestrator.model import orders, words
 from orchestrator.nouns import Arch, ModuleSet, ModuleSpec
 from orchestrator.repro.byhand import DIRECTORY, ByHand
+from orchestrator.repro.record import SET
 from orchestrator.repro.script import accel, value
 from orchestrator.repro.story import TEMPLATES, Story, arch_directory, event_words
 from orchestrator.verdicts import Answers, Check, CheckKind, Reading, RelocationState, Shown
@@ -42,6 +43,7 @@ def readme(story: Story, by_hand: ByHand) -> str:
         summary=_summary(index + 1, first, checks),
         differs=_differs,
         livepatches=_livepatches(story),
+        built_again=_built_again(story),
         order=orders.format(result.case.order),
         acts=_acts(story),
         unreached=[orders.format_event(e) for e in result.case.order.events[index + 1 :]],
@@ -245,11 +247,29 @@ def _livepatches(story: Story) -> list[tuple[str, str]]:
 
 
 def _origin(spec: ModuleSpec, module_set: ModuleSet) -> str:
+    if spec.ko and module_set.origin is not None:
+        origin = module_set.origin
+        patches = ", ".join(f"{SET}/{patch.file}" for patch in origin.patches)
+        return f"{origin.builder} {origin.version} built it of {patches}"
     if spec.ko:
         return "built elsewhere, taken as it is"
     if module_set.in_tree:
         return f"the kernel's own, of {module_set.in_tree}"
     return "its source is in set/"
+
+
+def _built_again(story: Story) -> str:
+    """The line that builds the livepatch of its one source patch again; "" where there are several,
+    or where it was built otherwise."""
+    origin, kernel = story.built.set.origin, story.kernel
+    if origin is None or len(origin.patches) != 1:
+        return ""
+    words = ["klp-e2e", "livepatch", f"{SET}/{origin.patches[0].file}"]
+    words += ["--arch", story.arch.name, "--kernel", kernel.source]
+    words += [word for name in kernel.series for word in ("--series", name)]
+    words += [word for name in kernel.configs for word in ("--config", name)]
+    words += [] if origin.replace else ["--no-replace"]
+    return shlex.join([*words, "--builder", origin.builder])
 
 
 def _deferred(story: Story, name: str) -> str:

@@ -238,6 +238,8 @@ def field(arch: Arch, built: BuiltSet, step: Step) -> Field | None:
         for rela in built.modules[read.livepatch].klp_relocations:
             if (rela.object, rela.section, rela.offset) == (read.object, read.section, read.offset):
                 row = observe.row_of(arch, rela)
+                if rela.table:
+                    return None  # the kernel has sorted it: where each lies no shell can tell
                 raw = bytes.fromhex(read.raw)
                 if relocation.written(row, arch.byte_order, raw) is not row:
                     return None  # which instruction it is depends on where everything lies

@@ -4,29 +4,35 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import subprocess
 import time
+import tomllib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from elf_samples import MODINFO, target, with_section
 from samples import a_kernel
 
+from orchestrator.build import kernel as kernels
 from orchestrator.builders import klpbuild, kpatch, livepatch, sympos, tree
 from orchestrator.builders.request import Request
 from orchestrator.catalog import arches
 from orchestrator.deadline import Deadline
 from orchestrator.elf import reader
+from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, HarnessError, PatchError, UsageError
 from orchestrator.host import pruning, workdir
 from orchestrator.nouns import VMLINUX, Kernel
 from orchestrator.source import archive, series, sources, worktree
 
 HOST = next(arch for arch in arches().values() if not arch.cross_compile)
+GENUINE = Path(__file__).parents[1] / "unit/genuine/objtool-7.3.4.ko"
 FIX = """--- a/kernel/one.c
 +++ b/kernel/one.c
 @@ -1 +1 @@
@@ -348,6 +354,83 @@ def test_a_builder_that_somebody_has_changed_is_not_run_without_the_network_eith
     assert list((workdir.cache_root() / "builders").glob("*.damaged-*"))
     with pytest.raises(HarnessError, match="no Debian release"):
         kpatch._program(lambda _: None, Deadline.after(9))
+
+
+WARNED = """o.o: warning: objtool: the kernel's own, of every build
+warning: klp-build: fix.patch applied with fuzz
+Diffing objects
+t.o: warning: objtool: f: disabling unsupported tracepoint t
+t.o: warning: objtool: f: disabling unsupported tracepoint t
+warning: objtool: f: disabling unsupported pr_debug()
+t.o: changed function: f
+"""
+
+
+def test_what_builders_warn_of() -> None:
+    assert klpbuild.warnings(WARNED) == (
+        "fix.patch applied with fuzz",
+        "f: disabling unsupported tracepoint t",
+        "f: disabling unsupported pr_debug()",
+    )
+    said = "WARNING: of make's\nf.o: WARNING: unable to correlate x, assuming variable is new\n"
+    assert kpatch.warnings(said) == ("unable to correlate x, assuming variable is new",)
+
+
+@pytest.fixture
+def makes(
+    request_: Request, source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Path], Path]:
+    """The set of a livepatch that the builder, so to speak, has made."""
+    monkeypatch.setattr(kernels, "is_of", lambda *_: True)
+    monkeypatch.setattr(klpbuild, "_PROGRAMS", {})
+    monkeypatch.setattr(klpbuild, "_HASHES", source / "Makefile")
+    built = tmp_path / "built"
+    built.mkdir()
+    modinfo = b"license=GPL\0name=klp_target\0"
+    elf = with_section(target(), MODINFO, lambda section: replace(section, data=modinfo))
+    (built / "klp_target.ko").write_bytes(write(elf))
+    asked = replace(request_, kernel=replace(request_.kernel, build_tree=built))
+
+    def made(module: Path) -> Path:
+        script = SCRIPT.replace("cp kernel/one.c", f"cp {module}")
+        (source / klpbuild.SCRIPT).write_text(f"{script}cat >&2 <<'END'\n{WARNED}END\n")
+        return livepatch.build(
+            asked,
+            klpbuild.NAME,
+            jobs=1,
+            progress=lambda *_: None,
+            say=lambda _: None,
+            deadline=Deadline.after(60),
+        )
+
+    return made
+
+
+def test_a_set_says_of_what_it_was_built_and_by_whom(
+    makes: Callable[[Path], Path], request_: Request
+) -> None:
+    """And the patch lies beside it. Another time it comes from the cache."""
+    place = makes(GENUINE)
+    assert place == makes(GENUINE)
+    assert (place / "fix.patch").read_text() == FIX
+    tables = tomllib.loads((place / "set.toml").read_text())
+    assert tables["origin"] == {
+        "builder": "klp-build",
+        "version": request_.kernel.release,
+        "warned": [*klpbuild.warnings(WARNED)],
+        "patches": [{"file": "fix.patch", "sha256": hashlib.sha256(FIX.encode()).hexdigest()}],
+    }
+
+
+def test_a_livepatch_that_no_kernel_applies_as_it_is_meant_is_its_builders_fault(
+    makes: Callable[[Path], Path], cache: Path
+) -> None:
+    """And not the kernel's: it is not run, nor kept."""
+    with pytest.raises(BuildError, match="no kernel can apply as it is meant") as raised:
+        makes(GENUINE.parent / "wrong/alternative-7.3.4.ko")
+    assert ".text+0x5, code that has an alternative" in raised.value.full_message
+    assert "fault of klp-build's" in raised.value.hint
+    assert not [path for path in (cache / "livepatches").iterdir() if path.is_dir()]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from orchestrator.elf import klp
 from orchestrator.elf.relocation import table
 from orchestrator.elf.writer import write
 from orchestrator.model import orders, words
-from orchestrator.nouns import Case, KlpSymbol, ModuleSet
+from orchestrator.nouns import Case, KlpSymbol, ModuleSet, Origin, SourcePatch
 from orchestrator.repro.story import TEMPLATES
 from orchestrator.run import signs
 from orchestrator.verdicts import CaseResult, Check, Patched, Shown, Status, Step
@@ -130,5 +130,6 @@ def hostile(bootable: Bootable) -> tuple[Bootable, CaseResult]:
     kernel = replace(bootable.kernel, release=EVIL, source=EVIL, compiler=EVIL, series=(EVIL,))
     (built,) = bootable.sets.values()
     probe = replace(built.set.probes[0], name=EVIL, command=EVIL, file="")
-    evil_set = replace(built, set=replace(built.set, probes=(probe,)))
+    origin = Origin(EVIL, EVIL, (SourcePatch(EVIL, EVIL),), (EVIL,))
+    evil_set = replace(built, set=replace(built.set, probes=(probe,), origin=origin))
     return replace(bootable, kernel=kernel, sets={"./tiny": evil_set}), result

@@ -4,7 +4,9 @@ and judges by what failed. Nothing is booted."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 import re
 import shlex
 from collections.abc import Callable
@@ -35,7 +37,7 @@ from orchestrator.host import tools
 from orchestrator.model import judge, orders, words
 from orchestrator.model.findings import signature
 from orchestrator.model.known import Fails, KnownIssue
-from orchestrator.nouns import Arch
+from orchestrator.nouns import Arch, Origin, SourcePatch
 from orchestrator.repro import bundle, byhand
 from orchestrator.repro import script as reproduce
 from orchestrator.repro.readme import readme
@@ -389,6 +391,18 @@ def test_a_relocation_is_judged_by_its_bytes_where_no_value_shows_it(
     assert '[ "$value" = ' in with_value and check.subject in with_value
 
 
+def test_a_table_that_the_kernel_has_sorted_is_read_by_no_shell(bootable: Bootable) -> None:
+    """It would find another entry there, and a right kernel would be REPRODUCED."""
+    built = bootable.sets["./tiny"]
+    check = relocation_check(bootable, RelocationState.APPLIED)
+    module = built.modules["my_patch"]
+    entries = tuple(replace(entry, table=32) for entry in module.klp_relocations)
+    modules = {**built.modules, "my_patch": replace(module, klp_relocations=entries)}
+    step = Step("+x", (check,), 0, 0, 0)
+    assert signs.field(ARCH, built, step) is not None
+    assert signs.field(ARCH, replace(built, modules=modules), step) is None
+
+
 def test_a_field_is_read_as_the_table_says(bootable: Bootable) -> None:
     built = bootable.sets["./tiny"]
     check = relocation_check(bootable, RelocationState.APPLIED)
@@ -477,6 +491,57 @@ def test_of_a_set_that_others_built_only_the_modules_go_into_a_bundle(
     assert [p.name for p in (place / "set").rglob("*")] == ["set.toml"]
     assert sorted(p.name for p in (place / "modules").iterdir()) == ["my_patch.ko", "the_target.ko"]
     assert bundle.read(place).shown_by(a_result(ANSWER))
+
+
+def built_of(bootable: Bootable, *patches: SourcePatch) -> Bootable:
+    """Its livepatch is a builder's."""
+    built = bootable.sets["./tiny"]
+    specs = tuple(replace(spec, ko=f"{spec.name}.ko") for spec in built.set.modules)
+    origin = Origin("klp-build", "7.3.4", patches, ("f: left out",), replace=False)
+    made = replace(built, set=replace(built.set, modules=specs, origin=origin))
+    return replace(bootable, sets={"./tiny": made})
+
+
+def test_the_source_patch_of_a_livepatch_goes_into_a_bundle(
+    bootable: Bootable, tmp_path: Path
+) -> None:
+    fix, home = b"--- a/f.c\n", bootable.sets["./tiny"].set.directory
+    (home / "fix.patch").write_bytes(fix)
+    mine = built_of(bootable, SourcePatch("fix.patch", hashlib.sha256(fix).hexdigest()))
+    place = tmp_path / "b"
+    bundle.write(place, mine, a_result(ANSWER), (1, 1))
+    assert (place / "set/fix.patch").read_bytes() == fix
+    text = (place / "README.md").read_text()
+    assert "- `my_patch`: klp-build 7.3.4 built it of set/fix.patch; klp relocations: " in text
+    again = "klp-e2e livepatch set/fix.patch --arch x86_64 --kernel debian:6.1 --no-replace"
+    assert f"\n    {again} --builder klp-build\n" in text
+    assert "set/fix.patch" in json.loads((place / "bundle.json").read_text())["files"]
+    assert bundle.read(place).shown_by(a_result(ANSWER))
+
+
+@pytest.mark.parametrize("kind", ["another", "link", "gone", "huge"])
+def test_what_is_no_longer_the_source_patch_goes_into_no_bundle(
+    kind: str, bootable: Bootable, tmp_path: Path
+) -> None:
+    """A bundle is sent to others."""
+    fix, home = b"mine\n", bootable.sets["./tiny"].set.directory
+    (tmp_path / "secret").write_bytes(fix)
+    if kind == "another":
+        (home / "fix.patch").write_bytes(b"changed\n")
+    elif kind == "link":
+        (home / "fix.patch").symlink_to(tmp_path / "secret")
+    elif kind == "huge":
+        with (home / "fix.patch").open("wb") as file:
+            file.truncate(65 << 20)
+    mine = built_of(bootable, SourcePatch("fix.patch", hashlib.sha256(fix).hexdigest()))
+    bundle.write(tmp_path / "b", mine, a_result(ANSWER), (1, 1))
+    assert [p.name for p in (tmp_path / "b" / "set").rglob("*")] == ["set.toml"]
+
+
+def test_of_several_source_patches_no_line_builds_the_livepatch(bootable: Bootable) -> None:
+    patches = (SourcePatch("a-1.patch", "0" * 64), SourcePatch("a-2.patch", "1" * 64))
+    text = readme_of(story(built_of(bootable, *patches), a_result(ANSWER)))
+    assert "of set/a-1.patch, set/a-2.patch" in text and "Built again" not in text
 
 
 def test_the_readme_tells_what_a_maintainer_would_ask(bootable: Bootable, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ from orchestrator.cli import options, program, session
 from orchestrator.cli.outsiders import Given
 from orchestrator.commands import build, explore
 from orchestrator.commands.mutate import work
+from orchestrator.elf.klpformat import dependencies
+from orchestrator.elf.reader import read
 from orchestrator.elf.writer import write
 from orchestrator.errors import BuildError, Exit, HarnessError, KlpError, UsageError
 from orchestrator.explore.campaign import CampaignOptions
@@ -181,6 +183,20 @@ def test_convert_writes_over_nothing_unless_told(tmp_path: Path) -> None:
         assert klp(*words, *more).code == Exit.USAGE
     assert (tmp_path / "t.ko").read_bytes() == write(target())
     assert len(list(tmp_path.iterdir())) == 3  # no partial file
+
+
+def test_convert_leaves_in_depends_whose_exports_may_be_used_further(tmp_path: Path) -> None:
+    """It calls target_fn, and points to target_var, which stays an ordinary reference."""
+    (tmp_path / "in.ko").write_bytes(write(livepatch()))
+    (tmp_path / "the-target.ko").write_bytes(write(target()))
+    given, out = str(tmp_path / "in.ko"), tmp_path / "out.ko"
+    told = klp("convert", given, str(out), "--object", "the-target", "--symbol", "target_fn")
+    assert told.code == Exit.GOOD
+    assert "still names the_target" in told.out + told.err, told
+    assert dependencies(read(out.read_bytes())) == ("other", "the_target")
+    told = klp("convert", given, str(out), "--auto", str(tmp_path / "the-target.ko"), "--force")
+    assert (told.code, "still names" in told.out + told.err) == (Exit.GOOD, False)
+    assert dependencies(read(out.read_bytes())) == ("other",)
 
 
 @pytest.mark.parametrize("name", ["mine.toml", "mine.config"])

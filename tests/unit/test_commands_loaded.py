@@ -27,6 +27,20 @@ try:
 except SystemExit:
     print("imported:", sorted({{*"{HEAVY}".split()}} & {{*sys.modules}}))
 """
+GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
+# an architecture's file is checked by pydantic, and a module read by elftools
+NOT_OF_INSPECT = (
+    "cryptography jinja2 paramiko psutil qemu tuxmake "
+    "orchestrator.cli.options orchestrator.host.process orchestrator.report.resultsjson"
+)
+INSPECT = f"""
+import sys
+from orchestrator.cli import app
+try:
+    app(["inspect", {str(GENUINE)!r}])
+finally:
+    print("imported:", sorted({{*"{NOT_OF_INSPECT}".split()}} & {{*sys.modules}}))
+"""
 INCOMPLETE = """
 import sys
 sys.modules["paramiko"] = None
@@ -46,6 +60,13 @@ def test_help_imports_no_command() -> None:
     told = python(HELP)
     assert told.stderr == "" and told.stdout.endswith("imported: []\n")
     assert all(f"  {name} " in told.stdout for name in COMMANDS)
+
+
+def test_inspect_imports_nothing_of_builds_and_guests() -> None:
+    """It is called for each of many files."""
+    told = python(INSPECT)
+    assert told.stderr == "" and "violations:\n  none\n" in told.stdout
+    assert told.stdout.endswith("imported: []\n")
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -12,6 +12,7 @@ from elf_samples import CALL, FN, MODINFO, livepatch, table, with_section, with_
 from orchestrator import catalog
 from orchestrator.elf import relocation
 from orchestrator.elf.breakage import BREAKAGES
+from orchestrator.elf.inspection import Inspection
 from orchestrator.elf.klp import convert, inspect
 from orchestrator.elf.reader import read
 from orchestrator.elf.records import SHF_RELA_LIVEPATCH, Elf, Section
@@ -141,6 +142,99 @@ def test_what_objtool_makes_is_well_formed() -> None:
     # where the loader does not pass over the type that is left, it would refuse it
     refused = inspect(GENUINE.read_bytes(), table=rows)
     assert {v.rule for v in refused.violations} == {"relocation-ordinary"}
+
+
+def of_genuine(name: str) -> tuple[Inspection, Elf]:
+    data = (GENUINE.parent / f"{name}.ko").read_bytes()
+    arch = catalog.arch("x86_64")
+    return inspect(data, table=relocation.table(arch.relocations), none=arch.none), read(data)
+
+
+@pytest.mark.parametrize(
+    ("name", "deferred", "undefined"),
+    [
+        (
+            "two-objects-7.3.4",
+            {
+                ".klp.rela.klp_target..text": ["klp_target:target_hidden,0"],
+                ".klp.rela.vmlinux..text": ["vmlinux:core_hidden,0"],
+            },
+            {"printk_like"},
+        ),
+        # of several of one name the second, and the static local of the second
+        (
+            "namesake-7.3.4",
+            {".klp.rela.vmlinux..text": ["vmlinux:seen,2", "vmlinux:times.0,2"]},
+            set(),
+        ),
+        # one of its keys is exported, and is left to the loader
+        (
+            "tables-7.3.4",
+            {".klp.rela.vmlinux.__jump_table": ["vmlinux:core_key,0"]},
+            {"core_shown_key", "printk_like"},
+        ),
+    ],
+)
+def test_what_objtool_defers_is_read(
+    name: str, deferred: dict[str, list[str]], undefined: set[str]
+) -> None:
+    found, elf = of_genuine(name)
+    assert found.violations == ()
+    told: dict[str, set[str]] = {}
+    for each in found.relocations:
+        told.setdefault(each.section, set()).add(str(each.symbol))
+        assert each.symbol is not None and each.object == each.symbol.object
+    assert {section: sorted(symbols) for section, symbols in told.items()} == deferred
+    assert set(found.undefined) == undefined
+    if name.startswith("tables"):
+        entries = {s.name: s.size for s in elf.sections if s.name.startswith("__")}
+        assert (entries["__bug_table"], entries["__ex_table"]) == (12, 12)
+        assert entries["__jump_table"] == 32
+
+
+def test_what_a_builder_defers_and_no_kernel_applies_is_told() -> None:
+    """objtool klp diff of 7.3.4 asks of a module's symbol whether a static key or a static call is
+    the kernel's to read while the livepatch loads, and does not ask of an alternative."""
+    found, _ = of_genuine("wrong/alternative-7.3.4")
+    assert {v.rule for v in found.violations} == {"section-target-early"}
+    code, copied = sorted(violation.where for violation in found.violations)
+    assert ".text+0x5, code that has an alternative" in code
+    assert ".klp.rela.klp_target..altinstr_replacement: " in copied
+
+
+OBJECTS = {"objtool-7.3.4": b"klp_target", "two-objects-7.3.4": b"klp_target"}
+OBJECTS |= {"kpatch-build-0.9.10": b"dummy"}
+ALONG_GENUINE = {  # what a builder's module says of itself needs its symbols
+    "symbol-table": {"relocation-symbol", "section-link", "object-patched"},
+    "object-module": {"object-patched"},
+}
+
+
+def patches_another(elf: Elf, name: bytes) -> Elf:
+    """It says that it patches an object called otherwise."""
+    other, string = b"x" + name[1:], b"%s\0"
+    sections = tuple(
+        replace(section, data=section.data.replace(string % name, string % other))
+        if section.allocated and section.name != ".modinfo"
+        else section
+        for section in elf.sections
+    )
+    return replace(elf, sections=sections)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_broken_rule_is_named_of_what_a_builder_made(name: str, rule: str) -> None:
+    _, elf = of_genuine(name)
+    broken = BREAKAGES[rule](elf)
+    if rule == "object-patched":  # where the tables are there already
+        broken = patches_another(elf, OBJECTS[name])
+    arch = catalog.arch("x86_64")
+    rows = relocation.table(arch.relocations)
+    found = inspect(write(broken), table=rows, none=arch.none)
+    rules = {violation.rule for violation in found.violations}
+    along = {*ALONG.get(rule, ()), *ALONG_GENUINE.get(rule, ())}
+    assert rule in rules and rules <= {rule, *along}
 
 
 def test_what_is_left_of_late_relocations_has_no_type() -> None:

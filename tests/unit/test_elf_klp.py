@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from elf_samples import (
@@ -30,6 +31,8 @@ from elf_samples import (
     with_symbol,
 )
 
+from orchestrator import catalog
+from orchestrator.elf import relocation, tables
 from orchestrator.elf.klp import auto_symbols, convert, inspect, klp_relocations
 from orchestrator.elf.reader import read
 from orchestrator.elf.records import (
@@ -382,3 +385,70 @@ def test_a_static_calls_field_is_the_kernels_to_write_and_its_tables_to_sort() -
     }
     plain = read(convert(write(livepatch()), [CORE], table=table))
     assert not any(r.rewritten for r in klp_relocations(plain, table))
+
+
+ALTERNATIVE = Path(__file__).parent / "genuine/alternative-7.3.4.ko"
+ROWS = relocation.table(catalog.arch("x86_64").relocations)
+
+
+def test_code_with_an_alternative_is_the_kernels_to_write() -> None:
+    """Of two calls of one function the first has another in its place, where the processor wants
+    it; a right kernel would fail by it."""
+    elf = read(ALTERNATIVE.read_bytes())
+    found = {(r.section, r.offset): r.rewritten for r in klp_relocations(elf, ROWS)}
+    assert found == {
+        (".text", 5): True,
+        (".text", 12): False,
+        (".altinstr_replacement", 1): False,
+    }
+    assert tables.alternatives(elf) == {(7, at) for at in range(4, 9)}  # .text
+
+
+@pytest.mark.parametrize(
+    ("size", "at", "length", "bytes_"),
+    [
+        (12, 10, 4, 4),
+        (13, 12, 4, 4),
+        (14, 12, 4, 4),
+        (14, 12, 0, 0),
+        (16, 12, 4, 0),
+        (11, 10, 4, 0),
+    ],
+)
+def test_the_shapes_that_kernels_have_had_of_an_alternative(
+    size: int, at: int, length: int, bytes_: int
+) -> None:
+    """What has another is passed over, and so is what is cut off."""
+    elf = read(ALTERNATIVE.read_bytes())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == tables.ALTERNATIVES)
+    content = bytearray(2 * size)
+    content[at] = content[size + at] = length
+    (first, second) = next(s.relas for s in elf.sections if s.info == index and s.relas)
+    relas = (first, second, *(replace(r, offset=r.offset + size) for r in (first, second)))
+    apart = replace(relas[2], addend=relas[2].addend + 0x20)
+    relas = (*relas[:2], apart, relas[3])
+
+    def change(data: bytes, entries: tuple[Rela, ...]) -> Elf:
+        made = with_section(elf, index, lambda s: replace(s, data=data))
+        number = next(i for i, s in enumerate(elf.sections) if s.info == index and s.relas)
+        return with_section(made, number, lambda s: replace(s, relas=entries))
+
+    assert len(tables.alternatives(change(bytes(content), relas))) == 2 * bytes_
+    nowhere = replace(first, symbol=4000), *relas[1:]
+    assert len(tables.alternatives(change(bytes(content), nowhere))) == bytes_
+    assert tables.alternatives(change(b"", relas)) == frozenset()
+
+
+def test_no_modules_symbol_is_deferred_in_code_with_an_alternative() -> None:
+    """The kernel has put another instruction there by then; one of vmlinux it applies before."""
+    entry = bytes(12) + b"\5\0"  # of struct alt_instr: 5 bytes, from 0x13
+    sites = with_relas(
+        tables.ALTERNATIVES, SHF_ALLOC, Rela(0, CALL, 1, 0x13), Rela(4, CALL, 1, 0x30)
+    )
+    elf = sites(livepatch())
+    index = next(i for i, s in enumerate(elf.sections) if s.name == tables.ALTERNATIVES)
+    elf = with_section(elf, index, lambda s: replace(s, data=entry))
+    with pytest.raises(UsageError, match=r"\.text\+0x14 uses the_target:hidden,0, which cannot be"):
+        convert(write(elf), [replace(CORE, object="the_target")], table=table)
+    found = klp_relocations(read(convert(write(elf), [CORE, CALLED], table=table)), table)
+    assert {r.offset for r in found if r.rewritten} == {0x14}

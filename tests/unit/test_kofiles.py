@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,15 @@ from orchestrator.elf.patchtable import Function, Layout, PatchTable
 from orchestrator.errors import UsageError
 from orchestrator.host import files
 from orchestrator.model import kofiles
-from orchestrator.nouns import ModuleSpec
+from orchestrator.nouns import ModuleSpec, Origin, SourcePatch
 
+ORIGIN = Origin(
+    "kpatch-build",
+    "0.9.10-1",
+    (SourcePatch("a-1.patch", "0" * 64), SourcePatch("a-2.patch", "1" * 64)),
+    ('f: "quoted" \\ \x1b[2J', "two\nlines"),
+    replace=False,
+)
 GENUINE = Path(__file__).parent / "genuine/objtool-7.3.4.ko"
 # of tests/corpus/6.1/both.patch; what is in its debug sections was taken out
 KPATCH = Path(__file__).parent / "genuine/kpatch-build-0.9.10.ko"
@@ -44,6 +52,38 @@ def test_the_tables_of_klp_build_are_read() -> None:
     functions = (Function("patched_one", 0), Function("other", 0))
     assert found.objects == (("klp_target", functions),)
     assert patchtable.prepared(reader.read(module("t"), "t.ko"), "t.ko") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "objects"),
+    [
+        (
+            "two-objects",
+            (
+                ("klp_target", (Function("target_patched", 0),)),
+                ("vmlinux", (Function("core_patched", 0),)),
+            ),
+        ),
+        ("namesake", (("vmlinux", (Function("twin", 2),)),)),
+        ("tables", (("vmlinux", (Function("core_tables", 0),)),)),
+        ("alternative", (("vmlinux", (Function("core_chosen", 0),)),)),
+    ],
+)
+def test_the_objects_of_klp_build_are_read(
+    name: str, objects: tuple[tuple[str, tuple[Function, ...]], ...]
+) -> None:
+    """As many as there are; a function that the patch adds, a callback, is none that it patches."""
+    data = GENUINE.with_name(f"{name}-7.3.4.ko").read_bytes()
+    found = patchtable.prepared(reader.read(data, "p.ko"), "p.ko")
+    assert found is not None and found.objects == objects
+    text = tomllib.loads(kofiles.set_text({"p.ko": data, "t.ko": module("klp_target")}))
+    kinds = {spec["name"]: spec["kind"] for spec in text["modules"]}
+    assert kinds["klp_target"] == ("target" if name == "two-objects" else "plain")
+    (livepatch,) = (spec for spec in text["modules"] if spec["kind"] == "livepatch")
+    assert livepatch["patches"] == {
+        target: [f"{f.name},{f.sympos}" if f.sympos else f.name for f in functions]
+        for target, functions in objects
+    }
 
 
 def test_the_tables_of_kpatch_build_are_read() -> None:
@@ -163,3 +203,15 @@ def test_what_a_set_toml_says_is_held_against_them(
         return
     with pytest.raises(UsageError, match=wrong):
         declared.check(spec, data, NO_LAYOUT, Path("set.toml"))
+
+
+def test_of_what_a_builder_made_it(tmp_path: Path) -> None:
+    """What a builder says may hold anything; what was written is read."""
+    (tmp_path / "livepatch.ko").write_bytes(GENUINE.read_bytes())
+    text = kofiles.set_text({"livepatch.ko": GENUINE.read_bytes()})
+    (tmp_path / "set.toml").write_text(text + kofiles.origin_text(ORIGIN))
+    origin = catalog.module_set(f"{tmp_path}/").origin
+    assert origin is not None and origin.patches == ORIGIN.patches
+    assert (origin.builder, origin.version) == (ORIGIN.builder, ORIGIN.version)
+    assert not origin.replace
+    assert len(origin.warned) == 2 and all(each.isprintable() for each in origin.warned)

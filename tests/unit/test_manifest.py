@@ -36,6 +36,28 @@ def load(tmp_path: Path, text: str) -> None:
     catalog.module_set(str(tmp_path / "mine"))
 
 
+ORIGIN = """
+[origin]
+builder = "klp-build"
+version = "7.3.4"
+patches = [{ file = "FILE", sha256 = "%s" }]
+warned = ["f: left out"]
+""" % ("0" * 64)
+
+
+@pytest.mark.parametrize("file", ["../fix.patch", "/etc/passwd", ".ssh", "a/b.patch", "", "a b"])
+def test_a_source_patch_lies_beside_set_toml(tmp_path: Path, file: str) -> None:
+    """It goes into bundles, which are sent to others."""
+    with pytest.raises(UsageError, match="file"):
+        load(tmp_path, GOOD + ORIGIN.replace("FILE", file))
+
+
+@pytest.mark.parametrize("old", ["klp-build", "7.3.4", "f: left out"])
+def test_what_is_shown_of_an_origin_moves_no_cursor(tmp_path: Path, old: str) -> None:
+    with pytest.raises(UsageError, match=r"origin .* has control characters"):
+        load(tmp_path, GOOD + ORIGIN.replace("FILE", "fix.patch").replace(old, "x\\u001b[2J"))
+
+
 def test_a_copy_of_a_set_of_ours_is_told_to_leave_out_its_name(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="name: must be 'mine', after the file's place") as caught:
         load(tmp_path, f'name = "basic"\n{GOOD}')

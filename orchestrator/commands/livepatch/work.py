@@ -115,7 +115,8 @@ def _onto(advance: Callable[[str, int, int], None]) -> Callable[[int, int, str],
 
 
 def described(made: Made) -> Iterator[str]:
-    """Line by line: what is patched, and which relocations are deferred to what."""
+    """Line by line: what is patched, which relocations are deferred to what, and what the builder
+    warned of."""
     module_set = catalog.module_set(str(made.place))
     for spec in (each for each in module_set.modules if each.kind == "livepatch"):
         path = made.place / spec.ko
@@ -136,6 +137,9 @@ def described(made: Made) -> Iterator[str]:
             )
         if not found:
             yield "  nothing is deferred: it has no klp relocation"
+    if module_set.origin is not None:
+        for words in module_set.origin.warned:
+            yield f"  {module_set.origin.builder} warns: {words}"
 
 
 def check_place(into: Path) -> None:

@@ -55,9 +55,9 @@ def run_orders(
     kernels = tuple(bootable.kernel for bootable in made)
     known = {**writer.run.inputs, **session.built(made)}
     own = session.own_sets(made)
-    writer.update(
-        replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known, own_sets=own)
-    )
+    made_of = session.origins(made)
+    told = replace(writer.run, kernels=kernels, qemu=qemu, unbuilt=unbuilt, inputs=known)
+    writer.update(replace(told, own_sets=own, origins=made_of))
 
     by_arch = {bootable.arch.name: bootable for bootable in made}
 
