@@ -67,6 +67,7 @@ def start(
     """Begin a fleet, until Ctrl-C: scheduler, keys, workers. Who has the keys runs code on all."""
     chosen.need_dask()
     from orchestrator.fleet import place, service
+    from orchestrator.fleet.store import Store
 
     if not listen.rpartition(":")[2].isdigit() or not listen.rpartition(":")[0]:
         raise UsageError(f"'{listen}' is no HOST:PORT", hint=f"such as {LISTEN}")
@@ -74,6 +75,7 @@ def start(
     if not place.has_keys(home):
         place.new_keys(home)
     where = store or str(home / "store")
+    Store(where)  # or no worker could do anything
     security = place.security(f"tls://{listen}", home)
 
     log = home / "workers.log"
