@@ -98,6 +98,7 @@ class _Work:
         self._ended: queue.SimpleQueue[tuple[_Out, Future[Any]]] = queue.SimpleQueue()
         self._packed: dict[int, tuple[Bootable, str]] = {}  # by id: it, and its digest in the store
         self._client: Client | None = None
+        self._look_again = 0.0
         self._trouble = ""  # why the scheduler could not be reached, at last
         self._alone_since = self._able_since = time.monotonic()
 
@@ -135,7 +136,10 @@ class _Work:
 
     def _meet(self) -> None:
         """Those who have come since; what was with those who have gone goes out again."""
+        if time.monotonic() < self._look_again:
+            return
         there = self._there()
+        self._look_again = time.monotonic() + LOOK_SECONDS
         for address in set(self._hands) - set(there):
             self._lose(address, "it has gone")
         for address, resources in there.items():
