@@ -18,7 +18,7 @@ from orchestrator.builders.request import Request
 from orchestrator.cli import options
 from orchestrator.cli.options import BuildOptions
 from orchestrator.deadline import Deadline
-from orchestrator.elf import klp, patchtable, reader, relocation
+from orchestrator.elf import klp, patchtable, placeholders, reader, relocation
 from orchestrator.errors import UsageError
 from orchestrator.host import ours
 from orchestrator.nouns import Arch
@@ -137,6 +137,11 @@ def described(made: Made) -> Iterator[str]:
             )
         if not found:
             yield "  nothing is deferred: it has no klp relocation"
+        for where in placeholders.left(elf):
+            yield (
+                f"  {where} has {placeholders.POINTER:#018x} for a constant that vmlinux alone "
+                "gets, at boot: what goes wrong there is no fault of the kernel's"
+            )
     if module_set.origin is not None:
         for words in module_set.origin.warned:
             yield f"  {module_set.origin.builder} warns: {words}"
