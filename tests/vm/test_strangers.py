@@ -57,6 +57,10 @@ CALLS: Mapping[str, Sequence[Sequence[str]]] = {
         ("--resume", f"{PLACE}/2020-01-03-020000"),
         *((f"{PLACE}/my.toml", *OUTPUT), ()),
     ],
+    "merge": [(PLACE, *OUTPUT), (f"{PLACE}/2020-01-02-020000", *OUTPUT), (PLACE,)],
+    # nobody can listen at an address of documents: it ends
+    "fleet start": [("--listen", "203.0.113.1:8786", "--store", PLACE)],
+    "fleet join": [("tls://127.0.0.1:1", "--keys", PLACE, "--store", PLACE)],
     "port": [("s390x", *OUTPUT), (f"{PLACE}/my.toml",), ("s390x",)],
     "arch new": [("my", "--directory", PLACE, "--kernel-arch", "riscv")],
     "arch check": [(f"{PLACE}/my.toml",)],
