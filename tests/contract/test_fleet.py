@@ -115,7 +115,7 @@ class Ground:
             one.send_signal(signal.SIGINT)
         for one in self.running:
             try:
-                one.wait(20)
+                one.wait(60)  # a busy machine
             except subprocess.TimeoutExpired:
                 one.kill()
                 raise
